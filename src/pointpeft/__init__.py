@@ -1,0 +1,56 @@
+"""pointpeft: parameter-efficient fine-tuning of pre-trained 3D point-cloud transformers."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> module; loaded on first access, so that importing the package is cheap.
+_PUBLIC = {
+    "create_model": "pointpeft.models",
+    "list_models": "pointpeft.models",
+    "save_model": "pointpeft.models",
+    "MemoryBank": "pointpeft.peft",
+    "get_peft_model": "pointpeft.peft",
+    "list_methods": "pointpeft.peft",
+    "load_adapter": "pointpeft.peft",
+    "FullConfig": "pointpeft.peft",
+    "LinearConfig": "pointpeft.peft",
+    "PointPeftConfig": "pointpeft.peft",
+    "load_shapes": "pointpeft.data",
+    "InputTransform": "pointpeft.data",
+}
+
+__all__ = [
+    "FullConfig",
+    "InputTransform",
+    "LinearConfig",
+    "MemoryBank",
+    "PointPeftConfig",
+    "create_model",
+    "get_peft_model",
+    "list_methods",
+    "list_models",
+    "load_adapter",
+    "load_shapes",
+    "save_model",
+]
+
+if TYPE_CHECKING:
+    from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.models import create_model, list_models, save_model
+    from pointpeft.peft import (
+        FullConfig,
+        LinearConfig,
+        MemoryBank,
+        PointPeftConfig,
+        get_peft_model,
+        list_methods,
+        load_adapter,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'pointpeft' has no attribute {name!r}")

@@ -1,0 +1,29 @@
+"""Data in: read shapes of any kind, prepare them for a model, split, cache and augment them."""
+
+from pointpeft.data.prepare import InputTransform
+from pointpeft.data.reading import SHAPE_SUFFIXES, RawShape, read_shape
+from pointpeft.data.shapes import (
+    Problem,
+    ShapeData,
+    ShapeSplit,
+    UnlabelledShapes,
+    load_shapes,
+    load_unlabelled,
+)
+from pointpeft.data.statistics import InputStatistics
+from pointpeft.data.surface import sample_surface
+
+__all__ = [
+    "SHAPE_SUFFIXES",
+    "InputStatistics",
+    "InputTransform",
+    "Problem",
+    "RawShape",
+    "ShapeData",
+    "ShapeSplit",
+    "UnlabelledShapes",
+    "load_shapes",
+    "load_unlabelled",
+    "read_shape",
+    "sample_surface",
+]

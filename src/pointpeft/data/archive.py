@@ -1,0 +1,129 @@
+"""Data sets that hold all clouds in one array: an `.npz` file, or the set that comes along."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointpeft.data.splits import Item, Listing, canonical_split
+from pointpeft.errors import DataError
+
+__all__ = ["list_archive", "list_embedded"]
+
+_EXPECTED = (
+    "expected points (S, N, 3), label (S,) integers, names (classes,) text, "
+    "and optionally split (S,) of 'train', 'val', 'test'"
+)
+_ID_KEYS = ("id", "ids", "model")
+
+
+def list_archive(path: Path, *, labelled: bool = True) -> Listing:
+    """The shapes of an `.npz` data set; negative labels mark shapes without a class.
+
+    Args:
+        path: File with the arrays `points`, `label`, `names` and optionally `split`, `id`.
+        labelled: Whether labels and names must be there.
+
+    Raises:
+        DataError: The file is damaged, or an array is missing or of another form.
+    """
+    arrays = _load(path)
+    points = _points(path, arrays)
+    count = len(points)
+    ids = _unique(next((arrays[k] for k in _ID_KEYS if k in arrays), None), count)
+    splits = _splits(path, arrays.get("split"), count)
+    if not labelled:
+        classes: Sequence[str | None] = [None] * count
+        names: tuple[str, ...] = ()
+    else:
+        classes, names = _classes(path, arrays, count)
+    return _listing(points, ids, classes, splits, names)
+
+
+def list_embedded(*, labelled: bool = True) -> Listing:
+    """The shapes of the data set that comes with the package."""
+    from pointpeft.data.embedded import load_homeobjects
+
+    data = load_homeobjects()
+    names = tuple(str(name) for name in data.class_names)
+    classes = [names[label] if labelled and label >= 0 else None for label in map(int, data.labels)]
+    splits = [canonical_split(str(split)) for split in data.split]
+    ids = _unique(np.asarray(data.ids), len(data.points))
+    return _listing(data.points, ids, classes, splits, names if labelled else ())
+
+
+def _listing(
+    points: np.ndarray,
+    ids: Sequence[str],
+    classes: Sequence[str | None],
+    splits: Sequence[str | None],
+    names: tuple[str, ...],
+) -> Listing:
+    items = tuple(
+        Item(id, None if split == "unlabelled" else class_name, split, cloud)
+        for id, class_name, split, cloud in zip(ids, classes, splits, points, strict=True)
+    )
+    used = {item.class_name for item in items}
+    unused = [name for name in names if name not in used]
+    notes = (f"classes without any shape left out: {', '.join(unused)}",) if unused else ()
+    kept = tuple(name for name in names if name in used)
+    return Listing(items, kept, points.shape[1], notes)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if key not in ("seg", "parts")}
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        raise DataError(f"{path}: cannot be read as npz ({error}); {_EXPECTED}") from error
+
+
+def _points(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    points = arrays.get("points")
+    if points is None:
+        raise DataError(f"{path}: no array 'points' among {sorted(arrays)}; {_EXPECTED}")
+    if points.ndim != 3 or points.shape[2] < 3 or points.dtype.kind not in "fiu":
+        raise DataError(f"{path}: points {points.shape} of {points.dtype}; {_EXPECTED}")
+    if points.size == 0:
+        raise DataError(f"{path}: points {points.shape} is empty; {_EXPECTED}")
+    return points[:, :, :3]
+
+
+def _classes(
+    path: Path, arrays: Mapping[str, np.ndarray], count: int
+) -> tuple[list[str | None], tuple[str, ...]]:
+    if "label" not in arrays or "names" not in arrays:
+        raise DataError(f"{path}: needs 'label' and 'names', has {sorted(arrays)}; {_EXPECTED}")
+    label, names = arrays["label"].reshape(-1), tuple(str(name) for name in arrays["names"].ravel())
+    if len(label) != count or label.dtype.kind not in "iu":
+        raise DataError(f"{path}: label {label.shape} of {label.dtype}; {_EXPECTED}")
+    if label.max() >= len(names):
+        raise DataError(f"{path}: label {label.max()} but only {len(names)} names; {_EXPECTED}")
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, number in Counter(names).items() if number > 1)
+        raise DataError(f"{path}: names hold {', '.join(twice)} more than once")
+    return [names[number] if number >= 0 else None for number in map(int, label)], names
+
+
+def _splits(path: Path, split: Any, count: int) -> list[str | None]:
+    if split is None:
+        return [None] * count
+    names = [str(name) for name in split.reshape(-1)]
+    unknown = sorted({name for name in names if not canonical_split(name)})
+    if unknown or len(names) != count:
+        raise DataError(f"{path}: split {split.shape} with values {unknown[:5]}; {_EXPECTED}")
+    return [canonical_split(name) for name in names]
+
+
+def _unique(given: np.ndarray | None, count: int) -> list[str]:
+    """Item names: the given ones, numbered where one occurs again, or else their places."""
+    if given is None or given.shape != (count,):
+        return [f"{place:06d}" for place in range(count)]
+    seen = Counter[str]()
+    ids = []
+    for name in map(str, given):
+        ids.append(f"{name}#{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return ids

@@ -1,0 +1,110 @@
+"""Keep prepared clouds on disk, so that a data set is prepared only once."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from pointpeft.data.prepare import InputTransform, Prepared
+
+__all__ = ["PreparedCache", "default_cache_dir"]
+
+_CODE_VERSION = 1
+"""Raised whenever preparation gives other points for the same file and settings."""
+
+
+def default_cache_dir() -> Path:
+    """`$POINTPEFT_CACHE` if it is set, else `~/.cache/pointpeft`."""
+    named = os.environ.get("POINTPEFT_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "pointpeft"
+
+
+class PreparedCache:
+    """One small file per prepared shape, named by its content and the settings.
+
+    It never stands in the way: damaged files count as missing, and a folder that cannot be
+    written is not used. `notes` says when that happened.
+
+    Args:
+        folder: Where to keep the files; by default `default_cache_dir()`.
+        transform: How shapes are prepared.
+        num_stored: Rows of a prepared cloud.
+        seed: Of the preparation.
+    """
+
+    def __init__(
+        self, folder: Path | None, transform: InputTransform, num_stored: int, seed: int
+    ) -> None:
+        self._folder = (folder or default_cache_dir()) / "prepared"
+        self._num_stored = num_stored
+        settings = [_CODE_VERSION, transform.to_dict(), num_stored, seed]
+        self._settings = json.dumps(settings, sort_keys=True)
+        self._damaged = 0
+        self._write_error: OSError | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong with the cache, in plain words."""
+        notes = []
+        if self._damaged:
+            notes.append(f"{self._damaged} damaged cache files in {self._folder} were made anew")
+        if self._write_error:
+            notes.append(f"cache not written: {self._write_error}")
+        return tuple(notes)
+
+    def get(self, digest: str) -> Prepared | None:
+        """The prepared shape whose content hashes to `digest`, if it is kept intact."""
+        path = self._path(digest)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found = self._unpack(archive["points"], str(archive["about"]))
+        except FileNotFoundError:
+            return None
+        except Exception:  # whatever is wrong with the file, it can be made anew
+            found = None
+        self._damaged += found is None
+        return found
+
+    def put(self, digest: str, prepared: Prepared) -> None:
+        """Keep a prepared shape; readers see the whole file or none."""
+        if self._write_error:
+            return
+        path = self._path(digest)
+        about = {
+            "raw_count": prepared.raw_count,
+            "raw_radius": prepared.raw_radius,
+            "notes": prepared.notes,
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, prepared.points, json.dumps(about))
+        except OSError as error:
+            self._write_error = error
+
+    def _path(self, digest: str) -> Path:
+        key = hashlib.sha256(f"{digest} {self._settings}".encode()).hexdigest()
+        return self._folder / key[:2] / f"{key}.npz"
+
+    def _unpack(self, points: np.ndarray, about: str) -> Prepared | None:
+        if points.shape != (self._num_stored, 3) or points.dtype != np.float32:
+            return None
+        if not np.isfinite(points).all():
+            return None
+        values = json.loads(about)
+        notes = tuple(str(note) for note in values["notes"])
+        return Prepared(points, int(values["raw_count"]), float(values["raw_radius"]), notes)
+
+
+def _write_whole(path: Path, points: np.ndarray, about: str) -> None:
+    """Write beside `path` and rename, which replaces a file in one step."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, points=points, about=np.array(about))
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

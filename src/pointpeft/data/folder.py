@@ -1,0 +1,134 @@
+"""Find the shapes of a data set kept as a folder of files."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pointpeft.data.reading import SHAPE_SUFFIXES
+from pointpeft.data.splits import Item, Listing, canonical_split
+from pointpeft.errors import DataError
+
+__all__ = ["EXPECTED_TREE", "list_files", "list_folder"]
+
+EXPECTED_TREE = """expected one of these trees:
+  <folder>/<class>/<shape files>
+  <folder>/{train,val,test}/<class>/<shape files>
+  <folder>/<class>/{train,val,test}/<shape files>
+where <folder>/unlabelled/ may hold shapes without a class; shape files end in """ + " ".join(
+    sorted(SHAPE_SUFFIXES)
+)
+
+_IGNORED_FOLDERS = frozenset({"__MACOSX"})
+
+
+def list_folder(root: Path) -> Listing:
+    """The labelled shapes below `root`; the classes are its folder names in sorted order.
+
+    Raises:
+        DataError: There are no shapes, no class folders, or the tree can be read in two ways.
+    """
+    files, notes = _find(root)
+    nested = [file for file in files if len(file.parts) > 1]
+    if not nested:
+        raise DataError(f"{root}: no class folder with shapes in it; {EXPECTED_TREE}")
+    if len(nested) < len(files):
+        number = len(files) - len(nested)
+        notes.append(f"{number} shape files directly in {root.name}/ have no class: left out")
+    split_first = _is_split_first(root, nested)
+    items = tuple(_item(root, file, split_first) for file in nested)
+    class_names = tuple(sorted({item.class_name for item in items if item.class_name}))
+    if not class_names:
+        raise DataError(f"{root}: all shapes are unlabelled; {EXPECTED_TREE}")
+    if not split_first:
+        empty = sorted(_folder_names(root) - {file.parts[0] for file in nested})
+        if empty:
+            notes.append(f"folders without shape files left out: {', '.join(empty)}")
+    return Listing(items, class_names, notes=tuple(notes))
+
+
+def list_files(root: Path) -> Listing:
+    """All shapes below `root` without labels, each with the part that a folder name states.
+
+    Raises:
+        DataError: There are no shapes.
+    """
+    files, notes = _find(root)
+    items = []
+    for file in files:
+        parts = [canonical_split(name) for name in file.parts[:2] if len(file.parts) > 1]
+        items.append(Item(file.as_posix(), None, next(filter(None, parts), None), root / file))
+    return Listing(tuple(items), (), notes=tuple(notes))
+
+
+def _find(root: Path) -> tuple[list[Path], list[str]]:
+    """Shape files below `root`, relative and sorted, and a note on the other files."""
+    files, others = [], Counter[str]()
+    for file in _walk(root):
+        if file.suffix.lower() in SHAPE_SUFFIXES:
+            files.append(file.relative_to(root))
+        else:
+            others[file.suffix.lower() or "no suffix"] += 1
+    if not files:
+        seen = f" (only {_counted(others)})" if others else ""
+        raise DataError(f"{root}: no shape files{seen}; {EXPECTED_TREE}")
+    notes = [f"files that are not shapes left out: {_counted(others)}"] if others else []
+    return sorted(files, key=lambda file: file.as_posix()), notes
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Visible files below `root`; linked folders are followed, but none is entered twice."""
+    entered = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        visible = [name for name in sorted(folders) if not _hidden(name)]
+        folders[:] = [] if real in entered else visible
+        if real in entered:
+            continue
+        entered.add(real)
+        yield from (Path(folder) / name for name in names if not _hidden(name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _IGNORED_FOLDERS
+
+
+def _folder_names(root: Path) -> set[str]:
+    return {entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name)}
+
+
+def _is_split_first(root: Path, files: list[Path]) -> bool:
+    """Whether the first level names parts: all its folders do, or none of them counts as one.
+
+    A single part name among other folders is taken for a class (a toy train among toys).
+    """
+    tops = {file.parts[0] for file in files if not _in_unlabelled(file)}
+    splits = {top for top in tops if canonical_split(top)}
+    if splits == tops:
+        if any(len(file.parts) < 3 and not _in_unlabelled(file) for file in files):
+            raise DataError(f"{root}: {', '.join(sorted(tops))} hold no classes; {EXPECTED_TREE}")
+        return True
+    if len(splits) > 1:
+        raise DataError(
+            f"{root}: {', '.join(sorted(splits))} look like parts of the data, "
+            f"{', '.join(sorted(tops - splits)[:5])} like classes; {EXPECTED_TREE}"
+        )
+    return False
+
+
+def _in_unlabelled(file: Path) -> bool:
+    return canonical_split(file.parts[0]) == "unlabelled"
+
+
+def _item(root: Path, file: Path, split_first: bool) -> Item:
+    if _in_unlabelled(file):
+        return Item(file.as_posix(), None, "unlabelled", root / file)
+    if split_first:
+        return Item(file.as_posix(), file.parts[1], canonical_split(file.parts[0]), root / file)
+    split = canonical_split(file.parts[1]) if len(file.parts) > 2 else None
+    class_name = None if split == "unlabelled" else file.parts[0]
+    return Item(file.as_posix(), class_name, split, root / file)
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    return ", ".join(f"{number} {suffix}" for suffix, number in sorted(suffixes.items()))

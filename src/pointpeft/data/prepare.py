@@ -1,0 +1,248 @@
+"""From a raw shape to what a model sees: fixed number of points, upright, in the unit ball."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from pointpeft.data.reading import RawShape
+from pointpeft.data.surface import sample_cloud, sample_surface, usable_faces
+from pointpeft.errors import DataError
+from pointpeft.ops import farthest_point_sample
+
+__all__ = ["Axis", "InputTransform", "Prepared", "default_num_stored", "farthest_point_order"]
+
+Axis = Literal["x", "y", "z"]
+Normalization = Literal["unit_ball", "none"]
+
+_CURRENT_VERSION = 1
+_TURN_UPRIGHT: dict[str, np.ndarray] = {  # proper rotations that take the named axis to y
+    "x": np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+    "y": np.eye(3),
+    "z": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
+}
+_LARGEST_COORDINATE = 1e18
+"""Beyond this float32 arithmetic on squared distances overflows; no unit makes it plausible."""
+_SMALLEST_EXTENT = 1e-9
+"""Extents below this part of the coordinates are rounding: the shape is a single place."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One shape made ready, and what is worth remembering of its raw form.
+
+    Attributes:
+        points: `(num_stored, 3)` float32 in farthest point order, y up.
+        raw_count: Number of points of a raw cloud; 0 for a mesh.
+        raw_radius: Largest distance from the mean before normalisation, in the file's unit.
+        notes: What the user should know about this shape.
+    """
+
+    points: np.ndarray
+    raw_count: int
+    raw_radius: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputTransform:
+    """How files become model input. It travels with an adapter, so that both ends agree.
+
+    Attributes:
+        num_points: Points the model sees.
+        normalize: "unit_ball" subtracts the mean and divides by the largest norm.
+        up_axis: The axis of the files that points up; clouds are turned so that it becomes y.
+        version: Of these rules; another version is refused.
+    """
+
+    num_points: int = 1024
+    normalize: Normalization = "unit_ball"
+    up_axis: Axis = "y"
+    version: int = _CURRENT_VERSION
+
+    def __post_init__(self) -> None:
+        _check_choice("normalize", self.normalize, get_args(Normalization))
+        _check_choice("up_axis", self.up_axis, get_args(Axis))
+        _check_choice("version", self.version, (_CURRENT_VERSION,))
+        if type(self.num_points) is not int or self.num_points < 1:
+            raise DataError(f"num_points={self.num_points!r}: expected an integer of at least 1")
+
+    def prepare(self, shape: RawShape, num_stored: int | None = None, seed: int = 0) -> np.ndarray:
+        """Make one shape ready for a model.
+
+        Meshes are sampled by area, clouds are thinned at random or filled up by repeating points;
+        then the cloud is turned upright, normalised and put in farthest point order, so that any
+        prefix is an even subsample. The first `num_points` rows are the input at test time.
+
+        Args:
+            shape: What `read_shape` returned.
+            num_stored: Rows to keep; by default twice `num_points`.
+            seed: With the content of the shape, it fixes the random choice.
+
+        Returns:
+            Points `(num_stored, 3)` float32.
+
+        Raises:
+            DataError: The shape has no usable geometry.
+        """
+        (result,) = self.prepare_batch([shape], num_stored, seed)
+        if isinstance(result, DataError):
+            raise DataError(f"{shape.source}: {result}")
+        return result.points
+
+    def prepare_batch(
+        self, shapes: Sequence[RawShape], num_stored: int | None = None, seed: int = 0
+    ) -> list[Prepared | DataError]:
+        """Make several shapes ready together; a bad shape gives its error instead of a cloud."""
+        num_stored = default_num_stored(self, num_stored)
+        drawn = [_draw_or_error(shape, num_stored, seed) for shape in shapes]
+        orders = iter(
+            farthest_point_order([one.points for one in drawn if isinstance(one, _Drawn)])
+        )
+        return [
+            self._finish(one, next(orders), num_stored) if isinstance(one, _Drawn) else one
+            for one in drawn
+        ]
+
+    def turn_upright(self, points: np.ndarray) -> np.ndarray:
+        """Points `(N, 3)` turned so that `up_axis` becomes y."""
+        return points if self.up_axis == "y" else points @ _TURN_UPRIGHT[self.up_axis].T
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "InputTransform":
+        """From what `to_dict` gave.
+
+        Raises:
+            DataError: A key is unknown or a value is not allowed.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise DataError(f"input transform: unknown keys {unknown}, expected {sorted(known)}")
+        return cls(**values)
+
+    def _finish(self, drawn: "_Drawn", order: np.ndarray, num_stored: int) -> Prepared:
+        """Turn, normalise, order, and fill up by repeating the ordered points."""
+        points = self.turn_upright(drawn.points)
+        center = points.mean(axis=0)
+        radius = float(np.linalg.norm(points - center, axis=1).max())
+        if self.normalize == "unit_ball":
+            points = (points - center) / radius
+        filled = points[order][np.arange(num_stored) % len(order)].astype(np.float32)
+        notes = drawn.notes
+        if len(order) < self.num_points:
+            few = f"{len(order)} distinct points, fewer than {self.num_points}: some are repeated"
+            notes = (*notes, few)
+        return Prepared(filled, drawn.raw_count, radius, notes)
+
+
+def default_num_stored(transform: InputTransform, num_stored: int | None) -> int:
+    """The number of rows to keep: twice what the model sees unless another one is asked for.
+
+    Raises:
+        DataError: `num_stored` is below `transform.num_points`.
+    """
+    if num_stored is None:
+        return 2 * transform.num_points
+    if num_stored < transform.num_points:
+        raise DataError(
+            f"num_stored={num_stored} is below num_points={transform.num_points}: "
+            "a model cannot see more points than are stored"
+        )
+    return num_stored
+
+
+def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Farthest point order of each cloud `(N_i, 3)`, starting from its first point.
+
+    Clouds of equal size are ordered together. Each is centred and scaled before, so that float32
+    distances are exact enough whatever the raw position and unit.
+
+    Returns:
+        For each cloud the numbers of its distinct points; copies of a point are left out.
+    """
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for place, cloud in enumerate(clouds):
+        by_size[len(cloud)].append(place)
+    orders: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(clouds)
+    for size, places in by_size.items():
+        stacked = np.stack([clouds[place] for place in places]).astype(np.float64)
+        stacked -= stacked.mean(axis=1, keepdims=True)
+        stacked /= np.abs(stacked).max(axis=(1, 2), keepdims=True)
+        order = farthest_point_sample(torch.from_numpy(stacked.astype(np.float32)), size)
+        for place, row in zip(places, order.numpy(), strict=True):
+            orders[place] = row[: len(np.unique(row))]  # then only copies remain
+    return orders
+
+
+def _check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise DataError(f"{name}={value!r}: expected one of {choices}")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Points taken from a shape, `(M, 3)` float64, still in the frame of the file."""
+
+    points: np.ndarray
+    raw_count: int
+    notes: tuple[str, ...]
+
+
+def _draw_or_error(shape: RawShape, num_stored: int, seed: int) -> _Drawn | DataError:
+    try:
+        return _draw(shape, num_stored, seed)
+    except DataError as error:
+        return error
+
+
+def _draw(shape: RawShape, num_stored: int, seed: int) -> _Drawn:
+    points = np.asarray(shape.points, dtype=np.float64)
+    _check_geometry(points)
+    number = _content_seed(shape, seed)
+    if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
+        sampled = sample_surface(points, shape.faces, num_stored, number)
+        _check_extent(sampled)
+        return _Drawn(sampled, 0, shape.notes)
+    notes = shape.notes
+    if shape.faces is not None:
+        notes = (*notes, "mesh without a face of non-zero area: its vertices serve as a cloud")
+    drawn = sample_cloud(points, num_stored, number)
+    _check_extent(drawn)
+    return _Drawn(drawn, len(points), notes)
+
+
+def _content_seed(shape: RawShape, seed: int) -> int:
+    """A seed that depends on the shape itself, not on its name or place in a folder."""
+    digest = hashlib.sha256(np.ascontiguousarray(shape.points, dtype="<f8").tobytes())
+    if shape.faces is not None:
+        digest.update(np.ascontiguousarray(shape.faces, dtype="<i8").tobytes())
+    digest.update(str(seed).encode())
+    return int.from_bytes(digest.digest()[:8], "little")
+
+
+def _check_geometry(points: np.ndarray) -> None:
+    if len(points) == 0:
+        raise DataError("holds no points")
+    bad = int((~np.isfinite(points).all(axis=1)).sum())
+    if bad:
+        raise DataError(f"{bad} of {len(points)} points are NaN or infinite")
+    largest = float(np.abs(points).max())
+    if largest > _LARGEST_COORDINATE:
+        raise DataError(f"a coordinate of {largest:.3g}: the file looks damaged")
+    _check_extent(points)
+
+
+def _check_extent(points: np.ndarray) -> None:
+    extent, largest = float(np.ptp(points, axis=0).max()), float(np.abs(points).max())
+    if extent <= _SMALLEST_EXTENT * largest or extent == 0:
+        raise DataError(f"zero extent: all {len(points)} points are in the same place")

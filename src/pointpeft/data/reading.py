@@ -1,0 +1,241 @@
+"""Read one shape file, a mesh or a point cloud, without ever running code from it."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointpeft.data.pcd import parse_pcd
+from pointpeft.errors import DataError
+
+__all__ = ["SHAPE_SUFFIXES", "RawShape", "companion_files", "read_shape"]
+
+_MESH_SUFFIXES = frozenset({".obj", ".off", ".ply", ".stl", ".glb", ".gltf"})
+_TEXT_SUFFIXES = frozenset({".xyz", ".txt", ".csv"})
+_COMMENT_MARKS = ("#", "//", ";")
+_CLOUD_KEYS = ("points", "xyz", "pos")
+
+SHAPE_SUFFIXES: frozenset[str] = _MESH_SUFFIXES | _TEXT_SUFFIXES | {".npy", ".npz", ".pcd"}
+"""File name endings, lower case with the dot, that `read_shape` understands."""
+
+
+@dataclass(frozen=True)
+class RawShape:
+    """A shape as its file holds it: any scale, any position, any number of points.
+
+    Attributes:
+        points: Vertices of a mesh or points of a cloud, `(N, 3)` floats.
+        faces: Vertex numbers of triangles, `(F, 3)` integers; None for a cloud.
+        source: Where the shape came from, for messages.
+        notes: What the reader had to do that the user should know.
+    """
+
+    points: np.ndarray
+    faces: np.ndarray | None
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def read_shape(path: str | Path) -> RawShape:
+    """Read a mesh (obj, off, ply, stl, glb, gltf) or a cloud (xyz, txt, csv, npy, npz, pcd, ply).
+
+    Args:
+        path: The file; its suffix decides how it is read.
+
+    Returns:
+        The shape, unchanged except that all parts of a scene are put in one frame.
+
+    Raises:
+        DataError: The file is missing, damaged, of an unknown kind or holds no points.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SHAPE_SUFFIXES:
+        known = " ".join(sorted(SHAPE_SUFFIXES))
+        raise DataError(f"{path}: unknown suffix {suffix!r}; shapes are read from {known}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        shape = _read_by_suffix(path, suffix)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged file can make a parser fail in any way
+        reason = f"{type(error).__name__}: {error}".strip(": \n")
+        raise DataError(f"{path}: cannot be read as {suffix[1:]} ({reason})") from error
+    if len(shape.points) == 0:
+        raise DataError(f"{path}: holds no points")
+    return shape
+
+
+def companion_files(path: Path) -> list[Path]:
+    """Files beside `path` that hold part of its geometry: the buffers a `.gltf` file names."""
+    if path.suffix.lower() != ".gltf":
+        return []
+    try:
+        buffers = json.loads(path.read_bytes()).get("buffers", [])
+        names = [str(buffer.get("uri", "data:")) for buffer in buffers]
+    except (ValueError, AttributeError, TypeError):
+        return []
+    files = [path.parent / name for name in names if not name.startswith("data:")]
+    return [file for file in files if file.is_file()]
+
+
+def _read_by_suffix(path: Path, suffix: str) -> RawShape:
+    if suffix in _MESH_SUFFIXES:
+        return _read_mesh(path)
+    if suffix == ".pcd":
+        points, notes = parse_pcd(path.read_bytes())
+        return RawShape(points, None, str(path), notes)
+    if suffix in _TEXT_SUFFIXES:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return RawShape(_parse_text(text), None, str(path))
+    loaded = np.load(path, allow_pickle=False)
+    points = _cloud_of_archive(loaded) if suffix == ".npz" else _as_cloud(loaded, "the array")
+    return RawShape(points, None, str(path))
+
+
+# Arrays ------------------------------------------------------------------------------------------
+
+
+def _as_cloud(array: np.ndarray, name: str) -> np.ndarray:
+    """First three columns of a numeric `(N, 3 or more)` array."""
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
+        hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == 3 else ""
+        if array.ndim == 3:
+            hint = "; a set of shapes is given to --data itself, not put in a class folder"
+        raise DataError(
+            f"{name} has shape {array.shape} and type {array.dtype}, "
+            f"a cloud needs numbers of shape (N, 3){hint}"
+        )
+    columns = array[:, :3]
+    return np.ascontiguousarray(columns, np.float32 if array.dtype == np.float16 else np.float64)
+
+
+def _cloud_of_archive(archive: Any) -> np.ndarray:
+    """The cloud of an opened `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
+    with archive:
+        for key in _CLOUD_KEYS:
+            if key in archive.files:
+                return _as_cloud(archive[key], f"array {key!r}")
+        arrays = {key: archive[key] for key in archive.files}
+    fitting = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] >= 3]
+    if len(fitting) != 1:
+        raise DataError(
+            f"arrays {sorted(arrays)}: expected 'points', 'xyz' or 'pos', "
+            "or exactly one array of shape (N, 3)"
+        )
+    return _as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
+
+
+# Text --------------------------------------------------------------------------------------------
+
+
+def _parse_text(text: str) -> np.ndarray:
+    """Points of a text cloud: x, y, z are the named columns of a header or else the first three."""
+    columns, width = (0, 1, 2), 0
+    rows: list[tuple[float, float, float]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = _split_fields(line)
+        if not rows:
+            columns = _named_columns(fields) or columns
+        if not fields or fields[0].startswith(_COMMENT_MARKS):
+            continue
+        point = _row_point(fields, columns)
+        if point is None and not rows:
+            continue  # a header: names, a count, a title
+        if point is None or (rows and len(fields) != width):
+            raise DataError(
+                f"line {number}: expected {width} columns with numbers for x, y, z "
+                f"as in the lines before, got {line.strip()[:60]!r}"
+            )
+        width = len(fields)
+        rows.append(point)
+    if not rows:
+        raise DataError("no line with three numbers; expected one 'x y z' or 'x,y,z' a line")
+    return np.array(rows, dtype=np.float64)
+
+
+def _split_fields(line: str) -> list[str]:
+    if "," in line:
+        return [field.strip() for field in line.strip().rstrip(",").split(",")]
+    return line.split()
+
+
+def _named_columns(fields: Sequence[str]) -> tuple[int, int, int] | None:
+    names = [field.strip("#/;\"' ").lower() for field in fields]
+    names = names[1:] if names[:1] == [""] else names  # a comment mark standing alone
+    if not all(axis in names for axis in "xyz"):
+        return None
+    return names.index("x"), names.index("y"), names.index("z")
+
+
+def _row_point(
+    fields: Sequence[str], columns: tuple[int, int, int]
+) -> tuple[float, float, float] | None:
+    try:
+        x, y, z = (float(fields[column]) for column in columns)
+    except (ValueError, IndexError):
+        return None
+    return x, y, z
+
+
+# Meshes ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _quiet_trimesh() -> Iterator[None]:
+    """Silence warnings and log lines of trimesh: what matters is raised or noted instead."""
+    logger = logging.getLogger("trimesh")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was_disabled
+
+
+def _read_mesh(path: Path) -> RawShape:
+    """Geometry of a mesh file in one frame; materials and textures are not looked at."""
+    with _quiet_trimesh():
+        import trimesh
+
+        loaded = trimesh.load(path, process=False, skip_materials=True)
+        parts = _placed_parts(loaded)
+    meshes = [(points, faces) for points, faces in parts if faces is not None and len(faces)]
+    if not meshes:
+        clouds = [points for points, _ in parts]
+        points = np.concatenate(clouds) if clouds else np.empty((0, 3))
+        return RawShape(points, None, str(path))
+    starts = np.cumsum([0] + [len(points) for points, _ in meshes[:-1]])
+    points = np.concatenate([points for points, _ in meshes])
+    faces = np.concatenate(
+        [faces + start for (_, faces), start in zip(meshes, starts, strict=True)]
+    )
+    return RawShape(points, faces, str(path))
+
+
+def _placed_parts(loaded: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Vertices and faces of each part of a trimesh geometry, with scene transforms applied."""
+    if not hasattr(loaded, "graph"):
+        return _part(loaded, np.eye(4))
+    parts = []
+    for node in loaded.graph.nodes_geometry:
+        placement, name = loaded.graph[node]
+        parts += _part(loaded.geometry[name], np.asarray(placement, dtype=np.float64))
+    return parts
+
+
+def _part(geometry: Any, placement: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    vertices = np.asarray(getattr(geometry, "vertices", ()), dtype=np.float64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or len(vertices) == 0:
+        return []
+    faces = getattr(geometry, "faces", None)
+    points = vertices @ placement[:3, :3].T + placement[:3, 3]
+    return [(points, None if faces is None else np.asarray(faces, dtype=np.int64))]

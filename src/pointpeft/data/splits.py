@@ -1,0 +1,197 @@
+"""The items of a data set and the part (train, val, test) each of them belongs to."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pointpeft.data.reading import RawShape, companion_files, read_shape
+from pointpeft.errors import DataError
+
+__all__ = ["Item", "Listing", "assign_splits", "canonical_split", "check_classes", "check_copies"]
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+}
+_FEWEST_TO_SPLIT = 3
+"""A class with at least this many shapes gives one to a part that is cut from it."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One shape of a data set, not read yet.
+
+    Attributes:
+        id: Its name within the set, unique.
+        class_name: None when it has no label.
+        split: "train", "val", "test" or "unlabelled" as the set states it, else None.
+        origin: A file, or the points `(N, 3)` themselves.
+    """
+
+    id: str
+    class_name: str | None
+    split: str | None
+    origin: Path | np.ndarray
+
+    def digest(self) -> str:
+        """Hash of everything the geometry is read from."""
+        if isinstance(self.origin, np.ndarray):
+            content = np.ascontiguousarray(self.origin)
+            return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
+        digest = hashlib.sha256(self.origin.suffix.lower().encode())
+        for file in (self.origin, *companion_files(self.origin)):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    def read(self) -> RawShape:
+        """The shape itself; raises `DataError` when it cannot be read."""
+        if isinstance(self.origin, np.ndarray):
+            return RawShape(self.origin, None, self.id)
+        return read_shape(self.origin)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set holds, before any shape is read.
+
+    Attributes:
+        items: In a fixed order.
+        class_names: In label order.
+        stored_points: Points per shape where all have the same number, else None.
+        notes: What the user should know.
+    """
+
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+    stored_points: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def canonical_split(name: str) -> str | None:
+    """ "train", "val", "test" or "unlabelled" for one of their spellings, else None."""
+    return _SPLIT_NAMES.get(name.lower())
+
+
+def assign_splits(
+    items: Sequence[Item], val_fraction: float, seed: int
+) -> tuple[list[Item], list[str]]:
+    """Give every item a part.
+
+    Stated parts are kept. A missing test part is cut from train, then a missing validation part
+    is; both are stratified: the fraction of every class, at least one shape of a class with three
+    or more, never its last one. The choice in a class does not depend on the other classes.
+
+    Args:
+        items: Usable items.
+        val_fraction: Part of train that a cut takes, in [0, 1).
+        seed: Of the random choice.
+
+    Returns:
+        The items, each with a part, and notes on what was decided.
+
+    Raises:
+        DataError: `val_fraction` is out of range.
+    """
+    if not 0 <= val_fraction < 1:
+        raise DataError(f"val_fraction={val_fraction}: expected at least 0 and below 1")
+    stated = {item.split for item in items} & {"train", "val", "test"}
+    result, notes = [], []
+    unstated = 0
+    for item in items:
+        unlabelled = item.class_name is None
+        unstated += bool(stated) and item.split is None and not unlabelled
+        result.append(replace(item, split="unlabelled" if unlabelled else item.split or "train"))
+    if unstated:
+        notes.append(f"{unstated} shapes without a stated part, beside others with one: to train")
+    for part in ("test", "val"):
+        if part not in stated and val_fraction > 0:
+            result, moved = _cut(result, part, val_fraction, seed)
+            if moved:
+                notes.append(f"no {part} part given: {moved} shapes cut from train, by class")
+    return result, notes
+
+
+def check_classes(
+    items: Sequence[Item], class_names: Sequence[str], *, need_train: bool
+) -> list[str]:
+    """Notes on classes that cannot be measured.
+
+    Args:
+        items: With their parts.
+        class_names: The classes of the set.
+        need_train: Whether every class must have something to train on.
+
+    Raises:
+        DataError: A class has no training shape although it must.
+    """
+    counts = Counter((item.class_name, item.split) for item in items)
+    untrained = [name for name in class_names if not counts[name, "train"]]
+    if need_train and untrained:
+        raise DataError(
+            f"no usable training shape for {_some(untrained)}: add shapes of these classes "
+            "to the training part, or take the classes out"
+        )
+    if not any(item.split == "test" for item in items):
+        return []
+    untested = [name for name in class_names if not counts[name, "test"]]
+    if not untested:
+        return []
+    return [f"no test shape, so accuracy cannot be measured for {_some(untested)}"]
+
+
+def check_copies(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
+    """A note on validation and test shapes that are exact copies of training shapes.
+
+    Args:
+        items: With their parts.
+        digests: Hash of the content of each.
+    """
+    pairs = list(zip(items, digests, strict=True))
+    train = {digest: item.id for item, digest in pairs if item.split == "train"}
+    copies = [
+        f"{item.id} = {train[digest]}"
+        for item, digest in pairs
+        if item.split in ("val", "test") and digest in train
+    ]
+    if not copies:
+        return []
+    return [f"{len(copies)} held-out shapes are copies of training shapes: {_some(copies)}"]
+
+
+def _cut(items: Sequence[Item], part: str, fraction: float, seed: int) -> tuple[list[Item], int]:
+    """Move a stratified fraction of train to `part`; also says how many were moved."""
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for place in sorted(range(len(items)), key=lambda place: items[place].id):
+        if items[place].split == "train":
+            by_class[str(items[place].class_name)].append(place)
+    moved: set[int] = set()
+    for name, places in by_class.items():
+        number = _cut_size(len(places), fraction)
+        digest = hashlib.sha256(f"{seed}/{part}/{name}".encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        moved.update(places[i] for i in generator.permutation(len(places))[:number])
+    result = [
+        replace(item, split=part) if place in moved else item for place, item in enumerate(items)
+    ]
+    return result, len(moved)
+
+
+def _cut_size(count: int, fraction: float) -> int:
+    least = 1 if count >= _FEWEST_TO_SPLIT else 0
+    return min(max(least, int(fraction * count + 0.5)), count - 1)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

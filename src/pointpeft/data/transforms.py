@@ -1,0 +1,201 @@
+"""Augmentation of batches of clouds `(B, N, 3)`, drawn anew for every cloud of a batch.
+
+Every transform is called as `transform(points, generator)`. The generator may be None, which means
+the global one of torch; random numbers are drawn on its device and follow the points.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from pointpeft.errors import ConfigError, DataError
+
+__all__ = [
+    "Compose",
+    "FirstPoints",
+    "RandomRotation",
+    "RandomScaleShift",
+    "RandomSubset",
+    "Transform",
+    "recipe",
+    "recipe_names",
+]
+
+_PUBLISHED_POOL = (75, 64)
+"""Ranks drawn from per point seen, below 8,192 points: 1,200 of 1,024, 2,400 of 2,048 and so on."""
+_NO_POOL_FROM = 8192
+
+
+class Transform(Protocol):
+    """Anything that takes clouds `(B, N, 3)` to clouds `(B, M, 3)`."""
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Transformed copy of `points`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomScaleShift:
+    """Scale each axis by its own factor, then shift each axis (Point-MAE: [2/3, 3/2], 0.2).
+
+    Attributes:
+        scale: Smallest and largest factor.
+        shift: Largest shift in either direction, in the unit of the clouds.
+    """
+
+    scale: tuple[float, float] = (2 / 3, 3 / 2)
+    shift: float = 0.2
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Points `(B, N, 3)` scaled and shifted, cloud by cloud."""
+        low, high = self.scale
+        drawn = _uniform((2, len(points), 1, 3), points, generator)
+        factor = low + (high - low) * drawn[0]
+        offset = self.shift * (2 * drawn[1] - 1)
+        return points * factor + offset
+
+
+@dataclass(frozen=True)
+class RandomRotation:
+    """Turn each cloud about one axis by an angle uniform in [0, 2 pi).
+
+    Attributes:
+        axis: The axis that stays.
+        per_sample: False turns the whole batch by one angle, as the published Point-PEFT does.
+    """
+
+    axis: Literal["x", "y", "z"] = "y"
+    per_sample: bool = True
+
+    def __post_init__(self) -> None:
+        if self.axis not in ("x", "y", "z"):
+            raise ConfigError(f"axis={self.axis!r}: expected 'x', 'y' or 'z'")
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Points `(B, N, 3)` turned, cloud by cloud."""
+        count = len(points) if self.per_sample else 1
+        angle = 2 * torch.pi * _uniform((count,), points, generator)
+        cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
+        fixed = "xyz".index(self.axis)
+        first, second = points[..., (fixed + 1) % 3], points[..., (fixed + 2) % 3]
+        turned = points.clone()  # products by element: matrix products may run in half precision
+        turned[..., (fixed + 1) % 3] = cosine * first - sine * second
+        turned[..., (fixed + 2) % 3] = sine * first + cosine * second
+        return turned
+
+
+@dataclass(frozen=True)
+class FirstPoints:
+    """Keep the first points: of a cloud in farthest point order, its most even subsample."""
+
+    num_points: int
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The first rows, `(B, num_points, 3)`.
+
+        Raises:
+            DataError: The clouds have fewer points.
+        """
+        _check_enough(points, self.num_points)
+        return points[:, : self.num_points]
+
+
+@dataclass(frozen=True)
+class RandomSubset:
+    """Keep points chosen at random, without replacement, among the first `pool` ones.
+
+    Attributes:
+        num_points: Points to keep.
+        pool: Ranks to choose from, as far as they are stored.
+    """
+
+    num_points: int
+    pool: int
+
+    def __post_init__(self) -> None:
+        if self.pool < self.num_points:
+            raise ConfigError(f"pool={self.pool} is below num_points={self.num_points}")
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Chosen points `(B, num_points, 3)` in random order, another choice for every cloud.
+
+        Raises:
+            DataError: The clouds have fewer points.
+        """
+        _check_enough(points, self.num_points)
+        pool = min(self.pool, points.shape[1])
+        keys = _uniform((len(points), pool), points, generator, dtype=torch.float64)
+        chosen = keys.argsort(dim=1)[:, : self.num_points, None].expand(-1, -1, 3)
+        return points.gather(1, chosen)
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One transform after the other."""
+
+    steps: tuple[Transform, ...] = field(default=())
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The clouds after all steps."""
+        for step in self.steps:
+            points = step(points, generator)
+        return points
+
+
+def recipe(name: str, num_points: int) -> Compose:
+    """The training transform of a published recipe, for clouds in farthest point order.
+
+    Args:
+        name: "scale-shift" (Point-MAE), "rotate" (about y; its variant for ScanObjectNN),
+            "scale-rotate" (Point-PEFT) or "none".
+        num_points: Points the model sees.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    if name not in _RECIPES:
+        raise ConfigError(f"augmentation {name!r}: expected one of {', '.join(_RECIPES)}")
+    if name == "none":
+        return Compose((FirstPoints(num_points),))
+    subset = RandomSubset(num_points, _pool(num_points))
+    return Compose((subset, *_RECIPES[name]()))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names that `recipe` knows."""
+    return tuple(_RECIPES)
+
+
+_RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
+    "scale-shift": lambda: (RandomScaleShift(),),
+    "rotate": lambda: (RandomRotation("y"),),
+    "scale-rotate": lambda: (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
+    "none": lambda: (),
+}
+
+
+def _pool(num_points: int) -> int:
+    if num_points >= _NO_POOL_FROM:
+        return num_points
+    part, whole = _PUBLISHED_POOL
+    return num_points * part // whole
+
+
+def _check_enough(points: Tensor, num_points: int) -> None:
+    if points.shape[1] < num_points:
+        raise DataError(f"clouds of {points.shape[1]} points, {num_points} are asked for")
+
+
+def _uniform(
+    shape: tuple[int, ...],
+    like: Tensor,
+    generator: torch.Generator | None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Uniform numbers in [0, 1), drawn on the generator's device, with the device of `like`."""
+    device = like.device if generator is None else generator.device
+    drawn = torch.rand(shape, generator=generator, device=device, dtype=dtype or like.dtype)
+    return drawn.to(like.device)

@@ -1,0 +1,25 @@
+"""Backbones, heads, checkpoints and the registry."""
+
+from pointpeft.models.checkpoint import load_into, read_checkpoint, save_model, state_hash
+from pointpeft.models.factory import ModelSpec, build_backbone, build_classifier, create_model
+from pointpeft.models.geometry import Geometry
+from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier, PointMAEPretraining
+from pointpeft.models.registry import get_entry, list_models
+
+__all__ = [
+    "Encoded",
+    "Geometry",
+    "ModelSpec",
+    "PointMAE",
+    "PointMAEClassifier",
+    "PointMAEPretraining",
+    "build_backbone",
+    "build_classifier",
+    "create_model",
+    "get_entry",
+    "list_models",
+    "load_into",
+    "read_checkpoint",
+    "save_model",
+    "state_hash",
+]

@@ -1,0 +1,260 @@
+"""Reading and writing weights: our safetensors form and published ``.pth`` files."""
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pointpeft.errors import CheckpointError
+from pointpeft.models.published import POINT_MAE_LAYOUTS, recognise
+
+__all__ = [
+    "Checkpoint",
+    "LoadReport",
+    "load_into",
+    "read_checkpoint",
+    "save_model",
+    "state_hash",
+    "write_safetensors",
+]
+
+log = logging.getLogger("pointpeft")
+
+# Published checkpoints keep accuracies as NumPy scalars; these hold numbers only.
+_SAFE_NUMPY = [
+    np.dtype,
+    np.ndarray,
+    np._core.multiarray.scalar,
+    np._core.multiarray._reconstruct,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64")),
+]
+_SHOWN = 8  # names listed in an error message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights of a file under our names.
+
+    Attributes:
+        layout: what the file was recognised as.
+        state: tensors by name; the encoder's begin with ``backbone.``.
+        metadata: what our own files say about themselves; empty for published ones.
+    """
+
+    layout: str
+    state: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the entries of a checkpoint.
+
+    Attributes:
+        layout: what the file was recognised as.
+        used: entries copied into the model.
+        left: entries of the file that the model has no place for.
+        fresh: entries of the model that the file does not have, which keep their initial values.
+    """
+
+    layout: str
+    used: tuple[str, ...]
+    left: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.layout}: {len(self.used)} entries used"]
+        if self.left:
+            parts.append(f"{len(self.left)} left ({_roots(self.left)}: not part of this model)")
+        if self.fresh:
+            parts.append(f"{len(self.fresh)} keep their initial values ({_roots(self.fresh)})")
+        return "; ".join(parts)
+
+
+def load_into(model: nn.Module, path: str | Path) -> LoadReport:
+    """Load a checkpoint into a model: the whole encoder, and the rest as far as both have it.
+
+    Args:
+        model: an encoder, classification or pre-training model.
+        path: a published ``.pth`` file or one of ours.
+
+    Returns:
+        What was used, left, and not found; also logged.
+
+    Raises:
+        CheckpointError: no such file, code in a pickle, encoder entries missing, wrong shapes.
+    """
+    checkpoint = read_checkpoint(path)
+    prefix = "" if hasattr(model, "backbone") else "backbone."
+    own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    used = [name for name in own if name in checkpoint.state]
+    fresh = [name for name in own if name not in checkpoint.state]
+    _check_fit(path, checkpoint, own, used, fresh)
+    model.load_state_dict(
+        {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
+    )
+    left = [name for name in checkpoint.state if name not in own]
+    report = LoadReport(checkpoint.layout, tuple(used), tuple(left), tuple(fresh))
+    log.info("%s: %s", path, report)
+    return report
+
+
+def _check_fit(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    own: Mapping[str, Tensor],
+    used: list[str],
+    fresh: list[str],
+) -> None:
+    missing = [name for name in fresh if name.startswith("backbone.")]
+    if missing:
+        raise CheckpointError(
+            f"{path} ({checkpoint.layout}) does not fit this model: it lacks {len(missing)} of the "
+            f"encoder's entries: {_listed(missing)}; use a checkpoint of this backbone and depth"
+        )
+    wrong = [
+        f"{name} is {tuple(checkpoint.state[name].shape)}, the model needs {tuple(own[name].shape)}"
+        for name in used
+        if checkpoint.state[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{path} ({checkpoint.layout}) does not fit this model: {_listed(wrong)}; use a "
+            "checkpoint of the same sizes, or pass the sizes of this one as settings"
+        )
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read weights under our names from a safetensors file of ours or a published pickle.
+
+    Pickles are read with ``weights_only=True``: they may hold tensors and numbers, never code.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, code in a pickle, unknown layout.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist; pass the path of a weights file")
+    if path.suffix == ".safetensors":
+        return _read_ours(path)
+    return _read_published(path)
+
+
+def _read_ours(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if "task" not in metadata:
+        raise CheckpointError(f"{path} was not written by pointpeft: it does not name its model")
+    if metadata["task"] == "features":
+        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor
+             for name, tensor in state.items()}  # fmt: skip
+    return Checkpoint(f"pointpeft {metadata['name']}, {metadata['task']}", state, metadata)
+
+
+def _read_published(path: Path) -> Checkpoint:
+    try:
+        with torch.serialization.safe_globals(_SAFE_NUMPY):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
+            f"and text, which could run code when loaded ({reason})"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {error}") from error
+    state = _unwrap(path, content)
+    layout = recognise(list(state), POINT_MAE_LAYOUTS)
+    if layout is None:
+        raise CheckpointError(
+            f"{path} is of no known layout; its first entries: {_listed(list(state))}; known: "
+            + ", ".join(each.name for each in POINT_MAE_LAYOUTS)
+        )
+    return Checkpoint(layout.name, layout.from_published(state), {})
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict inside a published checkpoint, without the prefix of data parallelism."""
+    for key in ("base_model", "model", "model_state_dict", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
+    return {
+        name.replace("module.", ""): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def save_model(
+    model: nn.Module, path: str | Path, half: bool = False, **notes: str | float
+) -> None:
+    """Write a model in our form: safetensors with its name, settings and task inside.
+
+    Args:
+        model: an encoder, classification or pre-training model made by ``create_model``.
+        path: file to write, replaced only when the new one is complete.
+        half: store floating-point tensors as float16.
+        **notes: further facts for the file's metadata.
+    """
+    spec = getattr(model, "backbone", model).spec
+    task = "features"
+    if hasattr(model, "backbone"):
+        task = "classification" if hasattr(model, "head") else "pretraining"
+    state = {
+        name: tensor.half() if half and tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    write_safetensors(path, state, {**asdict(spec), "task": task, **notes})
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors to a temporary name, then rename: a failure leaves the old file intact."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 over names and float32 values of a module's state: its identity across formats."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        values = tensor.detach().cpu()
+        digest.update((values.float() if values.is_floating_point() else values).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _roots(names: tuple[str, ...]) -> str:
+    return ", ".join(sorted({name.split(".")[0] for name in names}))
+
+
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

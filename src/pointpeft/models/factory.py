@@ -1,0 +1,151 @@
+"""``create_model``: from a name to a ready network."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from torch import nn
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.models.checkpoint import load_into
+from pointpeft.models.registry import ModelEntry, Task, get_entry
+
+__all__ = ["ModelSpec", "build_backbone", "build_classifier", "create_model"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What identifies the architecture of a backbone, kept as ``backbone.spec``.
+
+    Attributes:
+        name: registry name.
+        config: every setting of the encoder.
+        num_points: points per cloud that it expects.
+    """
+
+    name: str
+    config: dict[str, Any]
+    num_points: int
+
+
+def create_model(
+    name: str,
+    task: Task | None = None,
+    preset: str | None = None,
+    num_classes: int | None = None,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = False,
+    **overrides: Any,
+) -> Any:
+    """Build a model of the registry.
+
+    Args:
+        name: one of :func:`list_models`.
+        task: "features" (the default without ``num_classes``): an encoder that returns tokens and
+            centers; "classification" (the default with it): logits; "pretraining": losses.
+        preset: "modelnet40" or "scanobjectnn" fix sizes as published.
+        num_classes: number of logits, for classification.
+        checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
+        pretrained: load the weights that the package ships for this name.
+        **overrides: settings of the encoder or of pre-training that win over the preset, for
+            instance ``num_groups=32``, and ``num_points``.
+
+    Returns:
+        A freshly initialised or loaded ``nn.Module``, in train mode. Its encoder (the module
+        itself or its ``backbone``) carries a ``spec``.
+
+    Raises:
+        ConfigError: unknown name, preset or setting, or settings that exclude each other.
+        CheckpointError: the checkpoint is missing, unsafe, or does not fit the model.
+
+    Example:
+        >>> import pointpeft as pp, torch
+        >>> model = pp.create_model("point_mae_small", num_classes=4).eval()
+        >>> model(torch.rand(2, 1024, 3)).shape
+        torch.Size([2, 4])
+    """
+    entry = get_entry(name)
+    task = task or ("classification" if num_classes is not None else "features")
+    _check_task(task, num_classes)
+    if pretrained and checkpoint:
+        raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
+    pretraining = _pop_known(overrides, entry.pretraining_config) if task == "pretraining" else {}
+    backbone = build_backbone(name, _preset_settings(entry, preset) | overrides)
+
+    model = backbone
+    if num_classes is not None:
+        model = build_classifier(backbone, num_classes)
+    elif task == "pretraining":
+        config = dataclasses.replace(entry.pretraining_config, **pretraining)
+        model = entry.pretraining(backbone, config)
+
+    if pretrained:
+        checkpoint = _embedded_weights(entry)
+    if checkpoint is not None:
+        load_into(model, checkpoint)
+    return model
+
+
+def build_backbone(name: str, settings: dict[str, Any]) -> Any:
+    """A fresh encoder called ``name`` with ``settings`` (and ``num_points``) over its defaults."""
+    entry = get_entry(name)
+    settings = {"num_points": entry.num_points, **settings}
+    num_points = settings.pop("num_points")
+    valid = [f.name for f in dataclasses.fields(entry.config)]
+    for key in settings:
+        if key not in valid:
+            raise ConfigError(_unknown_setting(name, key, [*valid, "num_points"]))
+    if "patch_widths" in settings:  # JSON and YAML know lists only
+        settings["patch_widths"] = tuple(settings["patch_widths"])
+    config = dataclasses.replace(entry.config, **settings)
+    backbone = entry.backbone(config)
+    backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
+    return backbone
+
+
+def build_classifier(backbone: Any, num_classes: int) -> Any:
+    """The classification model around an encoder made by :func:`create_model`."""
+    return get_entry(backbone.spec.name).classifier(backbone, num_classes)
+
+
+def _check_task(task: str, num_classes: int | None) -> None:
+    if task not in get_args(Task):
+        raise ConfigError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
+    if (task == "classification") != (num_classes is not None):
+        raise ConfigError(
+            f"task {task!r} with num_classes={num_classes}: num_classes belongs to classification "
+            "and is needed there"
+        )
+
+
+def _preset_settings(entry: ModelEntry, name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    if name not in entry.presets:
+        known = ", ".join(sorted(entry.presets)) or "none"
+        raise ConfigError(f"model {entry.name!r} has no preset {name!r}; its presets: {known}")
+    preset = entry.presets[name]
+    return {"num_points": preset.num_points, **preset.overrides}
+
+
+def _pop_known(settings: dict[str, Any], config: Any) -> dict[str, Any]:
+    names = {f.name for f in dataclasses.fields(config)}
+    return {key: settings.pop(key) for key in list(settings) if key in names}
+
+
+def _unknown_setting(name: str, key: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"model {name!r} has no setting {key!r}: {hint}settings: {', '.join(sorted(valid))}"
+
+
+def _embedded_weights(entry: ModelEntry) -> Path:
+    path = Path(__file__).parent / "weights" / f"{entry.name}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"the package ships no weights for {entry.name!r}; "
+            "pass checkpoint=... or pre-train with `pointpeft pretrain`"
+        )
+    return path

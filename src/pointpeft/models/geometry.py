@@ -1,0 +1,39 @@
+"""What a block may know about where its tokens are: one small frozen object per forward pass."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+__all__ = ["Geometry"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Coordinates behind the tokens of one forward pass.
+
+    Every block of a backbone receives the same object, so whatever depends on coordinates alone
+    (neighbourhoods, interpolation weights, masks) is computed on first use and then reused.
+
+    Attributes:
+        points: the cloud ``(B, N, 3)``.
+        centers: patch centers ``(B, G, 3)``, in the order of the patch tokens.
+        num_prefix_tokens: tokens without a place in space (a class token) that precede the
+            patch tokens in the sequence.
+        context: conditioning tensors that the caller of the model hands to its blocks.
+    """
+
+    points: Tensor
+    centers: Tensor
+    num_prefix_tokens: int = 0
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return ``compute()``, evaluated at the first call with this ``key`` only."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]

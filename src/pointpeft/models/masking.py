@@ -1,0 +1,41 @@
+"""Which patches a masked autoencoder hides."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["MaskType", "block_mask", "patch_mask", "random_mask"]
+
+MaskType = Literal["random", "block"]
+
+
+def patch_mask(centers: Tensor, ratio: float, kind: MaskType) -> Tensor:
+    """Hide ``int(ratio * G)`` patches of every cloud.
+
+    Args:
+        centers: patch centers ``(B, G, 3)``.
+        ratio: share of hidden patches, in [0, 1).
+        kind: "random" hides uniformly drawn patches, "block" a patch and its nearest ones.
+
+    Returns:
+        Boolean ``(B, G)``, True where a patch is hidden; the same count in each row.
+    """
+    num_hidden = int(ratio * centers.shape[1])
+    return {"random": random_mask, "block": block_mask}[kind](centers, num_hidden)
+
+
+def random_mask(centers: Tensor, num_hidden: int) -> Tensor:
+    """Hide ``num_hidden`` patches drawn uniformly, ``(B, G, 3) -> (B, G)`` (Point-MAE, Sec. 3.1)."""
+    B, G, _ = centers.shape
+    rank = torch.rand(B, G, device=centers.device).argsort(dim=1).argsort(dim=1)
+    return rank < num_hidden
+
+
+def block_mask(centers: Tensor, num_hidden: int) -> Tensor:
+    """Hide a random patch and its nearest centers, ``num_hidden`` in all, ``(B, G, 3) -> (B, G)``."""
+    B, G, _ = centers.shape
+    seed = torch.randint(G, (B, 1, 1), device=centers.device).expand(-1, -1, 3)
+    distance = (centers - centers.gather(1, seed)).square().sum(-1)
+    rank = distance.argsort(dim=1, stable=True).argsort(dim=1)
+    return rank < num_hidden

@@ -1,0 +1,114 @@
+"""Chamfer distance."""
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from pointpeft.ops._checks import check_choice, check_cloud, check_same_batch
+from pointpeft.ops._numerics import (
+    common_precision,
+    full_precision,
+    pairwise_squared_distance,
+    tile_size,
+)
+from pointpeft.ops._pairs import pair_distance
+from pointpeft.ops.gathering import select
+from pointpeft.ops.nearest import find_nearest
+
+__all__ = ["chamfer_distance"]
+
+Norm = Literal["l1", "l2"]
+
+# Up to this many pairs per cloud, both directions are read off one distance matrix.
+_MAX_SHARED_PAIRS = 1 << 16
+
+
+@overload
+def chamfer_distance(
+    a: Tensor, b: Tensor, norm: Norm = ..., reduction: Literal["mean"] = ...
+) -> Tensor: ...
+
+
+@overload
+def chamfer_distance(
+    a: Tensor, b: Tensor, norm: Norm = ..., *, reduction: Literal["directions", "none"]
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def chamfer_distance(
+    a: Tensor, b: Tensor, norm: Norm, reduction: Literal["directions", "none"]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def chamfer_distance(
+    a: Tensor,
+    b: Tensor,
+    norm: Norm = "l2",
+    reduction: Literal["mean", "directions", "none"] = "mean",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Distance of every point to the nearest point of the other cloud, in both directions.
+
+    Differentiable in both clouds through the matched pairs; the matching is constant, the first
+    index on ties. Memory is linear in ``N`` and ``M``. Float32 under autocast.
+
+    Args:
+        a: ``(B, N, 3)`` coordinates.
+        b: ``(B, M, 3)`` coordinates in the same unit.
+        norm: "l2" takes squared distances (the loss of Point-MAE). "l1" takes distances; its
+            gradient at exact coincidence, where none exists, is 0 (the reference gives NaN).
+        reduction: "mean": one number, over all clouds and points, ``mean(a to b) + mean(b to a)``
+            for "l2" and half of it for "l1". "directions": the two means, not halved.
+            "none": the values of every point.
+
+    Returns:
+        A scalar, two scalars, or ``(B, N)`` and ``(B, M)``; float32 (float64 for float64 input), in
+        the unit of the coordinates ("l1") or squared ("l2").
+
+    Raises:
+        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+            sizes differ, or ``norm`` or ``reduction`` is unknown.
+
+    Source: "A point set generation network" (Fan et al., CVPR 2017), section 4.1.
+    """
+    check_cloud(a, "a")
+    check_cloud(b, "b")
+    check_same_batch(a, "a", b, "b")
+    check_choice(norm, "norm", ("l1", "l2"))
+    check_choice(reduction, "reduction", ("mean", "directions", "none"))
+    squared = norm == "l2"
+    a, b = common_precision(a, b)
+    with full_precision(a):
+        nearest_in_b, nearest_in_a = _match(a.detach(), b.detach())
+        from_a = pair_distance(a, select(b, nearest_in_b), squared)
+        from_b = pair_distance(b, select(a, nearest_in_a), squared)
+        if reduction == "none":
+            return from_a, from_b
+        mean_a, mean_b = from_a.mean(), from_b.mean()
+    if reduction == "directions":
+        return mean_a, mean_b
+    return mean_a + mean_b if squared else (mean_a + mean_b) / 2
+
+
+@torch.library.custom_op("pointpeft::match_nearest", mutates_args=())
+def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the nearest point of ``b`` for each of ``a``, and the reverse."""
+    clouds, rows, columns = a.shape[0], a.shape[1], b.shape[1]
+    if rows * columns > _MAX_SHARED_PAIRS:
+        return find_nearest(a, b, 1).squeeze(-1), find_nearest(b, a, 1).squeeze(-1)
+    nearest_in_b = a.new_empty(clouds, rows, dtype=torch.int64)
+    nearest_in_a = a.new_empty(clouds, columns, dtype=torch.int64)
+    step = max(1, tile_size(a.device) // (rows * columns))
+    for start in range(0, clouds, step):
+        block = slice(start, start + step)
+        tile = pairwise_squared_distance(a[block], b[block])
+        nearest_in_b[block] = tile.min(2).indices
+        nearest_in_a[block] = tile.min(1).indices
+    return nearest_in_b, nearest_in_a
+
+
+@_match.register_fake
+def _(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    index = torch.int64
+    return a.new_empty(a.shape[:2], dtype=index), a.new_empty(b.shape[:2], dtype=index)

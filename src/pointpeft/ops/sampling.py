@@ -1,0 +1,106 @@
+"""Farthest point sampling."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointpeft.ops._checks import check_cloud, check_count
+from pointpeft.ops._numerics import working
+
+__all__ = ["farthest_point_sample"]
+
+# The reference CUDA sampler compares the float32 squared norm with this float64 number.
+_NEAR_ORIGIN_SQUARED = 1e-3
+_UNSEEN = 1e10  # distance before the first pick, as in the reference sampler
+_SKIPPED = -1.0  # below every distance, so that a skipped point never wins the arg-max
+
+# Points of all clouds that one pass of the CPU sampler works on: keeps its arrays in the cache.
+_CPU_BLOCK = 1 << 15
+
+
+def farthest_point_sample(
+    points: Tensor, num_samples: int, skip_near_origin: bool = False
+) -> Tensor:
+    """Choose points one after another, each the farthest from all chosen before.
+
+    Starts at index 0; equal distances go to the lowest index. The first ``m`` of ``n`` samples are
+    the result for ``m`` samples. When every point coincides with a chosen one, the lowest of the
+    coincident indices is repeated. Not differentiable; gather the points to get gradients.
+
+    Args:
+        points: ``(B, N, 3)`` coordinates in any unit.
+        num_samples: Points to choose per cloud, between 1 and ``N``.
+        skip_near_origin: Follow the sampler of ``pointnet2_ops``, with which the published
+            checkpoints were trained: points with squared norm <= 1e-3 are never chosen, except
+            index 0 as the first pick. With nothing else left, chosen points are repeated.
+
+    Returns:
+        ``(B, num_samples)`` int64 indices into ``points``, in the order chosen.
+
+    Raises:
+        ValueError: If ``points`` is not a finite, non-empty ``(B, N, 3)`` float tensor, or
+            ``num_samples`` is not between 1 and ``N``.
+
+    Source: Eldar et al., "The farthest point strategy for progressive image sampling", 1997;
+        ``furthest_point_sample`` of pointnet2_ops.
+    """
+    check_cloud(points, "points")
+    check_count(num_samples, "num_samples", points.shape[1], "the number of points")
+    return _sample(working(points.detach()), num_samples, skip_near_origin)
+
+
+@torch.library.custom_op("pointpeft::farthest_point_sample", mutates_args=())
+def _sample(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
+    """Any device: one arg-max over ``(B, N)`` per sample, no transfer to the host."""
+    batch = torch.arange(points.shape[0], device=points.device)
+    x, y, z = (axis.contiguous() for axis in points.unbind(-1))
+    nearest = torch.full_like(x, _UNSEEN)
+    if skip_near_origin:
+        norm = x * x + y * y + z * z
+        nearest.masked_fill_(norm.double() <= _NEAR_ORIGIN_SQUARED, _SKIPPED)
+    chosen = torch.zeros(points.shape[0], num_samples, dtype=torch.int64, device=points.device)
+    for step in range(1, num_samples):
+        last = points[batch, chosen[:, step - 1]]
+        dx, dy, dz = x - last[:, :1], y - last[:, 1:2], z - last[:, 2:]
+        nearest = torch.minimum(nearest, dx * dx + dy * dy + dz * dz)
+        chosen[:, step] = nearest.argmax(1)
+    return chosen
+
+
+@_sample.register_fake
+def _(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
+    return points.new_empty((points.shape[0], num_samples), dtype=torch.int64)
+
+
+@_sample.register_kernel("cpu")
+def _sample_cpu(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
+    """CPU: NumPy in place on a few clouds at a time, whose arg-max is vectorised."""
+    clouds = points.numpy()
+    chosen = np.zeros((clouds.shape[0], num_samples), dtype=np.int64)
+    step = max(1, _CPU_BLOCK // clouds.shape[1])
+    for start in range(0, clouds.shape[0], step):
+        block = slice(start, start + step)
+        _sample_block(clouds[block], chosen[block], skip_near_origin)
+    return torch.from_numpy(chosen)
+
+
+def _sample_block(clouds: NDArray, chosen: NDArray, skip_near_origin: bool) -> None:
+    """Fill ``chosen (b, num_samples)``, whose first column is set, for ``clouds (b, N, 3)``."""
+    x, y, z = (np.ascontiguousarray(clouds[..., axis]) for axis in range(3))
+    nearest = np.full_like(x, _UNSEEN)
+    if skip_near_origin:
+        norm = x * x + y * y + z * z
+        nearest[norm.astype(np.float64) <= _NEAR_ORIGIN_SQUARED] = _SKIPPED
+    batch = np.arange(clouds.shape[0])
+    distance, term = np.empty_like(x), np.empty_like(x)
+    for step in range(1, chosen.shape[1]):
+        last = clouds[batch, chosen[:, step - 1]]
+        np.subtract(x, last[:, :1], out=distance)
+        np.multiply(distance, distance, out=distance)
+        for axis, values in ((1, y), (2, z)):
+            np.subtract(values, last[:, axis : axis + 1], out=term)
+            np.multiply(term, term, out=term)
+            np.add(distance, term, out=distance)
+        np.minimum(nearest, distance, out=nearest)
+        np.argmax(nearest, axis=1, out=chosen[:, step])

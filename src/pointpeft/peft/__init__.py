@@ -1,0 +1,24 @@
+"""Tuning methods, attached to blocks from outside; one file per method."""
+
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, config_class, list_methods
+from pointpeft.peft.full import FullConfig
+from pointpeft.peft.linear import LinearConfig
+from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.peft.point_peft import PointPeftConfig
+from pointpeft.peft.saving import load_adapter, read_adapter_config, resolve_adapter
+
+__all__ = [
+    "FullConfig",
+    "LinearConfig",
+    "MemoryBank",
+    "PeftConfig",
+    "PeftModel",
+    "PointPeftConfig",
+    "config_class",
+    "get_peft_model",
+    "list_methods",
+    "load_adapter",
+    "read_adapter_config",
+    "resolve_adapter",
+]

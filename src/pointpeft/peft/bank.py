@@ -1,0 +1,150 @@
+"""The memory bank of Point-PEFT: features of the training items, and retrieval from them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointpeft.errors import CheckpointError, ConfigError
+
+__all__ = ["MemoryBank", "Retrieved"]
+
+
+class Retrieved(NamedTuple):
+    """Nearest bank items of a batch: ``similarity (B, k)``, descending, and ``indices (B, k)``."""
+
+    similarity: Tensor
+    indices: Tensor
+
+
+class MemoryBank(nn.Module):
+    """Unit-norm features of M items as columns, with their ids and labels (Point-PEFT, Sec. 3.2).
+
+    Args:
+        features: ``(C, M)``; kept in its own precision, banks built here are float16.
+        labels: ``(M,)`` integer labels, -1 where unknown; all unknown when absent.
+        ids: M item ids; their positions when absent.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+    def __init__(
+        self, features: Tensor, labels: Tensor | None = None, ids: Iterable[str] | None = None
+    ) -> None:
+        super().__init__()
+        if features.ndim != 2 or features.shape[1] == 0:
+            raise ValueError(
+                f"features must be (channels, items) with items, got {tuple(features.shape)}"
+            )
+        M = features.shape[1]
+        labels = torch.full((M,), -1) if labels is None else labels
+        self.ids = tuple(ids) if ids is not None else tuple(str(i) for i in range(M))
+        if len(labels) != M or len(self.ids) != M:
+            raise ValueError(
+                f"features has {M} items, but there are {len(labels)} labels and {len(self.ids)} "
+                "ids; pass one of each per item"
+            )
+        self.register_buffer("features", features)
+        self.register_buffer("labels", labels.long())
+
+    def __len__(self) -> int:
+        return self.features.shape[1]
+
+    @classmethod
+    @torch.no_grad()
+    def build(cls, backbone: nn.Module, loader: Iterable[Any]) -> Self:
+        """Encode every item with the frozen backbone, in eval mode and in the loader's order.
+
+        Args:
+            backbone: an encoder with ``retrieval_features``, before any adapter is attached.
+            loader: batches ``{"points": (B, N, 3), "label": (B,), "id": [...]}`` (the last two
+                optional), or tuples ``(points, label)``, or tensors of points; neither shuffled
+                nor augmented.
+
+        Returns:
+            A bank on the CPU, in float16.
+        """
+        device = next(backbone.parameters()).device
+        was_training = backbone.training
+        backbone.eval()
+        features, labels, ids = [], [], []
+        for batch in map(_as_mapping, loader):
+            points = batch["points"].to(device)
+            features.append(F.normalize(backbone.retrieval_features(points), dim=1).cpu())
+            labels.append(torch.as_tensor(batch.get("label", torch.full((len(points),), -1))))
+            ids.extend(batch.get("id", ()))
+        backbone.train(was_training)
+        if not features:
+            raise ValueError("loader is empty: a bank needs at least one item")
+        columns = torch.cat(features).T.contiguous().half()
+        return cls(columns, torch.cat(labels).cpu(), ids or None)
+
+    @classmethod
+    def import_published(cls, path: str | Path) -> Self:
+        """Read a published bank: a file with one plain tensor ``(C, M)``.
+
+        Raises:
+            CheckpointError: no such file, or it holds anything but one matrix.
+        """
+        try:
+            features = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            raise CheckpointError(f"{path} must hold one tensor (channels, items)")
+        return cls(features.detach())
+
+    def retrieve(self, query: Tensor, k: int, exclude: Tensor | None = None) -> Retrieved:
+        """The k most similar items: one matrix product and a top-k.
+
+        Args:
+            query: ``(B, C)`` features, normalised here.
+            k: items per query.
+            exclude: ``(B,)`` position of one item to leave out per query; -1 for none.
+        """
+        available = len(self) - (exclude is not None)
+        if k > available:
+            raise ConfigError(
+                f"the memory bank has {available} usable items, but {k} are to be retrieved; "
+                f"use a bank of more items or num_prompts <= {available + 2}"
+            )
+        if query.shape[-1] != self.features.shape[0]:
+            raise ValueError(
+                f"query has {query.shape[-1]} channels, the bank {self.features.shape[0]}; "
+                "build the bank with the same backbone"
+            )
+        similarity = F.normalize(query.float(), dim=-1) @ self.features.float()  # (B, M)
+        if exclude is not None:
+            left_out = F.one_hot(exclude.clamp(min=0), len(self)).bool()
+            left_out &= (exclude >= 0).unsqueeze(1)
+            similarity = similarity.masked_fill(left_out, -torch.inf)
+        return Retrieved(*similarity.topk(k, dim=1))
+
+    def prompt(self, query: Tensor, num_prompts: int, exclude: Tensor | None = None) -> Tensor:
+        """Parameter-free attention over the bank (Point-PEFT, Eq. 2-4).
+
+        Args:
+            query: ``(B, C)`` features of the clouds.
+            num_prompts: rows P of the result, at least 3.
+            exclude: as in :meth:`retrieve`.
+
+        Returns:
+            ``(B, P, C)``: the query, the similarity-weighted mean of its P - 2 nearest items,
+            and those items.
+        """
+        similarity, indices = self.retrieve(query, num_prompts - 2, exclude)
+        nearest = self.features.T[indices].float()  # (B, P - 2, C)
+        weights = similarity.softmax(dim=1).unsqueeze(1)
+        return torch.cat([query.float().unsqueeze(1), weights @ nearest, nearest], dim=1)
+
+
+def _as_mapping(batch: Any) -> Mapping[str, Any]:
+    if isinstance(batch, Mapping):
+        return batch
+    if isinstance(batch, Tensor):
+        return {"points": batch}
+    return dict(zip(("points", "label", "id"), batch, strict=False))

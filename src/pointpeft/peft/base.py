@@ -1,0 +1,106 @@
+"""What a tuning method is: a config, a tuner that attaches it, and a line in the registry."""
+
+import abc
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError
+from pointpeft.peft.bank import MemoryBank
+
+__all__ = ["PeftConfig", "Tuner", "config_class", "list_methods", "register_method", "tuner_class"]
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """Settings of a tuning method; sub-classes add fields and set ``method``."""
+
+    method: ClassVar[str] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings as plain values, with the method's name."""
+        return {"method": self.method, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: a key is unknown; the message proposes the nearest valid one.
+        """
+        valid = [field.name for field in dataclasses.fields(cls)]
+        settings = {key: value for key, value in settings.items() if key != "method"}
+        for key in settings:
+            if key not in valid:
+                near = difflib.get_close_matches(key, valid, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                known = ", ".join(valid) or "none"
+                raise ConfigError(
+                    f"method {cls.method!r} has no setting {key!r}: {hint}settings: {known}"
+                )
+        return cls(**settings)
+
+
+class Tuner(nn.Module, abc.ABC):
+    """A method attached to one model: its shared parameters and its rules.
+
+    The constructor may wrap ``model.backbone.blocks[i]``; it must not change the model otherwise.
+
+    Args:
+        model: classification model whose ``backbone`` is to be adapted.
+        config: settings of the method.
+        bank: memory bank, for methods that use one.
+    """
+
+    #: Keep frozen modules in eval mode during training, so that BatchNorm statistics stay put.
+    freezes_statistics: bool = True
+
+    @abc.abstractmethod
+    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
+        super().__init__()
+
+    @abc.abstractmethod
+    def trains(self, name: str) -> bool:
+        """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
+
+    def context(self, points: Tensor, query: Tensor | None, exclude: Tensor | None) -> dict:
+        """Conditioning that blocks find in ``geometry.context``; see :class:`PeftModel`."""
+        return {}
+
+
+_METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {}
+
+
+def register_method(config: type[PeftConfig], tuner: type[Tuner]) -> None:
+    """Make a method known by ``config.method``; a name can be taken once."""
+    if not config.method or config.method in _METHODS:
+        raise ValueError(f"method name {config.method!r} is empty or already registered")
+    _METHODS[config.method] = (config, tuner)
+
+
+def list_methods() -> list[str]:
+    """Names of the registered tuning methods."""
+    return sorted(_METHODS)
+
+
+def config_class(method: str) -> type[PeftConfig]:
+    """The config class of a method.
+
+    Raises:
+        ConfigError: the method is unknown; the message proposes the nearest ones.
+    """
+    if method in _METHODS:
+        return _METHODS[method][0]
+    near = difflib.get_close_matches(method, _METHODS, n=2, cutoff=0.4)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ConfigError(f"unknown method {method!r}: {hint}methods: {', '.join(list_methods())}")
+
+
+def tuner_class(method: str) -> type[Tuner]:
+    """The tuner class of a registered method."""
+    config_class(method)
+    return _METHODS[method][1]

@@ -1,0 +1,30 @@
+"""Full fine-tuning: every parameter is trained and stored."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, Tuner, register_method
+
+__all__ = ["FullConfig", "FullTuner"]
+
+
+@dataclass(frozen=True)
+class FullConfig(PeftConfig):
+    """Full fine-tuning has no settings."""
+
+    method = "full"
+
+
+class FullTuner(Tuner):
+    """Trains the whole model."""
+
+    def __init__(self, model: Any, config: FullConfig, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+
+    def trains(self, name: str) -> bool:
+        """Every parameter."""
+        return True
+
+
+register_method(FullConfig, FullTuner)

@@ -1,0 +1,30 @@
+"""Linear probing: the head is trained on a frozen backbone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, Tuner, register_method
+
+__all__ = ["LinearConfig", "LinearTuner"]
+
+
+@dataclass(frozen=True)
+class LinearConfig(PeftConfig):
+    """Linear probing has no settings."""
+
+    method = "linear"
+
+
+class LinearTuner(Tuner):
+    """Trains the head only; its inputs stay what the pre-trained encoder computes."""
+
+    def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+
+    def trains(self, name: str) -> bool:
+        """The parameters of ``model.head``."""
+        return name.startswith("model.head.")
+
+
+register_method(LinearConfig, LinearTuner)

@@ -1,0 +1,200 @@
+"""The adapter folder: saving, and loading onto the encoder it was trained on."""
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pointpeft.errors import CheckpointError
+from pointpeft.models import ModelSpec, build_classifier
+from pointpeft.models.checkpoint import state_hash, write_safetensors
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import config_class
+from pointpeft.peft.model import PeftModel, get_peft_model
+
+__all__ = ["load_adapter", "read_adapter_config", "resolve_adapter", "save_adapter"]
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+FORMAT_VERSION = 1
+_BANK = "tuner.bank."
+_SHOWN = 6
+
+
+def save_adapter(model: PeftModel, folder: str | Path) -> Path:
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
+
+    Each file replaces an older one only when it is complete.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = _adapter_config(model)
+    bank_ids = list(model.bank.ids) if model.bank else []
+    write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
+    _write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    _write_text(folder / CARD, _card(config))
+    return folder
+
+
+def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
+    """Put a saved adapter on its encoder.
+
+    Args:
+        backbone: the encoder that the adapter was trained on, un-adapted; it is left as it is.
+        folder: an adapter folder, or a run folder that holds one.
+
+    Returns:
+        A model in eval mode, ready to predict, with ``class_names`` and ``input`` filled in.
+
+    Raises:
+        CheckpointError: no adapter there, another encoder, missing or surplus entries, or wrong
+            shapes; the message lists them.
+    """
+    folder = resolve_adapter(folder)
+    config = read_adapter_config(folder)
+    _check_base(backbone, config, folder)
+    state, bank_ids = _read_weights(folder / WEIGHTS)
+    model = build_classifier(copy.deepcopy(backbone), config["num_classes"])
+    settings = config_class(config["method"]["method"]).from_dict(config["method"])
+    bank = None
+    if _BANK + "features" in state:
+        bank = MemoryBank(state[_BANK + "features"], state.get(_BANK + "labels"), bank_ids)
+    adapted = get_peft_model(model, settings, bank)
+    _check_entries(adapted, state, folder / WEIGHTS)
+    adapted.load_state_dict(state, strict=False)  # entries were checked one by one
+    adapted.class_names = tuple(config["class_names"]) if config["class_names"] else None
+    adapted.input = config["input"]
+    adapted.base_checkpoint = config["base_model"]["checkpoint"]
+    return adapted.eval()
+
+
+def resolve_adapter(folder: str | Path) -> Path:
+    """The adapter folder meant by ``folder``: itself, or ``folder/adapter`` of a run."""
+    for candidate in (Path(folder), Path(folder) / "adapter"):
+        if (candidate / CONFIG).is_file():
+            return candidate
+    raise CheckpointError(
+        f"{folder} holds no adapter: expected {CONFIG} in it, or in its sub-folder 'adapter'"
+    )
+
+
+def read_adapter_config(folder: str | Path) -> dict[str, Any]:
+    """The content of ``adapter_config.json``, checked for its format version."""
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        version = config["format_version"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}") from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this release reads up to {FORMAT_VERSION}; "
+            "upgrade pointpeft"
+        )
+    return config
+
+
+def _adapter_config(model: PeftModel) -> dict[str, Any]:
+    from pointpeft import __version__
+
+    spec = model.base_spec
+    return {
+        "format_version": FORMAT_VERSION,
+        "pointpeft_version": __version__,
+        "method": model.config.to_dict(),
+        "base_model": {
+            "name": spec.name,
+            "config": {key: _plain(value) for key, value in spec.config.items()},
+            "num_points": spec.num_points,
+            "hash": model.base_hash,
+            "checkpoint": model.base_checkpoint,
+        },
+        "num_classes": model.model.num_classes,
+        "class_names": list(model.class_names) if model.class_names else None,
+        "input": model.input,
+        "parameters": model.count_parameters(),
+    }
+
+
+def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
+    expected, spec = config["base_model"], getattr(backbone, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise CheckpointError("backbone must be an encoder made by create_model(name)")
+    own = {"name": spec.name} | {key: _plain(value) for key, value in spec.config.items()}
+    wanted = {"name": expected["name"]} | expected["config"]
+    differences = [
+        f"{key} is {own.get(key)!r}, the adapter needs {wanted.get(key)!r}"
+        for key in sorted(own.keys() | wanted.keys())
+        if own.get(key) != wanted.get(key)
+    ]
+    if not differences and state_hash(backbone) != expected["hash"]:
+        came_from = expected["checkpoint"] or "not recorded"
+        differences = [f"its weights are others than those trained on ({came_from})"]
+    if differences:
+        raise CheckpointError(
+            f"the adapter in {folder} was trained on another base model: {'; '.join(differences)}"
+        )
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: the adapter folder is incomplete")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return state, metadata.get("bank_ids") or None
+
+
+def _check_entries(model: PeftModel, state: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
+    expected = set(model.adapter_state())
+    missing = sorted(expected - state.keys())
+    surplus = sorted(state.keys() - expected - model.optional_names())
+    wrong = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in sorted(state.items())
+        if name in own and tensor.shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        for what, names in (("missing", missing), ("surplus", surplus), ("of wrong shape", wrong))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} does not fit its own config; entries {'; '.join(problems)}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _card(config: dict[str, Any]) -> str:
+    base, counts = config["base_model"], config["parameters"]
+    classes = ", ".join(config["class_names"] or []) or "not recorded"
+    return f"""# {config["method"]["method"]} adapter for {base["name"]}
+
+| | |
+|---|---|
+| base model | `{base["name"]}`, weights `{base["hash"][:16]}`, from {base["checkpoint"] or "memory"} |
+| trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
+| classes | {classes} |
+
+```python
+import pointpeft as pp
+
+backbone = pp.create_model("{base["name"]}", checkpoint="...")  # the weights named above
+model = pp.load_adapter(backbone, "this folder")
+```
+"""

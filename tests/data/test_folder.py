@@ -1,0 +1,131 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pointpeft.data import InputTransform, load_shapes, load_unlabelled
+from pointpeft.errors import DataError
+
+SMALL = InputTransform(num_points=16)
+Write = Callable[..., Path]
+
+
+def test_classes_are_sorted_folder_names(mesh_folder: Path) -> None:
+    data = load_shapes(mesh_folder, SMALL)
+    assert data.class_names == ("ball", "box", "rod")
+    for part in (data.train, data.val, data.test):
+        for label, item in zip(part.labels, part.ids, strict=True):
+            assert item.startswith(f"{data.class_names[label]}/")
+    assert (len(data.train), len(data.val), len(data.test)) == (9, 3, 3)
+    assert data.problems == ()
+
+
+def test_split_folders_above_classes(tmp_path: Path, write_classes: Write) -> None:
+    for part, count, start in (("train", 3, 0), ("validation", 1, 3), ("test", 2, 4)):
+        write_classes(tmp_path / part, {"ball": count, "box": count}, start)
+    data = load_shapes(tmp_path, SMALL)
+    assert data.class_names == ("ball", "box")
+    assert (len(data.train), len(data.val), len(data.test)) == (6, 2, 4)
+    assert all(item.startswith("test/") for item in data.test.ids)
+    assert data.notes == ()
+
+
+def test_split_folders_below_classes(tmp_path: Path, write_classes: Write) -> None:
+    for name in ("ball", "box"):
+        for part, count, start in (("train", 5, 0), ("test", 2, 5)):
+            write_classes(tmp_path / "made", {name: count}, start)
+            (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "made" / name).rename(tmp_path / "set" / name / part)
+    data = load_shapes(tmp_path / "set", SMALL)
+    assert (len(data.train), len(data.val), len(data.test)) == (8, 2, 4)
+    assert all("/test/" in item for item in data.test.ids)
+
+
+def test_deeper_folders_belong_to_their_class(mesh_folder: Path, write_classes: Write) -> None:
+    write_classes(mesh_folder / "box" / "shop" / "large", {"box": 2}, start=7)
+    data = load_shapes(mesh_folder, SMALL)
+    ids = {*data.train.ids, *data.val.ids, *data.test.ids}
+    assert "box/shop/large/box/box_07.off" in ids
+    assert data.class_names == ("ball", "box", "rod")
+
+
+def test_other_files_are_counted_and_hidden_ones_ignored(mesh_folder: Path) -> None:
+    (mesh_folder / "box" / "photo.jpg").write_bytes(b"")
+    (mesh_folder / "box" / "view.jpg").write_bytes(b"")
+    (mesh_folder / "box" / ".hidden.off").write_bytes(b"")
+    (mesh_folder / ".git").mkdir()
+    (mesh_folder / ".git" / "a.off").write_bytes(b"")
+    (mesh_folder / "drafts").mkdir()
+    (mesh_folder / "loose.txt").write_text("1 2 3")
+    data = load_shapes(mesh_folder, SMALL)
+    assert data.problems == ()
+    assert data.notes[0] == "files that are not shapes left out: 2 .jpg"
+    assert data.notes[1].startswith("1 shape files directly in meshes/")
+    assert data.notes[2] == "folders without shape files left out: drafts"
+
+
+def test_a_class_may_be_called_train(mesh_folder: Path) -> None:
+    (mesh_folder / "rod").rename(mesh_folder / "train")
+    assert load_shapes(mesh_folder, SMALL).class_names == ("ball", "box", "train")
+
+
+def test_parts_among_classes_are_refused(mesh_folder: Path) -> None:
+    (mesh_folder / "rod").rename(mesh_folder / "train")
+    (mesh_folder / "ball").rename(mesh_folder / "test")
+    with pytest.raises(DataError, match="test, train look like parts"):
+        load_shapes(mesh_folder, SMALL)
+
+
+def test_unlabelled_folder_is_no_class(mesh_folder: Path, write_classes: Write) -> None:
+    write_classes(mesh_folder / "unlabelled", {"ball": 2}, start=7)
+    data = load_shapes(mesh_folder, SMALL)
+    assert data.class_names == ("ball", "box", "rod")
+    assert len(data.unlabelled) == 2
+    assert data.unlabelled.labels.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "flat", "split only", "no shapes"])
+def test_unusable_folders_show_the_expected_tree(
+    tmp_path: Path, mesh_folder: Path, kind: str
+) -> None:
+    folder = tmp_path / "set"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "flat":
+        (mesh_folder / "box" / "box_00.off").rename(folder / "a.off")
+    if kind == "split only":
+        (mesh_folder / "box").rename(folder / "train")
+    if kind == "no shapes":
+        (folder / "box").mkdir()
+        (folder / "box" / "a.blend").write_bytes(b"")
+    with pytest.raises(DataError, match=r"(?s)set: .*<folder>/<class>/<shape files>"):
+        load_shapes(folder, SMALL)
+
+
+def test_link_to_a_parent_does_not_loop(mesh_folder: Path) -> None:
+    (mesh_folder / "box" / "again").symlink_to(mesh_folder)
+    data = load_shapes(mesh_folder, SMALL)
+    assert len(data.train) + len(data.val) + len(data.test) == 15
+
+
+def test_flat_folder_serves_unlabelled(mesh_folder: Path) -> None:
+    shapes = load_unlabelled(mesh_folder / "box", SMALL)
+    assert shapes.points.shape == (5, 32, 3)
+    assert shapes.labels.tolist() == [-1] * 5
+    assert shapes.ids[0] == "box_00.off"
+
+
+def test_unlabelled_leaves_held_out_shapes_alone(tmp_path: Path, write_classes: Write) -> None:
+    for part, start in (("train", 0), ("val", 3), ("test", 4)):
+        write_classes(tmp_path / part, {"ball": 3 if start == 0 else 1}, start)
+    shapes = load_unlabelled(tmp_path, SMALL)
+    assert all(item.startswith("train/") for item in shapes.ids)
+    assert any("2 validation and test shapes left out" in note for note in shapes.notes)
+
+
+def test_unlabelled_reports_problems(mesh_folder: Path) -> None:
+    np.save(mesh_folder / "box" / "bad.npy", np.full((9, 3), np.nan))
+    shapes = load_unlabelled(mesh_folder, SMALL)
+    assert len(shapes) == 15
+    assert [problem.item for problem in shapes.problems] == ["box/bad.npy"]

@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from pointpeft.data import SHAPE_SUFFIXES, read_shape
+from pointpeft.errors import DataError
+
+
+@pytest.fixture
+def sphere() -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(subdivisions=1)
+
+
+@pytest.mark.parametrize("suffix", ["obj", "off", "ply", "stl", "glb", "gltf"])
+def test_mesh_formats_keep_surface(tmp_path: Path, sphere: trimesh.Trimesh, suffix: str) -> None:
+    path = tmp_path / f"sphere.{suffix}"
+    if suffix == "gltf":
+        for name, content in trimesh.Scene(sphere).export(file_type="gltf").items():
+            (tmp_path / name.replace("model.gltf", path.name)).write_bytes(content)
+    else:
+        sphere.export(path)
+    shape = read_shape(path)
+    assert shape.faces is not None
+    assert shape.source == str(path)
+    read = trimesh.Trimesh(shape.points, shape.faces, process=False)
+    assert read.area == pytest.approx(sphere.area, rel=1e-4)
+    assert np.allclose(read.bounds, sphere.bounds, atol=1e-5)
+
+
+def test_upper_case_suffix_is_known(tmp_path: Path, sphere: trimesh.Trimesh) -> None:
+    sphere.export(tmp_path / "a.off")
+    (tmp_path / "a.off").rename(tmp_path / "a.OFF")
+    assert read_shape(tmp_path / "a.OFF").faces is not None
+
+
+def test_scene_parts_are_placed_by_their_transforms(tmp_path: Path) -> None:
+    scene = trimesh.Scene()
+    unit = trimesh.creation.box()
+    for x in (0.0, 10.0):
+        placement = trimesh.transformations.translation_matrix([x, 0, 0])
+        scene.add_geometry(unit, geom_name="unit", transform=placement)
+    scene.export(tmp_path / "two.glb")
+    shape = read_shape(tmp_path / "two.glb")
+    assert shape.faces is not None
+    assert np.allclose(np.ptp(shape.points, axis=0), [11, 1, 1])
+    assert shape.faces.max() == len(shape.points) - 1
+
+
+def test_ply_without_faces_is_a_cloud(tmp_path: Path, cloud: np.ndarray) -> None:
+    trimesh.PointCloud(cloud).export(tmp_path / "cloud.ply")
+    shape = read_shape(tmp_path / "cloud.ply")
+    assert shape.faces is None
+    assert np.allclose(shape.points, cloud, atol=1e-5)
+
+
+def test_obj_reads_without_its_missing_material(tmp_path: Path) -> None:
+    text = "mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl red\nf 1 2 3\n"
+    (tmp_path / "a.obj").write_text(text)
+    assert read_shape(tmp_path / "a.obj").points.shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 2 3\n4 5 6\n",
+        "# made by hand\n1 2 3\n\n4 5 6\n",
+        "2\nan xyz file with a count\n1 2 3\n4 5 6\n",
+        "x,y,z,nx\n1,2,3,9\n4,5,6,9\n",
+        "//X Y Z R G B\n1 2 3 9 9 9\n4 5 6 9 9 9\n",
+        "1,2,3,chair\r\n4,5,6,chair\r\n",
+        "id,X,Y,Z\n7,1,2,3\n8,4,5,6\n",
+        "1 2 3 0.5\n4 5 6 0.5",
+    ],
+)
+def test_text_forms(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert read_shape(tmp_path / "a.txt").points.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("bad", ["4 5", "4 5 6 7", "4 five 6", "4,5,"])
+def test_ragged_line_is_named(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "a.xyz").write_text(f"# title\n1 2 3\n{bad}\n7 8 9\n")
+    with pytest.raises(DataError, match=r"a\.xyz: line 3"):
+        read_shape(tmp_path / "a.xyz")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+def test_npy_types_and_extra_columns(tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "a.npy", np.arange(12).reshape(2, 6).astype(dtype))
+    assert read_shape(tmp_path / "a.npy").points.tolist() == [[0, 1, 2], [6, 7, 8]]
+
+
+@pytest.mark.parametrize("key", ["points", "xyz", "pos", "anything"])
+def test_npz_keys(tmp_path: Path, key: str, cloud: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", **{key: cloud, "label": np.int64(3)})
+    assert np.array_equal(read_shape(tmp_path / "a.npz").points, cloud)
+
+
+def test_ambiguous_npz_is_refused(tmp_path: Path, cloud: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", first=cloud, second=cloud)
+    with pytest.raises(DataError, match="'first', 'second'"):
+        read_shape(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_pickled_objects_are_never_loaded(tmp_path: Path, name: str) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    array = np.array([Bomb()], dtype=object)
+    save = np.save if name.endswith("npy") else np.savez
+    save(tmp_path / name, array)
+    with pytest.raises(DataError):
+        read_shape(tmp_path / name)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_transposed_array_gets_a_hint(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 2)))
+    with pytest.raises(DataError, match="transposed"):
+        read_shape(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("suffix", sorted(SHAPE_SUFFIXES))
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\x13garbage" * 20])
+def test_damaged_files_raise_data_error(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        read_shape(path)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "glb"])
+def test_truncated_mesh_raises(tmp_path: Path, sphere: trimesh.Trimesh, suffix: str) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    sphere.export(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="cut"):
+        read_shape(path)
+
+
+def test_missing_and_unknown_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_shape(tmp_path / "gone.obj")
+    with pytest.raises(DataError, match=r"unknown suffix '\.blend'"):
+        read_shape(tmp_path / "a.blend")
+
+
+def test_gltf_with_broken_json_raises(tmp_path: Path) -> None:
+    (tmp_path / "a.gltf").write_text(json.dumps({"buffers": 3}))
+    with pytest.raises(DataError):
+        read_shape(tmp_path / "a.gltf")
+
+
+def test_real_meshes_and_scans_all_read(shared_dir: Path) -> None:
+    files = [file for part in ("meshes", "scans") for file in (shared_dir / part).rglob("*.*")]
+    assert len(files) >= 77
+    for file in files:
+        shape = read_shape(file)
+        assert (shape.faces is None) == ("scans" in file.parts), file
+        assert len(shape.points) > 10

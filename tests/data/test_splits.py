@@ -1,0 +1,114 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pointpeft.data.splits import Item, assign_splits, check_classes, check_copies
+from pointpeft.errors import DataError
+
+ORIGIN = np.zeros((1, 3))
+
+
+def items(counts: dict[str, int], split: str | None = None) -> list[Item]:
+    return [
+        Item(f"{split}/{name}/{place}", name, split, ORIGIN)
+        for name, count in counts.items()
+        for place in range(count)
+    ]
+
+
+def table(assigned: list[Item]) -> Counter:
+    return Counter((item.class_name, item.split) for item in assigned)
+
+
+def parts(assigned: list[Item]) -> dict[str, str | None]:
+    return {item.id: item.split for item in assigned}
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (2, 0, 1)), (4, (2, 1, 1)), (10, (6, 2, 2))],
+)
+def test_missing_parts_are_cut_by_class(count: int, expected: tuple[int, int, int]) -> None:
+    assigned, notes = assign_splits(items({"a": count, "b": 20}), 0.2, seed=0)
+    counts = table(assigned)
+    assert tuple(counts["a", part] for part in ("train", "val", "test")) == expected
+    assert notes[0].startswith("no test part given")
+    assert notes[1].startswith("no val part given")
+
+
+def test_stated_parts_are_kept() -> None:
+    given = items({"a": 5}, "train") + items({"a": 3}, "val") + items({"a": 2}, "test")
+    assigned, notes = assign_splits(given, 0.2, seed=0)
+    assert assigned == given
+    assert notes == []
+
+
+def test_only_the_missing_part_is_cut() -> None:
+    assigned, notes = assign_splits(
+        items({"a": 10}, "train") + items({"a": 4}, "test"), 0.2, seed=0
+    )
+    counts = table(assigned)
+    assert (counts["a", "train"], counts["a", "val"], counts["a", "test"]) == (8, 2, 4)
+    assert len(notes) == 1
+
+
+def test_choice_ignores_order_and_other_classes() -> None:
+    alone, _ = assign_splits(items({"a": 10}), 0.2, seed=0)
+    beside, _ = assign_splits(items({"b": 7, "a": 10})[::-1], 0.2, seed=0)
+    assert parts(alone).items() <= parts(beside).items()
+
+
+def test_seed_changes_the_choice() -> None:
+    first, again, other = (parts(assign_splits(items({"a": 30}), 0.2, s)[0]) for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_items_without_part_beside_others_go_to_train_with_a_note() -> None:
+    given = items({"a": 4}, "train") + items({"a": 2}, "test") + items({"a": 1})
+    assigned, notes = assign_splits(given, 0.0, seed=0)
+    assert table(assigned)["a", "train"] == 5
+    assert "1 shapes without a stated part" in notes[0]
+
+
+def test_zero_fraction_cuts_nothing() -> None:
+    assigned, notes = assign_splits(items({"a": 9}), 0.0, seed=0)
+    assert table(assigned) == {("a", "train"): 9}
+    assert notes == []
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 20])
+def test_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(DataError, match="val_fraction"):
+        assign_splits(items({"a": 3}), fraction, seed=0)
+
+
+def test_class_without_training_shape_is_refused_unless_measured_only() -> None:
+    given = items({"a": 2, "b": 2}, "test") + items({"a": 1}, "train")
+    with pytest.raises(DataError, match="no usable training shape for b"):
+        check_classes(given, ["a", "b"], need_train=True)
+    assert check_classes(given, ["a", "b"], need_train=False) == []
+
+
+def test_class_without_test_shape_is_named() -> None:
+    given = items({"a": 2, "b": 2}, "train") + items({"a": 1}, "test")
+    (note,) = check_classes(given, ["a", "b"], need_train=True)
+    assert note.endswith("cannot be measured for b")
+
+
+def test_held_out_copies_are_named() -> None:
+    given = items({"a": 2}, "train") + items({"a": 2}, "test")
+    (note,) = check_copies(given, ["1", "2", "2", "3"])
+    assert "1 held-out shapes" in note
+    assert "test/a/0 = train/a/1" in note
+    assert check_copies(given, ["1", "2", "3", "4"]) == []
+
+
+def test_digest_follows_content_and_kind(tmp_path: Path) -> None:
+    for name, text in {"a.txt": "1 2 3", "b.txt": "1 2 3", "c.xyz": "1 2 3"}.items():
+        (tmp_path / name).write_text(text)
+    same, copy, other_kind = (
+        Item(name, None, None, tmp_path / name).digest() for name in ("a.txt", "b.txt", "c.xyz")
+    )
+    assert same == copy != other_kind

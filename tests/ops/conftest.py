@@ -1,0 +1,20 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_tiles(monkeypatch):
+    """Make every distance matrix be computed in many tiles."""
+    monkeypatch.setattr("pointpeft.ops._numerics._CPU_TILE", 50)
+
+
+@pytest.fixture
+def always_tree(monkeypatch):
+    """Send every neighbour search through the KD-tree."""
+    monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_PAIRS", 0)
+    monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_POINTS_PER_NEIGHBOR", 0)

@@ -1,0 +1,115 @@
+"""Parity of Point-MAE: pre-training and classification."""
+
+import torch
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.models.published import POINT_MAE_CLASSIFICATION, POINT_MAE_PRETRAINED
+from tests.parity.support import (
+    LOSS_TOLERANCE,
+    Case,
+    Taps,
+    assert_array,
+    assert_gradients,
+    load_weights,
+)
+
+
+def encoder_settings(config: dict) -> dict:
+    """Our names for the published settings of an encoder."""
+    return {
+        "num_groups": config["num_group"],
+        "group_size": config["group_size"],
+        "dim": config["trans_dim"],
+        "depth": config["depth"],
+        "num_heads": config["num_heads"],
+        "drop_path": config["drop_path_rate"],
+    }
+
+
+def check_pretrain(case: Case) -> None:
+    config = case.data["config"]
+    t = config["transformer_config"]
+    model = pp.create_model(
+        "point_mae",
+        task="pretraining",
+        **encoder_settings({**config, **t}),
+        mask_ratio=t["mask_ratio"],
+        mask_type={"rand": "random"}.get(t["mask_type"], "block"),
+        decoder_depth=t["decoder_depth"],
+        decoder_num_heads=t["decoder_num_heads"],
+        loss={"cdl2": "l2", "cdl1": "l1"}[config["loss"]],
+        skip_near_origin=True,
+    )
+    load_weights(model, case, POINT_MAE_PRETRAINED)
+    model.eval()
+    taps = Taps(
+        model,
+        tokens="backbone.tokenizer.embed",
+        encoder_output="backbone.norm",
+        decoder_output="decoder",
+    )
+    points, mask = case.cloud(), torch.from_numpy(case.arrays["mask"]).bool()
+    loss = model(points, mask)
+    rebuilt, target = model.reconstruct(points, mask)
+    outputs = {
+        "center": model.backbone.tokenizer.group(points).centers,
+        "patch_tokens": taps["tokens"],
+        "encoder_output": taps["encoder_output"],
+        "decoder_output": taps["decoder_output"],
+        "reconstructed": rebuilt,
+        "target": target,
+    }
+    compare(case, outputs, known={"mask"})
+    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    loss.backward()
+    assert_gradients(model, case, POINT_MAE_PRETRAINED)
+
+
+def check_classification(case: Case) -> None:
+    config = case.data["config"]
+    model = pp.create_model(
+        "point_mae",
+        num_classes=config["cls_dim"],
+        **encoder_settings(config),
+        skip_near_origin=True,
+    )
+    load_weights(model, case, POINT_MAE_CLASSIFICATION)
+    model.eval()
+    taps = Taps(
+        model,
+        patch_tokens="backbone.tokenizer.embed",
+        block0="backbone.blocks.0",
+        norm="backbone.norm",
+    )
+    points, label = case.cloud(), torch.from_numpy(case.arrays["label"]).long()
+    logits = model(points)
+    loss = F.cross_entropy(logits, label)
+    outputs = {
+        "center": model.backbone.tokenizer.group(points).centers,
+        "norm": taps["norm"],
+        "logits": logits,
+    }
+    loss.backward()
+    if "norm_bn_train" in case.arrays:
+        taps.clear()
+        embed = model.backbone.tokenizer.embed.train()
+        model(points)
+        outputs["norm_bn_train"] = taps["norm"]
+        outputs["bn_running_mean_after"] = embed.first_conv[1].running_mean
+        outputs["bn_running_var_after"] = embed.first_conv[1].running_var
+    # In these files the inner taps are those of the last pass, which used batch statistics.
+    outputs |= {"patch_tokens": taps["patch_tokens"], "block0": taps["block0"]}
+    compare(case, outputs, known={"label"})
+    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    assert_gradients(model, case, POINT_MAE_CLASSIFICATION)
+    if "parameters" in case.data:
+        assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
+
+
+def compare(case: Case, outputs: dict[str, torch.Tensor], known: set[str]) -> None:
+    """Compare every stored array; one without a counterpart fails."""
+    for name, expected in case.arrays.items():
+        if name not in known:
+            assert name in outputs, f"no output to compare with the stored array {name!r}"
+            assert_array(outputs[name], expected, name)

@@ -1,0 +1,129 @@
+"""Parity of Point-PEFT on Point-MAE: the published computation, quirks included."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.peft.published import POINT_PEFT_MAE
+from tests.parity.point_mae import compare, encoder_settings
+from tests.parity.support import (
+    GRADIENT_TOLERANCE,
+    LOSS_TOLERANCE,
+    Case,
+    Taps,
+    assert_gradients,
+    load_weights,
+)
+
+
+def check_point_peft_mae(case: Case) -> None:
+    config, points = case.data["config"], case.cloud()
+    model = _model(case)
+    query = torch.from_numpy(case.made("cp_feat"))
+    label = torch.from_numpy(case.arrays["label"]).long()
+    last = config["depth"] - 1
+    watched = {f"block{i}": f"model.backbone.blocks.{i}" for i in (0, 5, 6, last) if i <= last}
+    taps = Taps(
+        model,
+        patch_tokens="model.backbone.tokenizer.embed",
+        local_attn0="tuner.local_attention",
+        pooled="model.backbone.blocks.0.out_transform",
+        norm="model.backbone.norm",
+        **watched,
+    )
+    logits = model(points, query=query)
+    loss = F.cross_entropy(logits, label)
+    loss.backward()
+    similarity, indices = model.bank.retrieve(query, model.config.num_prompts - 2)
+    B = len(points)
+    outputs = {
+        **_groups(model, points),
+        "topk": indices,
+        "topk_similarity": similarity,
+        "cache_prompt": model.bank.prompt(query, model.config.num_prompts),
+        "patch_tokens": taps["patch_tokens"],
+        "local_attn0": taps["local_attn0"],
+        "pooled0": taps["pooled"].view(B, -1, config["trans_dim"]).transpose(1, 2),
+        "norm": taps["norm"],
+        "logits": logits,
+        **{name: taps[name] for name in watched},
+    }
+    with torch.no_grad():
+        alone = [model(points[b : b + 1], query=query[b : b + 1]) for b in range(B)]
+        outputs["logits_alone"] = torch.cat(alone)
+        outputs["logits_without_bank"] = _model(case, with_bank=False)(points)
+        outputs |= _small_prompts(case, model, points, query)
+    compare(case, outputs, known={"label"})
+    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    # The gradient of the prompt coordinates passes through near-singular weights.
+    assert_gradients(model, case, POINT_PEFT_MAE, {"prompt_cor": 10 * GRADIENT_TOLERANCE})
+    _check_counts(case, model)
+
+
+def _model(case: Case, with_bank: bool = True) -> pp.peft.PeftModel:
+    config = case.data["config"]
+    model = pp.create_model(
+        "point_mae",
+        num_classes=config["cls_dim"],
+        **encoder_settings(config),
+        skip_near_origin=True,
+    )
+    bank = None
+    if with_bank:
+        columns = case.made("memory_bank")
+        norms = np.linalg.norm(columns.astype(np.float64), axis=0).astype(np.float32)
+        bank = pp.MemoryBank(torch.from_numpy(columns / norms))
+    settings = pp.PointPeftConfig(
+        adapter_dim=config["adapter_config"]["adapter_dim"], reference_compat=True
+    )
+    adapted = pp.get_peft_model(model, settings, bank)
+    weights = POINT_PEFT_MAE.from_published(case.weights())
+    report = adapted.load_state_dict(weights, strict=False)
+    assert not report.unexpected_keys
+    assert all(name.startswith(("tuner.retriever.", "tuner.bank.")) for name in report.missing_keys)
+    return adapted.eval()
+
+
+def _groups(model: pp.peft.PeftModel, points: torch.Tensor) -> dict[str, torch.Tensor]:
+    from pointpeft.models import Geometry
+    from pointpeft.ops import farthest_point_sample, gather_points
+
+    backbone, tuner = model.model.backbone, model.tuner
+    geometry = Geometry(points, backbone.tokenizer.group(points).centers)
+    plain, prompted = (tuner.groups(geometry, kind) for kind in (False, True))
+    with_prompts = torch.cat([tuner.prompt_centers.expand(len(points), -1, -1), points], dim=1)
+    chosen = farthest_point_sample(with_prompts.detach(), geometry.centers.shape[1], True)
+    return {
+        "center": geometry.centers,
+        "center_prompt": gather_points(with_prompts, chosen),
+        "idx": plain.neighbors.flatten(),
+        "center_idx": plain.centers,
+        "idx_prompt": prompted.neighbors.flatten(),
+        "center_idx_prompt": prompted.centers,
+    }
+
+
+def _small_prompts(
+    case: Case, model: pp.peft.PeftModel, points: torch.Tensor, query: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The run with prompt coordinates at the scale of a fresh model."""
+    if "logits_small_prompt" not in case.arrays:
+        return {}
+    centers = model.tuner.prompt_centers
+    kept = centers.data.clone()
+    centers.data.mul_(0.02 * 3**0.5)
+    logits = model(points, query=query)
+    chosen = _groups(model, points)["center_prompt"]
+    centers.data.copy_(kept)
+    stored = case.arrays["center_prompt_small"].shape[1]  # the first centers only
+    return {"logits_small_prompt": logits, "center_prompt_small": chosen[:, :stored]}
+
+
+def _check_counts(case: Case, model: pp.peft.PeftModel) -> None:
+    state = POINT_PEFT_MAE.to_published(dict(model.named_parameters()))
+    trainable = {name for name, p in state.items() if p.requires_grad}
+    assert trainable == set(case.data["trainable"])
+    counts = model.count_parameters()
+    for key in ("total", "trainable", "total_without_head", "trainable_without_head"):
+        assert counts[key] == case.data["parameters"][key], key

@@ -1,0 +1,45 @@
+"""Every case in the parity folder, against the published numbers.
+
+The folder is named by ``POINTPEFT_PARITY``; any further case of a kind listed here is picked up
+from its ``case`` field, whatever its sizes, depth, seed or class count.
+"""
+
+import pytest
+
+from tests.parity.point_mae import check_classification, check_pretrain
+from tests.parity.point_ops import check_linear_svm, check_ops
+from tests.parity.point_peft import check_point_peft_mae
+from tests.parity.support import Case, folder
+
+# A case is of the longest kind that its ``case`` field begins with.
+KINDS = {
+    "ops": check_ops,
+    "linear_svm": check_linear_svm,
+    "point_mae_pretrain": check_pretrain,
+    "point_mae_cls": check_classification,
+    "point_peft_mae": check_point_peft_mae,
+}
+# The same kinds by the network that a case says it holds, for cases of other names.
+MODELS = {
+    "Point_MAE": check_pretrain,
+    "PointTransformer (Point-MAE)": check_classification,
+    "PointTransformer_best (Point-PEFT on Point-MAE)": check_point_peft_mae,
+}
+CASES = sorted(folder().glob("*.json"))
+
+
+def checker(case: Case):
+    kinds = [kind for kind in KINDS if case.name.startswith(kind)]
+    if kinds:
+        return KINDS[max(kinds, key=len)]
+    return MODELS.get(case.data.get("model", case.data.get("reference", "")))
+
+
+@pytest.mark.skipif(not CASES, reason=f"no parity cases in {folder()}")
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_parity(path):
+    case = Case(path)
+    check = checker(case)
+    if check is None:
+        pytest.skip(f"kind of case {case.name!r} is not built yet")
+    check(case)
