@@ -1,6 +1,9 @@
 """Time and peak memory of the point operations.
 
-    python benchmarks/ops.py [--device cpu] [--repeats 5]
+    python benchmarks/ops.py [--device cpu] [--repeats 5] [--threads 1]
+
+One thread by default: on a shared machine the thread barriers of small operations stall for tens
+of scheduler ticks, and times on several threads say more about the neighbours than about the code.
 
 Writes ``benchmarks/results/ops-<device>.json``. Every case runs in a process of its own, so that
 the peak memory is its own: resident memory on a CPU (with what importing torch takes, listed as
@@ -107,9 +110,10 @@ def peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run_in_own_process(name: str, device: str, repeats: int) -> dict[str, float | int]:
-    command = [sys.executable, __file__, "--device", device, "--repeats", str(repeats)]
-    output = subprocess.run([*command, "--case", name], check=True, capture_output=True, text=True)
+def run_in_own_process(name: str) -> dict[str, float | int]:
+    """Repeat this command line for one case."""
+    command = [sys.executable, *sys.argv, "--case", name]
+    output = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(output.stdout)
 
 
@@ -117,19 +121,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--case", choices=list(CASES), help="run this one here, print JSON")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     if options.case:
         print(json.dumps(run_case(options.case, options.device, options.repeats)))
         return
     results = {}
     for name in CASES:
-        results[name] = run_in_own_process(name, options.device, options.repeats)
+        results[name] = run_in_own_process(name)
         print(f"{name:36}{results[name]['median_ms']:12.2f} ms{results[name]['peak_mib']:8} MiB")
     report = {
         "device": options.device,
         "processor": processor(options.device),
-        "threads": torch.get_num_threads(),
+        "threads": options.threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "repeats": options.repeats,

@@ -16,8 +16,8 @@ from scipy.spatial import cKDTree
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# A model flatter than this share of its largest side keeps that side as it is when it is fitted
-# to the catalogue size: stretching a plane along its normal is not defined.
+# Sides of a bounding box below this share of the largest count as this large when a cloud is
+# stretched: a plane cannot be stretched along its normal.
 FLAT_SIDE = 1e-6
 
 
@@ -45,24 +45,10 @@ def read_obj(text: str) -> Mesh:
             corners = [int(corner.split("/", 1)[0]) for corner in line.split()[1:]]
             # OBJ counts from 1; a negative index counts back from the latest vertex.
             ring = [c - 1 if c > 0 else len(vertices) + c for c in corners]
-            triangles += [
-                (ring[0], b, c) for b, c in zip(ring[1:-1], ring[2:], strict=True)
-            ]
+            triangles += [(ring[0], b, c) for b, c in zip(ring[1:-1], ring[2:], strict=True)]
     if not triangles:
         raise ValueError("the OBJ file holds no face")
     return Mesh(np.array(vertices), np.array(triangles, dtype=np.int64))
-
-
-def place(mesh: Mesh, rotation: FloatArray, size: FloatArray) -> Mesh:
-    """Turn a mesh by `rotation` (3, 3), then fit its bounding box to `size` (width, height, depth).
-
-    This is how the catalogue's own program shows a model. Only faces count for the bounding box.
-    """
-    vertices = mesh.vertices @ rotation.T
-    used = vertices[np.unique(mesh.triangles)]
-    low, extent = used.min(axis=0), np.ptp(used, axis=0)
-    stretch = np.divide(size, extent, out=np.ones(3), where=extent > FLAT_SIDE * extent.max())
-    return Mesh((vertices - low) * stretch, mesh.triangles)
 
 
 def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> FloatArray:
@@ -84,13 +70,13 @@ def farthest_point_order(points: FloatArray, count: int) -> IntArray:
     The first is the point farthest from the mean, so that the order does not depend on the order
     of the input.
     """
+    axes = np.ascontiguousarray(points.T)
     order = np.empty(count, dtype=np.int64)
     order[0] = np.argmax(np.square(points - points.mean(axis=0)).sum(axis=1))
     distances = np.full(len(points), np.inf)
     for i in range(1, count):
-        np.minimum(
-            distances, np.square(points - points[order[i - 1]]).sum(axis=1), out=distances
-        )
+        x, y, z = np.square(axes - axes[:, order[i - 1], None])
+        np.minimum(distances, x + y + z, out=distances)
         order[i] = np.argmax(distances)
     return order
 

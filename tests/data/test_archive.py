@@ -1,4 +1,6 @@
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,3 +116,35 @@ def test_unlabelled_archive_needs_only_points(tmp_path: Path) -> None:
 
 def test_unlabelled_archive_leaves_test_shapes_out(tmp_path: Path) -> None:
     assert len(load_unlabelled(save(tmp_path), SMALL)) == 10
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small stand-in for the data set that comes with the package."""
+    data = SimpleNamespace(
+        points=np.random.default_rng(0).normal(size=(8, 40, 3)).astype(np.float32),
+        labels=np.array([0, 1, 0, 1, 0, 1, -1, -1]),
+        class_names=("cup", "bowl"),
+        split=np.array(["train"] * 2 + ["val"] * 2 + ["test"] * 2 + ["unlabelled"] * 2),
+        ids=np.array([f"object{place}" for place in range(8)]),
+    )
+    module = ModuleType("pointpeft.data.embedded")
+    module.load_homeobjects = lambda: data  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pointpeft.data.embedded", module)
+
+
+@pytest.mark.usefixtures("embedded")
+def test_embedded_set_keeps_its_parts() -> None:
+    data = load_shapes("homeobjects", SMALL)
+    assert data.class_names == ("cup", "bowl")
+    assert data.train.ids == ("object0", "object1")
+    assert data.val.labels.tolist() == [0, 1]
+    assert data.test.points.shape == (2, 40, 3)
+    assert data.unlabelled.labels.tolist() == [-1, -1]
+    assert data.notes == ()
+
+
+@pytest.mark.usefixtures("embedded")
+def test_embedded_set_for_pre_training_is_train_and_unlabelled() -> None:
+    shapes = load_unlabelled("homeobjects", SMALL)
+    assert shapes.ids == ("object0", "object1", "object6", "object7")

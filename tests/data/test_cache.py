@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.data.cache import default_cache_dir
 from pointpeft.data.splits import Item
 
 SMALL = InputTransform(num_points=32)
@@ -126,6 +127,15 @@ def test_cache_dir_that_cannot_be_written_is_only_noted(mesh_folder: Path, tmp_p
     data = load_shapes(mesh_folder, SMALL, cache_dir=tmp_path / "file")
     assert len(data.train) == 9
     assert any("cache not written" in note for note in data.notes)
+    assert not any("damaged" in note for note in data.notes)
+
+
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("POINTPEFT_CACHE", str(tmp_path))
+    assert default_cache_dir() == tmp_path
+    monkeypatch.delenv("POINTPEFT_CACHE")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_cache_dir() == Path("/home/someone/.cache/pointpeft")
 
 
 def test_no_temporary_file_stays(mesh_folder: Path, tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def test_scene_parts_are_placed_by_their_transforms(tmp_path: Path) -> None:
     assert shape.faces.max() == len(shape.points) - 1
 
 
+def test_points_beside_a_mesh_are_left_out_with_a_note(tmp_path: Path) -> None:
+    scene = trimesh.Scene([trimesh.creation.box(), trimesh.PointCloud(np.eye(3) * 9)])
+    scene.export(tmp_path / "mixed.glb")
+    shape = read_shape(tmp_path / "mixed.glb")
+    assert np.abs(shape.points).max() < 1
+    assert "1 parts without faces left out" in shape.notes[0]
+
+
 def test_ply_without_faces_is_a_cloud(tmp_path: Path, cloud: np.ndarray) -> None:
     trimesh.PointCloud(cloud).export(tmp_path / "cloud.ply")
     shape = read_shape(tmp_path / "cloud.ply")

@@ -105,6 +105,16 @@ def test_held_out_copies_are_named() -> None:
     assert check_copies(given, ["1", "2", "3", "4"]) == []
 
 
+def test_digest_covers_the_buffers_of_a_gltf_file(tmp_path: Path) -> None:
+    (tmp_path / "a.gltf").write_text('{"buffers": [{"uri": "a.bin"}, {"uri": "data:,"}]}')
+    item = Item("a", None, None, tmp_path / "a.gltf")
+    digests = []
+    for content in (b"1", b"2"):
+        (tmp_path / "a.bin").write_bytes(content)
+        digests.append(item.digest())
+    assert digests[0] != digests[1]
+
+
 def test_digest_follows_content_and_kind(tmp_path: Path) -> None:
     for name, text in {"a.txt": "1 2 3", "b.txt": "1 2 3", "c.xyz": "1 2 3"}.items():
         (tmp_path / name).write_text(text)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from _slow import ball
 
 from pointpeft.ops import ball_query
+from tests.ops._slow import ball
 
 
 def expect_slow(query, points, radius, k):

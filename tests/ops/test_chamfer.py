@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from _slow import distances
 
 from pointpeft.ops import chamfer_distance
+from tests.ops._slow import distances
 
 
 def slow(a, b):

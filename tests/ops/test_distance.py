@@ -1,8 +1,8 @@
 import pytest
 import torch
-from _slow import distances
 
 from pointpeft.ops import squared_distance
+from tests.ops._slow import distances
 
 
 @pytest.mark.parametrize("grad", [False, True])

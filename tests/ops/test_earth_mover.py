@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from _slow import distances
 
 from pointpeft.ops import earth_mover_distance, soft_matching
+from tests.ops._slow import distances
 
 
 def slow_soft_matching(a, b):

@@ -1,7 +1,7 @@
 import torch
-from _slow import nearest
 
 from pointpeft.ops import group_points, squared_distance
+from tests.ops._slow import nearest
 
 
 def test_patches_are_the_nearest_points_relative_to_the_center():

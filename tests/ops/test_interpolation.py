@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from _slow import distances, nearest
 
 from pointpeft.ops import inverse_distance_weights, three_interpolate
+from tests.ops._slow import distances, nearest
 
 
 def test_weights_agree_with_the_definition():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from _slow import nearest
 
 from pointpeft.ops import knn
 from pointpeft.ops._brute_force import search_all
 from pointpeft.ops._kd_tree import search_trees, tree_is_faster
+from tests.ops._slow import nearest
 
 
 def expect_slow(query, points, k):

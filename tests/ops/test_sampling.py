@@ -1,9 +1,9 @@
 import pytest
 import torch
-from _slow import farthest
 
 from pointpeft.ops import farthest_point_sample, gather_points
 from pointpeft.ops.sampling import _sample
+from tests.ops._slow import farthest
 
 
 def both_kernels(points, num_samples, skip=False):

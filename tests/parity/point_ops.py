@@ -88,10 +88,10 @@ def check_linear_svm(case: Case) -> None:
     noise = float(re.search(r"\* ([\d.]+) \+ P", inputs["train"])[1])
     features, labels = {}, {}
     for part in ("train", "test"):
-        seed, low, high, count = map(
-            int, re.search(r"(\d+)\)\.randint\((\d+), (\d+), (\d+)\)", inputs[f"{part}_labels"]).groups()
-        )  # fmt: skip
-        labels[part] = np.random.RandomState(seed).randint(low, high, count)  # noqa: NPY002
+        pattern = r"(\d+)\)\.randint\((\d+), (\d+), (\d+)\)"
+        numbers = re.search(pattern, inputs[f"{part}_labels"]).groups()
+        seed, low, high, count = map(int, numbers)
+        labels[part] = np.random.RandomState(seed).randint(low, high, count)
         features[part] = scaled[part] * noise + scaled["prototypes"][labels[part]]
     data = (features["train"], labels["train"], features["test"], labels["test"])
     result = linear_svm(*data, C=case.data["C"])

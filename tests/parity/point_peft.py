@@ -13,7 +13,6 @@ from tests.parity.support import (
     Case,
     Taps,
     assert_gradients,
-    load_weights,
 )
 
 

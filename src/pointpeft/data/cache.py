@@ -18,8 +18,11 @@ _CODE_VERSION = 1
 
 def default_cache_dir() -> Path:
     """`$POINTPEFT_CACHE` if it is set, else `~/.cache/pointpeft`."""
-    named = os.environ.get("POINTPEFT_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "pointpeft"
+    named = os.environ.get("POINTPEFT_CACHE") or "~/.cache/pointpeft"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:  # the user has no home
+        return Path(tempfile.gettempdir()) / "pointpeft"
 
 
 class PreparedCache:
@@ -61,7 +64,7 @@ class PreparedCache:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 found = self._unpack(archive["points"], str(archive["about"]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception:  # whatever is wrong with the file, it can be made anew
             found = None

@@ -56,8 +56,8 @@ def list_files(root: Path) -> Listing:
     files, notes = _find(root)
     items = []
     for file in files:
-        parts = [canonical_split(name) for name in file.parts[:2] if len(file.parts) > 1]
-        items.append(Item(file.as_posix(), None, next(filter(None, parts), None), root / file))
+        stated = filter(None, map(canonical_split, file.parts[:-1][:2]))
+        items.append(Item(file.as_posix(), None, next(stated, None), root / file))
     return Listing(tuple(items), (), notes=tuple(notes))
 
 
@@ -105,8 +105,9 @@ def _is_split_first(root: Path, files: list[Path]) -> bool:
     tops = {file.parts[0] for file in files if not _in_unlabelled(file)}
     splits = {top for top in tops if canonical_split(top)}
     if splits == tops:
-        if any(len(file.parts) < 3 and not _in_unlabelled(file) for file in files):
-            raise DataError(f"{root}: {', '.join(sorted(tops))} hold no classes; {EXPECTED_TREE}")
+        loose = [file for file in files if len(file.parts) < 3 and not _in_unlabelled(file)]
+        if loose:
+            raise DataError(f"{root}: {loose[0]} is in no class folder; {EXPECTED_TREE}")
         return True
     if len(splits) > 1:
         raise DataError(

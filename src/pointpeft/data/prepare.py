@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 
 from pointpeft.data.reading import RawShape
 from pointpeft.data.surface import sample_cloud, sample_surface, usable_faces
 from pointpeft.errors import DataError
-from pointpeft.ops import farthest_point_sample
 
 __all__ = ["Axis", "InputTransform", "Prepared", "default_num_stored", "farthest_point_order"]
 
@@ -169,6 +167,10 @@ def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
     Returns:
         For each cloud the numbers of its distinct points; copies of a point are left out.
     """
+    import torch  # here, so that reading and describing data does not wait for it
+
+    from pointpeft.ops import farthest_point_sample
+
     by_size: dict[int, list[int]] = defaultdict(list)
     for place, cloud in enumerate(clouds):
         by_size[len(cloud)].append(place)

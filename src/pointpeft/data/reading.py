@@ -218,7 +218,9 @@ def _read_mesh(path: Path) -> RawShape:
     faces = np.concatenate(
         [faces + start for (_, faces), start in zip(meshes, starts, strict=True)]
     )
-    return RawShape(points, faces, str(path))
+    others = len(parts) - len(meshes)
+    notes = (f"{others} parts without faces left out beside {len(meshes)} meshes",)
+    return RawShape(points, faces, str(path), notes if others else ())
 
 
 def _placed_parts(loaded: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:

@@ -56,17 +56,19 @@ def linear_svm(
     """
     counts = np.unique(train_labels, return_counts=True)[1]
     if len(counts) < 2:
-        raise DataError(f"a linear SVM needs two classes or more, the training set has {len(counts)}")
+        raise DataError(
+            f"a linear SVM needs two classes or more, the training set has {len(counts)}"
+        )
     tuned = C is None
     if C is None:
-        C = _cross_validated_C(train_features, train_labels, smallest_class=int(counts.min()))
+        C = _cross_validate(train_features, train_labels, smallest_class=int(counts.min()))
     model = SVC(C=C, kernel="linear").fit(train_features, train_labels)
     predictions = model.predict(test_features)
     accuracy = float(np.mean(predictions == test_labels))
     return SvmResult(accuracy, C, tuned, predictions, model.decision_function(test_features))
 
 
-def _cross_validated_C(features: NDArray, labels: NDArray, smallest_class: int) -> float:
+def _cross_validate(features: NDArray, labels: NDArray, smallest_class: int) -> float:
     folds = min(_FOLDS, smallest_class)
     if folds < 2:
         raise DataError(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
+from pointpeft.files import replacing
 from pointpeft.models.published import POINT_MAE_LAYOUTS, recognise
 
 __all__ = [
@@ -35,8 +35,7 @@ log = logging.getLogger("pointpeft")
 _SAFE_NUMPY = [
     np.dtype,
     np.ndarray,
-    np._core.multiarray.scalar,
-    np._core.multiarray._reconstruct,
+    *(getattr(np._core.multiarray, name) for name in ("scalar", "_reconstruct")),  # type: ignore[attr-defined]
     *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64")),
 ]
 _SHOWN = 8  # names listed in an error message
@@ -215,7 +214,7 @@ def save_model(
         half: store floating-point tensors as float16.
         **notes: further facts for the file's metadata.
     """
-    spec = getattr(model, "backbone", model).spec
+    spec: Any = getattr(model, "backbone", model).spec
     task = "features"
     if hasattr(model, "backbone"):
         task = "classification" if hasattr(model, "head") else "pretraining"
@@ -229,16 +228,10 @@ def save_model(
 def write_safetensors(
     path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
-    """Write tensors to a temporary name, then rename: a failure leaves the old file intact."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """Write tensors with what our own files say about themselves."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    try:
+    with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def state_hash(module: nn.Module) -> str:

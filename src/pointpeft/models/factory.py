@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import nn
-
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.checkpoint import load_into
 from pointpeft.models.registry import ModelEntry, Task, get_entry
 
-__all__ = ["ModelSpec", "build_backbone", "build_classifier", "create_model"]
+__all__ = [
+    "ModelSpec",
+    "build_backbone",
+    "build_classifier",
+    "create_model",
+    "has_embedded_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     if "patch_widths" in settings:  # JSON and YAML know lists only
         settings["patch_widths"] = tuple(settings["patch_widths"])
     config = dataclasses.replace(entry.config, **settings)
-    backbone = entry.backbone(config)
+    backbone: Any = entry.backbone(config)
     backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
     return backbone
 
@@ -141,8 +145,17 @@ def _unknown_setting(name: str, key: str, valid: list[str]) -> str:
     return f"model {name!r} has no setting {key!r}: {hint}settings: {', '.join(sorted(valid))}"
 
 
+def has_embedded_weights(name: str) -> bool:
+    """Whether the package ships weights for the model called ``name``."""
+    return _weights_path(get_entry(name)).is_file()
+
+
+def _weights_path(entry: ModelEntry) -> Path:
+    return Path(__file__).parent / "weights" / f"{entry.name}.safetensors"
+
+
 def _embedded_weights(entry: ModelEntry) -> Path:
-    path = Path(__file__).parent / "weights" / f"{entry.name}.safetensors"
+    path = _weights_path(entry)
     if not path.is_file():
         raise CheckpointError(
             f"the package ships no weights for {entry.name!r}; "

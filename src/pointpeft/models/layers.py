@@ -22,7 +22,7 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 
 
 def position_mlp(dim: int) -> nn.Sequential:
-    """Position embedding of center coordinates: ``(..., 3) -> (..., dim)`` (Point-MAE, Sec. 3.1)."""
+    """Embedding of center coordinates, ``(..., 3) -> (..., dim)`` (Point-MAE, Sec. 3.1)."""
     return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
 
 

@@ -20,20 +20,22 @@ def patch_mask(centers: Tensor, ratio: float, kind: MaskType) -> Tensor:
 
     Returns:
         Boolean ``(B, G)``, True where a patch is hidden; the same count in each row.
+
+    Source: Point-MAE, Sec. 3.1; block masking as in Point-BERT.
     """
     num_hidden = int(ratio * centers.shape[1])
     return {"random": random_mask, "block": block_mask}[kind](centers, num_hidden)
 
 
 def random_mask(centers: Tensor, num_hidden: int) -> Tensor:
-    """Hide ``num_hidden`` patches drawn uniformly, ``(B, G, 3) -> (B, G)`` (Point-MAE, Sec. 3.1)."""
+    """Hide ``num_hidden`` patches drawn uniformly, ``(B, G, 3) -> (B, G)``."""
     B, G, _ = centers.shape
     rank = torch.rand(B, G, device=centers.device).argsort(dim=1).argsort(dim=1)
     return rank < num_hidden
 
 
 def block_mask(centers: Tensor, num_hidden: int) -> Tensor:
-    """Hide a random patch and its nearest centers, ``num_hidden`` in all, ``(B, G, 3) -> (B, G)``."""
+    """Hide a random patch and those nearest to it, ``(B, G, 3) -> (B, G)``."""
     B, G, _ = centers.shape
     seed = torch.randint(G, (B, 1, 1), device=centers.device).expand(-1, -1, 3)
     distance = (centers - centers.gather(1, seed)).square().sum(-1)

@@ -7,7 +7,7 @@ hides most patches and rebuilds their points; classification adds a class token 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class PointMAEPretrainingConfig:
     mask_type: MaskType = "random"
     decoder_depth: int = 4
     decoder_num_heads: int = 6
-    loss: str = "l2"  # Chamfer distance, "l2" or "l1"
+    loss: Literal["l1", "l2"] = "l2"  # Chamfer distance, "l2" or "l1"
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
 
     def __post_init__(self) -> None:
@@ -73,7 +73,12 @@ class PointMAE(nn.Module):
 
     Args:
         config: sizes, see :class:`PointMAEConfig`.
+
+    Attributes:
+        spec: what identifies the architecture, when made by ``create_model``.
     """
+
+    spec: Any = None
 
     def __init__(self, config: PointMAEConfig | None = None) -> None:
         super().__init__()
@@ -141,7 +146,9 @@ class PointMAEClassifier(nn.Module):
         """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
         return self.head(self.forward_features(points, context))
 
-    def forward_features(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward_features(
+        self, points: Tensor, context: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Class token and maximum over patch tokens, ``(B, N, 3) -> (B, 2 C)``."""
         tokens, centers = self.backbone.tokenizer(points)
         geometry = Geometry(points, centers, num_prefix_tokens=1, context=context or {})
@@ -178,18 +185,14 @@ class PointMAEPretraining(nn.Module):
         config: masking, decoder and loss.
     """
 
-    def __init__(
-        self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None
-    ) -> None:
+    def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointMAEPretrainingConfig()
         C = backbone.num_features
         self.backbone = backbone
         self.mask_token = nn.Parameter(torch.empty(1, 1, C))
         self.decoder_pos_embed = position_mlp(C)
-        self.decoder = Decoder(
-            C, c.decoder_depth, c.decoder_num_heads, backbone.config.drop_path
-        )
+        self.decoder = Decoder(C, c.decoder_depth, c.decoder_num_heads, backbone.config.drop_path)
         self.increase_dim = nn.Linear(C, 3 * backbone.config.group_size)
         init_token(self.mask_token)
 

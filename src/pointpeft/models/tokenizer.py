@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pointpeft.ops import farthest_point_sample, gather_points, group_points
 
-__all__ = ["PatchEmbed", "Patches", "PatchTokenizer"]
+__all__ = ["PatchEmbed", "PatchTokenizer", "Patches"]
 
 
 class Patches(NamedTuple):
@@ -49,8 +49,7 @@ class PatchEmbed(nn.Module):
         local = self.first_conv(neighborhoods.reshape(-1, 3))  # (rows, local)
         pooled = local.view(-1, S, local.shape[-1]).amax(dim=1)  # (patches, local)
         x = self._expand(pooled, local, S)
-        for layer in self.second_conv[1:]:
-            x = layer(x)
+        x = self.second_conv[1:](x)
         return x.view(-1, S, x.shape[-1]).amax(dim=1).view(*batch, -1)
 
     def _expand(self, pooled: Tensor, local: Tensor, S: int) -> Tensor:
@@ -59,7 +58,7 @@ class PatchEmbed(nn.Module):
         The pooled half is the same for all S points of a patch, so its product is taken once per
         patch: a quarter of the embedding's multiply-adds is saved at published widths.
         """
-        layer = self.second_conv[0]
+        layer: nn.Linear = self.second_conv[0]  # type: ignore[assignment]
         of_pooled, of_local = layer.weight.split(pooled.shape[-1], dim=1)
         shared = F.linear(pooled, of_pooled, layer.bias)  # (patches, second)
         own = F.linear(local, of_local).view(-1, S, shared.shape[-1])

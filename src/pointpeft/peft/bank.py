@@ -56,7 +56,7 @@ class MemoryBank(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def build(cls, backbone: nn.Module, loader: Iterable[Any]) -> Self:
+    def build(cls, backbone: Any, loader: Iterable[Any]) -> Self:
         """Encode every item with the frozen backbone, in eval mode and in the loader's order.
 
         Args:

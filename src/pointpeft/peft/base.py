@@ -21,6 +21,11 @@ class PeftConfig:
 
     method: ClassVar[str] = ""
 
+    @property
+    def uses_bank(self) -> bool:
+        """Whether the method retrieves from a memory bank."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain values, with the method's name."""
         return {"method": self.method, **dataclasses.asdict(self)}

@@ -71,6 +71,11 @@ class PointPeftConfig(PeftConfig):
         if self.reference_compat and not (self.use_prompt and self.use_adapter):
             raise ConfigError("reference_compat=True goes with use_prompt and use_adapter only")
 
+    @property
+    def uses_bank(self) -> bool:
+        """Prompts are enriched from the bank, unless an ablation turns that off."""
+        return self.use_prompt and self.use_bank
+
 
 class PointPeftTuner(Tuner):
     """Wraps every block and holds what the blocks share.
@@ -83,8 +88,8 @@ class PointPeftTuner(Tuner):
         backbone, C = model.backbone, model.backbone.num_features
         self.config = config
         self.freezes_statistics = not config.reference_compat
-        self.bank = bank if config.use_prompt and config.use_bank else None
-        self.retriever = None if self.bank is None else frozen_twin(backbone)
+        self.bank = bank if config.uses_bank else None
+        self.retriever: Any = None if self.bank is None else frozen_twin(backbone)
         if config.use_adapter:
             self.local_norm = nn.LayerNorm(C)
             self.local_attention = LocalAttention(C, config.attention_dim, config.attention_heads)
@@ -108,7 +113,6 @@ class PointPeftTuner(Tuner):
         if self.bank is None:
             return {}
         if query is None:
-            assert self.retriever is not None
             with torch.no_grad():
                 query = self.retriever.eval().retrieval_features(points)
         exclude = exclude if self.training and self.config.exclude_self else None
@@ -208,7 +212,7 @@ class PointPeftBlock(nn.Module):
         return torch.cat([x[:, :prefix], tokens], dim=1)
 
 
-def frozen_twin(backbone: nn.Module) -> nn.Module:
+def frozen_twin(backbone: Any) -> Any:
     """A copy of an encoder that stays as it is while the original is tuned.
 
     Matrices are shared with the original, which no part of Point-PEFT changes; biases, norms and

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pointpeft.errors import CheckpointError
+from pointpeft.files import replacing, write_json
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.checkpoint import state_hash, write_safetensors
 from pointpeft.peft.bank import MemoryBank
@@ -34,8 +34,9 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     config = _adapter_config(model)
     bank_ids = list(model.bank.ids) if model.bank else []
     write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
-    _write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    _write_text(folder / CARD, _card(config))
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(_card(config))
+    write_json(folder / CONFIG, config)
     return folder
 
 
@@ -174,20 +175,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def _card(config: dict[str, Any]) -> str:
     base, counts = config["base_model"], config["parameters"]
     classes = ", ".join(config["class_names"] or []) or "not recorded"
+    source = base["checkpoint"] or "memory"
     return f"""# {config["method"]["method"]} adapter for {base["name"]}
 
 | | |
 |---|---|
-| base model | `{base["name"]}`, weights `{base["hash"][:16]}`, from {base["checkpoint"] or "memory"} |
+| base model | `{base["name"]}`, weights `{base["hash"][:16]}`, from {source} |
 | trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
 | classes | {classes} |
 

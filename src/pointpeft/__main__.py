@@ -1,0 +1,5 @@
+"""``python -m pointpeft``."""
+
+from pointpeft.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""Verbs around an adapter: finetune, evaluate, predict."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pointpeft.cli import options
+from pointpeft.cli.console import err, human_bytes, out, percent, reading
+
+__all__ = ["evaluate", "finetune", "predict"]
+
+
+def finetune(
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="full, linear or point-peft (the default).")
+    ] = None,
+    model: options.Model = None,
+    checkpoint: options.Checkpoint = None,
+    output: options.Output = Path("runs/finetune"),
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    seed: options.Seed = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Repeat with this many seeds; report the spread.")
+    ] = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+    config: options.ConfigFile = None,
+    resume: options.Resume = False,
+) -> None:
+    """Adapt a backbone to labelled shapes and save the adapter.
+
+    The best epoch is chosen on the validation split; the test split is used once, at the end.
+    """
+    from pointpeft.tasks import finetune as task
+    from pointpeft.tasks.config import FinetuneConfig, load_config
+
+    given = options.collect(
+        data__source=data, method=method, model=model, checkpoint=checkpoint, seed=seed,
+        seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
+        **options.trainer_options(device),
+    )  # fmt: skip
+    files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
+    files += [config] if config else []
+    settings = load_config(FinetuneConfig, files, [*given, *(overrides or [])])
+    with reading() as progress:
+        metrics = task.finetune(settings, output, resume, progress)
+    for note in metrics["notes"]:
+        out.print(f"note: {note}", style="dim", highlight=False)
+    _list_skipped(metrics["skipped"])
+    out.print(
+        f"trained {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
+        f"parameters, stored {human_bytes(metrics['stored_bytes'])}",
+        highlight=False,
+    )
+    out.print(f"adapter and report of the run: {output}", highlight=False)
+    _print_accuracy(metrics)
+
+
+def evaluate(
+    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
+    data: Annotated[str, typer.Option("--data", help="As for finetune.")],
+    output: options.Output = Path("runs/evaluate"),
+    split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    checkpoint: options.Checkpoint = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+) -> None:
+    """Measure a saved adapter on labelled shapes."""
+    from pointpeft.evaluation.evaluate import evaluate_adapter
+
+    with reading() as progress:
+        metrics = evaluate_adapter(
+            adapter, data, output, split=split, checkpoint=checkpoint, up_axis=up_axis,
+            device=device or "auto", progress=progress,
+        )  # fmt: skip
+    for note in metrics["notes"]:
+        out.print(f"note: {note}", style="dim", highlight=False)
+    _list_skipped(metrics["skipped"])
+    table = Table("class", "items", "accuracy")
+    for name, items, value in zip(
+        metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
+    ):
+        table.add_row(name, str(items), percent(value))
+    out.print(table)
+    out.print(f"metrics: {output / 'metrics.json'}", highlight=False)
+    _print_accuracy(metrics)
+
+
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Meshes, scans, or folders of them.")],
+    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    checkpoint: options.Checkpoint = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+) -> None:
+    """Name the class of each mesh or scan, with its probability."""
+    from pointpeft.evaluation.evaluate import choose_device
+    from pointpeft.evaluation.predictor import Predictor, list_shape_files
+
+    names = list_shape_files(files)
+    predictor = Predictor(adapter, checkpoint, up_axis, choose_device(device or "auto"))
+    predictions = [predictor.predict_file(name) for name in names]
+    if as_json:
+        print(json.dumps([_as_json(p) for p in predictions], indent=2))
+    else:
+        _print_predictions(predictions)
+    if any(p.error for p in predictions):
+        raise typer.Exit(1)
+
+
+def _as_json(prediction: Any) -> dict[str, Any]:
+    return {
+        "file": prediction.file,
+        "class": prediction.label,
+        "probability": prediction.probability,
+        "ranking": [{"class": name, "probability": p} for name, p in prediction.ranking],
+        "warnings": list(prediction.warnings),
+        "error": prediction.error,
+    }
+
+
+def _print_predictions(predictions: list[Any]) -> None:
+    table = Table("file", "class", "probability", "next")
+    for p in predictions:
+        if p.error is None:
+            following = ", ".join(f"{name} {percent(value)}" for name, value in p.ranking[1:])
+            table.add_row(p.file, p.label, percent(p.probability), following)
+    if table.row_count:
+        out.print(table)
+    for p in predictions:
+        for warning in p.warnings:
+            err.print(f"[yellow]warning:[/] {p.file}: {warning}", highlight=False)
+        if p.error:
+            err.print(f"[red]not read:[/] {p.error}", highlight=False)
+
+
+def _list_skipped(skipped: list[str]) -> None:
+    if skipped:
+        err.print(f"[yellow]{len(skipped)} unusable items were skipped:[/]")
+        for line in skipped:
+            err.print(f"  {line}", highlight=False)
+
+
+def _print_accuracy(metrics: dict[str, Any]) -> None:
+    accuracy = metrics["test_accuracy"]
+    if accuracy is None:
+        out.print("test accuracy: not measured, there is no test split")
+        return
+    spread = ""
+    if "test_accuracy_std" in metrics:
+        each = ", ".join(percent(value) for value in metrics["test_accuracy_per_seed"])
+        spread = f" +- {percent(metrics['test_accuracy_std'])} over seeds ({each})"
+    out.print(
+        f"[bold]test accuracy: {percent(accuracy)}[/]{spread} "
+        f"({metrics['test_items']} shapes, {len(metrics['class_names'])} classes)",
+        highlight=False,
+    )

@@ -1,0 +1,72 @@
+"""Assembly of the command line, and what an error looks like there."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from pointpeft.cli import adapt, info, pretraining
+from pointpeft.cli.console import err
+from pointpeft.errors import PointPeftError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pointpeft",
+    help="Pre-train, adapt, evaluate and apply 3D point-cloud transformers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    epilog="`--debug` with any command shows the full traceback of an error.",
+)
+app.command()(adapt.finetune)
+app.command()(adapt.evaluate)
+app.command()(adapt.predict)
+app.command()(pretraining.pretrain)
+app.command()(pretraining.svm)
+app.command()(pretraining.demo)
+app.command()(info.models)
+app.command()(info.data)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors end as one paragraph and a non-zero exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in args
+    if debug:
+        args.remove("--debug")
+    _quiet_lightning()
+    try:
+        app(args=args, prog_name="pointpeft")
+    except KeyboardInterrupt:
+        err.print(
+            "stopped; every completed epoch is saved: run the same command with --resume to go on"
+        )
+        sys.exit(130)
+    except (PointPeftError, ValueError, OSError, RuntimeError) as error:
+        if debug:
+            raise
+        expected = isinstance(error, PointPeftError | OSError)
+        err.print(f"[bold red]error:[/] {_paragraph(error)}", highlight=False, soft_wrap=True)
+        if not expected:
+            err.print("(--debug shows where it happened)")
+        sys.exit(1)
+
+
+def _paragraph(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error) or type(error).__name__)
+
+
+def _quiet_lightning() -> None:
+    """Leave progress and advice to this program: the trainer's own chatter is not for users."""
+    import warnings
+
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("lightning", "torch", "tensorboard"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)

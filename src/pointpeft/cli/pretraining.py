@@ -1,0 +1,101 @@
+"""Verbs around a backbone: pretrain, svm, and the demonstration of the whole."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pointpeft.cli import options
+from pointpeft.cli.console import human_bytes, out, percent, reading
+
+__all__ = ["demo", "pretrain", "svm"]
+
+
+def pretrain(
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    model: options.Model = None,
+    checkpoint: options.Checkpoint = None,
+    output: options.Output = Path("runs/pretrain"),
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    seed: options.Seed = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+    config: options.ConfigFile = None,
+    resume: options.Resume = False,
+) -> None:
+    """Pre-train a backbone on shapes without labels, by masked autoencoding."""
+    from pointpeft.tasks import pretrain as task
+    from pointpeft.tasks.config import PretrainConfig, load_config
+
+    given = options.collect(
+        data__source=data, model=model, checkpoint=checkpoint, seed=seed,
+        trainer__epochs=epochs, data__up_axis=up_axis, **options.trainer_options(device),
+    )  # fmt: skip
+    files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
+    files += [config] if config else []
+    settings = load_config(PretrainConfig, files, [*given, *(overrides or [])])
+    with reading() as progress:
+        metrics = task.pretrain(settings, output, resume, progress)
+    out.print(
+        f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "
+        f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}",
+        highlight=False,
+    )
+
+
+def svm(
+    data: options.Data = "homeobjects",
+    model: Annotated[str, typer.Option("--model", help="A name of `pointpeft models`.")] = (
+        "point_mae_small"
+    ),
+    checkpoint: options.Checkpoint = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
+    C: Annotated[
+        float | None,
+        typer.Option("--C", help="Regularisation; by default 5-fold cross-validated on train."),
+    ] = None,
+    seed: options.Seed = 0,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+) -> None:
+    """Measure a frozen backbone with a linear SVM on its retrieval features."""
+    from pointpeft.evaluation.evaluate import choose_device
+    from pointpeft.tasks.svm import evaluate_backbone
+
+    with reading() as progress:
+        result, weights = evaluate_backbone(
+            model, data or "homeobjects", checkpoint, preset, C, seed or 0,
+            up_axis or "y", choose_device(device or "auto"), progress,
+        )  # fmt: skip
+    how = "5-fold cross-validation on train" if result.tuned else "as given"
+    out.print(f"backbone: {model}, {weights}", highlight=False)
+    out.print(f"C: {result.C:g} ({how})", highlight=False)
+    out.print(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/]", highlight=False)
+
+
+def demo(
+    output: options.Output = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, for checks.")] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Pre-train on embedded shapes, adapt by each method, and compare the methods in a table."""
+    from pointpeft.tasks.demo import run_demo
+
+    rows = run_demo(output, quick, seed or 0, report=lambda text: out.print(text, style="bold"))
+    table = Table(
+        "method", "trainable", "stored", "test accuracy", "seconds per epoch", "peak memory"
+    )
+    for row in rows:
+        spread = f" +- {percent(row['test_accuracy_std'])}" if "test_accuracy_std" in row else ""
+        table.add_row(
+            row["method"],
+            f"{row['trainable_parameters']:,}",
+            human_bytes(row["stored_bytes"]),
+            percent(row["test_accuracy"]) + spread,
+            f"{row['seconds_per_epoch']:.2f}",
+            human_bytes(row["peak_memory_bytes"]),
+        )
+    out.print(table)
+    out.print(f"runs, adapters and the table: {output}", highlight=False)

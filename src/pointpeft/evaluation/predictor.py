@@ -1,0 +1,155 @@
+"""From a saved adapter and a file to a class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pointpeft.data import SHAPE_SUFFIXES, InputStatistics, InputTransform, read_shape
+from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.models import build_backbone, create_model, load_into
+from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
+
+__all__ = ["Prediction", "Predictor", "list_shape_files", "load_adapted"]
+
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Outcome for one file.
+
+    Attributes:
+        file: as it was named.
+        label: predicted class, or None if the file cannot be read.
+        probability: of that class, 0 to 1.
+        ranking: the most probable classes with their probabilities, descending.
+        warnings: what about the input differs from the training data.
+        error: why the file cannot be used, or None.
+    """
+
+    file: str
+    label: str | None = None
+    probability: float | None = None
+    ranking: tuple[tuple[str, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
+    """An adapter with its encoder, found where the adapter says it came from.
+
+    Args:
+        folder: adapter or run folder.
+        checkpoint: weights of the encoder, if they are elsewhere now.
+
+    Raises:
+        CheckpointError: no adapter, encoder weights not found, or they do not fit.
+    """
+    folder = resolve_adapter(folder)
+    base = read_adapter_config(folder)["base_model"]
+    if checkpoint is None and base["checkpoint"] == "embedded":
+        backbone = create_model(
+            base["name"], pretrained=True, num_points=base["num_points"], **base["config"]
+        )
+    else:
+        path = Path(checkpoint) if checkpoint else _recorded_weights(folder, base)
+        backbone = build_backbone(base["name"], base["config"] | {"num_points": base["num_points"]})
+        load_into(backbone, path)
+    return load_adapter(backbone, folder)
+
+
+def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:
+    recorded = base["checkpoint"]
+    if recorded is None:
+        raise CheckpointError(
+            f"the adapter in {folder} does not say where its encoder's weights are; pass "
+            "--checkpoint FILE"
+        )
+    path = folder / recorded  # an absolute path stays as it is
+    if not path.is_file():
+        raise CheckpointError(
+            f"the adapter in {folder} was trained on {recorded}, which is not there any more; pass "
+            "--checkpoint FILE"
+        )
+    return path
+
+
+def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files meant by ``paths``: themselves, and all shapes below those that are folders.
+
+    Raises:
+        DataError: a folder holds no shape file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SHAPE_SUFFIXES)
+        if not found:
+            known = ", ".join(sorted(SHAPE_SUFFIXES))
+            raise DataError(f"{path} holds no mesh or scan; known file types: {known}")
+        files += found
+    return files
+
+
+class Predictor:
+    """Classifies files with a saved adapter, preparing them as in its training.
+
+    Args:
+        folder: adapter or run folder.
+        checkpoint: weights of the encoder, if not where the adapter says.
+        up_axis: axis of the files that points up, if not as in training.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        checkpoint: str | Path | None = None,
+        up_axis: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.model = load_adapted(folder, checkpoint).to(device)
+        if not self.model.input or not self.model.class_names:
+            raise ConfigError(
+                f"the adapter in {folder} does not say how its input is prepared; it was saved "
+                "without `input` and `class_names`"
+            )
+        self.device = device
+        self.class_names = self.model.class_names
+        settings = dict(self.model.input["transform"])
+        trained_up = settings["up_axis"]
+        self.transform = InputTransform.from_dict(settings | {"up_axis": up_axis or trained_up})
+        self._notes: list[str] = []
+        if up_axis and up_axis != trained_up:
+            self._notes.append(f"up-axis {up_axis} is turned to match {trained_up} of training")
+        statistics = self.model.input["statistics"]
+        self.statistics = InputStatistics.from_dict(statistics) if statistics else None
+
+    def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
+        """Classify each file; one that cannot be read gives a prediction with its error."""
+        return [self.predict_file(file) for file in files]
+
+    def predict_file(self, file: str | Path) -> Prediction:
+        """Classify one mesh or scan."""
+        try:
+            shape = read_shape(file)
+            points = self.transform.prepare(shape)[: self.transform.num_points]
+        except DataError as error:
+            return Prediction(str(file), error=str(error))
+        warnings = [*self._notes, *shape.notes]
+        if self.statistics:
+            warnings += self.statistics.check(shape, self.transform)
+        with torch.no_grad():
+            logits = self.model(torch.from_numpy(points).unsqueeze(0).to(self.device))[0]
+        probabilities = logits.float().softmax(0).cpu()
+        top = probabilities.topk(min(_TOP, len(self.class_names)))
+        ranking = tuple(
+            (self.class_names[i], p)
+            for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        )
+        return Prediction(str(file), *ranking[0], ranking, tuple(warnings))

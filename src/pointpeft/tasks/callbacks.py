@@ -1,0 +1,184 @@
+"""What happens beside training: seeds, history, timing, progress."""
+
+import csv
+import json
+import logging
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pointpeft.files import replacing
+
+__all__ = ["EpochSeeds", "EpochTimer", "History", "ProgressBar"]
+
+log = logging.getLogger("pointpeft")
+
+
+class EpochSeeds(L.Callback):
+    """Reseeds every generator at each epoch from the run's seed, the epoch and the rank.
+
+    A resumed run therefore draws the same random numbers as one that was never interrupted.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Reseed."""
+        entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
+        state = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        random.seed(state)
+        np.random.seed(state)  # noqa: NPY002
+        torch.manual_seed(state)
+
+
+class History(L.Callback):
+    """One row of metrics per epoch, in ``metrics.csv`` and in every checkpoint.
+
+    Args:
+        path: the CSV file, rewritten as a whole after each epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, as JSON."""
+        return {"rows": json.dumps(self.rows)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Rows of the interrupted run."""
+        self.rows = json.loads(state["rows"])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Add the epoch's row."""
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        self.rows.append({"epoch": trainer.current_epoch, "lr": rate, **values})
+        if trainer.is_global_zero:
+            self._write()
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items())
+            log.debug(shown)
+
+    def _write(self) -> None:
+        fields = list(dict.fromkeys(key for row in self.rows for key in row))
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fields)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+class EpochTimer(L.Callback):
+    """Seconds that the training part of each epoch took, validation not counted."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    @property
+    def median(self) -> float | None:
+        """Median seconds per epoch; None before the first one ended."""
+        return statistics.median(self.seconds) if self.seconds else None
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Stop it after the last batch."""
+        if trainer.is_last_batch:
+            self.seconds.append(time.perf_counter() - self._start)
+
+
+class ProgressBar(L.Callback):
+    """One line for the whole training: epoch, latest metrics, time left.
+
+    Without a terminal it prints a plain line now and then.
+
+    Args:
+        title: what is being trained.
+        shown: (metric, label, format) of the metrics to show.
+        console: where to draw.
+    """
+
+    def __init__(
+        self, title: str, shown: list[tuple[str, str, str]], console: Console | None = None
+    ) -> None:
+        self.title, self.shown = title, shown
+        self.console = console or Console(stderr=True)
+        self._progress: Progress | None = None
+        self._advance: Callable[..., None] = lambda **_: None
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Open the bar at the epoch training starts from."""
+        if not trainer.is_global_zero:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            TextColumn("{task.fields[metrics]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        epochs = trainer.max_epochs or 0
+        steps = int(trainer.estimated_stepping_batches)
+        bar = self._progress.add_task(
+            self.title, total=steps, completed=trainer.global_step,
+            epoch=trainer.current_epoch, epochs=epochs, metrics="",
+        )  # fmt: skip
+        self._advance = lambda **fields: self._progress.update(bar, **fields)  # type: ignore[union-attr]
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Move on by one step."""
+        self._advance(completed=trainer.global_step, epoch=trainer.current_epoch + 1)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Show the epoch's metrics."""
+        values = trainer.callback_metrics
+        text = "  ".join(
+            f"{label} {float(values[key]):{form}}"
+            for key, label, form in self.shown
+            if key in values
+        )
+        self._advance(metrics=text)
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        every = max(1, epochs // 10)
+        plain = trainer.is_global_zero and not self.console.is_terminal
+        if plain and (epoch % every == 0 or epoch == epochs):
+            self.console.print(f"{self.title}: epoch {epoch}/{epochs}  {text}", highlight=False)
+
+    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar before an error is shown."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._advance = lambda **_: None

@@ -1,0 +1,176 @@
+"""Typed settings of training runs, their YAML form, and strict overrides."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pointpeft.errors import ConfigError
+
+__all__ = [
+    "DataConfig",
+    "FinetuneConfig",
+    "OptimizerConfig",
+    "PretrainConfig",
+    "TrainerConfig",
+    "load_config",
+    "save_config",
+]
+
+T = TypeVar("T")
+
+
+@dataclass
+class DataConfig:
+    """Where shapes come from and how they are prepared and augmented."""
+
+    source: str = "homeobjects"  # "homeobjects", a folder of meshes or scans, or an .npz
+    num_points: int | None = None  # points the model sees; None: what the model expects
+    normalize: str = "unit_ball"  # or "none"
+    up_axis: str = "y"  # axis of the files that points up
+    augmentation: str = "scale-shift"  # "scale-shift", "rotate", "scale-rotate", "none"
+    on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
+    val_fraction: float = 0.2  # share of train for a missing validation or test split
+    seed: int = 0  # of surface sampling and splits
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with a warm-up and a cosine."""
+
+    lr: float = 5e-4
+    min_lr: float = 1e-6
+    weight_decay: float = 0.05  # on matrices; not on biases, norms and tokens
+    warmup: float = 0.1  # share of the epochs
+    grad_clip: float | None = 10.0  # L2 norm
+
+
+@dataclass
+class TrainerConfig:
+    """Length of training and what it runs on; passed through to Lightning."""
+
+    epochs: int = 50
+    batch_size: int = 32
+    patience: int | None = None  # epochs without a better validation score before stopping
+    precision: str = "32-true"  # "bf16-mixed", "16-mixed"
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    num_nodes: int = 1
+    num_workers: int = 0  # clouds lie in memory: workers seldom help
+    deterministic: bool = True
+
+
+@dataclass
+class FinetuneConfig:
+    """Settings of ``pointpeft finetune``."""
+
+    model: str = "point_mae_small"
+    preset: str | None = None
+    checkpoint: str | None = None  # weights of the encoder; None: embedded ones if there are any
+    backbone: dict[str, Any] = field(default_factory=dict)  # encoder settings over the preset
+    method: str = "point-peft"
+    peft: dict[str, Any] = field(default_factory=dict)  # settings of the method
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    seeds: int = 1  # repetitions with seed, seed + 1, ...
+
+
+@dataclass
+class PretrainConfig:
+    """Settings of ``pointpeft pretrain``."""
+
+    model: str = "point_mae_small"
+    preset: str | None = None
+    checkpoint: str | None = None  # weights to start from
+    backbone: dict[str, Any] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)  # masking, decoder, loss
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(lr=1e-3, warmup=1 / 30, grad_clip=None)
+    )
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(epochs=300, batch_size=128)
+    )
+    seed: int = 0
+
+
+def load_config(
+    kind: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
+) -> T:
+    """Typed defaults, then YAML files, then ``key=value`` overrides with dotted keys.
+
+    Args:
+        kind: the config class.
+        files: YAML files that state what differs, later ones winning.
+        overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
+
+    Raises:
+        ConfigError: unknown key (the nearest valid one is proposed), wrong type, or no such file.
+    """
+    config = OmegaConf.structured(kind)
+    for file in files:
+        config = _merge(config, _read_yaml(Path(file)), str(file))
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"{override!r} is no override: write key=value, as in seed=1")
+        config = _merge(config, OmegaConf.from_dotlist([override]), override)
+    return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Write every setting of a run as YAML."""
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{path} must be a mapping of keys to values")
+    return content
+
+
+def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
+    _check_keys(config, change, source)
+    try:
+        return OmegaConf.merge(config, change)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(f"{source}: key {error.full_key!r}: {reason}") from error
+
+
+def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None:
+    """Refuse keys that the typed defaults do not have; free-form mappings are left alone."""
+    if not isinstance(change, DictConfig) or OmegaConf.get_type(config) is dict:
+        return
+    for key in map(str, change):
+        if key not in config:
+            everywhere = _dotted_keys(config, prefix)
+            near = difflib.get_close_matches(f"{prefix}{key}", everywhere, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"{source}: unknown key {prefix}{key}{hint}\nvalid keys: {', '.join(everywhere)}"
+            )
+        child = config._get_node(key)
+        if isinstance(child, DictConfig):
+            _check_keys(child, change._get_node(key), source, f"{prefix}{key}.")
+
+
+def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
+    keys: list[str] = []
+    for key in map(str, config):
+        child: Any = config._get_node(key)
+        nested = isinstance(child, DictConfig) and OmegaConf.get_type(child) is not dict
+        keys += _dotted_keys(child, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
+    return keys

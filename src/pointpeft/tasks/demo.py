@@ -1,0 +1,74 @@
+"""The demonstration: pre-train, adapt by every method, compare."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pointpeft.errors import PointPeftError
+from pointpeft.evaluation.records import output_folder
+from pointpeft.files import write_json
+
+__all__ = ["METHODS", "run_demo"]
+
+METHODS = ("linear", "full", "point-peft")
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """How long the parts of the demonstration run."""
+
+    pretrain_epochs: int
+    epochs: int
+    seeds: int
+
+
+_FULL = _Budget(pretrain_epochs=30, epochs=30, seeds=3)
+_QUICK = _Budget(pretrain_epochs=2, epochs=3, seeds=1)
+
+
+def run_demo(
+    output: str | Path, quick: bool, seed: int, report: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Pre-train on homeobjects' unlabelled shapes, then adapt by each method.
+
+    Every step is a command in a process of its own, so that its peak memory is its own.
+
+    Args:
+        output: folder for all runs and ``comparison.json``.
+        quick: a run of a minute or two that checks that everything works.
+        seed: of the first repetition.
+        report: called with a line before each step.
+
+    Returns:
+        The metrics of each method, in the order of :data:`METHODS`.
+    """
+    output, budget = output_folder(output), _QUICK if quick else _FULL
+    weights = output / "pretrain" / "backbone.safetensors"
+    if not weights.is_file():
+        report("pre-training on the unlabelled shapes of homeobjects")
+        _command("pretrain", output / "pretrain", f"--epochs={budget.pretrain_epochs}",
+                 f"--seed={seed}", "--data=homeobjects")  # fmt: skip
+    rows = []
+    for method in METHODS:
+        report(f"adapting by {method}, {budget.seeds} seed(s)")
+        folder = output / method
+        if not (folder / "metrics.json").is_file():
+            _command("finetune", folder, f"--method={method}", f"--checkpoint={weights}",
+                     "--data=homeobjects", f"--epochs={budget.epochs}",
+                     f"--seed={seed}", f"--seeds={budget.seeds}")  # fmt: skip
+        rows.append(json.loads((folder / "metrics.json").read_text()))
+    write_json(output / "comparison.json", {"methods": rows})
+    return rows
+
+
+def _command(verb: str, folder: Path, *arguments: str) -> None:
+    """Run a command of this package; one that was interrupted before goes on."""
+    resume = ["--resume"] if (folder / "config.yaml").is_file() else []
+    command = [sys.executable, "-m", "pointpeft", verb, f"--output={folder}", *arguments, *resume]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise PointPeftError(f"`pointpeft {verb}` failed; its messages are above")

@@ -1,0 +1,151 @@
+"""Run folders and the trainer that fills them."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.evaluation.records import output_folder, versions
+from pointpeft.files import replacing
+from pointpeft.tasks.callbacks import EpochSeeds
+from pointpeft.tasks.config import TrainerConfig
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "RunFolder",
+    "make_trainer",
+]
+
+log = logging.getLogger("pointpeft")
+
+
+class RunFolder:
+    """Where a run writes: config, log, metrics, checkpoints, adapter.
+
+    Args:
+        path: the folder; created when absent.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.json"
+        self.history = self.path / "metrics.csv"
+        self.log = self.path / "log.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.adapter = self.path / "adapter"
+
+    def prepare(self, resume: bool) -> None:
+        """Create the folder; refuse to write over another run.
+
+        Raises:
+            ConfigError: the folder holds a run and ``resume`` is off, or the reverse.
+        """
+        if resume and not self.config.is_file():
+            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
+        if not resume and self.config.exists():
+            raise ConfigError(
+                f"{self.path} already holds a run; pass --resume to continue it, or another "
+                "--output"
+            )
+        output_folder(self.path)
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to continue from, if an epoch was completed."""
+        return self.last if self.last.is_file() else None
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send the package's log messages to ``log.txt`` as well."""
+        handler = logging.FileHandler(self.log)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        previous = log.level
+        log.setLevel(logging.DEBUG)
+        log.addHandler(handler)
+        log.info("command: %s", " ".join(sys.argv))
+        log.info("versions: %s", json.dumps(versions()))
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(previous)
+            handler.close()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name, then renames; reads tensors and plain values only."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Replace ``path`` once the new file is complete and on disk."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint without running code from it."""
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+
+
+def make_trainer(
+    config: TrainerConfig,
+    run: RunFolder,
+    seed: int,
+    callbacks: list[L.Callback],
+    monitor: str | None,
+    grad_clip: float | None,
+) -> L.Trainer:
+    """A Lightning trainer that writes into ``run``.
+
+    Args:
+        config: length, precision, devices.
+        run: the folder to fill.
+        seed: of all random numbers during training.
+        callbacks: further callbacks.
+        monitor: validation metric, larger is better, that selects the best checkpoint and stops
+            early; None keeps the last one only.
+        grad_clip: largest L2 norm of the gradient.
+    """
+    torch.set_flush_denormal(True)  # several times faster on CPUs once activations get tiny
+    callbacks = [EpochSeeds(seed), *callbacks]
+    if monitor and config.patience:
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=config.patience))
+    callbacks.append(ModelCheckpoint(run.checkpoints, "best", monitor, mode="max", save_last=True,
+                                     enable_version_counter=False))  # fmt: skip
+    return L.Trainer(
+        max_epochs=config.epochs,
+        accelerator=config.accelerator,
+        devices=int(config.devices) if config.devices.isdigit() else config.devices,
+        strategy=config.strategy,
+        num_nodes=config.num_nodes,
+        precision=config.precision,  # type: ignore[arg-type]
+        deterministic="warn" if config.deterministic else False,
+        gradient_clip_val=grad_clip,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
