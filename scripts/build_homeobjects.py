@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-
 from homeobjects_attribution import attribution
 from homeobjects_catalogue import LIBRARIES, Model, read_library
 from homeobjects_classes import CLASS_NAMES, class_of, series_of
@@ -41,6 +39,7 @@ from homeobjects_geometry import (
     sample_surface,
     unit_ball,
 )
+from numpy.typing import NDArray
 
 PACKAGE = "sweethome3d-furniture"
 OUTPUT = Path(__file__).parents[1] / "src" / "pointpeft" / "data" / "homeobjects"
@@ -244,7 +243,7 @@ def arrays(shapes: Shapes, groups: IntArray, split: NDArray[np.str_]) -> dict[st
     models = shapes.models
     return {
         "points": shapes.points,
-        "scale": np.float32(1 / COORDINATE_STEPS),
+        "scale": np.array(1 / COORDINATE_STEPS, dtype=np.float32),
         "label": shapes.labels.astype(np.int16),
         "names": np.array(CLASS_NAMES),
         "split": split,

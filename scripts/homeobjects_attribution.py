@@ -54,8 +54,8 @@ def attribution(models: Sequence[Model], num_points: int, refused: Sequence[Mode
 
 
 def _row(model: Model) -> str:
-    work = _cell(model.work or (model.source and "untitled"))
-    published = f"[{work}]({model.source})" if model.source else work
+    work = _cell(model.work or model.title)
+    published = f"[{work}]({model.source})" if model.source else ""
     cells = (f"`{model.id}`", _cell(model.title), _cell(model.author), published, model.licence)
     return "| " + " | ".join(map(str, cells)) + " |\n"
 

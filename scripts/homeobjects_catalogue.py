@@ -15,22 +15,20 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
-
 from homeobjects_geometry import FloatArray, Mesh, read_obj
 
 PROPERTIES = "PluginFurnitureCatalog.properties"
 
-CC_BY, CC_BY_US, CC0, PUBLIC_DOMAIN = "CC BY 3.0", "CC BY 3.0 US", "CC0 1.0", "PDM 1.0"
+CC_BY, CC_BY_US, CC0 = "CC BY 3.0", "CC BY 3.0 US", "CC0 1.0"
 
 LICENCE_LINKS = {
     CC_BY: "https://creativecommons.org/licenses/by/3.0/",
     CC_BY_US: "https://creativecommons.org/licenses/by/3.0/us/",
     CC0: "https://creativecommons.org/publicdomain/zero/1.0/",
-    PUBLIC_DOMAIN: "https://creativecommons.org/publicdomain/mark/1.0/",
 }
 
-# Text that states a licence. The most demanding statement found for a model counts, in this
-# order; the first entry, None, is any licence that the data set does not accept.
+# Text that states a licence, the most demanding first. None is any licence that the data set
+# does not accept.
 LICENCE_STATEMENTS: tuple[tuple[str | None, str], ...] = (
     (
         None,
@@ -39,8 +37,19 @@ LICENCE_STATEMENTS: tuple[tuple[str | None, str], ...] = (
     ),
     (CC_BY_US, r"licenses/by/3\.0/us|Attribution 3\.0 United States"),
     (CC_BY, r"licenses/by/3\.0|Attribution 3\.0"),
-    (CC0, r"publicdomain/zero|Creative Commons Zero|choose/zero"),
-    (PUBLIC_DOMAIN, r"publicdomain/mark"),
+    (CC0, r"publicdomain/|Creative Commons Zero|choose/zero"),
+)
+
+# Where the notes of a model give the title and the maker of the work; the first group counts.
+WORK_TITLES = (
+    r'downloading "(.*)" by ',
+    r"<title>(.*) by .* - \d+ - Creative Commons License",
+    r"<title>\d+ - (.*) - Downloaded from Blend Swap",
+)
+WORK_MAKERS = (
+    r'downloading ".*" by (.+)',
+    r"<title>.* by (.*) - \d+ - Creative Commons License",
+    r"^Created by (.+?)(?: from)?$",
 )
 
 
@@ -108,7 +117,7 @@ def read_library(folder: Path, library: Library) -> Iterator[Model]:
                 id=entry["id"],
                 title=entry["name"],
                 category=entry["category"],
-                author=_authors(entry.get("creator", ""), maker),
+                author=_authors(entry["creator"], maker),
                 licence=_licence(notes, library.licence),
                 work=work,
                 source=source,
@@ -146,35 +155,32 @@ def _leading_comments(obj: str) -> str:
 
 
 def _licence(notes: str, library_licence: str) -> str | None:
-    """The most demanding licence among the library's and those stated in a model's own notes.
-
-    A library in the public domain stays what the model's own file says of the public domain.
-    """
-    for licence, pattern in LICENCE_STATEMENTS:
-        if re.search(pattern, notes, re.IGNORECASE):
-            stated_free = licence in (CC0, PUBLIC_DOMAIN)
-            return library_licence if stated_free and library_licence != CC0 else licence
-    return library_licence
+    """The most demanding of the library's licence and those stated in a model's own notes."""
+    return next(
+        licence
+        for licence, pattern in LICENCE_STATEMENTS
+        if licence == library_licence or re.search(pattern, notes, re.IGNORECASE)
+    )
 
 
 def _publication(notes: str) -> tuple[str, str, str]:
     """Title, address and maker of the first publication as far as the notes state them."""
     text = html.unescape(notes)
-    title = re.search(r'downloading "(.*)" by |<h1><a[^>]*>Blend #\d+: (.*?)</a>', text)
     address = re.search(r"https?://(?:www\.)?blendswap\.com/blends?/(?:view/)?\d+", text)
-    maker = re.search(r'downloading ".*" by (.+)|^Created by (.+?)(?: from)?$', text, re.MULTILINE)
-    return (
-        next(filter(None, title.groups())).strip() if title else "",
-        address[0] if address else "",
-        next(filter(None, maker.groups())).strip() if maker else "",
-    )
+    return _first(WORK_TITLES, text), address[0] if address else "", _first(WORK_MAKERS, text)
+
+
+def _first(patterns: tuple[str, ...], text: str) -> str:
+    """The first group of the first pattern that is found, without punctuation at its end."""
+    found = (re.search(pattern, text, re.MULTILINE) for pattern in patterns)
+    return next((match[1].strip(" ,\r") for match in found if match), "")
 
 
 def _authors(creator: str, maker: str) -> str:
     """Name the creator of the catalogue, and the maker where it is another spelling or person."""
     if not maker or maker.casefold() == creator.casefold():
         return creator
-    return f"{maker} ({creator})" if creator else maker
+    return f"{maker} ({creator})"
 
 
 def _upright(mesh: Mesh, rotation: str | None) -> Mesh:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def read_obj(text: str) -> Mesh:
             corners = [int(corner.split("/", 1)[0]) for corner in line.split()[1:]]
             # OBJ counts from 1; a negative index counts back from the latest vertex.
             ring = [c - 1 if c > 0 else len(vertices) + c for c in corners]
-            triangles += [(ring[0], b, c) for b, c in zip(ring[1:-1], ring[2:], strict=True)]
+            triangles += [(ring[0], b, c) for b, c in pairwise(ring[1:])]
     if not triangles:
         raise ValueError("the OBJ file holds no face")
     return Mesh(np.array(vertices), np.array(triangles, dtype=np.int64))
@@ -107,7 +108,7 @@ def nearest_upright_distance(
     probe: FloatArray, tree: cKDTree, symmetries: FloatArray
 ) -> FloatArray:
     """Mean distance from `probe` (N, 3) to the cloud in `tree` under each symmetry, shape (8,)."""
-    distances, _ = tree.query(probe @ symmetries.transpose(0, 2, 1))
+    distances = np.asarray(tree.query(probe @ symmetries.transpose(0, 2, 1))[0])
     return distances.mean(axis=1)
 
 

@@ -91,7 +91,7 @@ def test_attribution_names_every_shape_with_an_accepted_licence(data):
         cells = rows[model_id]
         assert cells[1] == title
         assert cells[2]
-        assert cells[4] in {"CC BY 3.0", "CC BY 3.0 US", "CC0 1.0", "PDM 1.0"}
+        assert cells[4] in {"CC BY 3.0", "CC BY 3.0 US", "CC0 1.0"}
 
 
 def test_arrays_cannot_be_changed(data):
