@@ -18,26 +18,37 @@ _PUBLIC = {
     "LinearConfig": "pointpeft.peft",
     "PointPeftConfig": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
+    "Predictor": "pointpeft.evaluation",
+    "FinetuneConfig": "pointpeft.tasks",
+    "PretrainConfig": "pointpeft.tasks",
+    "finetune": "pointpeft.tasks",
+    "pretrain": "pointpeft.tasks",
     "InputTransform": "pointpeft.data",
 }
 
 __all__ = [
+    "FinetuneConfig",
     "FullConfig",
     "InputTransform",
     "LinearConfig",
     "MemoryBank",
     "PointPeftConfig",
+    "Predictor",
+    "PretrainConfig",
     "create_model",
+    "finetune",
     "get_peft_model",
     "list_methods",
     "list_models",
     "load_adapter",
     "load_shapes",
+    "pretrain",
     "save_model",
 ]
 
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.evaluation import Predictor
     from pointpeft.models import create_model, list_models, save_model
     from pointpeft.peft import (
         FullConfig,
@@ -48,6 +59,7 @@ if TYPE_CHECKING:
         list_methods,
         load_adapter,
     )
+    from pointpeft.tasks import FinetuneConfig, PretrainConfig, finetune, pretrain
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,7 @@ def finetune(
 
     The best epoch is chosen on the validation split; the test split is used once, at the end.
     """
-    from pointpeft.tasks import finetune as task
-    from pointpeft.tasks.config import FinetuneConfig, load_config
+    from pointpeft import tasks
 
     given = options.collect(
         data__source=data, method=method, model=model, checkpoint=checkpoint, seed=seed,
@@ -46,9 +45,9 @@ def finetune(
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
-    settings = load_config(FinetuneConfig, files, [*given, *(overrides or [])])
+    settings = tasks.load_config(tasks.FinetuneConfig, files, [*given, *(overrides or [])])
     with reading() as progress:
-        metrics = task.finetune(settings, output, resume, progress)
+        metrics = tasks.finetune(settings, output, resume, progress)
     for note in metrics["notes"]:
         out.print(f"note: {note}", style="dim", highlight=False)
     _list_skipped(metrics["skipped"])

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -63,10 +64,12 @@ def _paragraph(error: Exception) -> str:
 
 def _quiet_lightning() -> None:
     """Leave progress and advice to this program: the trainer's own chatter is not for users."""
-    import warnings
-
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for package in ("pytorch", "fabric"):
+        for name in ("rank_zero", "seed"):
+            logger = logging.getLogger(f"lightning.{package}.utilities.{name}")
+            logger.addFilter(lambda record: record.levelno >= logging.WARNING)
     for module in ("lightning", "torch", "tensorboard"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(message)s", handlers=[handler])

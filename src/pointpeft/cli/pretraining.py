@@ -26,8 +26,7 @@ def pretrain(
     resume: options.Resume = False,
 ) -> None:
     """Pre-train a backbone on shapes without labels, by masked autoencoding."""
-    from pointpeft.tasks import pretrain as task
-    from pointpeft.tasks.config import PretrainConfig, load_config
+    from pointpeft import tasks
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, seed=seed,
@@ -35,9 +34,9 @@ def pretrain(
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
-    settings = load_config(PretrainConfig, files, [*given, *(overrides or [])])
+    settings = tasks.load_config(tasks.PretrainConfig, files, [*given, *(overrides or [])])
     with reading() as progress:
-        metrics = task.pretrain(settings, output, resume, progress)
+        metrics = tasks.pretrain(settings, output, resume, progress)
     out.print(
         f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "
         f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}",

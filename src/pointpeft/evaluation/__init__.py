@@ -1,1 +1,17 @@
-"""."""
+"""Measuring and applying trained models."""
+
+from pointpeft.evaluation.classification import Scores, classify, extract_features, score
+from pointpeft.evaluation.predictor import Prediction, Predictor, load_adapted
+from pointpeft.evaluation.svm import SvmResult, linear_svm
+
+__all__ = [
+    "Prediction",
+    "Predictor",
+    "Scores",
+    "SvmResult",
+    "classify",
+    "extract_features",
+    "linear_svm",
+    "load_adapted",
+    "score",
+]

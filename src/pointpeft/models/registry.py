@@ -95,10 +95,10 @@ POINT_MAE = ModelEntry(
 POINT_MAE_SMALL = dataclasses.replace(
     POINT_MAE,
     name="point_mae_small",
-    summary="Point-MAE narrowed for CPUs: 6 blocks of 192 channels, slim mini-PointNet",
+    summary="Point-MAE narrowed for CPUs: 6 blocks of 192 channels, 48 patches, slim mini-PointNet",
     licence="no published weights",
     config=PointMAEConfig(
-        num_groups=64, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 128)
+        num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96)
     ),
     presets={},
     pretraining_config=PointMAEPretrainingConfig(decoder_depth=2, embed_masked=False),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.models import state_hash
 
 __all__ = ["MemoryBank", "Retrieved"]
 
@@ -27,10 +28,15 @@ class MemoryBank(nn.Module):
         features: ``(C, M)``; kept in its own precision, banks built here are float16.
         labels: ``(M,)`` integer labels, -1 where unknown; all unknown when absent.
         ids: M item ids; their positions when absent.
+
+    Attributes:
+        encoder_hash: identity of the encoder that built it, when known; attaching the bank to a
+            model with another encoder is refused.
     """
 
     features: Tensor
     labels: Tensor
+    encoder_hash: str | None = None
 
     def __init__(
         self, features: Tensor, labels: Tensor | None = None, ids: Iterable[str] | None = None
@@ -81,7 +87,9 @@ class MemoryBank(nn.Module):
         if not features:
             raise ValueError("loader is empty: a bank needs at least one item")
         columns = torch.cat(features).T.contiguous().half()
-        return cls(columns, torch.cat(labels).cpu(), ids or None)
+        bank = cls(columns, torch.cat(labels).cpu(), ids or None)
+        bank.encoder_hash = state_hash(backbone)
+        return bank
 
     @classmethod
     def import_published(cls, path: str | Path) -> Self:

@@ -38,6 +38,11 @@ class PeftModel(nn.Module):
         self.config = config
         self.base_spec: ModelSpec = model.backbone.spec
         self.base_hash = state_hash(model.backbone)
+        if bank is not None and bank.encoder_hash not in (None, self.base_hash):
+            raise ConfigError(
+                "bank was built with another encoder than the model's: load the same checkpoint "
+                "into both, and build the bank before a method is attached"
+            )
         self.base_checkpoint: str | None = None
         self.class_names: tuple[str, ...] | None = None
         self.input: dict[str, Any] | None = None

@@ -1,15 +1,30 @@
-"""Masked pre-training as a Lightning module."""
+"""Masked pre-training on unlabelled shapes: data in, encoder weights out."""
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 from torch import Tensor, nn
 
-from pointpeft.data.transforms import Transform
-from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data.transforms import Transform, recipe
+from pointpeft.evaluation.records import peak_memory_bytes, versions
+from pointpeft.files import write_json
+from pointpeft.models import create_model, save_model
+from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.tasks.config import OptimizerConfig, PretrainConfig, save_config
+from pointpeft.tasks.datamodule import ShapeDataModule
 from pointpeft.tasks.optimization import configure_adamw
+from pointpeft.tasks.runs import RunFolder, make_trainer
 
-__all__ = ["PretrainingTask"]
+__all__ = ["PretrainingTask", "pretrain"]
+
+log = logging.getLogger("pointpeft")
+
+WEIGHTS = "backbone.safetensors"
 
 
 class PretrainingTask(L.LightningModule):
@@ -39,3 +54,96 @@ class PretrainingTask(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.optimizer)
+
+
+def pretrain(
+    config: PretrainConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Pre-train a backbone and write ``backbone.safetensors`` into a run folder.
+
+    Args:
+        config: all settings.
+        output: run folder.
+        resume: continue an interrupted run in ``output``.
+        progress: called with (done, total) while shapes are read.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ConfigError: inconsistent settings.
+        DataError: unusable data.
+    """
+    run = RunFolder(output)
+    run.prepare(resume)
+    L.seed_everything(config.seed, verbose=False)
+    model = create_model(
+        config.model,
+        task="pretraining",
+        preset=config.preset,
+        checkpoint=config.checkpoint,
+        **config.backbone,
+        **config.pretraining,
+    )
+    save_config(config, run.config)
+    with run.logging():
+        num_points = config.data.num_points or model.backbone.spec.num_points
+        shapes = _load(config, num_points, progress)
+        task = PretrainingTask(
+            model, config.optimizer, recipe(config.data.augmentation, num_points)
+        )
+        timer = EpochTimer()
+        trainer = make_trainer(
+            config.trainer,
+            run,
+            config.seed,
+            [History(run.history), timer,
+             ProgressBar("pretrain", [("train_loss", "loss", ".5f")])],
+            monitor=None,
+            grad_clip=config.optimizer.grad_clip,
+        )  # fmt: skip
+        none = shapes.subset(np.empty(0, dtype=np.int64))
+        modules = ShapeDataModule(
+            shapes, none, num_points, config.trainer.batch_size,
+            config.trainer.num_workers, config.seed,
+        )  # fmt: skip
+        trainer.fit(task, modules, ckpt_path=run.resume_from if resume else None)
+        save_model(model.backbone, run.path / WEIGHTS, epochs=config.trainer.epochs)
+        metrics = {
+            "model": config.model,
+            "weights": WEIGHTS,
+            "loss": float(trainer.callback_metrics["train_loss"]),
+            "epochs": config.trainer.epochs,
+            "items": len(shapes),
+            "seconds_per_epoch": timer.median,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "seed": config.seed,
+            "versions": versions(),
+        }
+        write_json(run.metrics, metrics)
+    return metrics
+
+
+def _load(
+    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
+) -> ShapeSplit:
+    transform = InputTransform(
+        num_points=num_points,
+        normalize=config.data.normalize,  # type: ignore[arg-type]
+        up_axis=config.data.up_axis,  # type: ignore[arg-type]
+    )
+    shapes = load_unlabelled(
+        config.data.source,
+        transform,
+        on_error=config.data.on_error,  # type: ignore[arg-type]
+        seed=config.data.seed,
+        progress=progress,
+    )
+    for note in shapes.notes:
+        log.info("%s: %s", config.data.source, note)
+    for problem in shapes.problems:
+        log.warning("skipped %s: %s", problem.item, problem.reason)
+    return shapes

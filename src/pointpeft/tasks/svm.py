@@ -8,7 +8,7 @@ import torch
 from pointpeft.evaluation.classification import extract_features
 from pointpeft.evaluation.svm import SvmResult, linear_svm
 from pointpeft.tasks.config import DataConfig, FinetuneConfig
-from pointpeft.tasks.finetune import load_data, make_backbone
+from pointpeft.tasks.finetuning import load_data, make_backbone
 
 __all__ = ["evaluate_backbone"]
 
