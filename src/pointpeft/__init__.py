@@ -10,6 +10,7 @@ _PUBLIC = {
     "create_model": "pointpeft.models",
     "list_models": "pointpeft.models",
     "save_model": "pointpeft.models",
+    "build_classifier": "pointpeft.models",
     "MemoryBank": "pointpeft.peft",
     "get_peft_model": "pointpeft.peft",
     "list_methods": "pointpeft.peft",
@@ -35,6 +36,7 @@ __all__ = [
     "PointPeftConfig",
     "Predictor",
     "PretrainConfig",
+    "build_classifier",
     "create_model",
     "finetune",
     "get_peft_model",
@@ -49,7 +51,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, load_shapes
     from pointpeft.evaluation import Predictor
-    from pointpeft.models import create_model, list_models, save_model
+    from pointpeft.models import build_classifier, create_model, list_models, save_model
     from pointpeft.peft import (
         FullConfig,
         LinearConfig,

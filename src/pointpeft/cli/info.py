@@ -1,5 +1,6 @@
 """Verbs that show what there is: models, data."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,9 +48,14 @@ def models(
 def data(
     source: Annotated[str, typer.Argument(help="As for finetune --data.")] = "homeobjects",
     up_axis: options.UpAxis = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write the prepared clouds there, a folder per class."),
+    ] = None,
 ) -> None:
     """Read a data set as training would, and show its classes, splits and unusable items."""
     from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.data.export import export_folder
 
     transform = InputTransform(up_axis=up_axis or "y")  # type: ignore[arg-type]
     with reading() as progress:
@@ -67,3 +73,6 @@ def data(
         out.print(f"note: {note}", style="dim", highlight=False)
     for problem in shapes.problems:
         err.print(f"[red]unusable:[/] {problem.item}: {problem.reason}", highlight=False)
+    if export is not None:
+        count = export_folder(shapes, export)
+        out.print(f"wrote {count} clouds below {export}", highlight=False)

@@ -11,7 +11,7 @@ from pointpeft.errors import DataError
 
 __all__ = ["C_GRID", "SvmResult", "linear_svm"]
 
-C_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+C_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _FOLDS = 5
 
 
