@@ -1,6 +1,18 @@
 """Errors that a user can act on: the command line prints their message without a traceback."""
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "PointPeftError"]
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "PointPeftError",
+    "check_choice",
+    "check_sizes",
+    "nearest_hint",
+]
 
 
 class PointPeftError(ValueError):
@@ -17,3 +29,24 @@ class DataError(PointPeftError):
 
 class CheckpointError(PointPeftError):
     """A checkpoint or adapter is damaged, unsafe, or belongs to another model."""
+
+
+def check_sizes(config: Any, names: Sequence[str], least: int = 1) -> None:
+    """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``."""
+    for name in names:
+        value = getattr(config, name)
+        if type(value) is not int or value < least:
+            raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def nearest_hint(name: str, known: Sequence[str]) -> str:
+    """ "did you mean 'x'? " when something known resembles ``name``, else nothing."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def check_choice(config: Any, name: str, choices: Sequence[str]) -> None:
+    """Refuse a setting that is none of ``choices``."""
+    value = getattr(config, name)
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

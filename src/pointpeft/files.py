@@ -28,4 +28,4 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "LoadReport",
     "load_into",
     "read_checkpoint",
+    "read_safetensors",
     "save_model",
     "state_hash",
     "write_safetensors",
@@ -31,12 +33,17 @@ __all__ = [
 
 log = logging.getLogger("pointpeft")
 
-# Published checkpoints keep accuracies as NumPy scalars; these hold numbers only.
-_SAFE_NUMPY = [
+# Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
+# or 2; these hold numbers only.
+_SAFE_NUMPY: list[Any] = [
     np.dtype,
     np.ndarray,
-    *(getattr(np._core.multiarray, name) for name in ("scalar", "_reconstruct")),  # type: ignore[attr-defined]
-    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64")),
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLefd"),
+    *(
+        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")  # type: ignore[attr-defined]
+        for name in ("scalar", "_reconstruct")
+        for core in ("core", "_core")
+    ),
 ]
 _SHOWN = 8  # names listed in an error message
 
@@ -117,11 +124,18 @@ def _check_fit(
     fresh: list[str],
 ) -> None:
     missing = [name for name in fresh if name.startswith("backbone.")]
-    if missing:
-        raise CheckpointError(
-            f"{path} ({checkpoint.layout}) does not fit this model: it lacks {len(missing)} of the "
-            f"encoder's entries: {_listed(missing)}; use a checkpoint of this backbone and depth"
-        )
+    surplus = [n for n in checkpoint.state if n.startswith("backbone.") and n not in own]
+    problems = (
+        (missing, "it lacks {} of the encoder's entries"),
+        (surplus, "it has {} entries that this encoder has no place for"),
+    )
+    for names, problem in problems:
+        if names:
+            raise CheckpointError(
+                f"{path} ({checkpoint.layout}) does not fit this model: "
+                f"{problem.format(len(names))}: {_listed(names)}; use a checkpoint of this "
+                "backbone and depth, without a tuning method in it"
+            )
     wrong = [
         f"{name} is {tuple(checkpoint.state[name].shape)}, the model needs {tuple(own[name].shape)}"
         for name in used
@@ -151,19 +165,29 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _read_ours(path: Path) -> Checkpoint:
+    state, metadata = read_safetensors(path)
+    if not {"name", "task"} <= metadata.keys():
+        hint = "; it is an adapter: use load_adapter" if "bank_ids" in metadata else ""
+        raise CheckpointError(f"{path} does not hold a pointpeft model{hint}")
+    if metadata["task"] == "features":
+        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    return Checkpoint(f"pointpeft {metadata['name']}, {metadata['task']}", state, metadata)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a safetensors file, and what :func:`write_safetensors` noted beside them.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
-    if "task" not in metadata:
-        raise CheckpointError(f"{path} was not written by pointpeft: it does not name its model")
-    if metadata["task"] == "features":
-        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor
-             for name, tensor in state.items()}  # fmt: skip
-    return Checkpoint(f"pointpeft {metadata['name']}, {metadata['task']}", state, metadata)
+    return state, metadata if isinstance(metadata, dict) else {}
 
 
 def _read_published(path: Path) -> Checkpoint:
@@ -171,13 +195,15 @@ def _read_published(path: Path) -> Checkpoint:
         with torch.serialization.safe_globals(_SAFE_NUMPY):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
+        found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
         raise CheckpointError(
             f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
-            f"and text, which could run code when loaded ({reason})"
+            f"and text, which could run code when loaded{f' ({found[0]})' if found else ''}"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {error}") from error
+    except Exception as error:  # arbitrary bytes raise almost anything
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
+        ) from error
     state = _unwrap(path, content)
     layout = recognise(list(state), POINT_MAE_LAYOUTS)
     if layout is None:
@@ -194,13 +220,14 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
-    return {
+    state = {
         name.replace("module.", ""): tensor
-        for name, tensor in content.items()
-        if isinstance(tensor, Tensor)
+        for name, tensor in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(name, str) and isinstance(tensor, Tensor)
     }
+    if not state:
+        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
+    return state
 
 
 def save_model(

@@ -1,12 +1,12 @@
 """``create_model``: from a name to a ready network."""
 
 import dataclasses
-import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.models.checkpoint import load_into
 from pointpeft.models.registry import ModelEntry, Task, get_entry
 
@@ -75,7 +75,11 @@ def create_model(
     _check_task(task, num_classes)
     if pretrained and checkpoint:
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
-    pretraining = _pop_known(overrides, entry.pretraining_config) if task == "pretraining" else {}
+    pretraining = {}
+    if task == "pretraining":
+        own = [f.name for f in dataclasses.fields(entry.pretraining_config)]
+        _check_known(overrides, entry, also=own)
+        pretraining = {key: overrides.pop(key) for key in own if key in overrides}
     backbone = build_backbone(name, _preset_settings(entry, preset) | overrides)
 
     model = backbone
@@ -97,10 +101,7 @@ def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     entry = get_entry(name)
     settings = {"num_points": entry.num_points, **settings}
     num_points = settings.pop("num_points")
-    valid = [f.name for f in dataclasses.fields(entry.config)]
-    for key in settings:
-        if key not in valid:
-            raise ConfigError(_unknown_setting(name, key, [*valid, "num_points"]))
+    _check_known(settings, entry, also=())
     if "patch_widths" in settings:  # JSON and YAML know lists only
         settings["patch_widths"] = tuple(settings["patch_widths"])
     config = dataclasses.replace(entry.config, **settings)
@@ -129,20 +130,20 @@ def _preset_settings(entry: ModelEntry, name: str | None) -> dict[str, Any]:
         return {}
     if name not in entry.presets:
         known = ", ".join(sorted(entry.presets)) or "none"
-        raise ConfigError(f"model {entry.name!r} has no preset {name!r}; its presets: {known}")
+        hint = nearest_hint(name, list(entry.presets))
+        raise ConfigError(f"model {entry.name!r} has no preset {name!r}: {hint}presets: {known}")
     preset = entry.presets[name]
     return {"num_points": preset.num_points, **preset.overrides}
 
 
-def _pop_known(settings: dict[str, Any], config: Any) -> dict[str, Any]:
-    names = {f.name for f in dataclasses.fields(config)}
-    return {key: settings.pop(key) for key in list(settings) if key in names}
-
-
-def _unknown_setting(name: str, key: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(key, valid, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"model {name!r} has no setting {key!r}: {hint}settings: {', '.join(sorted(valid))}"
+def _check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]) -> None:
+    valid = [*(f.name for f in dataclasses.fields(entry.config)), "num_points", *also]
+    for key in settings:
+        if key not in valid:
+            raise ConfigError(
+                f"model {entry.name!r} has no setting {key!r}: {nearest_hint(key, valid)}"
+                f"settings: {', '.join(sorted(valid))}"
+            )
 
 
 def has_embedded_weights(name: str) -> bool:

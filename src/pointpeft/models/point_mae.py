@@ -7,11 +7,12 @@ hides most patches and rebuilds their points; classification adds a class token 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
+from pointpeft.errors import ConfigError, check_choice, check_sizes
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.heads import classification_head
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
@@ -42,6 +43,13 @@ class PointMAEConfig:
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
     skip_near_origin: bool = False  # sampling rule of the published CUDA extension
 
+    def __post_init__(self) -> None:
+        check_sizes(self, ("num_groups", "group_size", "dim", "depth", "num_heads"))
+        if self.dim % self.num_heads:
+            raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
+        if not 0 <= self.drop_path < 1:
+            raise ConfigError(f"drop_path must lie in [0, 1), got {self.drop_path!r}")
+
 
 @dataclass(frozen=True)
 class PointMAEPretrainingConfig:
@@ -55,10 +63,9 @@ class PointMAEPretrainingConfig:
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
 
     def __post_init__(self) -> None:
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio must lie strictly between 0 and 1, got {self.mask_ratio}")
-        if self.mask_type not in ("random", "block"):
-            raise ValueError(f"mask_type must be 'random' or 'block', got {self.mask_type!r}")
+        check_choice(self, "mask_type", get_args(MaskType))
+        check_choice(self, "loss", ("l1", "l2"))
+        check_sizes(self, ("decoder_depth", "decoder_num_heads"))
 
 
 class Encoded(NamedTuple):
@@ -138,7 +145,7 @@ class PointMAEClassifier(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one with ``num_classes`` logits."""
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+            raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
         self.head = classification_head(self.num_features, num_classes)
 
@@ -188,7 +195,12 @@ class PointMAEPretraining(nn.Module):
     def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointMAEPretrainingConfig()
-        C = backbone.num_features
+        C, G = backbone.num_features, backbone.config.num_groups
+        if not 0 < int(c.mask_ratio * G) < G:
+            raise ConfigError(
+                f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of num_groups={G} "
+                "patches; some must be hidden and some visible"
+            )
         self.backbone = backbone
         self.mask_token = nn.Parameter(torch.empty(1, 1, C))
         self.decoder_pos_embed = position_mlp(C)
@@ -212,6 +224,10 @@ class PointMAEPretraining(nn.Module):
         patches, centers = self.backbone.tokenizer.group(points)
         if mask is None:
             mask = patch_mask(centers, c.mask_ratio, c.mask_type)
+        if (hidden_counts := mask.sum(dim=1)).unique().numel() > 1:
+            raise ValueError(
+                f"mask must hide as many patches in each cloud, got {hidden_counts.tolist()}"
+            )
         B, _, S, _ = patches.shape
         geometry = Geometry(points, centers)
         visible, hidden = centers[~mask].view(B, -1, 3), centers[mask].view(B, -1, 3)

@@ -1,14 +1,13 @@
 """Names of models and what each of them stands for."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.point_mae import (
     PointMAE,
     PointMAEClassifier,
@@ -121,6 +120,7 @@ def get_entry(name: str) -> ModelEntry:
     """
     if name in _ENTRIES:
         return _ENTRIES[name]
-    near = difflib.get_close_matches(name, _ENTRIES, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise ConfigError(f"unknown model {name!r}: {hint}known models: {', '.join(list_models())}")
+    known = list_models()
+    raise ConfigError(
+        f"unknown model {name!r}: {nearest_hint(name, known)}known models: {', '.join(known)}"
+    )

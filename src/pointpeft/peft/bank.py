@@ -1,6 +1,7 @@
 """The memory bank of Point-PEFT: features of the training items, and retrieval from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -75,15 +76,13 @@ class MemoryBank(nn.Module):
             A bank on the CPU, in float16.
         """
         device = next(backbone.parameters()).device
-        was_training = backbone.training
-        backbone.eval()
         features, labels, ids = [], [], []
-        for batch in map(_as_mapping, loader):
-            points = batch["points"].to(device)
-            features.append(F.normalize(backbone.retrieval_features(points), dim=1).cpu())
-            labels.append(torch.as_tensor(batch.get("label", torch.full((len(points),), -1))))
-            ids.extend(batch.get("id", ()))
-        backbone.train(was_training)
+        with eval_mode(backbone):
+            for batch in map(_as_mapping, loader):
+                points = batch["points"].to(device)
+                features.append(F.normalize(backbone.retrieval_features(points), dim=1).cpu())
+                labels.append(torch.as_tensor(batch.get("label", torch.full((len(points),), -1))))
+                ids.extend(_as_texts(batch.get("id", ())))
         if not features:
             raise ValueError("loader is empty: a bank needs at least one item")
         columns = torch.cat(features).T.contiguous().half()
@@ -102,9 +101,27 @@ class MemoryBank(nn.Module):
             features = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
-        if not isinstance(features, Tensor) or features.ndim != 2:
-            raise CheckpointError(f"{path} must hold one tensor (channels, items)")
+        if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
+            raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
         return cls(features.detach())
+
+    def check(self, channels: int, k: int, excluding: bool = False) -> None:
+        """Refuse to serve queries of other channels, or more items than there are.
+
+        Raises:
+            ConfigError: the message says what would fit.
+        """
+        if channels != self.features.shape[0]:
+            raise ConfigError(
+                f"queries have {channels} channels, the memory bank {self.features.shape[0]}; "
+                "build the bank with the same backbone"
+            )
+        available = len(self) - excluding
+        if k > available:
+            raise ConfigError(
+                f"the memory bank has {available} usable items, but {k} are to be retrieved; "
+                f"use a bank of more items or num_prompts <= {available + 2}"
+            )
 
     def retrieve(self, query: Tensor, k: int, exclude: Tensor | None = None) -> Retrieved:
         """The k most similar items: one matrix product and a top-k.
@@ -114,18 +131,9 @@ class MemoryBank(nn.Module):
             k: items per query.
             exclude: ``(B,)`` position of one item to leave out per query; -1 for none.
         """
-        available = len(self) - (exclude is not None)
-        if k > available:
-            raise ConfigError(
-                f"the memory bank has {available} usable items, but {k} are to be retrieved; "
-                f"use a bank of more items or num_prompts <= {available + 2}"
-            )
-        if query.shape[-1] != self.features.shape[0]:
-            raise ValueError(
-                f"query has {query.shape[-1]} channels, the bank {self.features.shape[0]}; "
-                "build the bank with the same backbone"
-            )
-        similarity = F.normalize(query.float(), dim=-1) @ self.features.float()  # (B, M)
+        self.check(query.shape[-1], k, exclude is not None)
+        with torch.autocast(query.device.type, enabled=False):
+            similarity = F.normalize(query.float(), dim=-1) @ self.features.float()  # (B, M)
         if exclude is not None:
             left_out = F.one_hot(exclude.clamp(min=0), len(self)).bool()
             left_out &= (exclude >= 0).unsqueeze(1)
@@ -146,8 +154,25 @@ class MemoryBank(nn.Module):
         """
         similarity, indices = self.retrieve(query, num_prompts - 2, exclude)
         nearest = self.features.T[indices].float()  # (B, P - 2, C)
-        weights = similarity.softmax(dim=1).unsqueeze(1)
-        return torch.cat([query.float().unsqueeze(1), weights @ nearest, nearest], dim=1)
+        with torch.autocast(query.device.type, enabled=False):
+            mean = similarity.softmax(dim=1).unsqueeze(1) @ nearest
+        return torch.cat([query.float().unsqueeze(1), mean, nearest], dim=1)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode within the block; every sub-module gets its own mode back, whatever happens."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+
+
+def _as_texts(ids: Any) -> list[str]:
+    return [str(item) for item in (ids.tolist() if isinstance(ids, Tensor) else ids)]
 
 
 def _as_mapping(batch: Any) -> Mapping[str, Any]:

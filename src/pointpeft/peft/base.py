@@ -2,14 +2,13 @@
 
 import abc
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = ["PeftConfig", "Tuner", "config_class", "list_methods", "register_method", "tuner_class"]
@@ -41,11 +40,10 @@ class PeftConfig:
         settings = {key: value for key, value in settings.items() if key != "method"}
         for key in settings:
             if key not in valid:
-                near = difflib.get_close_matches(key, valid, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
                 known = ", ".join(valid) or "none"
                 raise ConfigError(
-                    f"method {cls.method!r} has no setting {key!r}: {hint}settings: {known}"
+                    f"method {cls.method!r} has no setting {key!r}: {nearest_hint(key, valid)}"
+                    f"settings: {known}"
                 )
         return cls(**settings)
 
@@ -100,9 +98,10 @@ def config_class(method: str) -> type[PeftConfig]:
     """
     if method in _METHODS:
         return _METHODS[method][0]
-    near = difflib.get_close_matches(method, _METHODS, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise ConfigError(f"unknown method {method!r}: {hint}methods: {', '.join(list_methods())}")
+    known = list_methods()
+    raise ConfigError(
+        f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}"
+    )
 
 
 def tuner_class(method: str) -> type[Tuner]:

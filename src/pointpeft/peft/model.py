@@ -50,6 +50,7 @@ class PeftModel(nn.Module):
         base_buffers = {id(b) for b in model.backbone.buffers()}
 
         self.model = model
+        model.adapted_by = config
         self.tuner = tuner_class(config.method)(model, config, bank)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.tuner.trains(name))
@@ -77,7 +78,10 @@ class PeftModel(nn.Module):
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
         """
-        return self.model(points, context=self.tuner.context(points, query, exclude))
+        exclude = exclude if self.training else None
+        with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
+            context = self.tuner.context(points, query, exclude)
+        return self.model(points, context=context)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""
@@ -156,9 +160,10 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
     Raises:
         ConfigError: ``model`` is no classification model or already carries a method.
     """
-    if isinstance(model, PeftModel):
+    carried = getattr(model, "adapted_by", None) or getattr(model, "config", None)
+    if isinstance(carried, PeftConfig):
         raise ConfigError(
-            f"model already carries the method {model.config.method!r}; create a fresh model"
+            f"model already carries the method {carried.method!r}; create a fresh model"
         )
     return PeftModel(model, config, bank)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, check_sizes
 from pointpeft.models import Geometry
 from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
 from pointpeft.peft.bank import MemoryBank
@@ -31,6 +31,16 @@ _TRAINED = re.compile(
     r"|^model\.backbone\.blocks\.\d+\.(?!block\.)"  # what is added to the blocks
     r"|^model\.(?!backbone\.)"  # class token and head
     r"|^tuner\.(?!retriever\.)"  # what the blocks share
+)
+
+
+_SIZES = (
+    "adapter_dim",
+    "bank_adapter_dim",
+    "attention_dim",
+    "attention_heads",
+    "second_groups",
+    "second_group_size",
 )
 
 
@@ -59,10 +69,11 @@ class PointPeftConfig(PeftConfig):
     reference_compat: bool = False  # the published computation, faults included
 
     def __post_init__(self) -> None:
-        if self.num_prompts < 3:
-            raise ConfigError(
-                f"num_prompts must be at least 3 (query, mean, nearest), got {self.num_prompts}"
-            )
+        check_sizes(self, [name for name in _SIZES if getattr(self, name) is not None])
+        check_sizes(self, ["num_prompts"], least=3)  # query, mean, and a nearest item
+        check_sizes(self, ["prompt_blocks"], least=0)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.attention_dim % self.attention_heads:
             raise ConfigError(
                 "attention_dim must be a multiple of attention_heads, got "
@@ -87,6 +98,16 @@ class PointPeftTuner(Tuner):
         super().__init__(model, config, bank)
         backbone, C = model.backbone, model.backbone.num_features
         self.config = config
+        G, S = backbone.tokenizer.num_groups, backbone.tokenizer.group_size
+        self.second_groups = config.second_groups or G // 2
+        self.second_group_size = config.second_group_size or S // 2
+        if config.use_adapter and max(self.second_groups, self.second_group_size) > G:
+            raise ConfigError(
+                f"second_groups={self.second_groups} and second_group_size="
+                f"{self.second_group_size} must not exceed the {G} patches of the backbone"
+            )
+        if bank is not None and config.uses_bank:
+            bank.check(C, config.num_prompts - 2, config.exclude_self)
         self.freezes_statistics = not config.reference_compat
         self.bank = bank if config.uses_bank else None
         self.retriever: Any = None if self.bank is None else frozen_twin(backbone)
@@ -100,10 +121,6 @@ class PointPeftTuner(Tuner):
             prompted = config.use_prompt and i < config.prompt_blocks
             backbone.blocks[i] = PointPeftBlock(block, config, self, C, prompted)
 
-        tokenizer = backbone.tokenizer
-        self.second_groups = config.second_groups or tokenizer.num_groups // 2
-        self.second_group_size = config.second_group_size or tokenizer.group_size // 2
-
     def trains(self, name: str) -> bool:
         """Added layers, the head and class token, biases and the final norm."""
         return bool(_TRAINED.search(name))
@@ -115,7 +132,7 @@ class PointPeftTuner(Tuner):
         if query is None:
             with torch.no_grad():
                 query = self.retriever.eval().retrieval_features(points)
-        exclude = exclude if self.training and self.config.exclude_self else None
+        exclude = exclude if self.config.exclude_self else None
         return {"bank_prompt": self.bank.prompt(query, self.config.num_prompts, exclude)}
 
     def groups(self, geometry: Geometry, prompted: bool) -> LocalGroups:
@@ -188,7 +205,8 @@ class PointPeftBlock(nn.Module):
         """Learned prompts plus the adapted bank prompt, ``(B, P, C)`` (Point-prior Prompt)."""
         prompts = self.prompt_dropout(self.prompt_embeddings.expand(len(x), -1, -1))
         if "bank_prompt" in geometry.context:
-            prompts = prompts + self.bank_adapter(geometry.context["bank_prompt"])
+            retrieved = geometry.context["bank_prompt"].to(prompts.dtype)
+            prompts = prompts + self.bank_adapter(retrieved)
         return prompts.to(x.dtype)
 
     def aggregate(self, x: Tensor, geometry: Geometry) -> Tensor:

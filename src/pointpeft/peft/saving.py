@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
 from pointpeft.models import ModelSpec, build_classifier
-from pointpeft.models.checkpoint import state_hash, write_safetensors
+from pointpeft.models.checkpoint import read_safetensors, state_hash, write_safetensors
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import config_class
 from pointpeft.peft.model import PeftModel, get_peft_model
@@ -20,6 +19,7 @@ __all__ = ["load_adapter", "read_adapter_config", "resolve_adapter", "save_adapt
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 FORMAT_VERSION = 1
+_REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BANK = "tuner.bank."
 _SHOWN = 6
 
@@ -35,7 +35,7 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     bank_ids = list(model.bank.ids) if model.bank else []
     write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
     with replacing(folder / CARD) as temporary:
-        temporary.write_text(_card(config))
+        temporary.write_text(_card(config), encoding="utf-8")
     write_json(folder / CONFIG, config)
     return folder
 
@@ -86,15 +86,18 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     """The content of ``adapter_config.json``, checked for its format version."""
     path = Path(folder) / CONFIG
     try:
-        config = json.loads(path.read_text())
-        version = config["format_version"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        newer = int(config["format_version"]) > FORMAT_VERSION
+        missing = [key for key in _REQUIRED if key not in config]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
-    if version > FORMAT_VERSION:
+    if newer:
         raise CheckpointError(
-            f"{path} has format version {version}, this release reads up to {FORMAT_VERSION}; "
-            "upgrade pointpeft"
+            f"{path} has format version {config['format_version']}, this release reads up to "
+            f"{FORMAT_VERSION}; upgrade pointpeft"
         )
+    if missing:
+        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}")
     return config
 
 
@@ -133,7 +136,9 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
     ]
     if not differences and state_hash(backbone) != expected["hash"]:
         came_from = expected["checkpoint"] or "not recorded"
-        differences = [f"its weights are others than those trained on ({came_from})"]
+        differences = [
+            f"its weights are others than those trained on ({came_from}), in content or precision"
+        ]
     if differences:
         raise CheckpointError(
             f"the adapter in {folder} was trained on another base model: {'; '.join(differences)}"
@@ -143,12 +148,7 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: the adapter folder is incomplete")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    state, metadata = read_safetensors(path)
     return state, metadata.get("bank_ids") or None
 
 

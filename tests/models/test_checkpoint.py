@@ -1,0 +1,119 @@
+"""Our own weights files, and the identity of weights."""
+
+import errno
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pointpeft.errors import CheckpointError
+from pointpeft.models import load_into, read_checkpoint, save_model, state_hash
+from tests.models.tiny import settle, tiny
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def test_the_file_says_what_is_in_it(path):
+    model = tiny("pretraining")
+    save_model(model, path, epochs=12)
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["pointpeft"])
+    assert facts["name"] == "point_mae"
+    assert facts["task"] == "pretraining"
+    assert facts["epochs"] == 12
+    assert facts["config"]["dim"] == 24
+    assert read_checkpoint(path).layout == "pointpeft point_mae, pretraining"
+
+
+@pytest.mark.parametrize("source", ["features", "classification", "pretraining"])
+@pytest.mark.parametrize("task", ["features", "classification", "pretraining"])
+def test_the_encoder_of_any_task_goes_into_any_other(source, task, points, path):
+    model = settle(tiny(source)).eval()
+    save_model(model, path)
+    loaded = tiny(task, checkpoint=path).eval()
+    old, new = (getattr(each, "backbone", each) for each in (model, loaded))
+    assert torch.equal(new(points).tokens, old(points).tokens)
+
+
+def test_halved_files_are_half_as_large_and_close(points, path):
+    model = settle(tiny()).eval()
+    save_model(model, path)
+    whole = path.stat().st_size
+    save_model(model, path, half=True)
+    assert path.stat().st_size < 0.65 * whole
+    tokens = tiny(checkpoint=path).eval()(points).tokens
+    torch.testing.assert_close(tokens, model(points).tokens, rtol=0.01, atol=0.01)
+
+
+def test_a_failure_while_writing_leaves_the_old_file(path, monkeypatch):
+    model = tiny()
+    save_model(model, path)
+    before = path.read_bytes()
+
+    def full_disk(tensors, filename, metadata=None):
+        filename.write_bytes(b"part of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(settle(model), path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_truncated_and_empty_files_are_refused(path):
+    save_model(tiny(), path)
+    content = path.read_bytes()
+    for keep in (0, 4, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:keep])
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"pointpeft": "[]"}, {"pointpeft": '{"name": "point_mae"}'}], ids=str
+)
+def test_files_of_others_are_refused(metadata, path):
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="does not hold a pointpeft model"):
+        read_checkpoint(path)
+
+
+def test_a_file_that_names_no_model_is_refused(path):
+    save_file({"weight": torch.zeros(2)}, path, metadata={"pointpeft": '{"task": "features"}'})
+    with pytest.raises(CheckpointError, match="does not hold a pointpeft model"):
+        read_checkpoint(path)
+
+
+def test_the_identity_depends_on_every_value_and_name():
+    model = settle(tiny())
+    identity = state_hash(model)
+    assert state_hash(model) == identity
+    with torch.no_grad():
+        model.norm.bias[3] += 1e-6
+    assert state_hash(model) != identity
+    assert state_hash(torch.nn.Linear(2, 2)) != state_hash(torch.nn.Conv1d(2, 2, 1))
+
+
+def test_the_identity_survives_a_file(path):
+    model = settle(tiny())
+    save_model(model, path)
+    assert state_hash(tiny(checkpoint=path)) == state_hash(model)
+
+
+def test_halved_weights_have_one_identity_of_their_own(path):
+    """In float16 and, read back, in float32; not that of the weights before rounding."""
+    model = settle(tiny())
+    save_model(model, path, half=True)
+    loaded = tiny(checkpoint=path)
+    assert state_hash(loaded) != state_hash(model)
+    assert state_hash(loaded) == state_hash(model.half())
+    save_model(loaded, path, half=True)
+    again = tiny()
+    load_into(again, path)
+    assert state_hash(again) == state_hash(loaded)

@@ -1,0 +1,53 @@
+"""Transformer layers against written-out versions of their equations."""
+
+import math
+
+import pytest
+import torch
+
+from pointpeft.models.layers import Attention, Block, DropPath, drop_path, drop_path_rates
+
+
+def test_attention_equals_the_written_out_softmax():
+    layer, x = Attention(24, 6), torch.randn(2, 5, 24)
+    q, k, v = layer.qkv(x).split(24, dim=-1)
+    heads = []
+    for h in range(6):
+        part = slice(4 * h, 4 * h + 4)
+        scores = q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(4)
+        heads.append(scores.softmax(-1) @ v[..., part])
+    torch.testing.assert_close(layer(x), layer.proj(torch.cat(heads, dim=-1)))
+
+
+def test_heads_must_divide_the_channels():
+    with pytest.raises(ValueError, match="multiple of num_heads, got 24 and 5"):
+        Attention(24, 5)
+
+
+def test_a_block_is_two_residual_branches():
+    block, x = Block(24, 6).eval(), torch.randn(2, 5, 24)
+    middle = x + block.attn(block.norm1(x))
+    torch.testing.assert_close(block(x, None), middle + block.mlp(block.norm2(middle)))
+
+
+def test_drop_path_keeps_the_mean_and_drops_whole_samples():
+    x = torch.ones(20_000, 3)
+    out = drop_path(x, 0.3)
+    assert torch.equal(out[:, :1].expand(-1, 3), out)
+    values = out[:, 0].unique()
+    torch.testing.assert_close(values, torch.tensor([0.0, 1 / 0.7]))
+    dropped = (out[:, 0] == 0).float().mean().item()
+    assert dropped == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 20_000))
+    assert out.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+def test_drop_path_is_the_identity_in_eval_mode_and_at_rate_zero():
+    x = torch.randn(8, 3)
+    assert DropPath(0.9).eval()(x) is x
+    assert DropPath(0.0).train()(x) is x
+    assert not torch.equal(DropPath(0.9).train()(x), x)
+
+
+def test_rates_of_stochastic_depth_rise_linearly():
+    assert drop_path_rates(0.1, 3) == pytest.approx([0.0, 0.05, 0.1])
+    assert drop_path_rates(0.1, 1) == [0.0]

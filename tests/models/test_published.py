@@ -1,0 +1,252 @@
+"""Published checkpoints: both layouts, what is reported, and what is refused."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError
+from pointpeft.models import load_into, read_checkpoint
+from pointpeft.models.published import (
+    POINT_MAE_CLASSIFICATION,
+    POINT_MAE_LAYOUTS,
+    POINT_MAE_PRETRAINED,
+    recognise,
+)
+from pointpeft.peft.published import POINT_PEFT_MAE
+from tests.models.tiny import SIZES, settle, tiny
+
+LAYOUTS = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}
+
+
+def publish(path: Path, state: dict, parallel: bool = True, **other) -> Path:
+    """Write a state dict under published names, with what stands beside it in published files."""
+    prefix = "module." if parallel else ""
+    torch.save(
+        {
+            "base_model": {prefix + name: tensor for name, tensor in state.items()},
+            "epoch": 300,
+            "metrics": {"acc": np.float64(93.0)},
+            "best_metrics": {"acc": np.float32(93.5)},
+            "optimizer": {},
+            **other,
+        },
+        path,
+    )
+    return path
+
+
+def published(path: Path, task: str, **options) -> tuple[torch.nn.Module, Path]:
+    model = settle(tiny(task))
+    return model, publish(path, LAYOUTS[task].to_published(model.state_dict()), **options)
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    return published(tmp_path / "pretrain.pth", "pretraining")
+
+
+@pytest.fixture
+def finetuned(tmp_path):
+    return published(tmp_path / "ckpt-best.pth", "classification")
+
+
+@pytest.mark.parametrize("task", LAYOUTS)
+def test_names_are_translated_both_ways(task):
+    state, layout = tiny(task).state_dict(), LAYOUTS[task]
+    there = layout.to_published(state)
+    assert recognise(list(there), POINT_MAE_LAYOUTS) is layout
+    assert not any(name.startswith("backbone.") for name in there)
+    back = layout.from_published(there)
+    assert list(back) == list(state)
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_pointwise_layers_are_published_as_convolutions():
+    there = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    assert there["MAE_encoder.encoder.first_conv.0.weight"].shape == (8, 3, 1)
+    assert there["increase_dim.0.weight"].shape == (24, 24, 1)
+    assert there["MAE_encoder.blocks.blocks.0.attn.qkv.weight"].ndim == 2
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("task", LAYOUTS)
+def test_a_published_file_gives_the_same_model(task, parallel, tmp_path):
+    model, path = published(tmp_path / "model.pth", task, parallel=parallel)
+    loaded = tiny(task, checkpoint=path)
+    expected = model.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("source", LAYOUTS)
+@pytest.mark.parametrize("task", ["features", "classification", "pretraining"])
+def test_the_encoder_of_every_layout_goes_into_every_task(source, task, points, tmp_path):
+    model, path = published(tmp_path / "model.pth", source)
+    loaded = tiny(task, checkpoint=path)
+    encoder = getattr(loaded, "backbone", loaded).eval()
+    assert torch.equal(encoder(points).tokens, model.backbone.eval()(points).tokens)
+
+
+def test_the_report_says_what_was_used_left_and_not_found(pretrained):
+    model, path = pretrained
+    backbone = {name for name in model.state_dict() if name.startswith("backbone.")}
+
+    report = load_into(tiny(), path)
+    assert report.layout == "Point-MAE, pre-trained"
+    assert set(report.used) == backbone
+    assert set(report.left) == model.state_dict().keys() - backbone
+    assert report.fresh == ()
+
+    classifier = tiny("classification")
+    report = load_into(classifier, path)
+    assert set(report.used) == backbone
+    assert set(report.fresh) == classifier.state_dict().keys() - backbone
+    text = str(report)
+    assert f"{len(backbone)} entries used" in text
+    assert "decoder" in text
+    assert "keep their initial values (cls_pos, cls_token, head)" in text
+
+
+def test_files_of_older_numpy_releases_are_read(pretrained):
+    """Accuracies in files from before NumPy 2 name a module that has moved since."""
+    model, path = pretrained
+    old = path.with_name("old.pth")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(old, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert b"numpy._core.multiarray" in content
+                content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            target.writestr(entry.filename, content)
+    loaded = tiny("pretraining", checkpoint=old)
+    assert torch.equal(loaded.mask_token, model.mask_token)
+
+
+def test_the_older_file_format_of_torch_is_read(pretrained):
+    model, path = pretrained
+    content = {"base_model": POINT_MAE_PRETRAINED.to_published(model.state_dict())}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(tiny("pretraining", checkpoint=path).mask_token, model.mask_token)
+
+
+def test_missing_encoder_entries_are_refused_and_listed(tmp_path):
+    state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    del state["MAE_encoder.norm.bias"], state["MAE_encoder.blocks.blocks.2.mlp.fc1.weight"]
+    path = publish(tmp_path / "part.pth", state)
+    with pytest.raises(CheckpointError, match="lacks 2 of the encoder's entries") as caught:
+        tiny(checkpoint=path)
+    assert "backbone.norm.bias" in str(caught.value)
+    assert "backbone.blocks.2.mlp.fc1.weight" in str(caught.value)
+
+
+def test_a_deeper_model_is_refused(pretrained):
+    with pytest.raises(CheckpointError, match=r"backbone\.blocks\.3"):
+        tiny(depth=4, checkpoint=pretrained[1])
+
+
+def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
+    model = tiny(dim=48)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"is \(24,\), the model needs \(48,\)"):
+        load_into(model, pretrained[1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_head_for_other_classes_is_refused(finetuned):
+    with pytest.raises(CheckpointError, match=r"head\.8\.weight is \(4, 256\).*\(5, 256\)"):
+        tiny("classification", num_classes=5, checkpoint=finetuned[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"base_model": {"conv1.weight": torch.zeros(2)}}, ["no known layout", "conv1.weight"]),
+        ({"base_model": {}}, ["no state dict"]),
+        ([torch.zeros(2)], ["no state dict"]),
+        (torch.zeros(2), ["no state dict"]),
+        ({"epoch": 3}, ["no state dict"]),
+    ],
+    ids=["unknown", "empty", "list", "tensor", "without tensors"],
+)
+def test_files_without_a_known_model_are_refused(content, words, tmp_path):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError) as caught:
+        tiny(checkpoint=tmp_path / "other.pth")
+    for word in [*words, "other.pth"]:
+        assert word in str(caught.value)
+
+
+def test_a_mapping_without_names_is_refused(tmp_path):
+    torch.save({0: torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError):
+        tiny(checkpoint=tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_and_empty_files_are_refused(keep, pretrained):
+    path = pretrained[1]
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(CheckpointError, match="damaged"):
+        tiny(checkpoint=path)
+
+
+# The unpickler of torch raises whatever it stumbles over, not UnpicklingError alone.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html><html>",
+        b'{"base_model": {}}',
+        pytest.param(b"hello world\n"),
+        pytest.param(b"\x80"),
+    ],
+    ids=str,
+)
+def test_files_of_another_kind_are_refused(content, tmp_path):
+    (tmp_path / "page.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        tiny(checkpoint=tmp_path / "page.pth")
+
+
+class Payload:
+    """Unpickling an instance creates the file ``target``."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_code_in_a_pickle_is_refused_and_does_not_run(modern, tmp_path):
+    target, path = tmp_path / "ran", tmp_path / "model.pth"
+    state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    content = {"base_model": state, "metrics": Payload(target)}
+    torch.save(content, path, _use_new_zipfile_serialization=modern)
+    with pytest.raises(CheckpointError, match="could run code"):
+        tiny(checkpoint=path)
+    assert not target.exists()
+    torch.load(path, weights_only=False)
+    assert target.exists(), "the payload is harmless, so the test proves nothing"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing\.pth does not exist"):
+        read_checkpoint(tmp_path / "nothing.pth")
+
+
+def test_a_published_point_peft_file_is_not_taken_for_plain_point_mae(tmp_path):
+    """Its encoder has tuned biases and its blocks need their adapters."""
+    adapted = pp.get_peft_model(
+        tiny("classification"), pp.PointPeftConfig(reference_compat=True, prompt_blocks=2)
+    )
+    path = publish(tmp_path / "peft.pth", POINT_PEFT_MAE.to_published(adapted.state_dict()))
+    with pytest.raises(CheckpointError, match="entries that this encoder has no place for"):
+        pp.create_model("point_mae", num_classes=4, checkpoint=path, **SIZES)

@@ -1,0 +1,74 @@
+"""Point-PEFT's default computation, one cloud, one group and one token at a time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def farthest(points: list[list[float]], count: int) -> list[int]:
+    chosen = [0]
+    while len(chosen) < count:
+        distance = [min(squared(p, points[c]) for c in chosen) for p in points]
+        chosen.append(distance.index(max(distance)))
+    return chosen
+
+
+def nearest(points: list[list[float]], center: list[float], count: int) -> list[int]:
+    return sorted(range(len(points)), key=lambda i: squared(points[i], center))[:count]
+
+
+def squared(a: list[float], b: list[float]) -> float:
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def share(token: list[float], centers: list[list[float]]) -> list[float]:
+    weights = [1 / (squared(token, center) + 1e-8) for center in centers]
+    return [w / sum(weights) for w in weights]
+
+
+def attend(layer: Any, rows: Tensor) -> Tensor:
+    """Local attention of the rows ``(s, C)`` of one group."""
+    q, k, v = layer.qkv(rows).chunk(3, dim=1)
+    width = q.shape[1]
+    head = width // layer.num_heads
+    out = []
+    for start in range(0, width, head):
+        part = slice(start, start + head)
+        out.append((q[:, part] @ k[:, part].T / width**0.5).softmax(dim=1) @ v[:, part])
+    return layer.proj(torch.cat(out, dim=1))
+
+
+def block(
+    adapted: Any, tuner: Any, x: Tensor, centers: Tensor, bank_prompt: Tensor | None
+) -> Tensor:
+    """One block in eval mode on one cloud: ``x (1 + G, C)``, ``centers (G, 3)``."""
+    inner, config, coordinates = adapted.block, adapted.config, centers
+    P = 0
+    if adapted.prompted:
+        P = config.num_prompts
+        prompts = adapted.prompt_embeddings
+        if bank_prompt is not None:
+            prompts = prompts + adapted.bank_adapter(bank_prompt)
+        x = torch.cat([x[:1], prompts, x[1:]])
+        coordinates = torch.cat([tuner.prompt_centers, centers])
+    x = x + inner.attn(inner.norm1(x)[None])[0]
+    h = inner.mlp(inner.norm2(x))
+    x = x + h + config.adapter_scale * adapted.adapter(h)
+
+    u, y = x[1:], coordinates.tolist()
+    chosen = farthest(y, tuner.second_groups)
+    pooled = []
+    for center in chosen:
+        n = u[nearest(y, y[center], tuner.second_group_size)]
+        n = n + attend(tuner.local_attention, tuner.local_norm(n))
+        v = F.gelu(adapted.out_transform[0](n.max(dim=0).values[None])[0])
+        pooled.append(v + config.center_coefficient * u[center])
+    tokens = []
+    for token, place in zip(u[P:], centers.tolist(), strict=True):
+        weights = share(place, [y[center] for center in chosen])
+        spread = sum(w * v for w, v in zip(weights, pooled, strict=True))
+        tokens.append(token + config.propagation_coefficient * spread)
+    x = adapted.output_adapter(torch.cat([x[: 1 + P], torch.stack(tokens)]))
+    return torch.cat([x[:1], x[1 + P :]])

@@ -1,0 +1,104 @@
+"""Configs by name, and a new method: one config, one tuner, one line of registration."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError
+from pointpeft.peft import base, config_class, list_methods
+from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from tests.peft.support import CONFIGS, adapted, classifier, encoder
+
+
+@dataclass(frozen=True)
+class ScaleConfig(PeftConfig):
+    method = "scale"
+
+    start: float = 1.0
+
+
+class ScaledBlock(nn.Module):
+    def __init__(self, block, start):
+        super().__init__()
+        self.block, self.factor = block, nn.Parameter(torch.tensor(start))
+
+    def forward(self, x, geometry):
+        return self.factor * self.block(x, geometry)
+
+
+class ScaleTuner(Tuner):
+    def __init__(self, model, config, bank):
+        super().__init__(model, config, bank)
+        blocks = model.backbone.blocks
+        for i, block in enumerate(blocks):
+            blocks[i] = ScaledBlock(block, config.start)
+
+    def trains(self, name):
+        return name.endswith(".factor") or name.startswith("model.head.")
+
+
+@pytest.fixture
+def scale(monkeypatch):
+    """The method above, known for the duration of one test."""
+    monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
+    register_method(ScaleConfig, ScaleTuner)
+
+
+@pytest.mark.usefixtures("scale")
+def test_a_new_method_works_from_registration_to_loading(points, tmp_path):
+    assert "scale" in list_methods()
+    plain = classifier().eval()
+    expected = plain(points)
+    model = pp.get_peft_model(plain, ScaleConfig())
+    torch.testing.assert_close(model(points), expected)
+
+    head = sum(p.numel() for p in model.model.head.parameters())
+    assert model.count_parameters()["trainable"] == head + 3
+    with torch.no_grad():
+        model.model.backbone.blocks[1].factor.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert loaded.config == ScaleConfig()
+    assert torch.equal(loaded(points), model.eval()(points))
+    assert not torch.allclose(loaded(points), expected)
+
+
+@pytest.mark.usefixtures("scale")
+def test_a_name_can_be_taken_once():
+    with pytest.raises(ValueError, match="'scale' is empty or already registered"):
+        register_method(ScaleConfig, ScaleTuner)
+    with pytest.raises(ValueError, match="'' is empty"):
+        register_method(PeftConfig, ScaleTuner)
+
+
+def test_a_method_is_forgotten_after_its_test():
+    assert "scale" not in list_methods()
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_settings_come_back_from_plain_values(config):
+    settings = config().to_dict()
+    assert config_class(settings["method"]).from_dict(settings) == config()
+
+
+def test_an_unknown_method_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="'pointpeft': did you mean 'point-peft'"):
+        config_class("pointpeft")
+    with pytest.raises(ConfigError, match="methods: full, linear, point-peft"):
+        config_class("zzz")
+
+
+def test_an_unknown_setting_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"no setting 'adapter_dmi': did you mean 'adapter_dim'"):
+        pp.PointPeftConfig.from_dict({"adapter_dmi": 3})
+    with pytest.raises(ConfigError, match="settings: none"):
+        pp.LinearConfig.from_dict({"rank": 3})
+
+
+def test_configs_cannot_be_changed_after_they_were_checked():
+    model = adapted(pp.PointPeftConfig(num_prompts=4))
+    with pytest.raises(AttributeError):
+        model.config.num_prompts = 2

@@ -1,0 +1,282 @@
+"""Adapter folders: what is in them, the way back, and what is refused."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError
+from pointpeft.models import save_model, state_hash
+from pointpeft.peft import read_adapter_config, resolve_adapter
+from tests.models.tiny import clouds, settle, tiny
+from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder, point_peft
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+every_method = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def change_config(folder: Path, **changes) -> None:
+    content = json.loads((folder / CONFIG).read_text()) | changes
+    (folder / CONFIG).write_text(json.dumps(content))
+
+
+def change_weights(folder: Path, change) -> None:
+    """Apply ``change`` to the stored entries; metadata is not needed to read them."""
+    state = load_file(folder / WEIGHTS)
+    change(state)
+    save_file(state, folder / WEIGHTS, metadata={"pointpeft": "{}"})
+
+
+def train_a_little(model, points):
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    F.cross_entropy(model(points), torch.tensor([0, 1, 2])).backward()
+    optimizer.step()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    point_peft().save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@every_method
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_a_loaded_adapter_gives_the_same_logits_to_the_bit(config, with_bank, points, tmp_path):
+    model = adapted(config(), with_bank)
+    train_a_little(model, points)
+    expected = model.eval()(points)
+    model.save_pretrained(tmp_path)
+    backbone = encoder()
+    before = state_hash(backbone)
+    loaded = pp.load_adapter(backbone, tmp_path)
+    assert not loaded.training
+    assert torch.equal(loaded(points), expected)
+    assert loaded.config == config()
+    assert state_hash(backbone) == before
+    assert type(backbone.blocks[0]).__name__ == "Block"
+
+
+@every_method
+def test_a_loaded_adapter_is_trained_and_saved_like_the_first(config, points, tmp_path):
+    model = adapted(config(), with_bank=True)
+    model.save_pretrained(tmp_path / "first")
+    loaded = pp.load_adapter(encoder(), tmp_path / "first")
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {n for n, p in loaded.named_parameters() if p.requires_grad} == trained
+    loaded.save_pretrained(tmp_path / "second")
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    train_a_little(loaded, points)
+
+
+def test_the_folder_holds_config_weights_and_card(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", CONFIG, WEIGHTS]
+    config = read_adapter_config(folder)
+    assert config["method"]["method"] == "point-peft"
+    assert config["method"]["num_prompts"] == 5
+    assert config["base_model"]["name"] == "point_mae"
+    assert config["base_model"]["config"]["patch_widths"] == [8, 12, 16]
+    assert config["base_model"]["hash"] == state_hash(encoder())
+    assert config["num_classes"] == 4
+    assert config["pointpeft_version"] == pp.__version__
+    assert "point-peft adapter for point_mae" in (folder / "README.md").read_text()
+
+
+def test_nothing_of_the_frozen_encoder_is_stored(folder):
+    stored = load_file(folder / WEIGHTS)
+    model = point_peft()
+    matrices = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert not matrices & stored.keys()
+    assert not any("retriever" in name or "tokenizer" in name for name in stored)
+    assert stored["tuner.bank.features"].dtype == torch.float16
+
+
+def test_statistics_that_moved_are_stored(points, tmp_path):
+    model = point_peft(reference_compat=True)
+    train_a_little(model, points)
+    model.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / WEIGHTS)
+    assert "model.backbone.tokenizer.embed.first_conv.1.running_mean" in stored
+
+
+def test_what_the_user_recorded_comes_back(tmp_path):
+    model = adapted(pp.LinearConfig())
+    model.class_names = ("chair", "Stuhl ä", "椅子", "table | desk")
+    model.input = {"num_points": 64, "up_axis": "y"}
+    model.base_checkpoint = "pretrain.pth"
+    model.save_pretrained(tmp_path)
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert loaded.class_names == model.class_names
+    assert loaded.input == model.input
+    assert loaded.base_checkpoint == "pretrain.pth"
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "椅子" in card
+    assert "pretrain.pth" in card
+
+
+def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
+    model = point_peft()
+    model.tuner.bank = pp.MemoryBank(
+        model.bank.features, torch.arange(12), [f"item {i}" for i in range(12)]
+    )
+    model.save_pretrained(tmp_path)
+    bank = pp.load_adapter(encoder(), tmp_path).bank
+    assert torch.equal(bank.features, model.bank.features)
+    assert bank.labels.tolist() == list(range(12))
+    assert bank.ids == tuple(f"item {i}" for i in range(12))
+
+
+def test_a_bank_with_numbers_as_ids_is_saved(tmp_path):
+    items = [{"points": cloud, "id": i} for i, cloud in enumerate(clouds(12))]
+    bank = pp.MemoryBank.build(encoder(), torch.utils.data.DataLoader(items, batch_size=4))
+    model = pp.get_peft_model(classifier(), pp.PointPeftConfig(**SMALL), bank)
+    model.save_pretrained(tmp_path)
+    assert pp.load_adapter(encoder(), tmp_path).bank.ids == tuple(map(str, range(12)))
+
+
+def test_a_run_folder_serves_for_the_adapter_in_it(folder, points):
+    assert resolve_adapter(folder) == folder
+    assert resolve_adapter(folder.parent) == folder
+    loaded = pp.load_adapter(encoder(), folder.parent)
+    assert torch.equal(loaded(points), pp.load_adapter(encoder(), folder)(points))
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_folder_without_an_adapter_is_refused(make, tmp_path):
+    if make:
+        (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="empty holds no adapter"):
+        pp.load_adapter(encoder(), tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        (lambda: tiny(dim=48), ["dim is 48, the adapter needs 24"]),
+        (lambda: tiny(depth=2, num_groups=6), ["depth is 2", "num_groups is 6"]),
+        (lambda: tiny(name="point_mae_small"), ["name is 'point_mae_small'", "'point_mae'"]),
+        (lambda: tiny(), ["weights are others", "not recorded"]),
+        (lambda: tiny("classification"), ["backbone must be an encoder"]),
+    ],
+    ids=["dim", "two sizes", "name", "weights", "classifier"],
+)
+def test_another_base_model_is_refused_with_the_differences(backbone, words, folder):
+    with pytest.raises(CheckpointError) as caught:
+        pp.load_adapter(backbone(), folder)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_encoder_that_is_already_adapted_is_refused(folder):
+    with pytest.raises(CheckpointError, match="weights are others"):
+        pp.load_adapter(pp.load_adapter(encoder(), folder).model.backbone, folder)
+
+
+def test_an_adapter_stays_with_weights_as_they_were_rounded(points, tmp_path):
+    """Trained on float16 weights it fits those, and not the float32 weights before rounding."""
+    save_model(encoder(), tmp_path / "half.safetensors", half=True)
+    model = tiny("classification", checkpoint=tmp_path / "half.safetensors")
+    model = pp.get_peft_model(settle(model.head) and model, pp.LinearConfig()).eval()
+    model.save_pretrained(tmp_path)
+    loaded = pp.load_adapter(tiny(checkpoint=tmp_path / "half.safetensors"), tmp_path)
+    assert torch.equal(loaded(points), model(points))
+    with pytest.raises(CheckpointError, match="weights are others"):
+        pp.load_adapter(encoder(), tmp_path)
+
+
+def test_entries_that_do_not_fit_are_listed(folder):
+    def change(state):
+        del state["tuner.prompt_centers"]
+        state["tuner.extra"] = torch.zeros(1)
+        state["model.head.8.bias"] = torch.zeros(7)
+
+    change_weights(folder, change)
+    with pytest.raises(CheckpointError) as caught:
+        pp.load_adapter(encoder(), folder)
+    message = str(caught.value)
+    assert "1 missing: tuner.prompt_centers" in message
+    assert "1 surplus: tuner.extra" in message
+    assert "1 of wrong shape: model.head.8.bias (7,) instead of (4,)" in message
+
+
+def test_entries_of_the_frozen_encoder_are_surplus(folder):
+    name = "model.backbone.blocks.0.block.attn.qkv.weight"
+    change_weights(folder, lambda state: state.update({name: torch.zeros(72, 24)}))
+    with pytest.raises(CheckpointError, match=f"1 surplus: {name}"):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_a_bank_that_is_missing_is_noticed(folder):
+    change_weights(folder, lambda state: state.pop("tuner.bank.features"))
+    with pytest.raises(CheckpointError, match="surplus"):
+        pp.load_adapter(encoder(), folder)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
+def test_damaged_weights_are_refused(keep, folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} is damaged"):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_missing_weights_are_named(folder):
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} is missing"):
+        pp.load_adapter(encoder(), folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        pytest.param(b"\xff\xfe"),
+        pytest.param(b'{"format_version": "1"}'),
+        pytest.param(b'{"format_version": 1}'),
+    ],
+    ids=str,
+)
+def test_a_damaged_config_is_refused(content, folder):
+    (folder / CONFIG).write_bytes(content)
+    with pytest.raises(CheckpointError, match=CONFIG):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_a_newer_format_is_refused(folder):
+    change_config(folder, format_version=2)
+    with pytest.raises(CheckpointError, match=r"format version 2.*up to 1; upgrade"):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_an_unknown_method_and_an_unknown_setting_are_refused(folder):
+    method = read_adapter_config(folder)["method"]
+    change_config(folder, method=method | {"num_prompt": 5})
+    with pytest.raises(ValueError, match="did you mean 'num_prompts'"):
+        pp.load_adapter(encoder(), folder)
+    change_config(folder, method=method | {"method": "point-peff"})
+    with pytest.raises(ValueError, match="did you mean 'point-peft'"):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_a_full_disk_leaves_the_older_adapter(folder, points, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full_disk(tensors, filename, metadata=None):
+        filename.write_bytes(b"part of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        point_peft(adapter_dim=6).save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert pp.load_adapter(encoder(), folder)(points).shape == (3, 4)
