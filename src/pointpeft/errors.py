@@ -31,12 +31,17 @@ class CheckpointError(PointPeftError):
     """A checkpoint or adapter is damaged, unsafe, or belongs to another model."""
 
 
-def check_sizes(config: Any, names: Sequence[str], least: int = 1) -> None:
-    """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``."""
+def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str = "") -> None:
+    """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``.
+
+    ``prefix`` is what a message puts before the name, such as "trainer.".
+    """
     for name in names:
         value = getattr(config, name)
         if type(value) is not int or value < least:
-            raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
+            raise ConfigError(
+                f"{prefix}{name} must be an integer of at least {least}, got {value!r}"
+            )
 
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:

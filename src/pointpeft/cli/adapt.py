@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import err, human_bytes, out, percent, reading
+from pointpeft.cli.console import (
+    human_bytes,
+    out,
+    percent,
+    reading,
+    resumable,
+    show_table,
+    tell,
+    warn,
+)
 
 __all__ = ["evaluate", "finetune", "predict"]
 
@@ -41,22 +51,19 @@ def finetune(
     given = options.collect(
         data__source=data, method=method, model=model, checkpoint=checkpoint, seed=seed,
         seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
-        **options.trainer_options(device),
+        trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
-    settings = tasks.load_config(tasks.FinetuneConfig, files, [*given, *(overrides or [])])
-    with reading() as progress:
+    settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    with resumable(), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
-    for note in metrics["notes"]:
-        out.print(f"note: {note}", style="dim", highlight=False)
-    _list_skipped(metrics["skipped"])
-    out.print(
+    _list_notes(metrics)
+    tell(
         f"trained {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
-        f"parameters, stored {human_bytes(metrics['stored_bytes'])}",
-        highlight=False,
+        f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
-    out.print(f"adapter and report of the run: {output}", highlight=False)
+    tell(f"adapter, metrics and log of the run: {output}")
     _print_accuracy(metrics)
 
 
@@ -77,17 +84,15 @@ def evaluate(
             adapter, data, output, split=split, checkpoint=checkpoint, up_axis=up_axis,
             device=device or "auto", progress=progress,
         )  # fmt: skip
-    for note in metrics["notes"]:
-        out.print(f"note: {note}", style="dim", highlight=False)
-    _list_skipped(metrics["skipped"])
+    _list_notes(metrics)
     table = Table("class", "items", "accuracy")
     for name, items, value in zip(
         metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
     ):
-        table.add_row(name, str(items), percent(value))
-    out.print(table)
-    out.print(f"metrics: {output / 'metrics.json'}", highlight=False)
-    _print_accuracy(metrics)
+        table.add_row(escape(name), str(items), percent(value))
+    show_table(table)
+    tell(f"metrics: {output / 'metrics.json'}")
+    _print_accuracy(metrics, metrics["split"])
 
 
 def predict(
@@ -129,34 +134,37 @@ def _print_predictions(predictions: list[Any]) -> None:
     for p in predictions:
         if p.error is None:
             following = ", ".join(f"{name} {percent(value)}" for name, value in p.ranking[1:])
-            table.add_row(p.file, p.label, percent(p.probability), following)
+            cells = (p.file, p.label, percent(p.probability), following)
+            table.add_row(*(escape(cell) for cell in cells))
     if table.row_count:
-        out.print(table)
+        show_table(table)
     for p in predictions:
         for warning in p.warnings:
-            err.print(f"[yellow]warning:[/] {p.file}: {warning}", highlight=False)
+            warn(f"{p.file}: {warning}")
         if p.error:
-            err.print(f"[red]not read:[/] {p.error}", highlight=False)
+            warn(p.error, label="not read")
 
 
-def _list_skipped(skipped: list[str]) -> None:
-    if skipped:
-        err.print(f"[yellow]{len(skipped)} unusable items were skipped:[/]")
-        for line in skipped:
-            err.print(f"  {line}", highlight=False)
+def _list_notes(metrics: dict[str, Any]) -> None:
+    for note in metrics["notes"]:
+        tell(f"note: {note}", style="dim")
+    if metrics["skipped"]:
+        warn(f"{len(metrics['skipped'])} unusable items were skipped:")
+        for item in metrics["skipped"]:
+            warn(item, label="skipped")
 
 
-def _print_accuracy(metrics: dict[str, Any]) -> None:
-    accuracy = metrics["test_accuracy"]
+def _print_accuracy(metrics: dict[str, Any], split: str = "test") -> None:
+    accuracy = metrics[f"{split}_accuracy"]
     if accuracy is None:
-        out.print("test accuracy: not measured, there is no test split")
+        tell("test accuracy: not measured, there is no test split")
         return
     spread = ""
     if "test_accuracy_std" in metrics:
         each = ", ".join(percent(value) for value in metrics["test_accuracy_per_seed"])
         spread = f" +- {percent(metrics['test_accuracy_std'])} over seeds ({each})"
     out.print(
-        f"[bold]test accuracy: {percent(accuracy)}[/]{spread} "
-        f"({metrics['test_items']} shapes, {len(metrics['class_names'])} classes)",
+        f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread} "
+        f"({metrics[f'{split}_items']} shapes, {len(metrics['class_names'])} classes)",
         highlight=False,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from pointpeft.cli import adapt, info, pretraining
-from pointpeft.cli.console import err
+from pointpeft.cli.console import warn
 from pointpeft.errors import PointPeftError
 
 __all__ = ["app", "main"]
@@ -41,25 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _quiet_lightning()
     try:
         app(args=args, prog_name="pointpeft")
-    except KeyboardInterrupt:
-        err.print(
-            "stopped; every completed epoch is saved: run the same command with --resume to go on"
-        )
-        sys.exit(130)
     except (PointPeftError, ValueError, OSError, RuntimeError) as error:
         if debug:
             raise
-        expected = isinstance(error, PointPeftError | OSError)
-        err.print(f"[bold red]error:[/] {_paragraph(error)}", highlight=False, soft_wrap=True)
-        if not expected:
-            err.print("(--debug shows where it happened)")
+        warn(str(error) or type(error).__name__, label="error")
+        if not isinstance(error, PointPeftError | OSError):
+            warn("not a foreseen error; --debug shows where it happened", label="note")
         sys.exit(1)
-
-
-def _paragraph(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error) or type(error).__name__)
 
 
 def _quiet_lightning() -> None:

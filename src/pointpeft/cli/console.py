@@ -5,11 +5,43 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["err", "human_bytes", "out", "percent", "reading"]
+__all__ = [
+    "err",
+    "human_bytes",
+    "out",
+    "percent",
+    "reading",
+    "resumable",
+    "show_table",
+    "tell",
+    "warn",
+]
 
 out = Console()
 err = Console(stderr=True)
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """Print a line of the result as it is: no markup, no folding of paths."""
+    out.print(Text(text), style=style, soft_wrap=True)
+
+
+def warn(text: str, label: str = "warning") -> None:
+    """Print a line about something that went wrong, with a coloured label."""
+    color = "yellow" if label == "warning" else "bold red"
+    err.print(Text.assemble((f"{label}: ", color), text), soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print a table; into a pipe or file as wide as it needs, so that no path is folded."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    wide = Console(file=out.file, width=10_000)
+    wide.print(table, crop=False)
 
 
 @contextmanager
@@ -23,6 +55,19 @@ def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None
             progress.update(task, completed=done, total=total, visible=done < total)
 
         yield update
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say how to go on when Ctrl-C stops what is inside."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(
+            "every completed epoch is saved; the same command with --resume goes on from there",
+            label="stopped",
+        )
+        raise
 
 
 def percent(value: float | None) -> str:

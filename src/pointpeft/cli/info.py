@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import err, out, reading
+from pointpeft.cli.console import reading, show_table, tell, warn
 
 __all__ = ["data", "models"]
 
@@ -27,7 +28,7 @@ def models(
             entry = get_entry(each)
             shipped = "yes" if has_embedded_weights(each) else "no"
             table.add_row(each, entry.summary, ", ".join(entry.presets) or "-", shipped)
-        out.print(table)
+        show_table(table)
         return
     entry = get_entry(name)
     table = Table(name, "", show_header=True)
@@ -42,7 +43,7 @@ def models(
         table.add_row(f"preset {preset}", f"{sizes.num_points} points {settings}")
     for dataset, accuracy in entry.published.items():
         table.add_row(f"published, {dataset}", f"{accuracy:.2f} %")
-    out.print(table)
+    show_table(table)
 
 
 def data(
@@ -63,16 +64,16 @@ def data(
     table = Table("class", "train", "val", "test")
     parts = (shapes.train, shapes.val, shapes.test)
     for label, name in enumerate(shapes.class_names):
-        table.add_row(name, *(str(int((part.labels == label).sum())) for part in parts))
+        table.add_row(escape(name), *(str(int((part.labels == label).sum())) for part in parts))
     table.add_section()
     table.add_row("all", *(str(len(part)) for part in parts))
-    out.print(table)
+    show_table(table)
     if len(shapes.unlabelled):
-        out.print(f"{len(shapes.unlabelled)} shapes without a label", highlight=False)
+        tell(f"{len(shapes.unlabelled)} shapes without a label")
     for note in shapes.notes:
-        out.print(f"note: {note}", style="dim", highlight=False)
+        tell(f"note: {note}", style="dim")
     for problem in shapes.problems:
-        err.print(f"[red]unusable:[/] {problem.item}: {problem.reason}", highlight=False)
+        warn(f"{problem.item}: {problem.reason}", label="unusable")
     if export is not None:
         count = export_folder(shapes, export)
-        out.print(f"wrote {count} clouds below {export}", highlight=False)
+        tell(f"wrote {count} clouds below {export}")

@@ -1,7 +1,7 @@
 """Options that verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,8 @@ __all__ = [
     "Resume",
     "Seed",
     "UpAxis",
+    "accelerator",
     "collect",
-    "trainer_options",
 ]
 
 ConfigFile = Annotated[
@@ -46,14 +46,11 @@ UpAxis = Annotated[
 ]
 
 
-def collect(**values: object) -> list[str]:
-    """Options that were given, as overrides; ``__`` in a name stands for a dot."""
-    return [
-        f"{key.replace('__', '.')}={value}" for key, value in values.items() if value is not None
-    ]
+def collect(**values: Any) -> dict[str, Any]:
+    """Options that were given, by dotted key; ``__`` in a name stands for a dot."""
+    return {key.replace("__", "."): value for key, value in values.items() if value is not None}
 
 
-def trainer_options(device: str | None) -> dict[str, object]:
-    """The override for ``--device``."""
-    names = {"cuda": "gpu"}
-    return {"trainer__accelerator": names.get(device, device) if device else None}
+def accelerator(device: str | None) -> str | None:
+    """The trainer's name for ``--device``."""
+    return {"cuda": "gpu"}.get(device or "", device)

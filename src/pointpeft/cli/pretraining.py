@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import human_bytes, out, percent, reading
+from pointpeft.cli.console import human_bytes, out, percent, reading, resumable, show_table, tell
 
 __all__ = ["demo", "pretrain", "svm"]
 
@@ -30,47 +30,51 @@ def pretrain(
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, seed=seed,
-        trainer__epochs=epochs, data__up_axis=up_axis, **options.trainer_options(device),
+        trainer__epochs=epochs, data__up_axis=up_axis,
+        trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
-    settings = tasks.load_config(tasks.PretrainConfig, files, [*given, *(overrides or [])])
-    with reading() as progress:
+    settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
+    with resumable(), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
-    out.print(
+    tell(
         f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "
-        f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}",
-        highlight=False,
+        f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}"
     )
 
 
 def svm(
-    data: options.Data = "homeobjects",
-    model: Annotated[str, typer.Option("--model", help="A name of `pointpeft models`.")] = (
-        "point_mae_small"
-    ),
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
     C: Annotated[
         float | None,
         typer.Option("--C", help="Regularisation; by default 5-fold cross-validated on train."),
     ] = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
+    config: options.ConfigFile = None,
 ) -> None:
     """Measure a frozen backbone with a linear SVM on its retrieval features."""
+    from pointpeft import tasks
     from pointpeft.evaluation.evaluate import choose_device
     from pointpeft.tasks.svm import evaluate_backbone
 
+    given = options.collect(
+        data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
+        data__up_axis=up_axis,
+    )  # fmt: skip
+    files = [config] if config else []
+    settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
     with reading() as progress:
-        result, weights = evaluate_backbone(
-            model, data or "homeobjects", checkpoint, preset, C, seed or 0,
-            up_axis or "y", choose_device(device or "auto"), progress,
-        )  # fmt: skip
+        result, weights = evaluate_backbone(settings, C, choose_device(device or "auto"), progress)
     how = "5-fold cross-validation on train" if result.tuned else "as given"
-    out.print(f"backbone: {model}, {weights}", highlight=False)
-    out.print(f"C: {result.C:g} ({how})", highlight=False)
+    tell(f"backbone: {settings.model}, {weights}")
+    tell(f"C: {result.C:g} ({how})")
     out.print(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/]", highlight=False)
 
 
@@ -96,5 +100,5 @@ def demo(
             f"{row['seconds_per_epoch']:.2f}",
             human_bytes(row["peak_memory_bytes"]),
         )
-    out.print(table)
-    out.print(f"runs, adapters and the table: {output}", highlight=False)
+    show_table(table)
+    tell(f"runs, adapters and the table: {output}")

@@ -61,7 +61,11 @@ def evaluate_adapter(
     """
     predictor = Predictor(folder, checkpoint, up_axis, choose_device(device))
     data = load_shapes(
-        source, predictor.transform, class_names=predictor.class_names, progress=progress
+        source,
+        predictor.transform,
+        class_names=predictor.class_names,
+        progress=progress,
+        **predictor.split,  # a data set without stated parts is cut as it was for training
     )
     start = time.perf_counter()
     scores = _scores(predictor, _part(data, source, split))
@@ -71,10 +75,10 @@ def evaluate_adapter(
         "adapter": str(folder),
         "data": source,
         "split": split,
-        "test_accuracy": scores.accuracy,
-        "test_mean_class_accuracy": scores.mean_class_accuracy,
-        "test_items": int(scores.confusion.sum()),
         "val_accuracy": _scores(predictor, data.val).accuracy if len(data.val) else None,
+        f"{split}_accuracy": scores.accuracy,
+        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+        f"{split}_items": int(scores.confusion.sum()),
         "trainable_parameters": counts["trainable"],
         "stored_bytes": (resolve_adapter(folder) / WEIGHTS).stat().st_size,
         "seconds_per_epoch": seconds,  # one pass over the measured split

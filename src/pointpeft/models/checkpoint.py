@@ -27,6 +27,7 @@ __all__ = [
     "read_checkpoint",
     "read_safetensors",
     "save_model",
+    "saved_sizes",
     "state_hash",
     "write_safetensors",
 ]
@@ -162,6 +163,23 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         return _read_ours(path)
     return _read_published(path)
+
+
+def saved_sizes(path: str | Path, name: str) -> dict[str, Any]:
+    """Settings of the encoder that a file of ours was written from; none for published files.
+
+    Raises:
+        CheckpointError: the file holds another model than ``name``.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    metadata = read_safetensors(path)[1]
+    if metadata.get("name", name) != name:
+        raise CheckpointError(f"{path} holds {metadata['name']!r}, not {name!r}")
+    if "config" not in metadata:
+        return {}
+    return {**metadata["config"], "num_points": metadata["num_points"]}
 
 
 def _read_ours(path: Path) -> Checkpoint:

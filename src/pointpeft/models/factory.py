@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.models.checkpoint import load_into
+from pointpeft.models.checkpoint import load_into, saved_sizes
 from pointpeft.models.registry import ModelEntry, Task, get_entry
 
 __all__ = [
@@ -54,7 +54,7 @@ def create_model(
         checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
         pretrained: load the weights that the package ships for this name.
         **overrides: settings of the encoder or of pre-training that win over the preset, for
-            instance ``num_groups=32``, and ``num_points``.
+            instance ``num_groups=32``, and ``num_points``. A checkpoint of ours brings its own.
 
     Returns:
         A freshly initialised or loaded ``nn.Module``, in train mode. Its encoder (the module
@@ -80,7 +80,10 @@ def create_model(
         own = [f.name for f in dataclasses.fields(entry.pretraining_config)]
         _check_known(overrides, entry, also=own)
         pretraining = {key: overrides.pop(key) for key in own if key in overrides}
-    backbone = build_backbone(name, _preset_settings(entry, preset) | overrides)
+    if pretrained:
+        checkpoint = _embedded_weights(entry)
+    settings = saved_sizes(checkpoint, name) if checkpoint else {}
+    backbone = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
 
     model = backbone
     if num_classes is not None:
@@ -89,8 +92,6 @@ def create_model(
         config = dataclasses.replace(entry.pretraining_config, **pretraining)
         model = entry.pretraining(backbone, config)
 
-    if pretrained:
-        checkpoint = _embedded_weights(entry)
     if checkpoint is not None:
         load_into(model, checkpoint)
     return model

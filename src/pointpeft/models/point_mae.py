@@ -47,6 +47,9 @@ class PointMAEConfig:
         check_sizes(self, ("num_groups", "group_size", "dim", "depth", "num_heads"))
         if self.dim % self.num_heads:
             raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
+        widths = self.patch_widths
+        if len(widths) != 3 or not all(type(w) is int and w > 0 for w in widths):
+            raise ConfigError(f"patch_widths must be three positive integers, got {widths!r}")
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path must lie in [0, 1), got {self.drop_path!r}")
 

@@ -20,9 +20,18 @@ class Bottleneck(nn.Module):
         width: channels between.
         residual: add the input to the output.
         dropout: rate between the projections.
+        init_scale: of the up-projection's initial weights; a small one lets a model with the
+            layer begin close to the function that it was without.
     """
 
-    def __init__(self, dim: int, width: int, residual: bool, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        dim: int,
+        width: int,
+        residual: bool,
+        dropout: float = 0.1,
+        init_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.residual = residual
         self.ln1 = nn.Linear(dim, width)
@@ -31,6 +40,8 @@ class Bottleneck(nn.Module):
         for layer in (self.ln1, self.ln2):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
+        with torch.no_grad():
+            self.ln2.weight.mul_(init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., C) -> (..., C)``."""

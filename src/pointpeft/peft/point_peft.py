@@ -65,6 +65,7 @@ class PointPeftConfig(PeftConfig):
     use_prompt: bool = True  # ablation: no prompts (and so no bank)
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter
+    init_scale: float = 0.01  # of the adapters' first up-projections; published, and in compat: 1
     exclude_self: bool = False  # leave a training item out when it looks up the bank
     reference_compat: bool = False  # the published computation, faults included
 
@@ -180,8 +181,10 @@ class PointPeftBlock(nn.Module):
                     dim, config.bank_adapter_dim, residual=True, dropout=config.dropout
                 )
         if config.use_adapter:
-            self.adapter = Bottleneck(dim, config.adapter_dim, False, config.dropout)
-            self.output_adapter = Bottleneck(dim, config.adapter_dim, True, config.dropout)
+            scale = 1.0 if config.reference_compat else config.init_scale
+            width, dropout = config.adapter_dim, config.dropout
+            self.adapter = Bottleneck(dim, width, False, dropout, scale)
+            self.output_adapter = Bottleneck(dim, width, True, dropout, scale)
             self.out_transform = nn.Sequential(nn.BatchNorm1d(dim), nn.GELU())
         if config.reference_compat:
             self.ad_gate = nn.Parameter(torch.zeros(1))  # published, never used

@@ -85,6 +85,14 @@ class EpochTimer(L.Callback):
         self.seconds: list[float] = []
         self._start = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"seconds": list(self.seconds)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Seconds of the interrupted run."""
+        self.seconds = list(state["seconds"])
+
     @property
     def median(self) -> float | None:
         """Median seconds per epoch; None before the first one ended."""

@@ -1,5 +1,6 @@
 """Classification as a Lightning module."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -68,7 +69,7 @@ class ClassificationTask(L.LightningModule):
         kept = self.model.adapter_state()
         checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
 
-    def load_best(self, path: str) -> None:
+    def load_best(self, path: Path) -> None:
         """Take over the trained tensors of a checkpoint."""
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         self.load_state_dict(state, strict=False)

@@ -1,7 +1,7 @@
 """Typed settings of training runs, their YAML form, and strict overrides."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, check_sizes
+from pointpeft.files import replacing
 
 __all__ = [
     "DataConfig",
@@ -17,6 +18,7 @@ __all__ = [
     "OptimizerConfig",
     "PretrainConfig",
     "TrainerConfig",
+    "config_text",
     "load_config",
     "save_config",
 ]
@@ -37,6 +39,10 @@ class DataConfig:
     val_fraction: float = 0.2  # share of train for a missing validation or test split
     seed: int = 0  # of surface sampling and splits
 
+    def __post_init__(self) -> None:
+        if self.num_points is not None:
+            check_sizes(self, ["num_points"], prefix="data.")
+
 
 @dataclass
 class OptimizerConfig:
@@ -47,6 +53,14 @@ class OptimizerConfig:
     weight_decay: float = 0.05  # on matrices; not on biases, norms and tokens
     warmup: float = 0.1  # share of the epochs
     grad_clip: float | None = 10.0  # L2 norm
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ConfigError(f"optimizer.lr must be positive, got {self.lr}")
+        if not 0 <= self.min_lr <= self.lr:
+            raise ConfigError(f"optimizer.min_lr must lie in [0, lr], got {self.min_lr}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"optimizer.warmup is a share in [0, 1), got {self.warmup}")
 
 
 @dataclass
@@ -64,6 +78,13 @@ class TrainerConfig:
     num_workers: int = 0  # clouds lie in memory: workers seldom help
     deterministic: bool = True
 
+    def __post_init__(self) -> None:
+        check_sizes(self, ["epochs", "num_nodes"], prefix="trainer.")
+        check_sizes(self, ["batch_size"], least=2, prefix="trainer.")  # BatchNorm needs two
+        check_sizes(self, ["num_workers"], least=0, prefix="trainer.")
+        if self.patience is not None:
+            check_sizes(self, ["patience"], prefix="trainer.")
+
 
 @dataclass
 class FinetuneConfig:
@@ -80,6 +101,10 @@ class FinetuneConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
     seeds: int = 1  # repetitions with seed, seed + 1, ...
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["seeds"])
+        check_sizes(self, ["seed"], least=0)
 
 
 @dataclass
@@ -100,16 +125,23 @@ class PretrainConfig:
     )
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_sizes(self, ["seed"], least=0)
+
 
 def load_config(
-    kind: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
+    kind: type[T],
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> T:
-    """Typed defaults, then YAML files, then ``key=value`` overrides with dotted keys.
+    """Typed defaults, then YAML files, then values, then ``key=value`` overrides.
 
     Args:
         kind: the config class.
         files: YAML files that state what differs, later ones winning.
         overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
+        values: by dotted key, taken as they are (text is not read as YAML).
 
     Raises:
         ConfigError: unknown key (the nearest valid one is proposed), wrong type, or no such file.
@@ -117,16 +149,38 @@ def load_config(
     config = OmegaConf.structured(kind)
     for file in files:
         config = _merge(config, _read_yaml(Path(file)), str(file))
+    for key, value in (values or {}).items():
+        change = OmegaConf.create()
+        OmegaConf.update(change, key, _literal(value))
+        config = _merge(config, change, f"{key}={value}")
     for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"{override!r} is no override: write key=value, as in seed=1")
-        config = _merge(config, OmegaConf.from_dotlist([override]), override)
+        config = _merge(config, _parse(override), override)
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
+def config_text(config: Any) -> str:
+    """Every setting of a run as YAML, which :func:`load_config` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
 def save_config(config: Any, path: str | Path) -> None:
-    """Write every setting of a run as YAML."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Write :func:`config_text` to a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(config_text(config), encoding="utf-8")
+
+
+def _literal(value: Any) -> Any:
+    """Text in which ``${`` does not begin an interpolation."""
+    return value.replace("${", r"\${") if isinstance(value, str) else value
+
+
+def _parse(override: str) -> DictConfig:
+    if "=" not in override:
+        raise ConfigError(f"{override!r} is no override: write key=value, as in seed=1")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except Exception as error:
+        raise ConfigError(f"{override}: the value cannot be read as YAML: {error}") from error
 
 
 def _read_yaml(path: Path) -> DictConfig:
@@ -147,7 +201,10 @@ def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
         return OmegaConf.merge(config, change)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         reason = str(error).split("\n")[0]
-        raise ConfigError(f"{source}: key {error.full_key!r}: {reason}") from error
+        if "is not a subclass of" in reason:  # speaks of classes, the user of YAML
+            reason = "expected a mapping of further keys to values"
+        key = f"key {error.full_key!r}: " if error.full_key else ""
+        raise ConfigError(f"{source}: {key}{reason}") from error
 
 
 def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None:
@@ -157,10 +214,13 @@ def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None
     for key in map(str, change):
         if key not in config:
             everywhere = _dotted_keys(config, prefix)
-            near = difflib.get_close_matches(f"{prefix}{key}", everywhere, n=1, cutoff=0.4)
+            below = change._get_node(key)
+            tail = _dotted_keys(below, ".")[:1] if isinstance(below, DictConfig) else []
+            wanted = "".join([prefix, key, *tail])
+            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(
-                f"{source}: unknown key {prefix}{key}{hint}\nvalid keys: {', '.join(everywhere)}"
+                f"{source}: unknown key {wanted}{hint}\nvalid keys: {', '.join(everywhere)}"
             )
         child = config._get_node(key)
         if isinstance(child, DictConfig):

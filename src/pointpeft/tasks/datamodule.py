@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
-from pointpeft.errors import DataError
+from pointpeft.errors import ConfigError, DataError
 
 __all__ = ["CloudDataset", "EpochSampler", "ShapeDataModule", "cloud_loader"]
 
@@ -85,6 +85,8 @@ class ShapeDataModule(L.LightningDataModule):
         super().__init__()
         if len(train) < 2:
             raise DataError(f"training needs two shapes or more, the train split has {len(train)}")
+        if batch_size < 2:
+            raise ConfigError(f"batch_size must be at least 2 for BatchNorm, got {batch_size}")
         self.train, self.val = train, val
         self.num_points, self.batch_size, self.seed = num_points, batch_size, seed
         self.num_workers = num_workers
@@ -111,6 +113,8 @@ class ShapeDataModule(L.LightningDataModule):
             collate_fn=_identity,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # Its own generator: iterators must not draw from the one that training reseeds.
+            generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
 

@@ -22,7 +22,7 @@ from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.classification import ClassificationTask
 from pointpeft.tasks.config import DataConfig, FinetuneConfig, save_config
 from pointpeft.tasks.datamodule import ShapeDataModule, cloud_loader
-from pointpeft.tasks.runs import RunFolder, make_trainer
+from pointpeft.tasks.runs import RunFolder, fit, make_trainer
 
 __all__ = ["finetune", "load_data", "make_backbone"]
 
@@ -59,10 +59,17 @@ def finetune(
     settings = config_class(config.method).from_dict(config.peft)  # fail before reading data
     run = RunFolder(output)
     run.prepare(resume)
-    save_config(config, run.config)
+    if resume and (finished := run.finished_metrics(config)):
+        return finished
     with run.logging():
-        architecture = create_model(config.model, preset=config.preset, **config.backbone).spec
-        data = load_data(config.data, architecture.num_points, progress)
+        num_points = make_backbone(config)[0].spec.num_points
+        data = load_data(config.data, num_points, progress)
+        if len(data.class_names) < 2:
+            raise DataError(
+                f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
+                "needs two classes or more"
+            )
+        save_config(config, run.config)
         jobs = {run.path: config.seed}
         if config.seeds > 1:
             jobs = {
@@ -82,7 +89,10 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
 
     Without a checkpoint the weights shipped for the model are used, if there are any.
     """
-    use_embedded = config.checkpoint is None and has_embedded_weights(config.model)
+    published_sizes = not config.preset and not config.backbone
+    use_embedded = (
+        config.checkpoint is None and published_sizes and has_embedded_weights(config.model)
+    )
     backbone = create_model(
         config.model,
         preset=config.preset,
@@ -110,7 +120,7 @@ def load_data(
 ) -> ShapeData:
     """Read and prepare the labelled data set of a config, logging notes and problems."""
     transform = InputTransform(
-        num_points=config.num_points or num_points,
+        num_points=num_points if config.num_points is None else config.num_points,
         normalize=config.normalize,  # type: ignore[arg-type]
         up_axis=config.up_axis,  # type: ignore[arg-type]
     )
@@ -139,6 +149,9 @@ def _one_seed(
     resume: bool,
 ) -> dict[str, Any]:
     run.path.mkdir(parents=True, exist_ok=True)
+    if resume and (finished := run.finished_metrics(config)):
+        return finished
+    save_config(config, run.config)
     L.seed_everything(seed, verbose=False)
     backbone, source = make_backbone(config)
     if source is None:  # random weights exist nowhere else
@@ -147,7 +160,7 @@ def _one_seed(
     bank = _build_bank(backbone, data, config.trainer.batch_size) if settings.uses_bank else None
     model = get_peft_model(build_classifier(backbone, len(data.class_names)), settings, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
-    model.input = _describe_input(data)
+    model.input = _describe_input(data, config.data)
 
     num_points = data.transform.num_points
     task = ClassificationTask(model, config.optimizer, recipe(config.data.augmentation, num_points))
@@ -165,9 +178,8 @@ def _one_seed(
         data.train, data.val, num_points, config.trainer.batch_size,
         config.trainer.num_workers, seed,
     )  # fmt: skip
-    trainer.fit(task, modules, ckpt_path=run.resume_from if resume else None)
-    best = trainer.checkpoint_callback.best_model_path or str(run.last)  # type: ignore[union-attr]
-    task.load_best(best)
+    fit(trainer, task, modules, run.resume_from if resume else None)
+    task.load_best(run.best if len(data.val) else run.last)
     model.save_pretrained(run.adapter)
     metrics = _measure(model, data, config, seed, run, timer)
     write_json(run.metrics, metrics)
@@ -186,11 +198,12 @@ def _with_ids(loader: Any, data: ShapeData) -> Any:
         yield batch, [data.train.ids[i] for i in batch["index"].tolist()]
 
 
-def _describe_input(data: ShapeData) -> dict[str, Any]:
+def _describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     """What an adapter remembers of its training input."""
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
+        "split": {"seed": config.seed, "val_fraction": config.val_fraction},
     }
 
 

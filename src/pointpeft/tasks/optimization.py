@@ -34,7 +34,7 @@ def learning_rate_factor(progress: float, warmup: float, floor: float) -> float:
 
     A linear rise from ``floor`` over the first ``warmup`` share, then a cosine back to it.
     """
-    if progress < warmup:
+    if progress < warmup or warmup == 1:
         return floor + (1 - floor) * progress / warmup
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
     return floor + (1 - floor) * cosine

@@ -18,7 +18,7 @@ from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig, save_config
 from pointpeft.tasks.datamodule import ShapeDataModule
 from pointpeft.tasks.optimization import configure_adamw
-from pointpeft.tasks.runs import RunFolder, make_trainer
+from pointpeft.tasks.runs import RunFolder, fit, make_trainer
 
 __all__ = ["PretrainingTask", "pretrain"]
 
@@ -79,6 +79,8 @@ def pretrain(
     """
     run = RunFolder(output)
     run.prepare(resume)
+    if resume and (finished := run.finished_metrics(config)):
+        return finished
     L.seed_everything(config.seed, verbose=False)
     model = create_model(
         config.model,
@@ -88,10 +90,10 @@ def pretrain(
         **config.backbone,
         **config.pretraining,
     )
-    save_config(config, run.config)
     with run.logging():
         num_points = config.data.num_points or model.backbone.spec.num_points
         shapes = _load(config, num_points, progress)
+        save_config(config, run.config)
         task = PretrainingTask(
             model, config.optimizer, recipe(config.data.augmentation, num_points)
         )
@@ -110,7 +112,7 @@ def pretrain(
             shapes, none, num_points, config.trainer.batch_size,
             config.trainer.num_workers, config.seed,
         )  # fmt: skip
-        trainer.fit(task, modules, ckpt_path=run.resume_from if resume else None)
+        fit(trainer, task, modules.train_dataloader(), run.resume_from if resume else None)
         save_model(model.backbone, run.path / WEIGHTS, epochs=config.trainer.epochs)
         metrics = {
             "model": config.model,

@@ -12,18 +12,22 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import replacing
 from pointpeft.tasks.callbacks import EpochSeeds
-from pointpeft.tasks.config import TrainerConfig
+from pointpeft.tasks.config import TrainerConfig, config_text
 
 __all__ = [
     "AtomicCheckpointIO",
+    "EpochCheckpoint",
     "RunFolder",
+    "fit",
     "make_trainer",
 ]
 
@@ -45,6 +49,7 @@ class RunFolder:
         self.log = self.path / "log.txt"
         self.checkpoints = self.path / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
         self.adapter = self.path / "adapter"
 
     def prepare(self, resume: bool) -> None:
@@ -61,6 +66,14 @@ class RunFolder:
                 "--output"
             )
         output_folder(self.path)
+
+    def finished_metrics(self, config: Any) -> dict[str, Any] | None:
+        """Metrics of a run that ended with exactly these settings; None if there is more to do."""
+        if not self.metrics.is_file() or not self.config.is_file():
+            return None
+        if self.config.read_text() != config_text(config):
+            return None
+        return json.loads(self.metrics.read_text())
 
     @property
     def resume_from(self) -> Path | None:
@@ -107,6 +120,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise CheckpointError(f"cannot resume from {path}: {error}") from error
 
 
+class EpochCheckpoint(ModelCheckpoint):
+    """Keeps one checkpoint up to date at the end of every epoch.
+
+    Args:
+        path: the file.
+        monitor: metric, larger is better, that an epoch must improve to be kept; None keeps the
+            latest epoch.
+    """
+
+    def __init__(self, path: Path, monitor: str | None = None) -> None:
+        super().__init__(
+            path.parent, path.stem, monitor, mode="max", save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )  # fmt: skip
+        self.path = path
+
+    @property
+    def state_key(self) -> str:
+        """Found again in checkpoints whatever the settings of this class."""
+        return f"EpochCheckpoint({self.path.stem})"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score, also in a folder that was moved."""
+        score = state_dict["best_model_score"]
+        if self.monitor and score is not None and self.path.is_file():
+            self.best_model_score = self.kth_value = score
+            self.best_model_path = self.kth_best_model_path = str(self.path)
+            self.best_k_models = {str(self.path): score}
+
+
 def make_trainer(
     config: TrainerConfig,
     run: RunFolder,
@@ -130,8 +173,37 @@ def make_trainer(
     callbacks = [EpochSeeds(seed), *callbacks]
     if monitor and config.patience:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=config.patience))
-    callbacks.append(ModelCheckpoint(run.checkpoints, "best", monitor, mode="max", save_last=True,
-                                     enable_version_counter=False))  # fmt: skip
+    if monitor:
+        callbacks.append(EpochCheckpoint(run.best, monitor))
+    callbacks.append(EpochCheckpoint(run.last))
+    try:
+        return _trainer(config, run, callbacks, grad_clip)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
+            f"{config.devices}, precision {config.precision}): {error}; without a GPU use "
+            "--device cpu"
+        ) from error
+
+
+def fit(
+    trainer: L.Trainer,
+    task: L.LightningModule,
+    data: L.LightningDataModule | DataLoader,
+    resume: Path | None,
+) -> None:
+    """Train; Ctrl-C ends as KeyboardInterrupt, with every completed epoch on disk."""
+    try:
+        trainer.fit(task, data, ckpt_path=resume)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _trainer(
+    config: TrainerConfig, run: RunFolder, callbacks: list[L.Callback], grad_clip: float | None
+) -> L.Trainer:
     return L.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,

@@ -5,22 +5,18 @@ from collections.abc import Callable
 import lightning as L
 import torch
 
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.classification import extract_features
 from pointpeft.evaluation.svm import SvmResult, linear_svm
-from pointpeft.tasks.config import DataConfig, FinetuneConfig
+from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.finetuning import load_data, make_backbone
 
 __all__ = ["evaluate_backbone"]
 
 
 def evaluate_backbone(
-    model: str,
-    source: str,
-    checkpoint: str | None = None,
-    preset: str | None = None,
+    config: FinetuneConfig,
     C: float | None = None,
-    seed: int = 0,
-    up_axis: str = "y",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SvmResult, str]:
@@ -29,29 +25,31 @@ def evaluate_backbone(
     The validation split is not used: C comes from cross-validation on train, or is given.
 
     Args:
-        model: registry name.
-        source: labelled data.
-        checkpoint: weights; None: the shipped ones, or random ones drawn with ``seed``.
-        preset: published sizes.
+        config: model, weights, data and seed (of random weights); the rest is not looked at.
         C: inverse regularisation strength.
-        seed: of random weights.
-        up_axis: axis of the files that points up.
         device: where to encode.
         progress: called with (done, total) while shapes are read.
 
     Returns:
         The result, and a phrase that names the weights.
+
+    Raises:
+        ConfigError: C is not positive.
+        DataError: there is no test split, or too little to train on.
     """
-    L.seed_everything(seed, verbose=False)
-    backbone, weights = make_backbone(
-        FinetuneConfig(model=model, preset=preset, checkpoint=checkpoint)
-    )
+    if C is not None and not C > 0:
+        raise ConfigError(f"--C must be positive, got {C}")
+    L.seed_everything(config.seed, verbose=False)
+    backbone, weights = make_backbone(config)
     backbone = backbone.to(device)
-    num_points = backbone.spec.num_points
-    data = load_data(DataConfig(source=source, up_axis=up_axis), num_points, progress)
+    data = load_data(config.data, backbone.spec.num_points, progress)
+    if not len(data.test):
+        raise DataError(
+            f"{config.data.source} has no test split, and its classes are too small to cut one"
+        )
     train, test = (
-        extract_features(backbone, torch.from_numpy(part.points)[:, :num_points])
+        extract_features(backbone, torch.from_numpy(part.points)[:, : data.transform.num_points])
         for part in (data.train, data.test)
     )
     result = linear_svm(train, data.train.labels, test, data.test.labels, C)
-    return result, f"weights {weights}" if weights else f"random weights (seed {seed})"
+    return result, f"weights {weights}" if weights else f"random weights (seed {config.seed})"

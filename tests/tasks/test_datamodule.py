@@ -1,0 +1,100 @@
+"""Batches: every item once an epoch, in an order that depends on seed and epoch alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from pointpeft.data import ShapeSplit
+from pointpeft.errors import DataError
+from pointpeft.tasks.datamodule import CloudDataset, EpochSampler, ShapeDataModule, cloud_loader
+
+
+def split(count, points=6):
+    generator = np.random.default_rng(0)
+    return ShapeSplit(
+        generator.normal(size=(count, points, 3)).astype(np.float32),
+        np.arange(count, dtype=np.int64),
+        tuple(f"item{i}" for i in range(count)),
+    )
+
+
+def order(seed, epoch, length=20):
+    sampler = EpochSampler(length, seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_epoch_covers_every_item_once():
+    assert sorted(order(0, 0)) == list(range(20))
+    assert len(EpochSampler(20, 0)) == 20
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    expected = order(3, 5)
+    torch.manual_seed(99)
+    sampler = EpochSampler(20, 3)
+    for epoch in (0, 5, 2, 5):
+        sampler.set_epoch(epoch)
+        seen = list(sampler)
+    assert seen == expected
+    orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]
+    assert len({tuple(each) for each in orders}) == 9
+
+
+def batches(count, batch_size):
+    module = ShapeDataModule(split(count), split(0), 4, batch_size)
+    return [len(batch["label"]) for batch in module.train_dataloader()]
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(8, 4, [4, 4]), (9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 4, [3]), (5, 2, [2, 2])],
+)
+def test_last_batch_of_one_is_dropped(count, batch_size, sizes):
+    assert batches(count, batch_size) == sizes
+
+
+def test_dropped_item_changes_with_the_epoch():
+    module = ShapeDataModule(split(9), split(0), 4, 4)
+    loader, dropped = module.train_dataloader(), set()
+    for epoch in range(12):
+        loader.sampler.set_epoch(epoch)
+        seen = torch.cat([batch["index"] for batch in loader]).tolist()
+        dropped |= set(range(9)) - set(seen)
+    assert len(dropped) > 3
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_refuses_fewer_than_two_items(count):
+    with pytest.raises(DataError, match="two shapes or more"):
+        ShapeDataModule(split(count), split(0), 4, 4)
+
+
+def test_refuses_batches_of_one():
+    with pytest.raises(ValueError, match="batch_size"):
+        ShapeDataModule(split(4), split(0), 4, 1)
+
+
+def test_validation_is_in_order_and_at_test_size():
+    module = ShapeDataModule(split(4), split(7), 4, 2)
+    seen = list(module.val_dataloader())
+    assert torch.cat([batch["label"] for batch in seen]).tolist() == list(range(7))
+    assert {batch["points"].shape[1] for batch in seen} == {4}
+    assert module.train_dataloader().dataset.points.shape[1] == 6  # augmentation chooses among them
+
+
+def test_without_validation_items_there_are_no_batches():
+    assert ShapeDataModule(split(4), split(0), 4, 2).val_dataloader() == []
+
+
+def test_batches_belong_together():
+    data = split(5)
+    for batch in cloud_loader(data, 4, 2):
+        assert torch.equal(batch["points"], torch.from_numpy(data.points)[batch["index"], :4])
+        assert torch.equal(batch["label"], batch["index"])
+
+
+def test_one_item_is_a_batch_of_one_without_its_dimension():
+    item = CloudDataset(split(3), 4)[1]
+    assert item["points"].shape == (4, 3)
+    assert item["label"] == 1

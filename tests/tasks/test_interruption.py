@@ -1,0 +1,272 @@
+"""A run that was stopped, killed or ran out of disk goes on as if nothing had happened."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.evaluation import load_adapted
+from pointpeft.tasks import FinetuneConfig, finetune, load_config
+from pointpeft.tasks.finetuning import ClassificationTask
+from pointpeft.tasks.pretraining import PretrainingTask
+from pointpeft.tasks.runs import AtomicCheckpointIO
+from tests.tasks.support import TINY, adapter_bytes, rows, start, wait_for_epochs
+
+
+class PowerCutError(Exception):
+    """What stops training in these tests."""
+
+
+@pytest.fixture
+def cut_at(monkeypatch):
+    """Stops the training of a task in the middle of an epoch (counted from 0)."""
+
+    def cut(task: type, epoch: int, error: BaseException | None = None) -> None:
+        step = task.training_step
+
+        def failing(self, batch, index):
+            if self.trainer.current_epoch == epoch and index == 1:
+                monkeypatch.setattr(task, "training_step", step)
+                raise error or PowerCutError
+            return step(self, batch, index)
+
+        monkeypatch.setattr(task, "training_step", failing)
+
+    return cut
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    first, second = (load_file(run / "adapter/adapter_model.safetensors") for run in (one, other))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize("method", ["full", "linear", "point-peft"])
+@pytest.mark.parametrize("epoch", [0, pytest.param(2)])
+def test_resumed_run_equals_uninterrupted_run(run_finetune, tmp_path, cut_at, method, epoch):
+    run_finetune(f"method={method}", name="whole")
+    cut_at(ClassificationTask, epoch)
+    with pytest.raises(PowerCutError):
+        run_finetune(f"method={method}", name="cut")
+    assert (tmp_path / "cut/checkpoints/last.ckpt").exists() == (epoch > 0)
+    metrics = run_finetune(f"method={method}", name="cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert len(rows(tmp_path / "cut")) == 4
+    assert metrics["test_accuracy"] is not None
+
+
+def test_resumed_run_with_dropout_and_random_points(run_finetune, tmp_path, cut_at):
+    """Whatever is random in training is drawn anew from the seed and the epoch."""
+    overrides = ["method=full", "backbone.drop_path=0.5", "data.augmentation=scale-rotate"]
+    run_finetune(*overrides, name="whole")
+    cut_at(ClassificationTask, 1)
+    with pytest.raises(PowerCutError):
+        run_finetune(*overrides, name="cut")
+    torch.rand(1000)
+    run_finetune(*overrides, name="cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_several_seeds_go_on_where_they_stopped(run_finetune, tmp_path, cut_at):
+    overrides = ["seeds=2", "trainer.epochs=3"]
+    run_finetune(*overrides, name="whole")
+    cut_at(ClassificationTask, 2)
+    with pytest.raises(PowerCutError):
+        run_finetune(*overrides, name="cut")
+    run_finetune(*overrides, name="cut", resume=True)
+    for part in ("seed0", "seed1"):
+        assert_same_run(tmp_path / "whole" / part, tmp_path / "cut" / part)
+    assert adapter_bytes(tmp_path / "whole") == adapter_bytes(tmp_path / "cut")
+
+
+def test_resuming_a_finished_run_changes_nothing(run_finetune, tmp_path):
+    first = run_finetune()
+    history, adapter = rows(tmp_path / "run"), adapter_bytes(tmp_path / "run")
+    second = run_finetune(resume=True)
+    assert rows(tmp_path / "run") == history
+    assert adapter_bytes(tmp_path / "run") == adapter
+    assert second["test_accuracy"] == first["test_accuracy"]
+
+
+def test_resuming_a_finished_run_keeps_its_timing(run_finetune):
+    run_finetune("trainer.epochs=1")
+    assert run_finetune("trainer.epochs=1", resume=True)["seconds_per_epoch"] is not None
+
+
+def test_resuming_a_run_that_stopped_early_changes_nothing(run_finetune, tmp_path):
+    overrides = ["trainer.patience=2", "trainer.epochs=40", "optimizer.lr=1e-2"]
+    run_finetune(*overrides)
+    history, adapter = rows(tmp_path / "run"), adapter_bytes(tmp_path / "run")
+    assert len(history) < 40
+    run_finetune(*overrides, resume=True)
+    assert rows(tmp_path / "run") == history
+    assert adapter_bytes(tmp_path / "run") == adapter
+
+
+def test_a_moved_run_can_be_resumed(run_finetune, tmp_path, cut_at):
+    """The best epoch so far is remembered even where the folder has another name now."""
+    run_finetune("optimizer.lr=3e-2", "trainer.epochs=6", name="whole")
+    cut_at(ClassificationTask, 5)
+    with pytest.raises(PowerCutError):
+        run_finetune("optimizer.lr=3e-2", "trainer.epochs=6", name="cut")
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    run_finetune("optimizer.lr=3e-2", "trainer.epochs=6", name="moved", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "moved")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the new settings are written, then compared with themselves"
+)
+def test_training_can_be_prolonged(run_finetune, tmp_path):
+    run_finetune("trainer.epochs=2")
+    run_finetune("trainer.epochs=3", resume=True)
+    assert [int(row["epoch"]) for row in rows(tmp_path / "run")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("epoch", [0, pytest.param(2)])
+def test_resumed_pretraining_equals_uninterrupted_one(run_pretrain, tmp_path, cut_at, epoch):
+    run_pretrain(name="whole")
+    cut_at(PretrainingTask, epoch)
+    with pytest.raises(PowerCutError):
+        run_pretrain(name="cut")
+    assert not (tmp_path / "cut/backbone.safetensors").exists()
+    run_pretrain(name="cut", resume=True)
+    for name in ("metrics.csv", "backbone.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def test_resuming_finished_pretraining_changes_nothing(run_pretrain, tmp_path):
+    run_pretrain()
+    before = (tmp_path / "pretrain/backbone.safetensors").read_bytes()
+    run_pretrain(resume=True)
+    assert (tmp_path / "pretrain/backbone.safetensors").read_bytes() == before
+
+
+def test_every_epoch_is_saved(run_finetune, tmp_path):
+    run_finetune("optimizer.lr=3e-2", "trainer.epochs=6")
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 5
+
+
+@pytest.mark.parametrize("resume_of", ["run_finetune", "run_pretrain"])
+def test_nothing_to_resume(request, resume_of):
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        request.getfixturevalue(resume_of)(resume=True)
+
+
+def test_damaged_checkpoint_is_named(run_finetune, tmp_path, cut_at):
+    cut_at(ClassificationTask, 1)
+    with pytest.raises(PowerCutError):
+        run_finetune()
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        run_finetune(resume=True)
+
+
+def no_space(*arguments, **options):
+    """Stands for a writer on a full disk: a part of the file, then an error."""
+    for target in arguments:
+        if hasattr(target, "write"):
+            target.write(b"incomplete")
+        elif isinstance(target, Path):
+            target.write_bytes(b"incomplete")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(OSError, match="No space"):
+        io.save_checkpoint({"epoch": 2}, path)
+    assert io.load_checkpoint(path) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_full_disk_in_training_leaves_a_run_to_resume(run_finetune, tmp_path, monkeypatch):
+    run_finetune(name="whole")
+    save, saved = torch.save, []
+
+    def save_then_full(content, *arguments, **options):
+        saved.append(content)
+        if len(saved) == 5:  # two files an epoch
+            no_space(*arguments)
+        save(content, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save_then_full)
+        with pytest.raises(OSError, match="No space"):
+            run_finetune(name="cut")
+    for name in ("last.ckpt", "best.ckpt"):
+        torch.load(tmp_path / "cut/checkpoints" / name, weights_only=True)
+    run_finetune(name="cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_full_disk_leaves_the_previous_adapter(run_finetune, tmp_path, monkeypatch):
+    run_finetune("trainer.epochs=1")
+    before = adapter_bytes(tmp_path / "run")
+    model = load_adapted(tmp_path / "run")
+    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", no_space)
+    with pytest.raises(OSError, match="No space"):
+        model.save_pretrained(tmp_path / "run/adapter")
+    assert adapter_bytes(tmp_path / "run") == before
+
+
+@pytest.fixture(scope="module")
+def long_run(weights, archive):
+    """Makes the arguments of a run of many epochs as a command."""
+    settings = [f"checkpoint={weights}", f"data.source={archive}", "method=linear",
+                "optimizer.lr=5e-3", "trainer.epochs=30"]  # fmt: skip
+    return lambda run: ["finetune", "--output", str(run), *TINY, *settings]
+
+
+def test_killed_process_resumes_to_the_same_result(long_run, tmp_path):
+    run = tmp_path / "cut"
+    process = start(*long_run(run))
+    wait_for_epochs(process, run, 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = len(rows(run))
+    assert done < 30, "the run ended before it was killed"
+    config = load_config(FinetuneConfig, [run / "config.yaml"])
+    finetune(config, run, resume=True)
+    finetune(config, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", run)
+
+
+@pytest.fixture(scope="module")
+def stopped_by_ctrl_c(long_run, tmp_path_factory):
+    """The run folder, exit code and messages of a command that got SIGINT while training."""
+    run = tmp_path_factory.mktemp("stopped") / "cut"
+    process = start(*long_run(run))
+    wait_for_epochs(process, run, 3)
+    process.send_signal(signal.SIGINT)
+    output, messages = process.communicate(timeout=60)
+    return run, process.returncode, output, messages
+
+
+def test_ctrl_c_leaves_a_run_to_resume(stopped_by_ctrl_c):
+    run, code, output, messages = stopped_by_ctrl_c
+    assert code != 0
+    assert len(rows(run)) < 30, "the run ended before it was stopped"
+    assert "Traceback" not in output + messages
+    torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    resumed = finetune(load_config(FinetuneConfig, [run / "config.yaml"]), run, resume=True)
+    assert resumed["test_accuracy"] is not None
+    assert len(rows(run)) == 30
+
+
+def test_ctrl_c_says_how_to_go_on(stopped_by_ctrl_c):
+    _, code, _, messages = stopped_by_ctrl_c
+    said = [line for line in messages.splitlines() if "--resume" in line]
+    assert code == 130, messages
+    assert len(said) == 1, messages

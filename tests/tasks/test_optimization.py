@@ -1,0 +1,75 @@
+"""The learning rate's course and which parameters are decayed."""
+
+import pytest
+import torch
+from torch import nn
+
+from pointpeft.tasks.optimization import learning_rate_factor, parameter_groups
+from tests.tasks.support import rows
+
+FLOOR = 0.01
+
+
+def factors(warmup, count=1001):
+    return [learning_rate_factor(i / (count - 1), warmup, FLOOR) for i in range(count)]
+
+
+def test_starts_at_floor_peaks_after_warmup_and_ends_at_floor():
+    values = factors(0.1)
+    assert values[0] == pytest.approx(FLOOR)
+    assert values[100] == pytest.approx(1.0)
+    assert values[-1] == pytest.approx(FLOOR)
+    assert max(values) <= 1.0
+    assert min(values) >= FLOOR - 1e-12
+
+
+def test_warmup_is_linear_and_cosine_falls():
+    values = torch.tensor(factors(0.1), dtype=torch.float64)
+    rise = values[:101].diff()
+    assert torch.allclose(rise, rise[0].expand_as(rise))
+    assert (values[100:].diff() <= 1e-12).all()
+    assert float(values[550]) == pytest.approx((1 + FLOOR) / 2)  # half way through the cosine
+
+
+def test_without_warmup_starts_at_peak():
+    assert learning_rate_factor(0.0, 0.0, FLOOR) == 1.0
+
+
+def test_stays_at_floor_after_the_end():
+    assert learning_rate_factor(1.5, 0.1, FLOOR) == pytest.approx(FLOOR)
+
+
+def test_all_of_training_may_be_warmup():
+    assert learning_rate_factor(1.0, 1.0, FLOOR) == pytest.approx(1.0)
+
+
+def test_training_follows_the_course(run_finetune, tmp_path):
+    """Eight steps, two an epoch; the history shows the rate that the next epoch begins with."""
+    run_finetune("optimizer.lr=1e-2", "optimizer.warmup=0.25", "optimizer.min_lr=1e-4")
+    shown = [float(row["lr"]) for row in rows(tmp_path / "run")]
+    assert shown == pytest.approx([1e-2 * learning_rate_factor(p, 0.25, 1e-2)
+                                   for p in (0.25, 0.5, 0.75, 1.0)])  # fmt: skip
+
+
+class Example(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.LayerNorm(4)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+
+def test_only_matrices_are_decayed():
+    model = Example()
+    plain, decayed = parameter_groups(model, 0.05)
+    assert (plain["weight_decay"], decayed["weight_decay"]) == (0.0, 0.05)
+    assert [id(p) for p in decayed["params"]] == [id(model.linear.weight)]
+    names = {name for name, p in model.named_parameters() if any(p is q for q in plain["params"])}
+    assert names == {"linear.bias", "norm.weight", "norm.bias", "cls_token"}
+
+
+def test_everything_trainable_is_in_one_group():
+    model = Example()
+    ids = [id(p) for group in parameter_groups(model, 0.1) for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,59 @@
+"""Pre-training lowers its loss and leaves an encoder that other commands load."""
+
+import json
+
+import pytest
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError, DataError
+from tests.tasks.support import TINY_BACKBONE, rows, write_meshes
+
+
+def test_loss_goes_down_and_weights_load(run_pretrain, tmp_path):
+    metrics = run_pretrain("trainer.epochs=12", "optimizer.lr=5e-3")
+    run = tmp_path / "pretrain"
+    loss = [float(row["train_loss"]) for row in rows(run)]
+    assert len(loss) == 12
+    assert loss[-1] < 0.8 * loss[0]
+    assert metrics["loss"] == pytest.approx(loss[-1])
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert metrics["items"] == 32  # validation and test shapes are left out
+    pp.create_model("point_mae_small", checkpoint=run / metrics["weights"], **TINY_BACKBONE)
+
+
+def test_weights_serve_finetuning(run_pretrain, run_finetune, tmp_path):
+    run_pretrain("trainer.epochs=1")
+    weights = tmp_path / "pretrain/backbone.safetensors"
+    assert run_finetune(f"checkpoint={weights}", "trainer.epochs=1")["test_accuracy"] is not None
+
+
+def test_weights_bring_their_sizes(run_pretrain, tmp_path):
+    run_pretrain("trainer.epochs=1")
+    weights = tmp_path / "pretrain/backbone.safetensors"
+    model = pp.create_model("point_mae_small", checkpoint=weights)
+    assert model.spec.config["dim"] == 24
+
+
+def test_same_seed_gives_same_weights(run_pretrain, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_pretrain("trainer.epochs=2", f"seed={seed}", name=name)
+    a, b, c = ((tmp_path / name / "backbone.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_flat_folder_of_meshes(run_pretrain, tmp_path):
+    folder = write_meshes(tmp_path / "meshes", {"box": 4})
+    metrics = run_pretrain(f"data.source={folder / 'box'}", "trainer.epochs=1")
+    assert metrics["items"] == 4
+
+
+def test_unknown_pretraining_setting(run_pretrain):
+    with pytest.raises(ConfigError, match="mask_ratoi"):
+        run_pretrain("pretraining.mask_ratoi=0.5")
+
+
+def test_one_shape_is_too_few(run_pretrain, tmp_path):
+    folder = write_meshes(tmp_path / "meshes", {"box": 1})
+    with pytest.raises(DataError, match="two shapes or more"):
+        run_pretrain(f"data.source={folder}")
