@@ -91,9 +91,6 @@ def test_config_file_and_overrides(archive, weights, tmp_path):
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(tmp_path / "2nd")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the new settings are written, then compared with themselves"
-)
 def test_run_is_prolonged_by_its_folder_alone(meshes, settings, tmp_path):
     folder = tmp_path / "run"
     assert run("finetune", "--data", meshes, "--output", folder, *settings).code == 0
@@ -303,3 +300,11 @@ def test_data_shows_the_embedded_set():
     result = run("data")
     assert result.code == 0
     assert "without a label" in result.out
+
+
+def test_evaluate_measures_all_of_a_new_folder(trained, tmp_path):
+    folder = write_meshes(tmp_path / "new", dict.fromkeys(CLASSES, 3))
+    result = run("evaluate", "--adapter", trained, "--data", folder, "--output", tmp_path / "out")
+    assert result.code == 0
+    assert "test accuracy" in result.out
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["test_items"] == 12

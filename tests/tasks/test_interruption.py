@@ -121,9 +121,6 @@ def test_a_moved_run_can_be_resumed(run_finetune, tmp_path, cut_at):
     assert_same_run(tmp_path / "whole", tmp_path / "moved")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the new settings are written, then compared with themselves"
-)
 def test_training_can_be_prolonged(run_finetune, tmp_path):
     run_finetune("trainer.epochs=2")
     run_finetune("trainer.epochs=3", resume=True)

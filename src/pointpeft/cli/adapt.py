@@ -71,7 +71,13 @@ def evaluate(
     adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
     data: Annotated[str, typer.Option("--data", help="As for finetune.")],
     output: options.Output = Path("runs/evaluate"),
-    split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="train, val, test or all; by default test, or all of a new set without parts.",
+        ),
+    ] = None,
     checkpoint: options.Checkpoint = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,

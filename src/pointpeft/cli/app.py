@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
-    _quiet_lightning()
+    _log_to_stderr()
     try:
         app(args=args, prog_name="pointpeft")
     except (PointPeftError, ValueError, OSError, RuntimeError) as error:
@@ -50,12 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _quiet_lightning() -> None:
-    """Leave progress and advice to this program: the trainer's own chatter is not for users."""
-    for package in ("pytorch", "fabric"):
-        for name in ("rank_zero", "seed"):
-            logger = logging.getLogger(f"lightning.{package}.utilities.{name}")
-            logger.addFilter(lambda record: record.levelno >= logging.WARNING)
+def _log_to_stderr() -> None:
+    """Warnings of this package only: what libraries warn about is not for the user."""
     for module in ("lightning", "torch", "tensorboard"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
     handler = logging.StreamHandler()

@@ -41,7 +41,7 @@ def evaluate_adapter(
     folder: str | Path,
     source: str,
     output: str | Path,
-    split: str = "test",
+    split: str | None = None,
     checkpoint: str | Path | None = None,
     up_axis: str | None = None,
     device: str = "auto",
@@ -53,7 +53,8 @@ def evaluate_adapter(
         folder: adapter or run folder.
         source: labelled data, as for training; its classes must be known to the adapter.
         output: folder for ``metrics.json``.
-        split: which part to measure; "all" takes every labelled item.
+        split: which part to measure: "train", "val", "test" or "all". By default the test part; of
+            other data than the adapter was trained on, without a stated test part, every item.
         checkpoint: weights of the encoder, if not where the adapter says.
         up_axis: axis of the files that points up, if not as in training.
         device: "auto", "cpu" or "cuda".
@@ -65,10 +66,12 @@ def evaluate_adapter(
         predictor.transform,
         class_names=predictor.class_names,
         progress=progress,
-        **predictor.split,  # a data set without stated parts is cut as it was for training
+        **_cut(predictor, source),
     )
+    measured = split or ("test" if len(data.test) else "all")
+    split = split or "test"
     start = time.perf_counter()
-    scores = _scores(predictor, _part(data, source, split))
+    scores = _scores(predictor, _part(data, source, measured))
     seconds = time.perf_counter() - start
     counts = predictor.model.count_parameters()
     metrics = {
@@ -93,6 +96,12 @@ def evaluate_adapter(
     }
     write_json(output_folder(output) / "metrics.json", metrics)
     return metrics
+
+
+def _cut(predictor: Predictor, source: str) -> dict[str, Any]:
+    """Data without stated parts is cut as it was for training; other data is not cut."""
+    trained_on = predictor.source in (source, str(Path(source).resolve()))
+    return predictor.split if trained_on else {"val_fraction": 0.0}
 
 
 def _part(data: ShapeData, source: str, split: str) -> ShapeSplit:

@@ -127,6 +127,7 @@ class Predictor:
         self._notes: list[str] = []
         if up_axis and up_axis != trained_up:
             self._notes.append(f"up-axis {up_axis} is turned to match {trained_up} of training")
+        self.source: str = self.model.input["source"]
         self.split: dict[str, Any] = self.model.input["split"]
         statistics = self.model.input["statistics"]
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None

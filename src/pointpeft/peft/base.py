@@ -19,6 +19,7 @@ class PeftConfig:
     """Settings of a tuning method; sub-classes add fields and set ``method``."""
 
     method: ClassVar[str] = ""
+    learning_rate: ClassVar[float] = 5e-4  # peak of the schedule, unless another one is asked for
 
     @property
     def uses_bank(self) -> bool:

@@ -14,6 +14,7 @@ class LinearConfig(PeftConfig):
     """Linear probing has no settings."""
 
     method = "linear"
+    learning_rate = 2e-3
 
 
 class LinearTuner(Tuner):

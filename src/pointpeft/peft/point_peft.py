@@ -49,6 +49,7 @@ class PointPeftConfig(PeftConfig):
     """Settings of Point-PEFT; the defaults are the published ones."""
 
     method = "point-peft"
+    learning_rate = 2e-3  # published: 5e-4, for a hundred times as many steps
 
     num_prompts: int = 10  # prompt tokens P per prompt block
     prompt_blocks: int = 6  # the first blocks receive prompts

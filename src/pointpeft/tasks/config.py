@@ -48,16 +48,16 @@ class DataConfig:
 class OptimizerConfig:
     """AdamW with a warm-up and a cosine."""
 
-    lr: float = 5e-4
+    lr: float | None = None  # None: what suits the tuning method
     min_lr: float = 1e-6
     weight_decay: float = 0.05  # on matrices; not on biases, norms and tokens
     warmup: float = 0.1  # share of the epochs
     grad_clip: float | None = 10.0  # L2 norm
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
+        if self.lr is not None and not self.lr > 0:
             raise ConfigError(f"optimizer.lr must be positive, got {self.lr}")
-        if not 0 <= self.min_lr <= self.lr:
+        if not 0 <= self.min_lr <= (self.lr or 1.0):
             raise ConfigError(f"optimizer.min_lr must lie in [0, lr], got {self.min_lr}")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"optimizer.warmup is a share in [0, 1), got {self.warmup}")
@@ -68,7 +68,7 @@ class TrainerConfig:
     """Length of training and what it runs on; passed through to Lightning."""
 
     epochs: int = 50
-    batch_size: int = 32
+    batch_size: int = 16
     patience: int | None = None  # epochs without a better validation score before stopping
     precision: str = "32-true"  # "bf16-mixed", "16-mixed"
     accelerator: str = "auto"

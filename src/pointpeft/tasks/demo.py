@@ -26,7 +26,7 @@ class _Budget:
     seeds: int
 
 
-_FULL = _Budget(pretrain_epochs=30, epochs=30, seeds=3)
+_FULL = _Budget(pretrain_epochs=40, epochs=20, seeds=3)
 _QUICK = _Budget(pretrain_epochs=2, epochs=3, seeds=1)
 
 

@@ -1,7 +1,9 @@
 """Adapting a backbone to labelled shapes: data in, run folder out."""
 
 import logging
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pointpeft.models.factory import build_classifier, has_embedded_weights
 from pointpeft.peft import MemoryBank, PeftModel, config_class, get_peft_model
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.classification import ClassificationTask
-from pointpeft.tasks.config import DataConfig, FinetuneConfig, save_config
+from pointpeft.tasks.config import DataConfig, FinetuneConfig
 from pointpeft.tasks.datamodule import ShapeDataModule, cloud_loader
 from pointpeft.tasks.runs import RunFolder, fit, make_trainer
 
@@ -57,6 +59,9 @@ def finetune(
         CheckpointError: weights that do not fit.
     """
     settings = config_class(config.method).from_dict(config.peft)  # fail before reading data
+    if config.optimizer.lr is None:
+        optimizer = replace(config.optimizer, lr=settings.learning_rate)
+        config = replace(config, optimizer=optimizer)
     run = RunFolder(output)
     run.prepare(resume)
     if resume and (finished := run.finished_metrics(config)):
@@ -69,7 +74,7 @@ def finetune(
                 f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
                 "needs two classes or more"
             )
-        save_config(config, run.config)
+        run.begin(config)
         jobs = {run.path: config.seed}
         if config.seeds > 1:
             jobs = {
@@ -148,10 +153,9 @@ def _one_seed(
     run: RunFolder,
     resume: bool,
 ) -> dict[str, Any]:
-    run.path.mkdir(parents=True, exist_ok=True)
     if resume and (finished := run.finished_metrics(config)):
         return finished
-    save_config(config, run.config)
+    run.begin(config)
     L.seed_everything(seed, verbose=False)
     backbone, source = make_backbone(config)
     if source is None:  # random weights exist nowhere else
@@ -203,6 +207,7 @@ def _describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
+        "source": str(Path(config.source).resolve()),
         "split": {"seed": config.seed, "val_fraction": config.val_fraction},
     }
 
@@ -258,7 +263,7 @@ def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
 def _summary(results: list[dict[str, Any]], folders: list[Path], run: RunFolder) -> dict[str, Any]:
     """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
     best = max(range(len(results)), key=lambda i: results[i]["val_accuracy"] or 0.0)
-    _link_adapter(folders[best] / "adapter", run.adapter)
+    shutil.copytree(folders[best] / "adapter", run.adapter, dirs_exist_ok=True)
     summary = dict(results[best])
     for key in ("test_accuracy", "val_accuracy", "seconds_per_epoch"):
         values = [result[key] for result in results if result[key] is not None]
@@ -270,10 +275,3 @@ def _summary(results: list[dict[str, Any]], folders: list[Path], run: RunFolder)
     summary["seeds"] = [result["seed"] for result in results]
     summary["adapter_from"] = folders[best].name
     return summary
-
-
-def _link_adapter(source: Path, target: Path) -> None:
-    """Copy the chosen adapter to where a run keeps its adapter."""
-    import shutil
-
-    shutil.copytree(source, target, dirs_exist_ok=True)

@@ -42,12 +42,14 @@ def learning_rate_factor(progress: float, warmup: float, floor: float) -> float:
 
 def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
     """AdamW on the trainable parameters, its learning rate set at every step."""
+    assert config.lr is not None, "resolved by whoever knows the method"
+    floor = config.min_lr / config.lr
     groups = parameter_groups(task, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.lr)
     total = task.trainer.estimated_stepping_batches
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: learning_rate_factor(step / total, config.warmup, config.min_lr / config.lr),
+        lambda step: learning_rate_factor(step / total, config.warmup, floor),
     )
     return {
         "optimizer": optimizer,

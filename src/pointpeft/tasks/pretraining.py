@@ -15,7 +15,7 @@ from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
-from pointpeft.tasks.config import OptimizerConfig, PretrainConfig, save_config
+from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
 from pointpeft.tasks.datamodule import ShapeDataModule
 from pointpeft.tasks.optimization import configure_adamw
 from pointpeft.tasks.runs import RunFolder, fit, make_trainer
@@ -93,7 +93,7 @@ def pretrain(
     with run.logging():
         num_points = config.data.num_points or model.backbone.spec.num_points
         shapes = _load(config, num_points, progress)
-        save_config(config, run.config)
+        run.begin(config)
         task = PretrainingTask(
             model, config.optimizer, recipe(config.data.augmentation, num_points)
         )

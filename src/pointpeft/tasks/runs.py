@@ -21,7 +21,7 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import replacing
 from pointpeft.tasks.callbacks import EpochSeeds
-from pointpeft.tasks.config import TrainerConfig, config_text
+from pointpeft.tasks.config import TrainerConfig, config_text, save_config
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -66,6 +66,12 @@ class RunFolder:
                 "--output"
             )
         output_folder(self.path)
+
+    def begin(self, config: Any) -> None:
+        """Note the settings; metrics that are there belong to other ones."""
+        output_folder(self.path)
+        self.metrics.unlink(missing_ok=True)
+        save_config(config, self.config)
 
     def finished_metrics(self, config: Any) -> dict[str, Any] | None:
         """Metrics of a run that ended with exactly these settings; None if there is more to do."""
@@ -169,6 +175,7 @@ def make_trainer(
             early; None keeps the last one only.
         grad_clip: largest L2 norm of the gradient.
     """
+    _quiet_trainer()
     torch.set_flush_denormal(True)  # several times faster on CPUs once activations get tiny
     callbacks = [EpochSeeds(seed), *callbacks]
     if monitor and config.patience:
@@ -178,7 +185,7 @@ def make_trainer(
     callbacks.append(EpochCheckpoint(run.last))
     try:
         return _trainer(config, run, callbacks, grad_clip)
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
             f"{config.devices}, precision {config.precision}): {error}; without a GPU use "
@@ -199,6 +206,14 @@ def fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+
+
+def _quiet_trainer() -> None:
+    """Leave out the trainer's notes on hardware and its advice; its warnings pass."""
+    for package in ("pytorch", "fabric"):
+        logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")
+        if not logger.filters:
+            logger.addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 def _trainer(
