@@ -9,7 +9,8 @@ __all__ = [
     "ConfigError",
     "DataError",
     "PointPeftError",
-    "check_choice",
+    "check_choices",
+    "check_numbers",
     "check_sizes",
     "nearest_hint",
 ]
@@ -50,8 +51,18 @@ def nearest_hint(name: str, known: Sequence[str]) -> str:
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
-def check_choice(config: Any, name: str, choices: Sequence[str]) -> None:
-    """Refuse a setting that is none of ``choices``."""
-    value = getattr(config, name)
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def check_numbers(config: Any, names: Sequence[str]) -> None:
+    """Refuse settings ``names`` of ``config`` that are no numbers."""
+    for name in names:
+        value = getattr(config, name)
+        if type(value) not in (int, float):
+            raise ConfigError(f"{name} must be a number, got {value!r}")
+
+
+def check_choices(config: Any, names: Sequence[str], choices: Sequence[Any]) -> None:
+    """Refuse settings ``names`` of ``config`` that are none of ``choices``."""
+    for name in names:
+        value = getattr(config, name)
+        if not any(value is choice or value == choice for choice in choices):
+            known = ", ".join(map(str, choices))
+            raise ConfigError(f"{name} must be one of {known}, got {value!r}")

@@ -125,7 +125,7 @@ def test_evaluate_names_the_part_it_measured(trained, meshes, tmp_path):
         "--split", "train",
     )  # fmt: skip
     assert "test accuracy" not in result.out
-    assert "test_accuracy" not in json.loads((tmp_path / "metrics.json").read_text())
+    assert json.loads((tmp_path / "metrics.json").read_text())["test_accuracy"] is None
 
 
 def test_evaluate_never_tests_on_training_shapes(meshes, settings, tmp_path):
@@ -308,3 +308,35 @@ def test_evaluate_measures_all_of_a_new_folder(trained, tmp_path):
     assert result.code == 0
     assert "test accuracy" in result.out
     assert json.loads((tmp_path / "out/metrics.json").read_text())["test_items"] == 12
+
+
+def test_resuming_with_another_method_is_refused_and_loses_nothing(meshes, settings, tmp_path):
+    folder = tmp_path / "run"
+    assert run("finetune", "--data", meshes, "--output", folder, *settings).code == 0
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != "log.txt"}
+    again = run(
+        "finetune", "--data", meshes, "--output", folder, *settings, "--method", "full", "--resume"
+    )
+    assert again.code == 1
+    assert "differ in: method" in again.err
+    assert all(f.read_bytes() == content for f, content in before.items())
+
+
+def test_prolonging_in_a_relative_folder_keeps_the_best_epoch(
+    meshes, settings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run("finetune", "--data", meshes, "--output", "run", *settings).code == 0
+    result = run("finetune", "--output", "run", "--resume", "--epochs", 3)
+    assert result.code == 0, result.err
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+
+
+def test_adapter_of_several_seeds_from_random_weights_predicts(meshes, tmp_path):
+    random_start = [item for item in TINY if "checkpoint" not in item]
+    result = run(
+        "finetune", "--data", meshes, "--output", tmp_path / "run", "--method", "linear",
+        "--epochs", 1, "--seeds", 2, *random_start,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert run("predict", "--adapter", tmp_path / "run", meshes / "box/box_00.off").code == 0

@@ -28,7 +28,7 @@ def parts(assigned: list[Item]) -> dict[str, str | None]:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (2, 0, 1)), (4, (2, 1, 1)), (10, (6, 2, 2))],
+    [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (4, (2, 1, 1)), (10, (6, 2, 2))],
 )
 def test_missing_parts_are_cut_by_class(count: int, expected: tuple[int, int, int]) -> None:
     assigned, notes = assign_splits(items({"a": count, "b": 20}), 0.2, seed=0)

@@ -97,3 +97,9 @@ def test_accepts_strided_points_that_require_a_gradient():
     samples = farthest_point_sample(points, 5)
     assert torch.equal(samples, farthest_point_sample(points.detach().contiguous(), 5))
     assert not samples.requires_grad
+
+
+def test_order_does_not_depend_on_the_unit():
+    points = torch.tensor([[[0.0, 0, 0], [2e5, 0, 0], [9e5, 0, 0], [4e5, 0, 0]]])
+    expected = farthest_point_sample(points * 1e-5, 4)
+    assert torch.equal(farthest_point_sample(points, 4), expected)

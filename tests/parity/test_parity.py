@@ -4,6 +4,8 @@ The folder is named by ``POINTPEFT_PARITY``; any further case of a kind listed h
 from its ``case`` field, whatever its sizes, depth, seed or class count.
 """
 
+import os
+
 import pytest
 
 from tests.parity.point_mae import check_classification, check_pretrain
@@ -26,6 +28,11 @@ MODELS = {
     "PointTransformer_best (Point-PEFT on Point-MAE)": check_point_peft_mae,
 }
 CASES = sorted(folder().glob("*.json"))
+
+
+def test_a_named_folder_holds_cases():
+    if "POINTPEFT_PARITY" in os.environ:
+        assert CASES, f"POINTPEFT_PARITY names {folder()}, which holds no case"
 
 
 def checker(case: Case):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pointpeft.models import create_model
 from pointpeft.tasks.optimization import learning_rate_factor, parameter_groups
 from tests.tasks.support import rows
 
@@ -49,6 +50,15 @@ def test_training_follows_the_course(run_finetune, tmp_path):
     shown = [float(row["lr"]) for row in rows(tmp_path / "run")]
     assert shown == pytest.approx([1e-2 * learning_rate_factor(p, 0.25, 1e-2)
                                    for p in (0.25, 0.5, 0.75, 1.0)])  # fmt: skip
+
+
+def test_only_tokens_not_the_tokenizer_escape_decay():
+    model = create_model("point_mae_small", task="pretraining")
+    plain, decayed = parameter_groups(model, 0.05)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert "mask_token" in {names[id(p)] for p in plain["params"]}
+    kept = {names[id(p)] for p in decayed["params"]}
+    assert "backbone.tokenizer.embed.first_conv.0.weight" in kept
 
 
 class Example(nn.Module):

@@ -56,7 +56,7 @@ def finetune(
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
-    with resumable(), reading() as progress:
+    with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
     _list_notes(metrics)
     tell(

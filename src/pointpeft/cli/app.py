@@ -19,8 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    epilog="`--debug` with any command shows the full traceback of an error.",
+    rich_markup_mode="rich",
+    epilog="--debug with any command shows the full traceback of an error.",
 )
 app.command()(adapt.finetune)
 app.command()(adapt.evaluate)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _log_to_stderr()
     try:
         app(args=args, prog_name="pointpeft")
-    except (PointPeftError, ValueError, OSError, RuntimeError) as error:
+    except Exception as error:
         if debug:
             raise
         warn(str(error) or type(error).__name__, label="error")

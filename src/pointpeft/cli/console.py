@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -58,15 +59,14 @@ def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Say how to go on when Ctrl-C stops what is inside."""
+def resumable(output: Path) -> Iterator[None]:
+    """Say how to go on when Ctrl-C stops what is inside, once a run has begun in ``output``."""
     try:
         yield
     except KeyboardInterrupt:
-        warn(
-            "every completed epoch is saved; the same command with --resume goes on from there",
-            label="stopped",
-        )
+        if (output / "config.yaml").is_file():
+            text = "every completed epoch is saved; the same command with --resume goes on"
+            warn(text, label="stopped")
         raise
 
 

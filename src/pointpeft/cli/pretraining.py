@@ -36,7 +36,7 @@ def pretrain(
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
-    with resumable(), reading() as progress:
+    with resumable(output), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
     tell(
         f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "

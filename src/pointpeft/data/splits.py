@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,9 +114,10 @@ def assign_splits(
         result.append(replace(item, split="unlabelled" if unlabelled else item.split or "train"))
     if unstated:
         notes.append(f"{unstated} shapes without a stated part, beside others with one: to train")
+    sizes = Counter(item.class_name for item in result if item.split == "train")
     for part in ("test", "val"):
         if part not in stated and val_fraction > 0:
-            result, moved = _cut(result, part, val_fraction, seed)
+            result, moved = _cut(result, part, val_fraction, seed, sizes)
             if moved:
                 notes.append(f"no {part} part given: {moved} shapes cut from train, by class")
     return result, notes
@@ -169,15 +170,21 @@ def check_copies(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
     return [f"{len(copies)} held-out shapes are copies of training shapes: {_some(copies)}"]
 
 
-def _cut(items: Sequence[Item], part: str, fraction: float, seed: int) -> tuple[list[Item], int]:
-    """Move a stratified fraction of train to `part`; also says how many were moved."""
+def _cut(
+    items: Sequence[Item], part: str, fraction: float, seed: int, sizes: Mapping[str | None, int]
+) -> tuple[list[Item], int]:
+    """Move a stratified fraction of train to `part`; also says how many were moved.
+
+    A class whose train part had, before any cut, `sizes` enough gives at least one shape.
+    """
     by_class: dict[str, list[int]] = defaultdict(list)
     for place in sorted(range(len(items)), key=lambda place: items[place].id):
         if items[place].split == "train":
             by_class[str(items[place].class_name)].append(place)
     moved: set[int] = set()
     for name, places in by_class.items():
-        number = _cut_size(len(places), fraction)
+        least = 1 if sizes[name] >= _FEWEST_TO_SPLIT else 0
+        number = min(max(least, int(fraction * len(places) + 0.5)), len(places) - 1)
         digest = hashlib.sha256(f"{seed}/{part}/{name}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
         moved.update(places[i] for i in generator.permutation(len(places))[:number])
@@ -185,11 +192,6 @@ def _cut(items: Sequence[Item], part: str, fraction: float, seed: int) -> tuple[
         replace(item, split=part) if place in moved else item for place, item in enumerate(items)
     ]
     return result, len(moved)
-
-
-def _cut_size(count: int, fraction: float) -> int:
-    least = 1 if count >= _FEWEST_TO_SPLIT else 0
-    return min(max(least, int(fraction * count + 0.5)), count - 1)
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

@@ -60,6 +60,8 @@ def evaluate_adapter(
         device: "auto", "cpu" or "cuda".
         progress: called with (done, total) while shapes are read.
     """
+    if (Path(output) / "config.yaml").exists():
+        raise ConfigError(f"--output {output} holds a training run; name another folder")
     predictor = Predictor(folder, checkpoint, up_axis, choose_device(device))
     data = load_shapes(
         source,
@@ -78,6 +80,7 @@ def evaluate_adapter(
         "adapter": str(folder),
         "data": source,
         "split": split,
+        "test_accuracy": None,  # unless it is measured
         "val_accuracy": _scores(predictor, data.val).accuracy if len(data.val) else None,
         f"{split}_accuracy": scores.accuracy,
         f"{split}_mean_class_accuracy": scores.mean_class_accuracy,

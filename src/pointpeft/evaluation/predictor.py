@@ -133,8 +133,11 @@ class Predictor:
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None
 
     def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
-        """Classify each file; one that cannot be read gives a prediction with its error."""
-        return [self.predict_file(file) for file in files]
+        """Classify each file, and the files in each folder.
+
+        One that cannot be read gives a prediction with its ``error``.
+        """
+        return [self.predict_file(file) for file in list_shape_files(files)]
 
     def predict_file(self, file: str | Path) -> Prediction:
         """Classify one mesh or scan."""

@@ -1,7 +1,6 @@
 """Facts that go beside a result: versions, memory, and output folder."""
 
 import platform
-import resource
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +15,8 @@ def peak_memory_bytes() -> int:
     """Largest memory of this process so far: on the GPU if one was used, else resident."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
+    import resource  # not on every platform
+
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -49,7 +49,7 @@ def create_model(
         name: one of :func:`list_models`.
         task: "features" (the default without ``num_classes``): an encoder that returns tokens and
             centers; "classification" (the default with it): logits; "pretraining": losses.
-        preset: "modelnet40" or "scanobjectnn" fix sizes as published.
+        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as published.
         num_classes: number of logits, for classification.
         checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
         pretrained: load the weights that the package ships for this name.

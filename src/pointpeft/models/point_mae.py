@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError, check_choice, check_sizes
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.heads import classification_head
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
@@ -50,6 +50,8 @@ class PointMAEConfig:
         widths = self.patch_widths
         if len(widths) != 3 or not all(type(w) is int and w > 0 for w in widths):
             raise ConfigError(f"patch_widths must be three positive integers, got {widths!r}")
+        check_numbers(self, ["drop_path"])
+        check_choices(self, ["skip_near_origin"], (True, False))
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path must lie in [0, 1), got {self.drop_path!r}")
 
@@ -66,8 +68,10 @@ class PointMAEPretrainingConfig:
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
 
     def __post_init__(self) -> None:
-        check_choice(self, "mask_type", get_args(MaskType))
-        check_choice(self, "loss", ("l1", "l2"))
+        check_choices(self, ["mask_type"], get_args(MaskType))
+        check_choices(self, ["loss"], ("l1", "l2"))
+        check_choices(self, ["embed_masked"], (True, False))
+        check_numbers(self, ["mask_ratio"])
         check_sizes(self, ("decoder_depth", "decoder_num_heads"))
 
 

@@ -76,8 +76,8 @@ POINT_MAE = ModelEntry(
     config=PointMAEConfig(),
     num_points=1024,
     presets={
-        "modelnet40": Preset(1024),
-        "scanobjectnn": Preset(2048, {"num_groups": 128}),
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
     },
     backbone=PointMAE,
     classifier=PointMAEClassifier,

@@ -12,7 +12,6 @@ __all__ = ["farthest_point_sample"]
 
 # The reference CUDA sampler compares the float32 squared norm with this float64 number.
 _NEAR_ORIGIN_SQUARED = 1e-3
-_UNSEEN = 1e10  # distance before the first pick, as in the reference sampler
 _SKIPPED = -1.0  # below every distance, so that a skipped point never wins the arg-max
 
 # Points of all clouds that one pass of the CPU sampler works on: keeps its arrays in the cache.
@@ -55,7 +54,7 @@ def _sample(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
     """Any device: one arg-max over ``(B, N)`` per sample, no transfer to the host."""
     batch = torch.arange(points.shape[0], device=points.device)
     x, y, z = (axis.contiguous() for axis in points.unbind(-1))
-    nearest = torch.full_like(x, _UNSEEN)
+    nearest = torch.full_like(x, torch.inf)
     if skip_near_origin:
         norm = x * x + y * y + z * z
         nearest.masked_fill_(norm.double() <= _NEAR_ORIGIN_SQUARED, _SKIPPED)
@@ -88,7 +87,7 @@ def _sample_cpu(points: Tensor, num_samples: int, skip_near_origin: bool) -> Ten
 def _sample_block(clouds: NDArray, chosen: NDArray, skip_near_origin: bool) -> None:
     """Fill ``chosen (b, num_samples)``, whose first column is set, for ``clouds (b, N, 3)``."""
     x, y, z = (np.ascontiguousarray(clouds[..., axis]) for axis in range(3))
-    nearest = np.full_like(x, _UNSEEN)
+    nearest = np.full_like(x, np.inf)
     if skip_near_origin:
         norm = x * x + y * y + z * z
         nearest[norm.astype(np.float64) <= _NEAR_ORIGIN_SQUARED] = _SKIPPED

@@ -18,7 +18,7 @@ class LinearConfig(PeftConfig):
 
 
 class LinearTuner(Tuner):
-    """Trains the head only; its inputs stay what the pre-trained encoder computes."""
+    """Trains the head only. Half of its input is a class token that stays at its random start."""
 
     def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)

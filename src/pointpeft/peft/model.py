@@ -50,8 +50,8 @@ class PeftModel(nn.Module):
         base_buffers = {id(b) for b in model.backbone.buffers()}
 
         self.model = model
-        model.adapted_by = config
         self.tuner = tuner_class(config.method)(model, config, bank)
+        model.backbone.adapted_by = config
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.tuner.trains(name))
         self._base_frozen = {
@@ -160,8 +160,9 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
     Raises:
         ConfigError: ``model`` is no classification model or already carries a method.
     """
-    carried = getattr(model, "adapted_by", None) or getattr(model, "config", None)
-    if isinstance(carried, PeftConfig):
+    encoder = getattr(getattr(model, "model", model), "backbone", None)
+    carried = getattr(encoder, "adapted_by", None)
+    if carried is not None:
         raise ConfigError(
             f"model already carries the method {carried.method!r}; create a fresh model"
         )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError, check_sizes
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models import Geometry
 from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
 from pointpeft.peft.bank import MemoryBank
@@ -42,11 +42,19 @@ _SIZES = (
     "second_groups",
     "second_group_size",
 )
+_NUMBERS = (
+    "adapter_scale",
+    "center_coefficient",
+    "propagation_coefficient",
+    "dropout",
+    "init_scale",
+)
+_SWITCHES = ("use_prompt", "use_bank", "use_adapter", "exclude_self", "reference_compat")
 
 
 @dataclass(frozen=True)
 class PointPeftConfig(PeftConfig):
-    """Settings of Point-PEFT; the defaults are the published ones."""
+    """Settings of Point-PEFT; published defaults but for ``init_scale`` and the learning rate."""
 
     method = "point-peft"
     learning_rate = 2e-3  # published: 5e-4, for a hundred times as many steps
@@ -74,6 +82,8 @@ class PointPeftConfig(PeftConfig):
         check_sizes(self, [name for name in _SIZES if getattr(self, name) is not None])
         check_sizes(self, ["num_prompts"], least=3)  # query, mean, and a nearest item
         check_sizes(self, ["prompt_blocks"], least=0)
+        check_numbers(self, _NUMBERS)
+        check_choices(self, _SWITCHES, (True, False))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.attention_dim % self.attention_heads:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def run_demo(
         The metrics of each method, in the order of :data:`METHODS`.
     """
     output, budget = output_folder(output), _QUICK if quick else _FULL
+    _check_same_budget(output, asdict(budget) | {"seed": seed})
     weights = output / "pretrain" / "backbone.safetensors"
     if not weights.is_file():
         report("pre-training on the unlabelled shapes of homeobjects")
@@ -63,6 +64,17 @@ def run_demo(
         rows.append(json.loads((folder / "metrics.json").read_text()))
     write_json(output / "comparison.json", {"methods": rows})
     return rows
+
+
+def _check_same_budget(output: Path, budget: dict[str, int]) -> None:
+    """Go on with an interrupted demonstration of the same kind only."""
+    note = output / "demo.json"
+    if note.is_file() and json.loads(note.read_text()) != budget:
+        raise PointPeftError(
+            f"{output} holds a demonstration of another length or seed; remove it, or name "
+            "another --output"
+        )
+    write_json(note, budget)
 
 
 def _command(verb: str, folder: Path, *arguments: str) -> None:

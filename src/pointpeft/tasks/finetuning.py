@@ -31,6 +31,7 @@ __all__ = ["finetune", "load_data", "make_backbone"]
 log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
+RANDOM_WEIGHTS = "backbone.safetensors"  # of an encoder that came from nowhere
 _SHOWN = [("train_loss", "loss", ".3f"), ("val_accuracy", "val", ".1%")]
 
 
@@ -63,12 +64,18 @@ def finetune(
         optimizer = replace(config.optimizer, lr=settings.learning_rate)
         config = replace(config, optimizer=optimizer)
     run = RunFolder(output)
-    run.prepare(resume)
+    run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
         return finished
     with run.logging():
-        num_points = make_backbone(config)[0].spec.num_points
-        data = load_data(config.data, num_points, progress)
+        backbone, source = make_backbone(config)
+        if source is None:
+            log.warning(
+                "%s starts from random weights: no checkpoint was given and none is shipped; "
+                "pre-train with `pointpeft pretrain` and pass --checkpoint for better results",
+                config.model,
+            )
+        data = load_data(config.data, backbone.spec.num_points, progress)
         if len(data.class_names) < 2:
             raise DataError(
                 f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
@@ -81,7 +88,9 @@ def finetune(
                 run.path / f"seed{s}": s for s in range(config.seed, config.seed + config.seeds)
             }
         results = [
-            _one_seed(config, settings, data, seed, RunFolder(folder), resume)
+            _one_seed(
+                replace(config, seed=seed, seeds=1), settings, data, RunFolder(folder), resume
+            )
             for folder, seed in jobs.items()
         ]
         metrics = results[0] if config.seeds == 1 else _summary(results, list(jobs), run)
@@ -107,14 +116,7 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
     )
     if config.checkpoint is not None:
         return backbone, str(Path(config.checkpoint).resolve())
-    if use_embedded:
-        return backbone, EMBEDDED
-    log.warning(
-        "%s starts from random weights: no checkpoint was given and none is shipped; pre-train "
-        "with `pointpeft pretrain` and pass --checkpoint for better results",
-        config.model,
-    )
-    return backbone, None
+    return backbone, EMBEDDED if use_embedded else None
 
 
 def load_data(
@@ -149,18 +151,18 @@ def _one_seed(
     config: FinetuneConfig,
     settings: Any,
     data: ShapeData,
-    seed: int,
     run: RunFolder,
     resume: bool,
 ) -> dict[str, Any]:
+    seed = config.seed
     if resume and (finished := run.finished_metrics(config)):
         return finished
     run.begin(config)
     L.seed_everything(seed, verbose=False)
     backbone, source = make_backbone(config)
     if source is None:  # random weights exist nowhere else
-        save_model(backbone, run.path / "backbone.safetensors")
-        source = "../backbone.safetensors"
+        save_model(backbone, run.path / RANDOM_WEIGHTS)
+        source = f"../{RANDOM_WEIGHTS}"
     bank = _build_bank(backbone, data, config.trainer.batch_size) if settings.uses_bank else None
     model = get_peft_model(build_classifier(backbone, len(data.class_names)), settings, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
@@ -169,7 +171,7 @@ def _one_seed(
     num_points = data.transform.num_points
     task = ClassificationTask(model, config.optimizer, recipe(config.data.augmentation, num_points))
     timer = EpochTimer()
-    title = f"{config.method} seed {seed}" if config.seeds > 1 else config.method
+    title = f"{config.method} seed {seed}"
     trainer = make_trainer(
         config.trainer,
         run,
@@ -264,7 +266,11 @@ def _summary(results: list[dict[str, Any]], folders: list[Path], run: RunFolder)
     """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
     best = max(range(len(results)), key=lambda i: results[i]["val_accuracy"] or 0.0)
     shutil.copytree(folders[best] / "adapter", run.adapter, dirs_exist_ok=True)
+    if (weights := folders[best] / RANDOM_WEIGHTS).is_file():
+        shutil.copy2(weights, run.path)
     summary = dict(results[best])
+    for key in ("seed", "confusion", "test_mean_class_accuracy"):  # of the best seed alone
+        summary[f"best_{key}"] = summary.pop(key)
     for key in ("test_accuracy", "val_accuracy", "seconds_per_epoch"):
         values = [result[key] for result in results if result[key] is not None]
         summary[f"{key}_per_seed"] = values

@@ -21,7 +21,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     decayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            exempt = parameter.ndim == 1 or name.endswith(".bias") or "token" in name
+            exempt = parameter.ndim == 1 or "token" in name.rpartition(".")[2]
             (plain if exempt else decayed).append(parameter)
     return [
         {"params": plain, "weight_decay": 0.0},

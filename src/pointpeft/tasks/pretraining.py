@@ -78,7 +78,7 @@ def pretrain(
         DataError: unusable data.
     """
     run = RunFolder(output)
-    run.prepare(resume)
+    run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
         return finished
     L.seed_everything(config.seed, verbose=False)
@@ -114,19 +114,24 @@ def pretrain(
         )  # fmt: skip
         fit(trainer, task, modules.train_dataloader(), run.resume_from if resume else None)
         save_model(model.backbone, run.path / WEIGHTS, epochs=config.trainer.epochs)
-        metrics = {
-            "model": config.model,
-            "weights": WEIGHTS,
-            "loss": float(trainer.callback_metrics["train_loss"]),
-            "epochs": config.trainer.epochs,
-            "items": len(shapes),
-            "seconds_per_epoch": timer.median,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "seed": config.seed,
-            "versions": versions(),
-        }
+        loss = float(trainer.callback_metrics["train_loss"])
+        metrics = _metrics(config, loss, len(shapes), timer)
         write_json(run.metrics, metrics)
     return metrics
+
+
+def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer) -> dict[str, Any]:
+    return {
+        "model": config.model,
+        "weights": WEIGHTS,
+        "loss": loss,
+        "epochs": config.trainer.epochs,
+        "items": items,
+        "seconds_per_epoch": timer.median,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "seed": config.seed,
+        "versions": versions(),
+    }
 
 
 def _load(

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -33,6 +34,10 @@ __all__ = [
 
 log = logging.getLogger("pointpeft")
 
+_MAY_CHANGE = (  # settings of the trainer that a resumed run may change
+    "epochs", "patience", "accelerator", "devices", "strategy", "num_nodes", "num_workers",
+)  # fmt: skip
+
 
 class RunFolder:
     """Where a run writes: config, log, metrics, checkpoints, adapter.
@@ -52,11 +57,12 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.adapter = self.path / "adapter"
 
-    def prepare(self, resume: bool) -> None:
+    def prepare(self, config: Any, resume: bool) -> None:
         """Create the folder; refuse to write over another run.
 
         Raises:
-            ConfigError: the folder holds a run and ``resume`` is off, or the reverse.
+            ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
+                there has other settings than its length and hardware.
         """
         if resume and not self.config.is_file():
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
@@ -65,7 +71,22 @@ class RunFolder:
                 f"{self.path} already holds a run; pass --resume to continue it, or another "
                 "--output"
             )
+        if resume:
+            self._check_same_run(config)
         output_folder(self.path)
+
+    def _check_same_run(self, config: Any) -> None:
+        old = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        new = yaml.safe_load(config_text(config))
+        for key in _MAY_CHANGE:
+            old["trainer"][key] = new["trainer"][key]
+        differ = [key for key in new if old.get(key) != new[key]]
+        if differ:
+            raise ConfigError(
+                f"{self.path} was begun with other settings; they differ in: {', '.join(differ)} "
+                f"(see {self.config}). To resume, only trainer.{{{', '.join(_MAY_CHANGE)}}} may "
+                "change; for another run name another --output"
+            )
 
     def begin(self, config: Any) -> None:
         """Note the settings; metrics that are there belong to other ones."""
@@ -140,7 +161,7 @@ class EpochCheckpoint(ModelCheckpoint):
             path.parent, path.stem, monitor, mode="max", save_on_train_epoch_end=True,
             enable_version_counter=False,
         )  # fmt: skip
-        self.path = path
+        self.path = Path(os.path.realpath(path))  # as the base class names the file
 
     @property
     def state_key(self) -> str:
