@@ -86,7 +86,8 @@ def test_the_target_is_the_hidden_patches(points):
     model = tiny("pretraining").eval()
     mask = torch.zeros(3, 8, dtype=torch.bool)
     mask[0, :3] = mask[1, 2:5] = mask[2, 5:] = True
-    rebuilt, target = model.reconstruct(points, mask)
+    visible = model.encode_visible(points, mask)
+    rebuilt, target = model.rebuild(visible), visible.target
     patches = model.backbone.tokenizer.group(points).neighborhoods
     assert rebuilt.shape == target.shape == (9, 8, 3)
     assert torch.equal(target, torch.cat([patches[0, :3], patches[1, 2:5], patches[2, 5:]]))
@@ -105,7 +106,7 @@ def test_hidden_patches_reach_visible_tokens_only_when_embedded(embed_masked, po
         monkeypatch.setattr(
             model.backbone.tokenizer, "group", lambda _, p=changed: Patches(p, centers)
         )
-        model.reconstruct(points, mask)
+        model.encode_visible(points, mask)
     assert seen[0].shape == (3, 3, 24)
     assert torch.equal(seen[0], seen[1]) != embed_masked
 

@@ -20,6 +20,7 @@ __all__ = [
     "RandomScaleShift",
     "RandomSubset",
     "Transform",
+    "pool_size",
     "recipe",
     "recipe_names",
 ]
@@ -160,7 +161,7 @@ def recipe(name: str, num_points: int) -> Compose:
         raise ConfigError(f"augmentation {name!r}: expected one of {', '.join(_RECIPES)}")
     if name == "none":
         return Compose((FirstPoints(num_points),))
-    subset = RandomSubset(num_points, _pool(num_points))
+    subset = RandomSubset(num_points, pool_size(num_points))
     return Compose((subset, *_RECIPES[name]()))
 
 
@@ -177,7 +178,8 @@ _RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
 }
 
 
-def _pool(num_points: int) -> int:
+def pool_size(num_points: int) -> int:
+    """Ranks of a cloud in farthest point order that training draws ``num_points`` from."""
     if num_points >= _NO_POOL_FROM:
         return num_points
     part, whole = _PUBLISHED_POOL

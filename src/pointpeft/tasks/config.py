@@ -117,6 +117,7 @@ class PretrainConfig:
     backbone: dict[str, Any] = field(default_factory=dict)
     pretraining: dict[str, Any] = field(default_factory=dict)  # masking, decoder, loss
     data: DataConfig = field(default_factory=DataConfig)
+    procedural: int = 0  # procedural shapes in every epoch, new ones each time, beside the data
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-3, warmup=1 / 30, grad_clip=None)
     )
@@ -126,7 +127,7 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_sizes(self, ["seed"], least=0)
+        check_sizes(self, ["seed", "procedural"], least=0)
 
 
 def load_config(

@@ -8,9 +8,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
+from pointpeft.data.procedural import procedural_clouds
 from pointpeft.errors import ConfigError, DataError
 
-__all__ = ["CloudDataset", "EpochSampler", "ShapeDataModule", "cloud_loader"]
+__all__ = [
+    "CloudDataset",
+    "EpochSampler",
+    "PretrainingClouds",
+    "ShapeDataModule",
+    "cloud_loader",
+    "pretraining_loader",
+]
 
 
 class CloudDataset(Dataset):
@@ -37,22 +45,54 @@ class CloudDataset(Dataset):
         return {"points": self.points[index], "label": self.labels[index], "index": index}
 
 
-class EpochSampler(Sampler[int]):
-    """A new order each epoch that depends on the seed and the epoch alone, so runs can resume."""
+class PretrainingClouds(Dataset):
+    """Stored clouds and, beyond the last of them, an endless stream of procedural ones.
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    Args:
+        split: prepared clouds; may be empty.
+        num_points: points of every cloud.
+        seed: of the stream.
+    """
+
+    def __init__(self, split: ShapeSplit, num_points: int, seed: int = 0) -> None:
+        self.stored = CloudDataset(split, num_points)
+        self.num_points, self.seed = num_points, seed
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch: index ``len(stored) + k`` is number k of the stream."""
+        S = len(self.stored)
+        stored = self.stored.points[[i for i in indices if i < S]]
+        fresh = [i - S for i in indices if i >= S]
+        if not fresh:
+            return {"points": stored}
+        made = procedural_clouds(fresh, self.seed, self.num_points)
+        return {"points": torch.cat([stored, torch.from_numpy(made)])}
+
+
+class EpochSampler(Sampler[int]):
+    """A new order each epoch that depends on the seed and the epoch alone, so runs can resume.
+
+    Args:
+        length: items that come up in every epoch.
+        seed: of the order.
+        fresh: further items per epoch, new ones in each; they are numbered on from ``length``.
+    """
+
+    def __init__(self, length: int, seed: int, fresh: int = 0) -> None:
+        self.length, self.seed, self.fresh, self.epoch = length, seed, fresh, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.length + self.fresh
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.length, generator=generator).tolist())
+        order = torch.randperm(len(self), generator=generator)
+        order[order >= self.length] += self.epoch * self.fresh
+        return iter(order.tolist())
 
 
 def cloud_loader(split: ShapeSplit, num_points: int, batch_size: int) -> DataLoader:
@@ -93,30 +133,66 @@ class ShapeDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
-        return self._loader(
-            CloudDataset(self.train),
-            self.batch_size,
-            sampler=EpochSampler(len(self.train), self.seed),
-            drop_last=len(self.train) % self.batch_size == 1,
+        sampler = EpochSampler(len(self.train), self.seed)
+        return _training_loader(
+            CloudDataset(self.train), sampler, self.batch_size, self.num_workers
         )
 
     def val_dataloader(self) -> DataLoader | list:
         """Batches in file order; none without a validation split."""
         if not len(self.val):
             return []
-        return self._loader(CloudDataset(self.val, self.num_points), 2 * self.batch_size)
+        dataset = CloudDataset(self.val, self.num_points)
+        return _loader(dataset, 2 * self.batch_size, self.num_workers, self.seed)
 
-    def _loader(self, dataset: CloudDataset, batch_size: int, **options: Any) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_size,
-            collate_fn=_identity,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            # Its own generator: iterators must not draw from the one that training reseeds.
-            generator=torch.Generator().manual_seed(self.seed),
-            **options,
-        )
+
+def pretraining_loader(
+    split: ShapeSplit,
+    fresh: int,
+    num_points: int,
+    batch_size: int,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataLoader:
+    """Shuffled batches of ``{"points"}`` for pre-training.
+
+    Args:
+        split: stored clouds, all of them once per epoch; may be empty.
+        fresh: procedural clouds per epoch, new ones in each.
+        num_points: points of every cloud.
+        batch_size: clouds per batch.
+        num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
+        seed: of the order and of the stream.
+    """
+    if len(split) + fresh < 2:
+        raise DataError(f"training needs two shapes or more, there are {len(split) + fresh}")
+    sampler = EpochSampler(len(split), seed, fresh)
+    dataset = PretrainingClouds(split, num_points, seed)
+    return _training_loader(dataset, sampler, batch_size, num_workers)
+
+
+def _training_loader(
+    dataset: Dataset, sampler: EpochSampler, batch_size: int, num_workers: int
+) -> DataLoader:
+    drop_last = len(sampler) % batch_size == 1
+    return _loader(
+        dataset, batch_size, num_workers, sampler.seed, sampler=sampler, drop_last=drop_last
+    )
+
+
+def _loader(
+    dataset: Dataset, batch_size: int, num_workers: int, seed: int, **options: Any
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_size,
+        collate_fn=_identity,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        # Its own generator: iterators must not draw from the one that training reseeds.
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
 
 
 def _identity(batch: Any) -> Any:

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
-from pointpeft.data.transforms import Transform, recipe
+from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
-from pointpeft.tasks.datamodule import ShapeDataModule
+from pointpeft.tasks.datamodule import pretraining_loader
 from pointpeft.tasks.optimization import configure_adamw
 from pointpeft.tasks.runs import RunFolder, fit, make_trainer
 
@@ -31,24 +31,23 @@ class PretrainingTask(L.LightningModule):
     """Trains a pre-training model, whose forward returns its loss.
 
     Args:
-        model: made by ``create_model(name, task="pretraining")``.
+        model: made by ``create_model(name, task="pretraining")``; it says how many views of a
+            batch it wants.
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
     """
 
-    def __init__(
-        self, model: nn.Module, optimizer: OptimizerConfig, augmentation: Transform
-    ) -> None:
+    def __init__(self, model: Any, optimizer: OptimizerConfig, augmentation: Transform) -> None:
         super().__init__()
         self.model = model
         self.optimizer = optimizer
         self.augmentation = augmentation
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Reconstruction loss of an augmented batch."""
-        points = self.augmentation(batch["points"])
-        loss = self.model(points)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(points))
+        """Loss of an augmented batch, or of several augmented views of it."""
+        views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
+        loss = self.model(torch.cat(views))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(views[0]))
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -107,15 +106,15 @@ def pretrain(
             monitor=None,
             grad_clip=config.optimizer.grad_clip,
         )  # fmt: skip
-        none = shapes.subset(np.empty(0, dtype=np.int64))
-        modules = ShapeDataModule(
-            shapes, none, num_points, config.trainer.batch_size,
+        drawn_from = min(pool_size(num_points), shapes.points.shape[1])
+        loader = pretraining_loader(
+            shapes, config.procedural, drawn_from, config.trainer.batch_size,
             config.trainer.num_workers, config.seed,
         )  # fmt: skip
-        fit(trainer, task, modules.train_dataloader(), run.resume_from if resume else None)
+        fit(trainer, task, loader, run.resume_from if resume else None)
         save_model(model.backbone, run.path / WEIGHTS, epochs=config.trainer.epochs)
         loss = float(trainer.callback_metrics["train_loss"])
-        metrics = _metrics(config, loss, len(shapes), timer)
+        metrics = _metrics(config, loss, len(shapes) + config.procedural, timer)
         write_json(run.metrics, metrics)
     return metrics
 
