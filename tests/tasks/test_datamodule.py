@@ -6,7 +6,14 @@ import torch
 
 from pointpeft.data import ShapeSplit
 from pointpeft.errors import DataError
-from pointpeft.tasks.datamodule import CloudDataset, EpochSampler, ShapeDataModule, cloud_loader
+from pointpeft.data.procedural import procedural_clouds
+from pointpeft.tasks.datamodule import (
+    CloudDataset,
+    EpochSampler,
+    ShapeDataModule,
+    cloud_loader,
+    pretraining_loader,
+)
 
 
 def split(count, points=6):
@@ -98,3 +105,23 @@ def test_one_item_is_a_batch_of_one_without_its_dimension():
     item = CloudDataset(split(3), 4)[1]
     assert item["points"].shape == (4, 3)
     assert item["label"] == 1
+
+
+def test_each_epoch_brings_fresh_procedural_clouds():
+    stored = split(3)
+    loader = pretraining_loader(stored, fresh=5, num_points=4, batch_size=8, seed=2)
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        (batch,) = loader
+        clouds = {cloud.tobytes() for cloud in batch["points"].numpy()}
+        fresh = procedural_clouds(range(5 * epoch, 5 * epoch + 5), seed=2, num_points=4)
+        assert clouds == {cloud.tobytes() for cloud in (*stored.points[:, :4], *fresh)}
+
+
+def test_procedural_clouds_are_the_same_from_workers():
+    def batches(num_workers):
+        loader = pretraining_loader(split(2), 4, 4, 3, num_workers)
+        loader.sampler.set_epoch(1)
+        return torch.cat([batch["points"] for batch in loader])
+
+    assert torch.equal(batches(0), batches(1))

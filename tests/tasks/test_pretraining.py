@@ -57,3 +57,27 @@ def test_one_shape_is_too_few(run_pretrain, tmp_path):
     folder = write_meshes(tmp_path / "meshes", {"box": 1})
     with pytest.raises(DataError, match="two shapes or more"):
         run_pretrain(f"data.source={folder}")
+
+
+def test_procedural_shapes_join_the_stored_ones(run_pretrain):
+    assert run_pretrain("trainer.epochs=1", "procedural=9")["items"] == 32 + 9
+
+
+def test_procedural_shapes_alone(run_pretrain, tmp_path):
+    chosen = ("data.source=procedural", "procedural=12", "trainer.epochs=2")
+    for name in "ab":
+        assert run_pretrain(*chosen, name=name)["items"] == 12
+    a, b = ((tmp_path / name / "backbone.safetensors").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_procedural_shapes_alone_need_a_number(run_pretrain):
+    with pytest.raises(ConfigError, match="procedural=N"):
+        run_pretrain("data.source=procedural")
+
+
+def test_contrast_trains_on_two_views(run_pretrain, tmp_path):
+    metrics = run_pretrain("trainer.epochs=8", "optimizer.lr=5e-3", "pretraining.contrast=0.1")
+    loss = [float(row["train_loss"]) for row in rows(tmp_path / "pretrain")]
+    assert metrics["loss"] == pytest.approx(loss[-1])
+    assert loss[-1] < 0.8 * loss[0]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
 from pointpeft.data.transforms import Transform, pool_size, recipe
+from pointpeft.errors import ConfigError
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
@@ -25,6 +27,10 @@ __all__ = ["PretrainingTask", "pretrain"]
 log = logging.getLogger("pointpeft")
 
 WEIGHTS = "backbone.safetensors"
+PROCEDURAL = "procedural"
+"""Name of the data source that stores no shapes: all of them are made on the way."""
+
+_NO_LABELS = np.empty(0, dtype=np.int64)
 
 
 class PretrainingTask(L.LightningModule):
@@ -62,6 +68,9 @@ def pretrain(
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Pre-train a backbone and write ``backbone.safetensors`` into a run folder.
+
+    Besides the shapes of the data source it can train on procedural ones, or on them alone
+    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch.
 
     Args:
         config: all settings.
@@ -136,6 +145,10 @@ def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer)
 def _load(
     config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
 ) -> ShapeSplit:
+    if config.data.source == PROCEDURAL:
+        if not config.procedural:
+            raise ConfigError("--data procedural needs procedural=N, the shapes of an epoch")
+        return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
     transform = InputTransform(
         num_points=num_points,
         normalize=config.data.normalize,  # type: ignore[arg-type]
