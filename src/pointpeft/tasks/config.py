@@ -92,7 +92,7 @@ class FinetuneConfig:
 
     model: str = "point_mae_small"
     preset: str | None = None
-    checkpoint: str | None = None  # weights of the encoder; None: embedded ones if there are any
+    checkpoint: str | None = None  # of the encoder; None: embedded one if there is; or "random"
     backbone: dict[str, Any] = field(default_factory=dict)  # encoder settings over the preset
     method: str = "point-peft"
     peft: dict[str, Any] = field(default_factory=dict)  # settings of the method

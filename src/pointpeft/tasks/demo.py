@@ -1,4 +1,4 @@
-"""The demonstration: pre-train, adapt by every method, compare."""
+"""The demonstration: adapt the embedded backbone to embedded shapes by every method, compare."""
 
 import json
 import subprocess
@@ -21,21 +21,20 @@ METHODS = ("linear", "full", "point-peft")
 class _Budget:
     """How long the parts of the demonstration run."""
 
-    pretrain_epochs: int
     epochs: int
     seeds: int
 
 
-_FULL = _Budget(pretrain_epochs=40, epochs=20, seeds=3)
-_QUICK = _Budget(pretrain_epochs=2, epochs=3, seeds=1)
+_FULL = _Budget(epochs=15, seeds=3)
+_QUICK = _Budget(epochs=2, seeds=1)
 
 
 def run_demo(
     output: str | Path, quick: bool, seed: int, report: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Pre-train on homeobjects' unlabelled shapes, then adapt by each method.
+    """Adapt the embedded backbone to homeobjects by each method.
 
-    Every step is a command in a process of its own, so that its peak memory is its own.
+    Every method is a command in a process of its own, so that its peak memory is its own.
 
     Args:
         output: folder for all runs and ``comparison.json``.
@@ -48,19 +47,13 @@ def run_demo(
     """
     output, budget = output_folder(output), _QUICK if quick else _FULL
     _check_same_budget(output, asdict(budget) | {"seed": seed})
-    weights = output / "pretrain" / "backbone.safetensors"
-    if not weights.is_file():
-        report("pre-training on the unlabelled shapes of homeobjects")
-        _command("pretrain", output / "pretrain", f"--epochs={budget.pretrain_epochs}",
-                 f"--seed={seed}", "--data=homeobjects")  # fmt: skip
     rows = []
     for method in METHODS:
         report(f"adapting by {method}, {budget.seeds} seed(s)")
         folder = output / method
         if not (folder / "metrics.json").is_file():
-            _command("finetune", folder, f"--method={method}", f"--checkpoint={weights}",
-                     "--data=homeobjects", f"--epochs={budget.epochs}",
-                     f"--seed={seed}", f"--seeds={budget.seeds}")  # fmt: skip
+            _command("finetune", folder, f"--method={method}", "--data=homeobjects",
+                     f"--epochs={budget.epochs}", f"--seed={seed}", f"--seeds={budget.seeds}")  # fmt: skip
         rows.append(json.loads((folder / "metrics.json").read_text()))
     write_json(output / "comparison.json", {"methods": rows})
     return rows

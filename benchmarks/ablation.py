@@ -1,0 +1,119 @@
+"""Point-PEFT against linear probing and full fine-tuning, and without each of its parts.
+
+    python benchmarks/ablation.py homeobjects --epochs 20 --output runs/ablation
+
+Every row has the same epochs, its learning rate is chosen on the validation split with the first
+seed, and its checkpoints too; the test split is measured once per seed. Results go to
+`benchmarks/results/ablation-<data>.json`. Finished runs are not repeated.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+RATES = ("5e-4", "2e-3")
+OFF = "peft.{}=false".format
+ROWS: dict[str, tuple[str, ...]] = {
+    "linear probing": ("method=linear",),
+    "full fine-tuning": ("method=full",),
+    "Point-PEFT": ("method=point-peft",),
+    "without bank": ("method=point-peft", OFF("use_bank")),
+    "without prompt": ("method=point-peft", OFF("use_prompt")),
+    "without adapter": ("method=point-peft", OFF("use_adapter")),
+    "biases only": ("method=point-peft", *map(OFF, ("use_bank", "use_prompt", "use_adapter"))),
+}
+
+
+class Ablation:
+    """Runs `pointpeft finetune` for rows, rates and seeds, each in a process of one thread."""
+
+    def __init__(self, data: str, epochs: int, output: Path) -> None:
+        self.data, self.epochs, self.output = data, epochs, output
+
+    def run(self, row: str, rate: str, seed: int) -> dict[str, Any]:
+        """Metrics of one run; an interrupted one goes on."""
+        name = row.lower().replace(" ", "-")
+        folder = self.output / Path(self.data).stem / f"{name}-{rate}-{seed}"
+        command = [
+            sys.executable, "-m", "pointpeft", "finetune", *ROWS[row], f"data.source={self.data}",
+            f"optimizer.lr={rate}", f"trainer.epochs={self.epochs}", f"seed={seed}",
+            f"--output={folder}", *(["--resume"] if (folder / "config.yaml").is_file() else []),
+        ]  # fmt: skip
+        if not (folder / "metrics.json").is_file():
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+            subprocess.run(command, check=True, capture_output=True, env=os.environ | threads)
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+        print(f"{row:18} lr {rate} seed {seed}: val {metrics['val_accuracy']:.1%}", flush=True)
+        return metrics
+
+
+def summary(runs: list[dict[str, Any]], rate: str) -> dict[str, Any]:
+    """Mean and spread of the seeds."""
+    test, val = ([run[f"{part}_accuracy"] for run in runs] for part in ("test", "val"))
+    return {
+        "learning_rate": float(rate),
+        "trainable_parameters": runs[0]["trainable_parameters"],
+        "test_accuracy": test,
+        "test_mean": float(np.mean(test)),
+        "test_std": float(np.std(test, ddof=1)),
+        "val_accuracy": val,
+        "val_mean": float(np.mean(val)),
+        "seconds_per_epoch": float(np.median([run["seconds_per_epoch"] for run in runs])),
+    }
+
+
+def main() -> None:
+    """Choose rates, run seeds, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    arguments = parser.parse_args()
+    ablation = Ablation(arguments.data, arguments.epochs, arguments.output)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        grid = list(product(arguments.rows, RATES))
+        first = dict(zip(grid, pool.map(lambda cell: ablation.run(*cell, 0), grid), strict=True))
+        chosen = {
+            row: max(RATES, key=lambda rate: first[row, rate]["val_accuracy"])
+            for row in arguments.rows
+        }
+        cells = [(row, seed) for row in arguments.rows for seed in range(arguments.seeds)]
+        runs = dict(zip(cells, pool.map(
+            lambda cell: ablation.run(cell[0], chosen[cell[0]], cell[1]), cells
+        ), strict=True))  # fmt: skip
+    table = {
+        row: summary([runs[row, seed] for seed in range(arguments.seeds)], chosen[row])
+        for row in arguments.rows
+    }
+    result = {
+        "data": Path(arguments.data).stem,
+        "epochs": arguments.epochs,
+        "seeds": arguments.seeds,
+        "rates": [float(rate) for rate in RATES],
+        "rows": table,
+        "versions": next(iter(runs.values()))["versions"],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"ablation-{result['data']}.json"
+    file.write_text(json.dumps(result, indent=2) + "\n")
+    for row, values in table.items():
+        print(
+            f"| {row} | {values['trainable_parameters']:,} | {values['test_mean']:.1%} "
+            f"+- {values['test_std']:.1%} | {values['val_mean']:.1%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
