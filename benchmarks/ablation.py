@@ -84,7 +84,9 @@ def main() -> None:
     ablation = Ablation(arguments.data, arguments.epochs, arguments.output)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         grid = list(product(arguments.rows, RATES))
-        first = dict(zip(grid, pool.map(lambda cell: ablation.run(*cell, 0), grid), strict=True))
+        first = dict(
+            zip(grid, pool.map(lambda cell: ablation.run(cell[0], cell[1], 0), grid), strict=True)
+        )
         chosen = {
             row: max(RATES, key=lambda rate: first[row, rate]["val_accuracy"])
             for row in arguments.rows

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import pointpeft as pp
-from pointpeft.data import EMBEDDED_NAME
+from pointpeft.data.shapes import EMBEDDED_NAME
 from pointpeft.tasks.svm import evaluate_backbone
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"

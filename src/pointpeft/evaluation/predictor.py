@@ -12,7 +12,7 @@ from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models import build_backbone, create_model, load_into
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
 
-__all__ = ["Prediction", "Predictor", "list_shape_files", "load_adapted"]
+__all__ = ["Prediction", "Predictor", "list_shape_files", "load_adapted", "load_base"]
 
 _TOP = 3
 
@@ -39,7 +39,12 @@ class Prediction:
 
 
 def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
-    """An adapter with its encoder, found where the adapter says it came from.
+    """An adapter on its encoder; arguments and errors are those of :func:`load_base`."""
+    return load_adapter(load_base(folder, checkpoint), folder)
+
+
+def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
+    """The un-adapted encoder of an adapter, found where the adapter says it came from.
 
     Args:
         folder: adapter or run folder.
@@ -51,14 +56,13 @@ def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> Pe
     folder = resolve_adapter(folder)
     base = read_adapter_config(folder)["base_model"]
     if checkpoint is None and base["checkpoint"] == "embedded":
-        backbone = create_model(
+        return create_model(
             base["name"], pretrained=True, num_points=base["num_points"], **base["config"]
         )
-    else:
-        path = Path(checkpoint) if checkpoint else _recorded_weights(folder, base)
-        backbone = build_backbone(base["name"], base["config"] | {"num_points": base["num_points"]})
-        load_into(backbone, path)
-    return load_adapter(backbone, folder)
+    path = Path(checkpoint) if checkpoint else _recorded_weights(folder, base)
+    backbone = build_backbone(base["name"], base["config"] | {"num_points": base["num_points"]})
+    load_into(backbone, path)
+    return backbone
 
 
 def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:

@@ -31,6 +31,8 @@ __all__ = ["finetune", "load_data", "make_backbone"]
 log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
+RANDOM = "random"
+"""Values of ``checkpoint`` that name no file."""
 RANDOM_WEIGHTS = "backbone.safetensors"  # of an encoder that came from nowhere
 _SHOWN = [("train_loss", "loss", ".3f"), ("val_accuracy", "val", ".1%")]
 
@@ -71,8 +73,8 @@ def finetune(
         backbone, source = make_backbone(config)
         if source is None:
             log.warning(
-                "%s starts from random weights: no checkpoint was given and none is shipped; "
-                "pre-train with `pointpeft pretrain` and pass --checkpoint for better results",
+                "%s starts from random weights; pre-train with `pointpeft pretrain` and pass "
+                "--checkpoint for better results",
                 config.model,
             )
         data = load_data(config.data, backbone.spec.num_points, progress)
@@ -99,23 +101,27 @@ def finetune(
 
 
 def make_backbone(config: Any) -> tuple[Any, str | None]:
-    """The encoder of a config with its weights, and where they came from.
+    """The encoder of a config with its weights, and where they came from; None: from nowhere.
 
-    Without a checkpoint the weights shipped for the model are used, if there are any.
+    Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
+    are not changed; the checkpoint "random" asks for none.
     """
-    published_sizes = not config.preset and not config.backbone
+    path = None if config.checkpoint == RANDOM else config.checkpoint
     use_embedded = (
-        config.checkpoint is None and published_sizes and has_embedded_weights(config.model)
+        config.checkpoint is None
+        and not config.preset
+        and not config.backbone
+        and has_embedded_weights(config.model)
     )
     backbone = create_model(
         config.model,
         preset=config.preset,
-        checkpoint=config.checkpoint,
+        checkpoint=path,
         pretrained=use_embedded,
         **config.backbone,
     )
-    if config.checkpoint is not None:
-        return backbone, str(Path(config.checkpoint).resolve())
+    if path is not None:
+        return backbone, str(Path(path).resolve())
     return backbone, EMBEDDED if use_embedded else None
 
 
