@@ -12,15 +12,15 @@ import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.models import load_into, read_checkpoint
 from pointpeft.models.published import (
+    LAYOUTS,
     POINT_MAE_CLASSIFICATION,
-    POINT_MAE_LAYOUTS,
     POINT_MAE_PRETRAINED,
     recognise,
 )
 from pointpeft.peft.published import POINT_PEFT_MAE
 from tests.models.tiny import SIZES, settle, tiny
 
-LAYOUTS = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}
+BY_TASK = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}
 
 
 def publish(path: Path, state: dict, parallel: bool = True, **other) -> Path:
@@ -42,7 +42,7 @@ def publish(path: Path, state: dict, parallel: bool = True, **other) -> Path:
 
 def published(path: Path, task: str, **options) -> tuple[torch.nn.Module, Path]:
     model = settle(tiny(task))
-    return model, publish(path, LAYOUTS[task].to_published(model.state_dict()), **options)
+    return model, publish(path, BY_TASK[task].to_published(model.state_dict()), **options)
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def finetuned(tmp_path):
     return published(tmp_path / "ckpt-best.pth", "classification")
 
 
-@pytest.mark.parametrize("task", LAYOUTS)
+@pytest.mark.parametrize("task", BY_TASK)
 def test_names_are_translated_both_ways(task):
-    state, layout = tiny(task).state_dict(), LAYOUTS[task]
+    state, layout = tiny(task).state_dict(), BY_TASK[task]
     there = layout.to_published(state)
-    assert recognise(list(there), POINT_MAE_LAYOUTS) is layout
+    assert recognise(list(there), LAYOUTS) is layout
     assert not any(name.startswith("backbone.") for name in there)
     back = layout.from_published(there)
     assert list(back) == list(state)
@@ -74,7 +74,7 @@ def test_pointwise_layers_are_published_as_convolutions():
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("task", LAYOUTS)
+@pytest.mark.parametrize("task", BY_TASK)
 def test_a_published_file_gives_the_same_model(task, parallel, tmp_path):
     model, path = published(tmp_path / "model.pth", task, parallel=parallel)
     loaded = tiny(task, checkpoint=path)
@@ -82,7 +82,7 @@ def test_a_published_file_gives_the_same_model(task, parallel, tmp_path):
     assert all(torch.equal(t, expected[name]) for name, t in loaded.state_dict().items())
 
 
-@pytest.mark.parametrize("source", LAYOUTS)
+@pytest.mark.parametrize("source", BY_TASK)
 @pytest.mark.parametrize("task", ["features", "classification", "pretraining"])
 def test_the_encoder_of_every_layout_goes_into_every_task(source, task, points, tmp_path):
     model, path = published(tmp_path / "model.pth", source)

@@ -4,7 +4,11 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.models.published import POINT_MAE_CLASSIFICATION, POINT_MAE_PRETRAINED
+from pointpeft.models.published import (
+    POINT_MAE_CLASSIFICATION,
+    POINT_MAE_PRETRAINED,
+    POINT_MAE_SEGMENTATION,
+)
 from tests.parity.support import (
     LOSS_TOLERANCE,
     Case,
@@ -114,3 +118,41 @@ def compare(case: Case, outputs: dict[str, torch.Tensor], known: set[str]) -> No
         if name not in known:
             assert name in outputs, f"no output to compare with the stored array {name!r}"
             assert_array(outputs[name], expected, name)
+
+
+def check_part_segmentation(case: Case) -> None:
+    config = case.data["config"]
+    model = pp.create_model(
+        "point_mae",
+        preset="shapenetpart",
+        num_parts=config["cls_dim"],
+        num_categories=config["num_shapes"],
+        **encoder_settings(config),
+    )
+    load_weights(model, case, POINT_MAE_SEGMENTATION)
+    model.eval()
+    last = config["depth"] - 1
+    taps = Taps(
+        model,
+        patch_tokens="backbone.tokenizer.embed",
+        block11=f"backbone.blocks.{last}",
+        label_feature="category",
+        propagated="propagation",
+    )
+    points = case.cloud()
+    category = torch.from_numpy(case.arrays["shape_label"])
+    log_probs = model(points, category).log_softmax(dim=-1)
+    outputs = {
+        "center": model.backbone.tokenizer.group(points).centers,
+        "patch_tokens": taps["patch_tokens"],
+        "block11": taps["block11"],
+        "label_feature": taps["label_feature"].unsqueeze(-1),
+        "propagated": taps["propagated"].transpose(1, 2),
+        "log_probs": log_probs,
+    }
+    compare(case, outputs, known={"shape_label", "label"})
+    labels = torch.from_numpy(case.arrays["label"]).long()
+    loss = F.nll_loss(log_probs.flatten(0, 1), labels.flatten())
+    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    loss.backward()
+    assert_gradients(model, case, POINT_MAE_SEGMENTATION)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from tests.parity.point_mae import check_classification, check_pretrain
+from tests.parity.point_mae import check_classification, check_part_segmentation, check_pretrain
 from tests.parity.point_ops import check_linear_svm, check_ops
 from tests.parity.point_peft import check_point_peft_mae
 from tests.parity.support import Case, folder
@@ -19,6 +19,7 @@ KINDS = {
     "linear_svm": check_linear_svm,
     "point_mae_pretrain": check_pretrain,
     "point_mae_cls": check_classification,
+    "point_mae_partseg": check_part_segmentation,
     "point_peft_mae": check_point_peft_mae,
 }
 # The same kinds by the network that a case says it holds, for cases of other names.

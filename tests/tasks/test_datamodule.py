@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pointpeft.data import ShapeSplit
-from pointpeft.errors import DataError
 from pointpeft.data.procedural import procedural_clouds
+from pointpeft.errors import DataError
 from pointpeft.tasks.datamodule import (
     CloudDataset,
     EpochSampler,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing
-from pointpeft.models.published import POINT_MAE_LAYOUTS, recognise
+from pointpeft.models.published import LAYOUTS, recognise
 
 __all__ = [
     "Checkpoint",
@@ -223,11 +223,11 @@ def _read_published(path: Path) -> Checkpoint:
             f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
         ) from error
     state = _unwrap(path, content)
-    layout = recognise(list(state), POINT_MAE_LAYOUTS)
+    layout = recognise(list(state), LAYOUTS)
     if layout is None:
         raise CheckpointError(
             f"{path} is of no known layout; its first entries: {_listed(list(state))}; known: "
-            + ", ".join(each.name for each in POINT_MAE_LAYOUTS)
+            + ", ".join(each.name for each in LAYOUTS)
         )
     return Checkpoint(layout.name, layout.from_published(state), {})
 

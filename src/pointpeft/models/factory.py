@@ -39,6 +39,8 @@ def create_model(
     task: Task | None = None,
     preset: str | None = None,
     num_classes: int | None = None,
+    num_parts: int | None = None,
+    num_categories: int = 16,
     checkpoint: str | Path | None = None,
     pretrained: bool = False,
     **overrides: Any,
@@ -47,10 +49,13 @@ def create_model(
 
     Args:
         name: one of :func:`list_models`.
-        task: "features" (the default without ``num_classes``): an encoder that returns tokens and
-            centers; "classification" (the default with it): logits; "pretraining": losses.
+        task: "features" (the default): an encoder that returns tokens and centers;
+            "classification" (the default with ``num_classes``): logits; "part_segmentation" (the
+            default with ``num_parts``): logits of every point; "pretraining": losses.
         preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as published.
         num_classes: number of logits, for classification.
+        num_parts: parts of all categories together, for part segmentation.
+        num_categories: categories whose parts they are.
         checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
         pretrained: load the weights that the package ships for this name.
         **overrides: settings of the encoder or of pre-training that win over the preset, for
@@ -71,12 +76,11 @@ def create_model(
         torch.Size([2, 4])
     """
     entry = get_entry(name)
-    task = task or ("classification" if num_classes is not None else "features")
-    _check_task(task, num_classes)
+    chosen = _choose_task(task, num_classes, num_parts)
     if pretrained and checkpoint:
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
     pretraining = {}
-    if task == "pretraining":
+    if chosen == "pretraining":
         own = [f.name for f in dataclasses.fields(entry.pretraining_config)]
         _check_known(overrides, entry, also=own)
         pretraining = {key: overrides.pop(key) for key in own if key in overrides}
@@ -88,7 +92,9 @@ def create_model(
     model = backbone
     if num_classes is not None:
         model = build_classifier(backbone, num_classes)
-    elif task == "pretraining":
+    elif num_parts is not None:
+        model = entry.segmenter(backbone, num_parts, num_categories)
+    elif chosen == "pretraining":
         config = dataclasses.replace(entry.pretraining_config, **pretraining)
         model = entry.pretraining(backbone, config)
 
@@ -116,14 +122,19 @@ def build_classifier(backbone: Any, num_classes: int) -> Any:
     return get_entry(backbone.spec.name).classifier(backbone, num_classes)
 
 
-def _check_task(task: str, num_classes: int | None) -> None:
+def _choose_task(task: str | None, num_classes: int | None, num_parts: int | None) -> str:
+    """The task that is named, or the one that the counts imply; both must agree."""
+    implied = {"classification": num_classes, "part_segmentation": num_parts}
+    given = [name for name, count in implied.items() if count is not None]
+    task = task or (given[0] if given else "features")
     if task not in get_args(Task):
         raise ConfigError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
-    if (task == "classification") != (num_classes is not None):
+    if given != [task] * (task in implied):
         raise ConfigError(
-            f"task {task!r} with num_classes={num_classes}: num_classes belongs to classification "
-            "and is needed there"
+            f"task {task!r} with num_classes={num_classes} and num_parts={num_parts}: num_classes "
+            "belongs to classification and num_parts to part_segmentation, and each is needed there"
         )
+    return task
 
 
 def _preset_settings(entry: ModelEntry, name: str | None) -> dict[str, Any]:

@@ -24,12 +24,15 @@ class Geometry:
         num_prefix_tokens: tokens without a place in space (a class token) that precede the
             patch tokens in the sequence.
         context: conditioning tensors that the caller of the model hands to its blocks.
+        attention_bias: ``(B, 1, T, T)``, added to the attention scores of every block; None where
+            all tokens see each other.
     """
 
     points: Tensor
     centers: Tensor
     num_prefix_tokens: int = 0
     context: Mapping[str, Tensor] = field(default_factory=dict)
+    attention_bias: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:

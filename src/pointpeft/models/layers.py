@@ -53,12 +53,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, C) -> (B, T, C)``."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``(B, T, C) -> (B, T, C)``; ``bias (B, 1, T, T)`` is added to the attention scores."""
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(x.transpose(1, 2).reshape(B, T, C))
 
 
@@ -79,7 +79,8 @@ class Block(nn.Module):
     """Pre-norm transformer block, the unit that tuning methods wrap.
 
     The block interface is ``block(x, geometry) -> x`` plus the sub-modules ``norm1``, ``attn``,
-    ``norm2``, ``mlp`` and ``drop_path``. A plain block does not look at the geometry.
+    ``norm2``, ``mlp`` and ``drop_path``. Of the geometry, a plain block looks at the attention
+    bias alone.
     """
 
     def __init__(
@@ -94,5 +95,5 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
         """``(B, T, C) -> (B, T, C)``."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x), geometry.attention_bias))
         return x + self.drop_path(self.mlp(self.norm2(x)))

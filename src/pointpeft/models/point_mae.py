@@ -126,9 +126,15 @@ class PointMAE(nn.Module):
 
         Positions are added at the input of every block and stay in the residual stream.
         """
+        return self.norm(self.run_blocks(tokens, positions, geometry)[-1])
+
+    def run_blocks(self, tokens: Tensor, positions: Tensor, geometry: Geometry) -> list[Tensor]:
+        """The output of every block, each ``(B, T, C)``, before the norm."""
+        outputs = []
         for block in self.blocks:
             tokens = block(tokens + positions, geometry)
-        return self.norm(tokens)
+            outputs.append(tokens)
+        return outputs
 
     def retrieval_features(self, points: Tensor) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.

@@ -15,10 +15,11 @@ from pointpeft.models.point_mae import (
     PointMAEPretraining,
     PointMAEPretrainingConfig,
 )
+from pointpeft.models.segmentation.point_mae import PointMAEPartSegmenter
 
 __all__ = ["ModelEntry", "Preset", "Task", "get_entry", "list_models"]
 
-Task = Literal["features", "classification", "pretraining"]
+Task = Literal["features", "classification", "part_segmentation", "pretraining"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class ModelEntry:
         published: published accuracies in percent, by data set.
         backbone: builds the encoder from ``config``.
         classifier: builds the classification model from an encoder and a class count.
+        segmenter: builds the part-segmentation model from an encoder, a number of parts and a
+            number of categories.
         pretraining: builds the pre-training model from an encoder and ``pretraining_config``.
         pretraining_config: settings of pre-training.
     """
@@ -57,13 +60,14 @@ class ModelEntry:
     summary: str
     paper: str
     licence: str
-    config: PointMAEConfig
+    config: Any
     num_points: int
     presets: dict[str, Preset]
     backbone: Callable[[Any], nn.Module]
     classifier: Callable[[Any, int], nn.Module]
+    segmenter: Callable[[Any, int, int], nn.Module]
     pretraining: Callable[[Any, Any], nn.Module]
-    pretraining_config: PointMAEPretrainingConfig
+    pretraining_config: Any
     published: dict[str, float] = field(default_factory=dict)
 
 
@@ -78,9 +82,11 @@ POINT_MAE = ModelEntry(
     presets={
         "modelnet40": Preset(1024, {"skip_near_origin": True}),
         "scanobjectnn": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
+        "shapenetpart": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
     },
     backbone=PointMAE,
     classifier=PointMAEClassifier,
+    segmenter=PointMAEPartSegmenter,
     pretraining=PointMAEPretraining,
     pretraining_config=PointMAEPretrainingConfig(),
     published={

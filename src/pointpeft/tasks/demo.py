@@ -52,8 +52,10 @@ def run_demo(
         report(f"adapting by {method}, {budget.seeds} seed(s)")
         folder = output / method
         if not (folder / "metrics.json").is_file():
-            _command("finetune", folder, f"--method={method}", "--data=homeobjects",
-                     f"--epochs={budget.epochs}", f"--seed={seed}", f"--seeds={budget.seeds}")  # fmt: skip
+            _command(
+                "finetune", folder, f"--method={method}", "--data=homeobjects",
+                f"--epochs={budget.epochs}", f"--seed={seed}", f"--seeds={budget.seeds}",
+            )  # fmt: skip
         rows.append(json.loads((folder / "metrics.json").read_text()))
     write_json(output / "comparison.json", {"methods": rows})
     return rows

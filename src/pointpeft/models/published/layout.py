@@ -1,4 +1,4 @@
-"""Names of parameters in published checkpoints, and what this library calls them."""
+"""What a published checkpoint calls its parameters, and what this library does."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["POINT_MAE_LAYOUTS", "Layout", "recognise"]
+__all__ = ["TOKENIZER_CONVOLUTIONS", "Layout", "recognise"]
 
-# Layers that are 1x1 convolutions in published files and linear layers here.
-_POINTWISE = re.compile(r"((first|second)_conv\.[03]|increase_dim(\.0)?)\.weight$")
+TOKENIZER_CONVOLUTIONS = (r"(first|second)_conv\.[03]\.", 1)
+"""Of every mini-PointNet."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,14 @@ class Layout:
         name: what a report calls it.
         markers: prefixes that occur in this layout; all must be present to recognise it.
         rules: pairs (published prefix, our prefix), first match wins; ``*`` is a block number.
+        convolutions: layers of ours that are linear and published as convolutions of kernel size
+            1: pairs (pattern of our names, number of kernel axes).
     """
 
     name: str
     markers: tuple[str, ...]
     rules: Sequence[tuple[str, str]]
+    convolutions: Sequence[tuple[str, int]] = (TOKENIZER_CONVOLUTIONS,)
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""
@@ -32,45 +35,25 @@ class Layout:
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our names for a published state dict; entries without a rule keep their names."""
+        renamed = {_rename(name, self.rules): tensor for name, tensor in state.items()}
         return {
-            _rename(name, self.rules): _pointwise_to_linear(name, tensor)
-            for name, tensor in state.items()
+            name: tensor.flatten(1) if self._kernel_axes(name) else tensor
+            for name, tensor in renamed.items()
         }
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inverse of :meth:`from_published`."""
         inverse = [(ours, published) for published, ours in self.rules]
         return {
-            _rename(name, inverse): _linear_to_pointwise(name, tensor)
+            _rename(name, inverse): tensor[(..., *(None,) * self._kernel_axes(name))]
             for name, tensor in state.items()
         }
 
-
-POINT_MAE_PRETRAINED = Layout(
-    "Point-MAE, pre-trained",
-    ("MAE_encoder.", "MAE_decoder."),
-    (
-        ("MAE_encoder.encoder.", "backbone.tokenizer.embed."),
-        ("MAE_encoder.blocks.blocks.", "backbone.blocks."),
-        ("MAE_encoder.", "backbone."),
-        ("MAE_decoder.", "decoder."),
-        ("increase_dim.0.", "increase_dim."),
-    ),
-)
-
-POINT_MAE_CLASSIFICATION = Layout(
-    "Point-MAE, fine-tuned for classification",
-    ("encoder.", "blocks.blocks.", "cls_head_finetune."),
-    (
-        ("encoder.", "backbone.tokenizer.embed."),
-        ("pos_embed.", "backbone.pos_embed."),
-        ("blocks.blocks.", "backbone.blocks."),
-        ("norm.", "backbone.norm."),
-        ("cls_head_finetune.", "head."),
-    ),
-)
-
-POINT_MAE_LAYOUTS = (POINT_MAE_PRETRAINED, POINT_MAE_CLASSIFICATION)
+    def _kernel_axes(self, name: str) -> int:
+        """Axes of size 1 that the published form of our tensor ``name`` has at its end."""
+        if not name.endswith(".weight"):
+            return 0
+        return next((axes for layer, axes in self.convolutions if re.search(layer, name)), 0)
 
 
 def recognise(names: Sequence[str], layouts: Sequence[Layout]) -> Layout | None:
@@ -86,11 +69,3 @@ def _rename(name: str, rules: Sequence[tuple[str, str]]) -> str:
                 new = new.replace("*", number, 1)
             return new + name[match.end() :]
     return name
-
-
-def _pointwise_to_linear(name: str, tensor: Tensor) -> Tensor:
-    return tensor.squeeze(-1) if _POINTWISE.search(name) else tensor
-
-
-def _linear_to_pointwise(name: str, tensor: Tensor) -> Tensor:
-    return tensor.unsqueeze(-1) if _POINTWISE.search(name) else tensor

@@ -1,0 +1,1 @@
+"""Part segmentation: a label for every point, on each backbone."""
