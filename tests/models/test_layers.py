@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Attention, Block, DropPath, drop_path, drop_path_rates
 
 
@@ -27,7 +28,7 @@ def test_heads_must_divide_the_channels():
 def test_a_block_is_two_residual_branches():
     block, x = Block(24, 6).eval(), torch.randn(2, 5, 24)
     middle = x + block.attn(block.norm1(x))
-    torch.testing.assert_close(block(x, None), middle + block.mlp(block.norm2(middle)))
+    torch.testing.assert_close(block(x, Geometry(x, x)), middle + block.mlp(block.norm2(middle)))
 
 
 def test_drop_path_keeps_the_mean_and_drops_whole_samples():

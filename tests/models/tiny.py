@@ -15,15 +15,43 @@ SIZES: dict[str, Any] = {
     "num_heads": 6,
     "patch_widths": (8, 12, 16),
 }
-TASKS: dict[str, dict[str, Any]] = {
-    "features": {},
-    "classification": {"num_classes": 4},
-    "pretraining": {"decoder_depth": 2},
+_SCALES = {
+    "num_groups": (24, 16, 8), "group_sizes": (8, 4, 4), "dims": (12, 18, 24),
+    "depths": (1, 1, 2), "patch_widths": (8, 12, 16),
+}  # fmt: skip
+_SIZES_OF: dict[str, dict[str, Any]] = {
+    "point_bert": SIZES | {"embed_dim": 16},
+    "point_bert_small": SIZES | {"embed_dim": 16},
+    "point_m2ae": _SCALES,
+    "point_m2ae_small": _SCALES,
+    "point_bert_dvae": {
+        "num_groups": 8, "group_size": 8, "embed_dim": 16, "num_tokens": 12, "token_dim": 10,
+        "decoder_dim": 16, "patch_widths": (8, 12, 16),
+    },
+}  # fmt: skip
+_COUNTS = {"classification": {"num_classes": 4}, "part_segmentation": {"num_parts": 5}}
+_BERT = {"queue_size": 16, "feature_dim": 10, "num_tokens": 12}
+_PRETRAINING = {
+    "point_bert": _BERT,
+    "point_bert_small": _BERT,
+    "point_mae": {"decoder_depth": 2},
+    "point_mae_small": {"decoder_depth": 2},
 }
 
 
 def tiny(task: str = "features", name: str = "point_mae", **settings: Any) -> Any:
-    return pp.create_model(name, task=task, **{**SIZES, **TASKS[task], **settings})
+    """A network of the registry, narrow enough for tests."""
+    sizes = _SIZES_OF.get(name, SIZES)
+    own = _PRETRAINING.get(name, {}) if task == "pretraining" else _COUNTS.get(task, {})
+    return pp.create_model(name, task=task, **{**sizes, **own, **settings})
+
+
+def run(model: Any, points: Tensor) -> Tensor:
+    """One tensor that holds all that a model of any task makes of ``points``."""
+    if hasattr(model, "num_parts"):
+        return model(points, torch.arange(len(points)))
+    output = model(points)
+    return getattr(output, "tokens", output)
 
 
 def clouds(count: int = 3, points: int = 64, seed: int = 0) -> Tensor:

@@ -8,6 +8,18 @@ import os
 
 import pytest
 
+from tests.parity.point_bert import (
+    check_bert_classification,
+    check_bert_part_segmentation,
+    check_bert_pretrain,
+    check_bert_tokenizer,
+)
+from tests.parity.point_m2ae import (
+    check_m2ae_classification,
+    check_m2ae_part_segmentation,
+    check_m2ae_pretrain,
+    check_m2ae_svm_features,
+)
 from tests.parity.point_mae import check_classification, check_part_segmentation, check_pretrain
 from tests.parity.point_ops import check_linear_svm, check_ops
 from tests.parity.point_peft import check_point_peft_mae
@@ -20,6 +32,14 @@ KINDS = {
     "point_mae_pretrain": check_pretrain,
     "point_mae_cls": check_classification,
     "point_mae_partseg": check_part_segmentation,
+    "point_bert_cls": check_bert_classification,
+    "point_bert_dvae": check_bert_tokenizer,
+    "point_bert_pretrain": check_bert_pretrain,
+    "point_bert_partseg": check_bert_part_segmentation,
+    "point_m2ae_pretrain": check_m2ae_pretrain,
+    "point_m2ae_svm_features": check_m2ae_svm_features,
+    "point_m2ae_cls": check_m2ae_classification,
+    "point_m2ae_partseg": check_m2ae_part_segmentation,
     "point_peft_mae": check_point_peft_mae,
 }
 # The same kinds by the network that a case says it holds, for cases of other names.
@@ -27,6 +47,11 @@ MODELS = {
     "Point_MAE": check_pretrain,
     "PointTransformer (Point-MAE)": check_classification,
     "PointTransformer_best (Point-PEFT on Point-MAE)": check_point_peft_mae,
+    "Point-M2AE models/Point_M2AE.py Point_M2AE": check_m2ae_pretrain,
+    "Point_M2AE.forward(eval=True)": check_m2ae_svm_features,
+    "Point_M2AE_ModelNet40": check_m2ae_classification,
+    "Point_M2AE_ScanObjectNN": check_m2ae_classification,
+    "Point-M2AE segmentation/Point_M2AE_SEG.py": check_m2ae_part_segmentation,
 }
 CASES = sorted(folder().glob("*.json"))
 

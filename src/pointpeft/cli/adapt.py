@@ -64,6 +64,7 @@ def finetune(
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
+    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics)
 
 
@@ -98,6 +99,7 @@ def evaluate(
         table.add_row(escape(name), str(items), percent(value))
     show_table(table)
     tell(f"metrics: {output / 'metrics.json'}")
+    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics, metrics["split"])
 
 

@@ -10,6 +10,7 @@ import torch
 
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
 from pointpeft.evaluation.predictor import Predictor
 from pointpeft.evaluation.records import (
@@ -17,6 +18,7 @@ from pointpeft.evaluation.records import (
     peak_memory_bytes,
     versions,
 )
+from pointpeft.evaluation.report import write_run_report
 from pointpeft.files import write_json
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import WEIGHTS
@@ -47,12 +49,12 @@ def evaluate_adapter(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy of an adapter, over all items and per class; written to ``metrics.json``.
+    """Accuracy of an adapter, over all items and per class; written with a report.
 
     Args:
         folder: adapter or run folder.
         source: labelled data, as for training; its classes must be known to the adapter.
-        output: folder for ``metrics.json``.
+        output: folder for ``metrics.json``, ``analysis.json`` and ``report.html``.
         split: which part to measure: "train", "val", "test" or "all". By default the test part; of
             other data than the adapter was trained on, without a stated test part, every item.
         checkpoint: weights of the encoder, if not where the adapter says.
@@ -72,21 +74,31 @@ def evaluate_adapter(
     )
     measured = split or ("test" if len(data.test) else "all")
     split = split or "test"
+    part = _part(data, source, measured)
+    metrics: dict[str, Any] = {"adapter": str(folder), "data": source, "split": split}
+    metrics |= _measure(predictor, data, part, split)
+    metrics["stored_bytes"] = (resolve_adapter(folder) / WEIGHTS).stat().st_size
+    write_json(output_folder(output) / "metrics.json", metrics)
+    # Of other data the train part is nothing that the adapter has seen.
+    seen = data.train if _trained_on(predictor, source) else data.train.subset([])
+    analysis = analyse_adapter(folder, seen, part, split, checkpoint, predictor.device)
+    write_run_report(output, analysis)
+    return metrics
+
+
+def _measure(predictor: Predictor, data: ShapeData, part: ShapeSplit, split: str) -> dict[str, Any]:
     start = time.perf_counter()
-    scores = _scores(predictor, _part(data, source, measured))
+    scores = _scores(predictor, part)
     seconds = time.perf_counter() - start
-    counts = predictor.model.count_parameters()
-    metrics = {
-        "adapter": str(folder),
-        "data": source,
-        "split": split,
+    return {
+        "method": predictor.model.config.method,
+        "model": predictor.model.base_spec.name,
         "test_accuracy": None,  # unless it is measured
         "val_accuracy": _scores(predictor, data.val).accuracy if len(data.val) else None,
         f"{split}_accuracy": scores.accuracy,
         f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
         f"{split}_items": int(scores.confusion.sum()),
-        "trainable_parameters": counts["trainable"],
-        "stored_bytes": (resolve_adapter(folder) / WEIGHTS).stat().st_size,
+        "trainable_parameters": predictor.model.count_parameters()["trainable"],
         "seconds_per_epoch": seconds,  # one pass over the measured split
         "peak_memory_bytes": peak_memory_bytes(),
         "class_names": list(predictor.class_names),
@@ -97,14 +109,15 @@ def evaluate_adapter(
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
-    write_json(output_folder(output) / "metrics.json", metrics)
-    return metrics
+
+
+def _trained_on(predictor: Predictor, source: str) -> bool:
+    return predictor.source in (source, str(Path(source).resolve()))
 
 
 def _cut(predictor: Predictor, source: str) -> dict[str, Any]:
     """Data without stated parts is cut as it was for training; other data is not cut."""
-    trained_on = predictor.source in (source, str(Path(source).resolve()))
-    return predictor.split if trained_on else {"val_fraction": 0.0}
+    return predictor.split if _trained_on(predictor, source) else {"val_fraction": 0.0}
 
 
 def _part(data: ShapeData, source: str, split: str) -> ShapeSplit:

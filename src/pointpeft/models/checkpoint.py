@@ -103,11 +103,13 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
         CheckpointError: no such file, code in a pickle, encoder entries missing, wrong shapes.
     """
     checkpoint = read_checkpoint(path)
-    prefix = "" if hasattr(model, "backbone") else "backbone."
+    prefix = "backbone." if hasattr(model, "retrieval_features") else ""
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     used = [name for name in own if name in checkpoint.state]
     fresh = [name for name in own if name not in checkpoint.state]
-    _check_fit(path, checkpoint, own, used, fresh)
+    encoder = getattr(model, "backbone", model)
+    optional = tuple(f"backbone.{entry}" for entry in getattr(encoder, "optional_state", ()))
+    _check_fit(path, checkpoint, own, used, fresh, optional)
     model.load_state_dict(
         {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
     )
@@ -123,9 +125,16 @@ def _check_fit(
     own: Mapping[str, Tensor],
     used: list[str],
     fresh: list[str],
+    optional: tuple[str, ...],
 ) -> None:
-    missing = [name for name in fresh if name.startswith("backbone.")]
-    surplus = [n for n in checkpoint.state if n.startswith("backbone.") and n not in own]
+    """Refuse what is missing, left over or of other shapes, save entries that begin as optional."""
+    # All of a network without an encoder, such as a tokenizer, must be there.
+    core = "backbone." if any(name.startswith("backbone.") for name in own) else ""
+    missing = [name for name in fresh if name.startswith(core)]
+    surplus = [name for name in checkpoint.state if name.startswith(core) and name not in own]
+    missing, surplus = (
+        [name for name in names if not name.startswith(optional)] for names in (missing, surplus)
+    )
     problems = (
         (missing, "it lacks {} of the encoder's entries"),
         (surplus, "it has {} entries that this encoder has no place for"),
@@ -260,9 +269,13 @@ def save_model(
         **notes: further facts for the file's metadata.
     """
     spec: Any = getattr(model, "backbone", model).spec
-    task = "features"
-    if hasattr(model, "backbone"):
-        task = "classification" if hasattr(model, "head") else "pretraining"
+    kinds = {
+        "retrieval_features": "features",
+        "head": "classification",
+        "num_parts": "part_segmentation",
+        "backbone": "pretraining",
+    }
+    task = next((task for name, task in kinds.items() if hasattr(model, name)), "tokenizer")
     state = {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()

@@ -1,7 +1,7 @@
 """``create_model``: from a name to a ready network."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -76,28 +76,21 @@ def create_model(
         torch.Size([2, 4])
     """
     entry = get_entry(name)
-    chosen = _choose_task(task, num_classes, num_parts)
+    chosen = _choose_task(entry, task, num_classes, num_parts)
     if pretrained and checkpoint:
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
-    pretraining = {}
-    if chosen == "pretraining":
-        own = [f.name for f in dataclasses.fields(entry.pretraining_config)]
-        _check_known(overrides, entry, also=own)
-        pretraining = {key: overrides.pop(key) for key in own if key in overrides}
     if pretrained:
         checkpoint = _embedded_weights(entry)
+    objective = _split_settings(entry, overrides) if chosen == "pretraining" else {}
     settings = saved_sizes(checkpoint, name) if checkpoint else {}
-    backbone = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
-
-    model = backbone
+    core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
+    model: Any = core
     if num_classes is not None:
-        model = build_classifier(backbone, num_classes)
+        model = build_classifier(core, num_classes)
     elif num_parts is not None:
-        model = entry.segmenter(backbone, num_parts, num_categories)
-    elif chosen == "pretraining":
-        config = dataclasses.replace(entry.pretraining_config, **pretraining)
-        model = entry.pretraining(backbone, config)
-
+        model = entry.segmenter(core, num_parts, num_categories)  # type: ignore[misc]
+    elif chosen == "pretraining" and entry.pretraining is not None:
+        model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
     if checkpoint is not None:
         load_into(model, checkpoint)
     return model
@@ -109,26 +102,42 @@ def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     settings = {"num_points": entry.num_points, **settings}
     num_points = settings.pop("num_points")
     _check_known(settings, entry, also=())
-    if "patch_widths" in settings:  # JSON and YAML know lists only
-        settings["patch_widths"] = tuple(settings["patch_widths"])
-    config = dataclasses.replace(entry.config, **settings)
-    backbone: Any = entry.backbone(config)
+    config = dataclasses.replace(entry.config, **_with_tuples(settings))
+    build: Any = entry.backbone or entry.tokenizer
+    backbone = build(config)
     backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
     return backbone
 
 
+def _split_settings(entry: ModelEntry, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings of pre-training out of ``overrides``."""
+    config = entry.pretraining_config
+    own = [f.name for f in dataclasses.fields(config)] if config is not None else []
+    _check_known(overrides, entry, also=own)
+    return _with_tuples({key: overrides.pop(key) for key in own if key in overrides})
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON and YAML know lists only."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+
+
 def build_classifier(backbone: Any, num_classes: int) -> Any:
     """The classification model around an encoder made by :func:`create_model`."""
-    return get_entry(backbone.spec.name).classifier(backbone, num_classes)
+    return get_entry(backbone.spec.name).classifier(backbone, num_classes)  # type: ignore[misc]
 
 
-def _choose_task(task: str | None, num_classes: int | None, num_parts: int | None) -> str:
+def _choose_task(
+    entry: ModelEntry, task: str | None, num_classes: int | None, num_parts: int | None
+) -> str:
     """The task that is named, or the one that the counts imply; both must agree."""
     implied = {"classification": num_classes, "part_segmentation": num_parts}
     given = [name for name, count in implied.items() if count is not None]
-    task = task or (given[0] if given else "features")
+    task = task or (given[0] if given else entry.tasks[0])
     if task not in get_args(Task):
         raise ConfigError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
+    if task not in entry.tasks:
+        raise ConfigError(f"{entry.name!r} is for {', '.join(entry.tasks)}, not for {task}")
     if given != [task] * (task in implied):
         raise ConfigError(
             f"task {task!r} with num_classes={num_classes} and num_parts={num_parts}: num_classes "

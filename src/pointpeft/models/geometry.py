@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Geometry:
     """Coordinates behind the tokens of one forward pass.
 
-    Every block of a backbone receives the same object, so whatever depends on coordinates alone
-    (neighbourhoods, interpolation weights, masks) is computed on first use and then reused.
+    Every block of a backbone (of a scale, where it has several) receives the same object, so
+    whatever depends on coordinates alone (neighbourhoods, interpolation weights, masks) is
+    computed on first use and then reused.
 
     Attributes:
         points: the cloud ``(B, N, 3)``.

@@ -21,9 +21,9 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return torch.linspace(0, rate, depth).tolist()
 
 
-def position_mlp(dim: int) -> nn.Sequential:
+def position_mlp(dim: int, hidden_dim: int = 128) -> nn.Sequential:
     """Embedding of center coordinates, ``(..., 3) -> (..., dim)`` (Point-MAE, Sec. 3.1)."""
-    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
+    return nn.Sequential(nn.Linear(3, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
 
 
 class DropPath(nn.Module):

@@ -34,8 +34,11 @@ def random_mask(centers: Tensor, num_hidden: int) -> Tensor:
     return rank < num_hidden
 
 
-def block_mask(centers: Tensor, num_hidden: int) -> Tensor:
-    """Hide a random patch and those nearest to it, ``(B, G, 3) -> (B, G)``."""
+def block_mask(centers: Tensor, num_hidden: int | Tensor) -> Tensor:
+    """Hide a random patch and those nearest to it, ``(B, G, 3) -> (B, G)``.
+
+    ``num_hidden`` may differ from cloud to cloud, ``(B, 1)``.
+    """
     B, G, _ = centers.shape
     seed = torch.randint(G, (B, 1, 1), device=centers.device).expand(-1, -1, 3)
     distance = (centers - centers.gather(1, seed)).square().sum(-1)

@@ -42,6 +42,7 @@ class PointMAEConfig:
     num_heads: int = 6
     drop_path: float = 0.1  # stochastic depth of the last block
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
+    embed_dim: int | None = None  # its output, where a projection follows; None: dim itself
     skip_near_origin: bool = False  # sampling rule of the published CUDA extension
 
     def __post_init__(self) -> None:
@@ -49,6 +50,8 @@ class PointMAEConfig:
         if self.dim % self.num_heads:
             raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
         widths = self.patch_widths
+        if self.embed_dim is not None:
+            check_sizes(self, ("embed_dim",))
         if len(widths) != 3 or not all(type(w) is int and w > 0 for w in widths):
             raise ConfigError(f"patch_widths must be three positive integers, got {widths!r}")
         check_numbers(self, ["drop_path"])
@@ -107,7 +110,7 @@ class PointMAE(nn.Module):
         self.config = c = config or PointMAEConfig()
         self.num_features = c.dim
         self.tokenizer = PatchTokenizer(
-            c.num_groups, c.group_size, c.dim, c.patch_widths, c.skip_near_origin
+            c.num_groups, c.group_size, c.dim, c.patch_widths, c.skip_near_origin, c.embed_dim
         )
         self.pos_embed = position_mlp(c.dim)
         rates = drop_path_rates(c.drop_path, c.depth)
@@ -168,7 +171,11 @@ class PointMAEClassifier(nn.Module):
         if num_classes < 1:
             raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
-        self.head = classification_head(self.num_features, num_classes)
+        self.head = self.make_head(num_classes)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        """``(B, 2 C) -> (B, classes)``."""
+        return classification_head(self.num_features, num_classes)
 
     def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
@@ -301,10 +308,12 @@ class PointMAEPretraining(nn.Module):
 
     def _embed(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Tokens of the visible patches, ``(B, G, S, 3) -> (B, V, C)``, in center order."""
-        embed, B = self.backbone.tokenizer.embed, len(patches)
+        tokenizer = self.backbone.tokenizer
         if self.pretraining_config.embed_masked:
-            return embed(patches)[~mask].view(B, -1, self.backbone.num_features)
-        return embed(patches[~mask]).view(B, -1, self.backbone.num_features)
+            tokens = tokenizer.embed(patches)[~mask]
+        else:
+            tokens = tokenizer.embed(patches[~mask])
+        return tokenizer.project(tokens).view(len(patches), -1, self.backbone.num_features)
 
 
 def init_token(token: Tensor) -> None:

@@ -8,6 +8,19 @@ from typing import Any, Literal
 from torch import nn
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
+from pointpeft.models.point_bert import (
+    PointBERTClassifier,
+    PointBERTPretraining,
+    PointBERTPretrainingConfig,
+)
+from pointpeft.models.point_m2ae import (
+    PointM2AE,
+    PointM2AEClassifier,
+    PointM2AEConfig,
+    PointM2AEPretraining,
+    PointM2AEPretrainingConfig,
+)
 from pointpeft.models.point_mae import (
     PointMAE,
     PointMAEClassifier,
@@ -15,6 +28,8 @@ from pointpeft.models.point_mae import (
     PointMAEPretraining,
     PointMAEPretrainingConfig,
 )
+from pointpeft.models.segmentation.point_bert import PointBERTPartSegmenter
+from pointpeft.models.segmentation.point_m2ae import PointM2AEPartSegmenter
 from pointpeft.models.segmentation.point_mae import PointMAEPartSegmenter
 
 __all__ = ["ModelEntry", "Preset", "Task", "get_entry", "list_models"]
@@ -48,12 +63,13 @@ class ModelEntry:
         num_points: points per cloud without a preset; clouds lie in the unit ball, y up.
         presets: published sizes by data set name.
         published: published accuracies in percent, by data set.
-        backbone: builds the encoder from ``config``.
+        backbone: builds the encoder from ``config``; None where there is none.
         classifier: builds the classification model from an encoder and a class count.
         segmenter: builds the part-segmentation model from an encoder, a number of parts and a
             number of categories.
         pretraining: builds the pre-training model from an encoder and ``pretraining_config``.
         pretraining_config: settings of pre-training.
+        tokenizer: builds, from ``config``, a network that is pre-trained by itself.
     """
 
     name: str
@@ -62,13 +78,25 @@ class ModelEntry:
     licence: str
     config: Any
     num_points: int
-    presets: dict[str, Preset]
-    backbone: Callable[[Any], nn.Module]
-    classifier: Callable[[Any, int], nn.Module]
-    segmenter: Callable[[Any, int, int], nn.Module]
-    pretraining: Callable[[Any, Any], nn.Module]
-    pretraining_config: Any
+    presets: dict[str, Preset] = field(default_factory=dict)
+    backbone: Callable[[Any], nn.Module] | None = None
+    classifier: Callable[[Any, int], nn.Module] | None = None
+    segmenter: Callable[[Any, int, int], nn.Module] | None = None
+    pretraining: Callable[[Any, Any], nn.Module] | None = None
+    pretraining_config: Any = None
+    tokenizer: Callable[[Any], nn.Module] | None = None
     published: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that the entry has a network for."""
+        builders = {
+            "features": self.backbone,
+            "classification": self.classifier,
+            "part_segmentation": self.segmenter,
+            "pretraining": self.pretraining or self.tokenizer,
+        }
+        return tuple(task for task, builder in builders.items() if builder is not None)
 
 
 POINT_MAE = ModelEntry(
@@ -97,6 +125,55 @@ POINT_MAE = ModelEntry(
     },
 )
 
+POINT_BERT = dataclasses.replace(
+    POINT_MAE,
+    name="point_bert",
+    summary="Point-BERT as published: Point-MAE's encoder with a 256-channel patch embedding",
+    paper="Yu et al., Point-BERT: Pre-training 3D Point Cloud Transformers with Masked Point "
+    "Modeling, CVPR 2022, arXiv 2111.14819",
+    licence="published weights: MIT (Point-BERT repository)",
+    config=PointMAEConfig(embed_dim=256),
+    presets={
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(1024, {"skip_near_origin": True}),
+        "shapenetpart": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
+    },
+    classifier=PointBERTClassifier,
+    segmenter=PointBERTPartSegmenter,
+    pretraining=PointBERTPretraining,
+    pretraining_config=PointBERTPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 83.07,
+        "ScanObjectNN OBJ-BG": 87.43,
+        "ScanObjectNN OBJ-ONLY": 88.12,
+        "ModelNet40": 92.67,
+    },
+)
+
+POINT_BERT_DVAE = ModelEntry(
+    name="point_bert_dvae",
+    summary="Point-BERT's tokenizer: a discrete variational autoencoder of patches",
+    paper=POINT_BERT.paper,
+    licence=POINT_BERT.licence,
+    config=DiscreteVAEConfig(),
+    num_points=1024,
+    tokenizer=DiscreteVAE,
+)
+
+POINT_BERT_SMALL = dataclasses.replace(
+    POINT_BERT,
+    name="point_bert_small",
+    summary="Point-BERT narrowed for CPUs: 6 blocks of 192 channels, 48 patches",
+    licence="no published weights",
+    config=PointMAEConfig(
+        num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96),
+        embed_dim=128,
+    ),
+    presets={},
+    pretraining_config=PointBERTPretrainingConfig(queue_size=4096, num_tokens=1024),
+    published={},
+)  # fmt: skip
+
 POINT_MAE_SMALL = dataclasses.replace(
     POINT_MAE,
     name="point_mae_small",
@@ -110,7 +187,69 @@ POINT_MAE_SMALL = dataclasses.replace(
     published={},
 )
 
-_ENTRIES = {entry.name: entry for entry in (POINT_MAE, POINT_MAE_SMALL)}
+POINT_M2AE = ModelEntry(
+    name="point_m2ae",
+    summary="Point-M2AE as published: three scales of 96, 192 and 384 channels, 5 blocks each",
+    paper="Zhang et al., Point-M2AE: Multi-scale Masked Autoencoders for Hierarchical Point Cloud "
+    "Pre-training, NeurIPS 2022, arXiv 2205.14401",
+    licence="published weights: MIT (Point-M2AE repository)",
+    config=PointM2AEConfig(),
+    num_points=2048,
+    presets={
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(
+            2048,
+            {"group_sizes": (32, 16, 16), "pooling": "concat", "skip_near_origin": True},
+        ),
+        "shapenetpart": Preset(2048, {"skip_near_origin": True}),
+    },
+    backbone=PointM2AE,
+    classifier=PointM2AEClassifier,
+    segmenter=PointM2AEPartSegmenter,
+    pretraining=PointM2AEPretraining,
+    pretraining_config=PointM2AEPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 86.43,
+        "ScanObjectNN OBJ-BG": 91.22,
+        "ScanObjectNN OBJ-ONLY": 88.81,
+        "ModelNet40": 93.43,
+        "ModelNet40, with voting": 93.96,
+        "ModelNet40, linear SVM": 92.87,
+        "ScanObjectNN OBJ-BG, linear SVM": 84.12,
+        "ModelNet40, 5-way 10-shot": 96.8,
+        "ModelNet40, 5-way 20-shot": 98.3,
+        "ModelNet40, 10-way 10-shot": 92.3,
+        "ModelNet40, 10-way 20-shot": 95.0,
+        "ShapeNetPart, class mIoU": 84.86,
+        "ShapeNetPart, instance mIoU": 86.51,
+    },
+)
+
+POINT_M2AE_SMALL = dataclasses.replace(
+    POINT_M2AE,
+    name="point_m2ae_small",
+    summary="Point-M2AE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
+    licence="no published weights",
+    config=PointM2AEConfig(
+        num_groups=(192, 96, 32), dims=(48, 96, 192), depths=(2, 2, 3), patch_widths=(32, 64, 96)
+    ),
+    num_points=1024,
+    presets={},
+    published={},
+)
+
+_ENTRIES = {
+    entry.name: entry
+    for entry in (
+        POINT_BERT,
+        POINT_BERT_DVAE,
+        POINT_BERT_SMALL,
+        POINT_M2AE,
+        POINT_M2AE_SMALL,
+        POINT_MAE,
+        POINT_MAE_SMALL,
+    )
+}
 
 
 def list_models() -> list[str]:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pointpeft.ops import farthest_point_sample, gather_points, group_points
 
-__all__ = ["PatchEmbed", "PatchTokenizer", "Patches"]
+__all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "group_patches"]
 
 
 class Patches(NamedTuple):
@@ -22,6 +22,32 @@ class Patches(NamedTuple):
     centers: Tensor
 
 
+def group_patches(
+    points: Tensor, num_groups: int, group_size: int, skip_near_origin: bool = False
+) -> Patches:
+    """Patches of the nearest points around farthest points (Point-BERT, Sec. 3.1).
+
+    Args:
+        points: ``(B, N, 3)``, at least as many points as groups and as a group has.
+        num_groups: patches per cloud.
+        group_size: points per patch.
+        skip_near_origin: see :func:`pointpeft.ops.farthest_point_sample`.
+
+    Raises:
+        ValueError: too few points.
+    """
+    if points.ndim == 3 and points.shape[1] < max(num_groups, group_size):
+        raise ValueError(
+            f"points has {points.shape[1]} points per cloud, but the tokenizer needs at least "
+            f"{max(num_groups, group_size)} to form {num_groups} groups of {group_size}; pass "
+            "larger clouds or a model with fewer groups"
+        )
+    indices = farthest_point_sample(points, num_groups, skip_near_origin)
+    centers = gather_points(points, indices)
+    neighborhoods, _ = group_points(points, centers, group_size)
+    return Patches(neighborhoods, centers)
+
+
 class PatchEmbed(nn.Module):
     """Mini-PointNet: a permutation-invariant embedding of every patch (Point-BERT, Sec. 3.1).
 
@@ -31,22 +57,25 @@ class PatchEmbed(nn.Module):
     Args:
         dim: channels C of a token.
         widths: hidden channels; published (128, 256, 512).
+        in_features: channels c of a member of a patch: coordinates, or features.
     """
 
-    def __init__(self, dim: int, widths: tuple[int, int, int] = (128, 256, 512)) -> None:
+    def __init__(
+        self, dim: int, widths: tuple[int, int, int] = (128, 256, 512), in_features: int = 3
+    ) -> None:
         super().__init__()
         first, local, second = widths
         self.first_conv = nn.Sequential(
-            nn.Linear(3, first), nn.BatchNorm1d(first), nn.ReLU(), nn.Linear(first, local)
+            nn.Linear(in_features, first), nn.BatchNorm1d(first), nn.ReLU(), nn.Linear(first, local)
         )
         self.second_conv = nn.Sequential(
             nn.Linear(2 * local, second), nn.BatchNorm1d(second), nn.ReLU(), nn.Linear(second, dim)
         )
 
     def forward(self, neighborhoods: Tensor) -> Tensor:
-        """``(..., S, 3) -> (..., C)``."""
-        *batch, S, _ = neighborhoods.shape
-        local = self.first_conv(neighborhoods.reshape(-1, 3))  # (rows, local)
+        """``(..., S, c) -> (..., C)``."""
+        *batch, S, c = neighborhoods.shape
+        local = self.first_conv(neighborhoods.reshape(-1, c))  # (rows, local)
         pooled = local.view(-1, S, local.shape[-1]).amax(dim=1)  # (patches, local)
         x = self._expand(pooled, local, S)
         x = self.second_conv[1:](x)
@@ -75,6 +104,8 @@ class PatchTokenizer(nn.Module):
         widths: hidden channels of the mini-PointNet.
         skip_near_origin: sampling rule of the published CUDA sampler, see
             :func:`pointpeft.ops.farthest_point_sample`.
+        embed_dim: channels of the mini-PointNet where a projection to ``dim`` follows
+            (Point-BERT); None: it yields ``dim`` itself.
     """
 
     def __init__(
@@ -84,27 +115,20 @@ class PatchTokenizer(nn.Module):
         dim: int,
         widths: tuple[int, int, int] = (128, 256, 512),
         skip_near_origin: bool = False,
+        embed_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.num_groups = num_groups
         self.group_size = group_size
         self.skip_near_origin = skip_near_origin
-        self.embed = PatchEmbed(dim, widths)
+        self.embed = PatchEmbed(embed_dim or dim, widths)
+        self.project = nn.Linear(embed_dim, dim) if embed_dim else nn.Identity()
 
     def group(self, points: Tensor) -> Patches:
         """Patches of ``points (B, N, 3)``; N must be at least G and S."""
-        if points.ndim == 3 and points.shape[1] < max(self.num_groups, self.group_size):
-            raise ValueError(
-                f"points has {points.shape[1]} points per cloud, but the tokenizer needs at least "
-                f"{max(self.num_groups, self.group_size)} to form {self.num_groups} groups of "
-                f"{self.group_size}; pass larger clouds or a model with fewer groups"
-            )
-        indices = farthest_point_sample(points, self.num_groups, self.skip_near_origin)
-        centers = gather_points(points, indices)
-        neighborhoods, _ = group_points(points, centers, self.group_size)
-        return Patches(neighborhoods, centers)
+        return group_patches(points, self.num_groups, self.group_size, self.skip_near_origin)
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, N, 3) -> tokens (B, G, C), centers (B, G, 3)``."""
         patches = self.group(points)
-        return self.embed(patches.neighborhoods), patches.centers
+        return self.project(self.embed(patches.neighborhoods)), patches.centers

@@ -14,8 +14,12 @@ import torch
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import DataError
+from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
+from pointpeft.evaluation.evaluate import choose_device
 from pointpeft.evaluation.records import peak_memory_bytes, versions
+from pointpeft.evaluation.report import write_run_report
+from pointpeft.evaluation.report.page import REPORT
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
 from pointpeft.models.factory import build_classifier, has_embedded_weights
@@ -67,22 +71,16 @@ def finetune(
         config = replace(config, optimizer=optimizer)
     run = RunFolder(output)
     run.prepare(config, resume)
-    if resume and (finished := run.finished_metrics(config)):
+    report = run.path / REPORT
+    finished = run.finished_metrics(config) if resume else None
+    if finished and report.is_file():
         return finished
     with run.logging():
-        backbone, source = make_backbone(config)
-        if source is None:
-            log.warning(
-                "%s starts from random weights; pre-train with `pointpeft pretrain` and pass "
-                "--checkpoint for better results",
-                config.model,
-            )
-        data = load_data(config.data, backbone.spec.num_points, progress)
-        if len(data.class_names) < 2:
-            raise DataError(
-                f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
-                "needs two classes or more"
-            )
+        data = _prepare(config, progress)
+        if finished:  # but it was stopped before its report was written
+            _report(config, data, run)
+            return finished
+        report.unlink(missing_ok=True)  # of fewer epochs, if there is one
         run.begin(config)
         jobs = {run.path: config.seed}
         if config.seeds > 1:
@@ -97,7 +95,26 @@ def finetune(
         ]
         metrics = results[0] if config.seeds == 1 else _summary(results, list(jobs), run)
         write_json(run.metrics, metrics)
+        _report(config, data, run)
     return metrics
+
+
+def _prepare(config: FinetuneConfig, progress: Callable[[int, int], None] | None) -> ShapeData:
+    """Read the data, and refuse or warn of what cannot give a good classifier."""
+    backbone, source = make_backbone(config)
+    if source is None:
+        log.warning(
+            "%s starts from random weights; pre-train with `pointpeft pretrain` and pass "
+            "--checkpoint for better results",
+            config.model,
+        )
+    data = load_data(config.data, backbone.spec.num_points, progress)
+    if len(data.class_names) < 2:
+        raise DataError(
+            f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
+            "needs two classes or more"
+        )
+    return data
 
 
 def make_backbone(config: Any) -> tuple[Any, str | None]:
@@ -234,6 +251,7 @@ def _measure(
     return {
         "method": config.method,
         "model": config.model,
+        "data": config.data.source,
         "seed": seed,
         "test_accuracy": test.accuracy if test else None,
         "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
@@ -266,6 +284,14 @@ def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
     points = torch.from_numpy(split.points)[:, : transform["num_points"]]
     predictions = classify(model, points).argmax(1).numpy()
     return score(predictions, split.labels, model.model.num_classes)
+
+
+def _report(config: FinetuneConfig, data: ShapeData, run: RunFolder) -> None:
+    """Analyse the adapter of a run, the best seed's if there are several, and write the page."""
+    part, held_out = ("test", data.test) if len(data.test) else ("validation", data.val)
+    device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
+    analysis = analyse_adapter(run.path, data.train, held_out, part, device=device)
+    write_run_report(run.path, analysis)
 
 
 def _summary(results: list[dict[str, Any]], folders: list[Path], run: RunFolder) -> dict[str, Any]:

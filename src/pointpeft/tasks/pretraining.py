@@ -38,7 +38,7 @@ class PretrainingTask(L.LightningModule):
 
     Args:
         model: made by ``create_model(name, task="pretraining")``; it says how many views of a
-            batch it wants.
+            batch it wants, and is told the step it is at.
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
     """
@@ -51,6 +51,7 @@ class PretrainingTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of an augmented batch, or of several augmented views of it."""
+        self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
         loss = self.model(torch.cat(views))
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(views[0]))
@@ -99,7 +100,8 @@ def pretrain(
         **config.pretraining,
     )
     with run.logging():
-        num_points = config.data.num_points or model.backbone.spec.num_points
+        network = getattr(model, "backbone", model)  # a tokenizer is trained as it is
+        num_points = config.data.num_points or network.spec.num_points
         shapes = _load(config, num_points, progress)
         run.begin(config)
         task = PretrainingTask(
@@ -121,7 +123,7 @@ def pretrain(
             config.trainer.num_workers, config.seed,
         )  # fmt: skip
         fit(trainer, task, loader, run.resume_from if resume else None)
-        save_model(model.backbone, run.path / WEIGHTS, epochs=config.trainer.epochs)
+        save_model(network, run.path / WEIGHTS, epochs=config.trainer.epochs)
         loss = float(trainer.callback_metrics["train_loss"])
         metrics = _metrics(config, loss, len(shapes) + config.procedural, timer)
         write_json(run.metrics, metrics)

@@ -1,6 +1,17 @@
 """Published checkpoint layouts, one file per backbone."""
 
 from pointpeft.models.published.layout import Layout, recognise
+from pointpeft.models.published.point_bert import (
+    POINT_BERT_CLASSIFICATION,
+    POINT_BERT_PRETRAINED,
+    POINT_BERT_SEGMENTATION,
+    POINT_BERT_TOKENIZER,
+)
+from pointpeft.models.published.point_m2ae import (
+    POINT_M2AE_CLASSIFICATION,
+    POINT_M2AE_PRETRAINED,
+    POINT_M2AE_SEGMENTATION,
+)
 from pointpeft.models.published.point_mae import (
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
@@ -9,6 +20,13 @@ from pointpeft.models.published.point_mae import (
 
 __all__ = [
     "LAYOUTS",
+    "POINT_BERT_CLASSIFICATION",
+    "POINT_BERT_PRETRAINED",
+    "POINT_BERT_SEGMENTATION",
+    "POINT_BERT_TOKENIZER",
+    "POINT_M2AE_CLASSIFICATION",
+    "POINT_M2AE_PRETRAINED",
+    "POINT_M2AE_SEGMENTATION",
     "POINT_MAE_CLASSIFICATION",
     "POINT_MAE_PRETRAINED",
     "POINT_MAE_SEGMENTATION",
@@ -16,5 +34,16 @@ __all__ = [
     "recognise",
 ]
 
-LAYOUTS = (POINT_MAE_PRETRAINED, POINT_MAE_CLASSIFICATION, POINT_MAE_SEGMENTATION)
-"""In the order in which they are tried."""
+LAYOUTS = (
+    POINT_BERT_TOKENIZER,
+    POINT_BERT_PRETRAINED,
+    POINT_BERT_CLASSIFICATION,
+    POINT_BERT_SEGMENTATION,
+    POINT_MAE_PRETRAINED,
+    POINT_MAE_CLASSIFICATION,
+    POINT_MAE_SEGMENTATION,
+    POINT_M2AE_PRETRAINED,
+    POINT_M2AE_CLASSIFICATION,
+    POINT_M2AE_SEGMENTATION,
+)
+"""In the order in which they are tried: Point-BERT's networks have all that Point-MAE's have."""

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError
 from pointpeft.ops import three_interpolate
 
-__all__ = ["CategoryEmbedding", "FeaturePropagation", "SharedMlp", "split_linear"]
+__all__ = [
+    "CategoryEmbedding",
+    "FeaturePropagation",
+    "SharedMlp",
+    "one_hot_category",
+    "split_linear",
+]
 
 
 class SharedMlp(nn.Module):
@@ -78,20 +83,18 @@ class CategoryEmbedding(nn.Module):
 
     def forward(self, category: Tensor) -> Tensor:
         """Embedding of category numbers in ``0 .. num_categories - 1``."""
-        return F.leaky_relu(self.norm(self.linear(self.one_hot(category))), 0.2)
+        hot = one_hot_category(category, self.num_categories, self.linear.weight.dtype)
+        return F.leaky_relu(self.norm(self.linear(hot)), 0.2)
 
-    def one_hot(self, category: Tensor) -> Tensor:
-        """``(B,) -> (B, num_categories)``.
 
-        Raises:
-            ConfigError: a number is out of range.
-        """
-        if category.min() < 0 or category.max() >= self.num_categories:
-            raise ConfigError(
-                f"category numbers must lie in 0..{self.num_categories - 1}, got "
-                f"{int(category.min())}..{int(category.max())}"
-            )
-        return F.one_hot(category.long(), self.num_categories).to(self.linear.weight.dtype)
+def one_hot_category(category: Tensor, num_categories: int, dtype: torch.dtype) -> Tensor:
+    """Category numbers ``(B,)`` in ``0 .. num_categories - 1`` as ``(B, num_categories)``.
+
+    Other numbers give a row of zeros: looking at values would break a compiled graph, so whoever
+    reads the data checks them.
+    """
+    places = torch.arange(num_categories, device=category.device)
+    return (category.unsqueeze(1) == places).to(dtype)
 
 
 def split_linear(layer: nn.Linear, first: Tensor, second: Tensor) -> Tensor:

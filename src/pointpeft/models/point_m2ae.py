@@ -1,0 +1,444 @@
+"""Point-M2AE: multi-scale masked autoencoders for hierarchical point cloud pre-training.
+
+Zhang et al., NeurIPS 2022, arXiv 2205.14401. Groups of points become the tokens of the finest
+scale, groups of these the tokens of the next, and each scale has its own transformer blocks.
+Pre-training hides groups of the coarsest scale and whatever only they contain; fine-tuning lets
+tokens attend within a radius of their scale.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.models.geometry import Geometry
+from pointpeft.models.heads import classification_head
+from pointpeft.models.hierarchical_decoder import HierarchicalDecoder, MaskedScale
+from pointpeft.models.hierarchy import (
+    Level,
+    ScaleTokenizer,
+    group_scales,
+    hide_scales,
+    local_bias,
+    pack_visible,
+    padding_bias,
+    published_padding_bias,
+)
+from pointpeft.models.layers import Block, drop_path_rates, position_mlp
+from pointpeft.models.masking import patch_mask
+from pointpeft.models.point_mae import Encoded, init_weights
+from pointpeft.ops import chamfer_distance
+
+__all__ = [
+    "MaskedClouds",
+    "PointM2AE",
+    "PointM2AEClassifier",
+    "PointM2AEConfig",
+    "PointM2AEPretraining",
+    "PointM2AEPretrainingConfig",
+]
+
+Pooling = Literal["mean+max", "concat"]
+
+
+@dataclass(frozen=True)
+class PointM2AEConfig:
+    """Sizes of the encoder, tuples from the finest scale to the coarsest; as published.
+
+    The classifier's pooling is the sum of mean and maximum, or "concat", the published one on
+    ScanObjectNN: the mean beside the maximum over all tokens but the first.
+    """
+
+    num_groups: tuple[int, ...] = (512, 256, 64)
+    group_sizes: tuple[int, ...] = (16, 8, 8)  # members of a group
+    dims: tuple[int, ...] = (96, 192, 384)  # channels of a token
+    depths: tuple[int, ...] = (5, 5, 5)  # encoder blocks
+    num_heads: int = 6
+    local_radius: tuple[float, ...] = (0.32, 0.64, 1.28)  # of attention; 0: no limit
+    drop_path: float = 0.1  # stochastic depth of the last block of all
+    patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet of the finest scale
+    pooling: Pooling = "mean+max"
+    skip_near_origin: bool = False  # sampling rule of the published CUDA extension
+
+    def __post_init__(self) -> None:
+        for name in ("num_groups", "group_sizes", "dims", "depths", "patch_widths"):
+            _check_counts(name, getattr(self, name))
+        self._check_scales()
+        check_sizes(self, ("num_heads",))
+        if wrong := [C for C in self.dims if C % self.num_heads]:
+            raise ConfigError(f"dims={wrong[0]} must be a multiple of num_heads={self.num_heads}")
+        if len(self.patch_widths) != 3:
+            raise ConfigError(f"patch_widths must be three integers, got {self.patch_widths!r}")
+        check_numbers(self, ["drop_path"])
+        check_choices(self, ["skip_near_origin"], (True, False))
+        check_choices(self, ["pooling"], get_args(Pooling))
+        if not 0 <= self.drop_path < 1:
+            raise ConfigError(f"drop_path must lie in [0, 1), got {self.drop_path!r}")
+        if self.pooling == "concat" and self.num_groups[-1] < 2:
+            raise ConfigError("pooling 'concat' skips a token: the coarsest scale needs 2 or more")
+
+    def _check_scales(self) -> None:
+        """Tuples of one length, and groups that the scale below can fill."""
+        radii = self.local_radius
+        if not isinstance(radii, tuple) or not all(_is_number(r) for r in radii):
+            raise ConfigError(f"local_radius must be numbers, one per scale, got {radii!r}")
+        names = ("num_groups", "group_sizes", "dims", "depths", "local_radius")
+        lengths = {name: len(getattr(self, name)) for name in names}
+        if len(set(lengths.values())) > 1 or len(radii) < 2:
+            listed = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+            raise ConfigError(f"there must be two or more scales with one value each: {listed}")
+        for (finer, G), K in zip(pairwise(self.num_groups), self.group_sizes[1:], strict=True):
+            if max(G, K) > finer:
+                raise ConfigError(
+                    f"num_groups={self.num_groups} and group_sizes={self.group_sizes}: {G} groups "
+                    f"of {K} cannot be formed of the {finer} centers of the finer scale"
+                )
+
+
+@dataclass(frozen=True)
+class PointM2AEPretrainingConfig:
+    """Settings of masked pre-training; tuples from the coarsest scale to the finest; as published.
+
+    ``reference_compat`` repeats the published computation where it is faulty: the first token of
+    the first cloud of a batch is never hidden at finer scales, and tokens near the origin attend
+    to padding. The default does neither.
+    """
+
+    mask_ratio: float = 0.8  # of the coarsest groups
+    decoder_depths: tuple[int, ...] = (1, 1)  # blocks of each decoded scale
+    decoder_residuals: tuple[int, ...] = (1,)  # residual layers on the way to each further scale
+    decoder_num_heads: int = 6
+    points_per_group: int | None = None  # rebuilt; None: group_sizes[0] of the encoder
+    reference_compat: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts("decoder_depths", self.decoder_depths)
+        _check_counts("decoder_residuals", self.decoder_residuals, least=0)
+        if len(self.decoder_residuals) != len(self.decoder_depths) - 1:
+            raise ConfigError(
+                f"decoder_residuals={self.decoder_residuals} must have one value fewer than "
+                f"decoder_depths={self.decoder_depths}: none for the coarsest scale"
+            )
+        check_sizes(self, ("decoder_num_heads",))
+        if self.points_per_group is not None:
+            check_sizes(self, ("points_per_group",))
+        check_numbers(self, ["mask_ratio"])
+        check_choices(self, ["reference_compat"], (True, False))
+
+
+class PointM2AE(nn.Module):
+    """The Point-M2AE encoder: per scale a tokenizer, a position embedding, blocks and a norm.
+
+    Args:
+        config: sizes, see :class:`PointM2AEConfig`.
+
+    Attributes:
+        blocks: of all scales in one list, finest first.
+        spans: per scale, the places of its blocks in the list.
+        norms: one per scale. Those of finer scales are the identity until
+            :meth:`normalize_finer_scales`: few models look at these scales.
+        optional_state: prefixes of entries that a checkpoint may have or lack.
+        spec: what identifies the architecture, when made by ``create_model``.
+    """
+
+    spec: Any = None
+
+    def __init__(self, config: PointM2AEConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or PointM2AEConfig()
+        self.num_features = c.dims[-1]
+        self.tokenizers = nn.ModuleList(_tokenizers(c))
+        self.pos_embeds = nn.ModuleList(position_mlp(C, C) for C in c.dims)
+        ends = list(accumulate(c.depths, initial=0))
+        self.spans = tuple(range(start, end) for start, end in pairwise(ends))
+        widths = [C for C, depth in zip(c.dims, c.depths, strict=True) for _ in range(depth)]
+        rates = drop_path_rates(c.drop_path, sum(c.depths))
+        self.blocks = nn.ModuleList(
+            Block(C, c.num_heads, rate) for C, rate in zip(widths, rates, strict=True)
+        )
+        finer = [nn.Identity() for _ in c.dims[:-1]]
+        self.norms = nn.ModuleList([*finer, nn.LayerNorm(c.dims[-1])])
+        self.optional_state = tuple(f"norms.{scale}." for scale in range(len(finer)))
+        self.apply(init_weights)
+
+    def normalize_finer_scales(self) -> None:
+        """Give finer scales a LayerNorm too, for models that use their tokens."""
+        like = self.norms[-1].weight
+        for scale, C in enumerate(self.config.dims[:-1]):
+            if isinstance(self.norms[scale], nn.Identity):
+                self.norms[scale] = nn.LayerNorm(C, device=like.device, dtype=like.dtype)
+
+    def forward(self, points: Tensor) -> Encoded:
+        """Tokens of the coarsest scale of ``points (B, N, 3)``, normalised, nothing hidden."""
+        levels = self.group(points)
+        tokens = self.norms[-1](self.run_scales(points, levels)[-1])
+        return Encoded(tokens, levels[-1].centers)
+
+    def group(self, points: Tensor) -> list[Level]:
+        """Groups of every scale of ``points (B, N, 3)``, finest first."""
+        c = self.config
+        return group_scales(points, c.num_groups, c.group_sizes, c.skip_near_origin)
+
+    def run_scales(
+        self,
+        points: Tensor,
+        levels: Sequence[Level],
+        context: Mapping[str, Tensor] | None = None,
+        local: bool = True,
+    ) -> list[Tensor]:
+        """Tokens of every scale, each ``(B, G, C)``, finest first, before the norms.
+
+        Args:
+            points: ``(B, N, 3)``.
+            levels: their groups.
+            context: handed to the blocks.
+            local: limit attention to the radius of each scale.
+        """
+        outputs: list[Tensor] = []
+        for scale, level in enumerate(levels):
+            radius = self.config.local_radius[scale] if local else 0.0
+            geometry = Geometry(
+                points,
+                level.centers,
+                context=context or {},
+                attention_bias=local_bias(level.centers, radius),
+            )
+            tokens = self.tokenizers[scale](level, outputs[-1] if outputs else None)
+            outputs.append(self.run_blocks(scale, tokens, geometry))
+        return outputs
+
+    def run_visible(
+        self,
+        points: Tensor,
+        levels: Sequence[Level],
+        hidden: Sequence[Tensor],
+        reference_compat: bool = False,
+    ) -> list[Tensor]:
+        """Tokens of every scale, ``(B, G, C)``, with those left visible encoded among themselves.
+
+        Hidden tokens keep their embedding; no visible group contains one. Attention is not local.
+
+        Args:
+            points: ``(B, N, 3)``.
+            levels: their groups.
+            hidden: boolean ``(B, G)`` of every scale, see
+                :func:`pointpeft.models.hierarchy.hide_scales`.
+            reference_compat: open attention to padding as the published code does.
+        """
+        outputs: list[Tensor] = []
+        for scale, (level, mask) in enumerate(zip(levels, hidden, strict=True)):
+            tokens = self.tokenizers[scale](level, outputs[-1] if outputs else None)
+            packing = pack_visible(mask)
+            centers = packing.pack(level.centers)
+            if reference_compat:
+                radius = self.config.local_radius[scale]
+                bias = published_padding_bias(packing.valid, centers, radius)
+            else:
+                bias = padding_bias(packing.valid, centers.dtype)
+            geometry = Geometry(points, centers, attention_bias=bias)
+            encoded = self.run_blocks(scale, packing.pack(tokens), geometry)
+            outputs.append(packing.unpack(encoded, tokens))
+        return outputs
+
+    def run_blocks(self, scale: int, tokens: Tensor, geometry: Geometry) -> Tensor:
+        """The blocks of one scale, ``(B, T, C) -> (B, T, C)``.
+
+        Positions are added at the input of every block and stay in the residual stream.
+        """
+        positions = self.pos_embeds[scale](geometry.centers)
+        for place in self.spans[scale]:
+            tokens = self.blocks[place](tokens + positions, geometry)
+        return tokens
+
+    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
+        """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
+
+        Mean plus maximum over the normalised tokens of the coarsest scale, which are computed as in
+        pre-training: without the local radius, which belongs to fine-tuning. Call it in eval mode.
+
+        Args:
+            points: clouds.
+            reference_compat: as published, where tokens of finer scales that no coarser group
+                contains are left out as if they were hidden.
+        """
+        levels = self.group(points)
+        if reference_compat:
+            shape = levels[-1].centers.shape[:2]
+            nothing = torch.zeros(shape, dtype=torch.bool, device=points.device)
+            hidden = hide_scales(levels, nothing, reference_compat=True)
+            tokens = self.run_visible(points, levels, hidden, reference_compat=True)[-1]
+        else:
+            tokens = self.run_scales(points, levels, local=False)[-1]
+        tokens = self.norms[-1](tokens)
+        return tokens.mean(dim=1) + tokens.amax(dim=1)
+
+
+class PointM2AEClassifier(nn.Module):
+    """Point-M2AE with pooled tokens of the coarsest scale and a classification head.
+
+    Args:
+        backbone: the encoder.
+        num_classes: number of logits.
+    """
+
+    def __init__(self, backbone: PointM2AE, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        parts = 2 if backbone.config.pooling == "concat" else 1
+        self.num_features = parts * backbone.num_features
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one with ``num_classes`` logits."""
+        if num_classes < 1:
+            raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.head = classification_head(self.num_features, num_classes)
+
+    def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
+        return self.head(self.forward_features(points, context))
+
+    def forward_features(
+        self, points: Tensor, context: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Pooled tokens, ``(B, N, 3) -> (B, C)``, or ``(B, 2 C)`` where they are concatenated."""
+        backbone = self.backbone
+        x = backbone.run_scales(points, backbone.group(points), context)[-1]
+        return self.pool(backbone.norms[-1](x))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """``(B, G, C)`` -> the input of the head."""
+        mean = tokens.mean(dim=1)
+        if self.backbone.config.pooling == "mean+max":
+            return mean + tokens.amax(dim=1)
+        # The published maximum begins behind a class token, of which there is none.
+        return torch.cat([mean, tokens[:, 1:].amax(dim=1)], dim=-1)
+
+
+class MaskedClouds(NamedTuple):
+    """A masked batch after the encoder; sequences go from the finest scale to the coarsest.
+
+    Attributes:
+        points: the clouds ``(B, N, 3)``.
+        levels: groups of every scale.
+        scales: normalised tokens, centers and masks of every scale.
+    """
+
+    points: Tensor
+    levels: Sequence[Level]
+    scales: Sequence[MaskedScale]
+
+
+class PointM2AEPretraining(nn.Module):
+    """Multi-scale masked autoencoding.
+
+    The decoder takes one step per entry of ``decoder_depths``, from the coarsest scale on; the
+    hidden groups of the scale that it ends with are rebuilt. Published: two steps on three scales.
+
+    Args:
+        backbone: the encoder to pre-train.
+        config: masking and decoder.
+
+    Attributes:
+        num_views: differently augmented copies of a batch that the loss wants.
+    """
+
+    num_views = 1
+
+    def __init__(
+        self, backbone: PointM2AE, config: PointM2AEPretrainingConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.pretraining_config = c = config or PointM2AEPretrainingConfig()
+        sizes = backbone.config
+        G, steps = sizes.num_groups[-1], len(c.decoder_depths)
+        if not 0 < int(c.mask_ratio * G) < G:
+            raise ConfigError(
+                f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of the {G} groups of the "
+                "coarsest scale; some must be hidden and some visible"
+            )
+        if steps > len(sizes.dims):
+            raise ConfigError(
+                f"decoder_depths={c.decoder_depths} has {steps} steps, but the encoder has "
+                f"{len(sizes.dims)} scales"
+            )
+        dims = sizes.dims[::-1][:steps]
+        if wrong := [C for C in dims if C % c.decoder_num_heads]:
+            raise ConfigError(
+                f"dims={wrong[0]} must be a multiple of decoder_num_heads={c.decoder_num_heads}"
+            )
+        backbone.normalize_finer_scales()
+        self.backbone = backbone
+        self.decoder = HierarchicalDecoder(
+            dims, c.decoder_depths, c.decoder_residuals, c.decoder_num_heads, sizes.drop_path
+        )
+        # The published head has the finest group size, although it rebuilds coarser groups.
+        self.rec_head = nn.Linear(dims[-1], 3 * (c.points_per_group or sizes.group_sizes[0]))
+
+    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Chamfer loss of the rebuilt groups, a scalar.
+
+        Args:
+            points: ``(B, N, 3)``.
+            mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
+        """
+        rebuilt, target = self.rebuild(self.encode_visible(points, mask))
+        return chamfer_distance(rebuilt, target, norm="l2")
+
+    def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
+        """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""
+        c, backbone = self.pretraining_config, self.backbone
+        levels = backbone.group(points)
+        if mask is None:
+            mask = patch_mask(levels[-1].centers, c.mask_ratio, "random")
+        if mask.all(dim=1).any():
+            raise ValueError("mask must leave a group of every cloud visible")
+        hidden = hide_scales(levels, mask, c.reference_compat)
+        outputs = backbone.run_visible(points, levels, hidden, c.reference_compat)
+        tokens = [norm(output) for norm, output in zip(backbone.norms, outputs, strict=True)]
+        centers = [level.centers for level in levels]
+        return MaskedClouds(points, levels, list(map(MaskedScale, tokens, centers, hidden)))
+
+    def rebuild(self, masked: MaskedClouds) -> tuple[Tensor, Tensor]:
+        """Rebuilt points ``(M, S, 3)`` of all hidden groups of the last step, and the true ones.
+
+        Both are relative to the centers of the groups; the true ones are ``(M, K, 3)``.
+
+        Raises:
+            ValueError: no group of that scale is hidden.
+        """
+        steps = len(self.pretraining_config.decoder_depths)
+        hidden = masked.scales[-steps].hidden
+        if not hidden.any():
+            raise ValueError(
+                "no group of the decoded scale is hidden, as visible groups of the coarsest scale "
+                "contain all of them; choose a larger mask_ratio or smaller group_sizes"
+            )
+        decoded = self.decoder(masked.points, masked.scales[::-1][:steps])
+        rebuilt = self.rec_head(decoded[hidden])
+        return rebuilt.view(len(rebuilt), -1, 3), masked.levels[-steps].neighborhoods[hidden]
+
+
+def _tokenizers(c: PointM2AEConfig) -> Iterable[ScaleTokenizer]:
+    """Tokenizers of all scales; the mini-PointNets of coarser ones are as wide as their tokens."""
+    finer = 3
+    for scale, C in enumerate(c.dims):
+        widths = (finer, finer, C) if scale else c.patch_widths
+        yield ScaleTokenizer(c.num_groups[scale], c.group_sizes[scale], finer, C, widths)
+        finer = C
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_counts(name: str, values: object, least: int = 1) -> None:
+    """Refuse what is no tuple of integers of at least ``least``."""
+    if not isinstance(values, tuple) or not all(type(v) is int and v >= least for v in values):
+        raise ConfigError(f"{name} must be integers of at least {least}, got {values!r}")

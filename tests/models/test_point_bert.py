@@ -1,0 +1,237 @@
+"""Point-BERT in training: masks, mixing, the order of the momentum step, the queue, the tokenizer."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.models.dvae import DiscreteVAE
+from pointpeft.models.graph import EdgeConv
+from tests.models.tiny import clouds, settle, tiny
+
+
+def bert(**settings):
+    torch.manual_seed(0)
+    return tiny("pretraining", "point_bert", **settings)
+
+
+def patches_of(model, points):
+    return model.backbone.tokenizer.group(points)
+
+
+def test_an_edge_convolution_is_the_layer_on_written_out_edges():
+    layer = EdgeConv(6, 8)
+    queries, sources = torch.randn(2, 5, 6), torch.randn(2, 7, 6)
+    neighbours = torch.randint(7, (2, 5, 3))
+    edges = torch.empty(2, 5, 3, 12)
+    for b in range(2):
+        for q in range(5):
+            for k in range(3):
+                f = sources[b, neighbours[b, q, k]]
+                edges[b, q, k] = torch.cat([f - queries[b, q], queries[b, q]])
+    x = layer.norm(layer.linear(edges).permute(0, 3, 1, 2))
+    expected = F.leaky_relu(x, 0.2).amax(-1).transpose(1, 2)
+    torch.testing.assert_close(layer(queries, sources, neighbours), expected)
+
+
+def test_an_edge_convolution_has_the_gradient_of_its_values():
+    layer = EdgeConv(2, 4).double()
+    queries = torch.randn(1, 3, 2, dtype=torch.float64, requires_grad=True)
+    sources = torch.randn(1, 4, 2, dtype=torch.float64, requires_grad=True)
+    neighbours = torch.randint(4, (1, 3, 2))
+    torch.autograd.gradcheck(lambda q, s: layer(q, s, neighbours), (queries, sources))
+
+
+def test_blocks_of_neighbours_are_hidden_with_a_ratio_for_each_cloud():
+    model = bert(num_groups=32, mask_ratio=(0.25, 0.45))
+    centers = patches_of(model, clouds(40)).centers
+    mask = model.draw_mask(centers)
+    counts = mask.sum(dim=1)
+    assert counts.min() >= 8
+    assert counts.max() < 15
+    assert counts.unique().numel() > 3
+    for row, hidden in zip(centers, mask, strict=True):
+        distance = torch.cdist(row[hidden], row)  # from some hidden patch, all hidden are nearest
+        nearest = distance.argsort(dim=1)[:, : int(hidden.sum())]
+        assert any(hidden[places].all() for places in nearest)
+
+
+def test_random_masks_share_one_ratio():
+    model = bert(num_groups=64, group_size=4, mask_ratio=(0.5, 0.5), random_mask=True)
+    mask = model.draw_mask(torch.rand(50, 64, 3))
+    assert mask.float().mean() == pytest.approx(0.5, abs=0.05)
+    assert mask.sum(dim=1).unique().numel() > 5
+
+
+def test_hidden_patches_are_not_seen():
+    model = settle(bert(drop_path=0.0)).eval()
+    patches = patches_of(model, clouds())
+    mask = (torch.arange(8) < 3).expand(3, -1)
+    other = patches._replace(
+        neighborhoods=patches.neighborhoods + 5.0 * mask[:, :, None, None].float()
+    )
+    seen = model.masked_logits(patches, mask)
+    assert torch.equal(model.masked_logits(other, mask).logits, seen.logits)
+    assert not torch.equal(model.masked_logits(other, ~mask).logits, seen.logits)
+
+
+def test_replaced_tokens_are_asked_for_and_carry_no_gradient():
+    model = bert(replace_probability=1.0)
+    mask = (torch.arange(8) < 3).expand(3, -1)
+    masked = model.masked_logits(patches_of(model, clouds()), mask)
+    assert masked.asked.all()
+    masked.logits.sum().backward()
+    assert not any(
+        p.grad is not None and p.grad.any() for p in model.backbone.tokenizer.embed.parameters()
+    )
+
+
+def test_mixing_takes_patch_center_and_label_of_the_mirrored_cloud():
+    model = settle(bert()).eval()
+    points = clouds(4)
+    masks = tuple(torch.zeros(4, 8, dtype=torch.bool) for _ in range(3))
+    nothing, all_ = torch.zeros(4), torch.ones(4)
+    uniform = torch.full((4, 8), 0.5)
+    features = []
+    model.cls_head.register_forward_hook(lambda m, i, out: features.append(out))
+    for ratio in (all_, nothing):
+        model.losses(points, masks, (ratio, uniform))
+    plain, kept, again, swapped = features
+    torch.testing.assert_close(kept, plain)
+    torch.testing.assert_close(swapped, again.flip(0))
+
+
+def test_the_key_network_moves_before_it_encodes():
+    model = settle(bert(momentum=0.75)).eval()
+    with torch.no_grad():
+        for parameter in model.key.parameters():
+            parameter.zero_()
+    before = model.lm_head.weight.clone()
+    model.losses(clouds(4))
+    torch.testing.assert_close(model.key.lm_head.weight, 0.25 * before)
+    features = []
+    model.key.cls_head.register_forward_hook(
+        lambda m, i, out: features.append((out, m[0].weight.clone()))
+    )
+    expected = 0.75 * model.key.cls_head[0].weight + 0.25 * model.cls_head[0].weight
+    model.losses(clouds(4))
+    torch.testing.assert_close(features[0][1], expected)
+
+
+def test_the_queue_is_a_ring():
+    model = bert().train()
+    for step in range(5):
+        old = model.queue.clone()
+        model(clouds(4, seed=step))
+        places = [(4 * step + i) % 16 for i in range(4)]
+        changed = (model.queue != old).any(dim=0)
+        assert changed.nonzero().flatten().tolist() == sorted(places)
+    assert int(model.queue_ptr) == 20 % 16
+    torch.testing.assert_close(model.queue.norm(dim=0), torch.ones(16))
+
+
+@pytest.mark.parametrize("reference_compat", [False, True])
+def test_the_tokenizer_stays_as_it_is_unless_as_published(reference_compat):
+    model = bert(reference_compat=reference_compat).train()
+    statistics = model.dvae.embed.first_conv[1].running_mean.clone()
+    model(clouds(4))
+    assert torch.equal(statistics, model.dvae.embed.first_conv[1].running_mean) != reference_compat
+    assert not any(p.requires_grad for p in model.dvae.parameters())
+
+
+def test_pretraining_starts_from_a_trained_tokenizer(tmp_path):
+    dvae = settle(tiny("pretraining", "point_bert_dvae"))
+    pp.save_model(dvae, tmp_path / "tokenizer.safetensors")
+    model = bert(tokenizer=str(tmp_path / "tokenizer.safetensors"))
+    for name, tensor in dvae.state_dict().items():
+        assert torch.equal(model.dvae.state_dict()[name], tensor)
+    embed = model.backbone.tokenizer.embed.state_dict()
+    assert all(torch.equal(embed[n], t) for n, t in dvae.embed.state_dict().items())
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.key.backbone.parameters(), model.backbone.parameters(), strict=True)
+    )
+
+
+def test_a_tokenizer_of_another_vocabulary_does_not_fit(tmp_path):
+    pp.save_model(tiny("pretraining", "point_bert_dvae"), tmp_path / "tokenizer.safetensors")
+    with pytest.raises(CheckpointError, match="codebook"):
+        bert(tokenizer=str(tmp_path / "tokenizer.safetensors"), num_tokens=16)
+
+
+def test_an_encoder_is_no_tokenizer(tmp_path):
+    pp.save_model(tiny("features", "point_bert"), tmp_path / "encoder.safetensors")
+    with pytest.raises(CheckpointError):
+        bert(tokenizer=str(tmp_path / "encoder.safetensors"))
+
+
+def dvae(**settings) -> DiscreteVAE:
+    torch.manual_seed(0)
+    return tiny("pretraining", "point_bert_dvae", **settings)
+
+
+@pytest.mark.parametrize(
+    ("step", "temperature", "weight"),
+    [
+        (0, 1.0, 0.0),
+        (10_000, 0.0625 + 0.9375 * (1 + math.cos(math.pi / 10)) / 2, 0.0),
+        (50_000, 0.53125, 0.1 - 0.1 * (1 + math.cos(0.4 * math.pi)) / 2),
+        (100_000, 0.0625, 0.1 - 0.1 * (1 + math.cos(0.9 * math.pi)) / 2),
+        (300_000, 0.0625, 0.1),
+    ],
+)
+def test_schedules_of_the_tokenizer(step, temperature, weight):
+    model = dvae()
+    model.step = step
+    assert model.temperature == pytest.approx(temperature)
+    assert model.divergence_weight == pytest.approx(weight)
+
+
+def test_uniform_use_of_tokens_has_no_divergence():
+    model = dvae()
+    rebuilt = model.reconstruct(model.group(clouds()), 1.0)
+    even = rebuilt._replace(logits=torch.zeros_like(rebuilt.logits))
+    one = torch.full_like(rebuilt.logits, -20.0)
+    one[..., 0] = 20.0
+    target = model.group(clouds()).neighborhoods
+    assert model.losses_of(even, target)["divergence"] == pytest.approx(0, abs=1e-6)
+    assert model.losses_of(rebuilt._replace(logits=one), target)["divergence"] > 10
+
+
+def test_hard_samples_are_one_hot_with_a_soft_gradient():
+    model = dvae()
+    patches = model.group(clouds())
+    seen = []
+    model.decode = lambda weights, centers: seen.append(weights) or (weights, weights)
+    model.reconstruct(patches, 0.7, hard=True)
+    assert set(seen[0].detach().round(decimals=5).unique().tolist()) == {0.0, 1.0}
+    assert seen[0].requires_grad
+
+
+def test_noise_makes_samples_follow_the_logits():
+    model = dvae()
+    patches = model.group(clouds(2))
+    model.logits = lambda _: torch.tensor([0.0, 1.0, 2.0]).expand(2, 4000, 3)
+    seen = []
+    model.decode = lambda weights, centers: seen.append(weights) or (weights, weights)
+    model.reconstruct(patches, 1.0, hard=True)
+    shares = seen[0].detach().flatten(0, 1).mean(dim=0)
+    torch.testing.assert_close(
+        shares, torch.tensor([0.0, 1.0, 2.0]).softmax(0), atol=0.03, rtol=0.05
+    )
+
+
+def test_sizes_that_do_not_work_are_refused():
+    with pytest.raises(ConfigError, match="group_size"):
+        dvae(group_size=6)
+    with pytest.raises(ConfigError, match="mask_ratio"):
+        bert(mask_ratio=(0.5, 0.2))
+    with pytest.raises(ConfigError, match="embed_dim"):
+        bert(embed_dim=None)
+    with pytest.raises(ConfigError, match="must be on"):
+        bert(token_loss=False, mix_loss=False)
+    with pytest.raises(ConfigError, match="is for pretraining"):
+        pp.create_model("point_bert_dvae", num_classes=3)

@@ -1,0 +1,196 @@
+"""Parity of Point-BERT: tokenizer, pre-training, classification, part segmentation."""
+
+import torch
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.models.published import (
+    POINT_BERT_CLASSIFICATION,
+    POINT_BERT_PRETRAINED,
+    POINT_BERT_SEGMENTATION,
+    POINT_BERT_TOKENIZER,
+)
+from tests.parity.point_mae import compare, encoder_settings
+from tests.parity.support import LOSS_TOLERANCE, Case, Taps, assert_gradients, load_weights
+
+
+def settings(config: dict) -> dict:
+    return {
+        **encoder_settings(config),
+        "embed_dim": config["encoder_dims"],
+        "skip_near_origin": True,
+    }
+
+
+def close(actual: torch.Tensor, expected: float) -> None:
+    assert abs(actual.item() / expected - 1) <= LOSS_TOLERANCE, (actual.item(), expected)
+
+
+def check_bert_classification(case: Case) -> None:
+    config, scalars = case.data["config"], case.data["scalars"]
+    model = pp.create_model("point_bert", num_classes=config["cls_dim"], **settings(config))
+    load_weights(model, case, POINT_BERT_CLASSIFICATION)
+    model.eval()
+    taps = Taps(
+        model,
+        patch_tokens="backbone.tokenizer.embed",
+        reduced="backbone.tokenizer.project",
+        norm="backbone.norm",
+    )
+    points = case.cloud()
+    logits = model(points)
+    outputs = {
+        "center": model.backbone.tokenizer.group(points).centers,
+        **{name: taps[name] for name in ("patch_tokens", "reduced", "norm")},
+        "logits": logits,
+    }
+    compare(case, outputs, known={"label"})
+    labels = torch.from_numpy(case.arrays["label"])
+    loss = F.cross_entropy(logits, labels)
+    close(loss, scalars["loss"])
+    counts = case.data["parameters"]
+    assert sum(p.numel() for p in model.parameters()) == counts["total"]
+    assert (
+        counts["total"] - sum(p.numel() for p in model.head.parameters())
+        == (counts["without_head"])
+    )
+    loss.backward()
+    assert_gradients(model, case, POINT_BERT_CLASSIFICATION)
+
+
+def check_bert_tokenizer(case: Case) -> None:
+    config, scalars = case.data["config"], case.data["scalars"]
+    model = pp.create_model(
+        "point_bert_dvae",
+        num_groups=config["num_group"],
+        group_size=config["group_size"],
+        embed_dim=config["encoder_dims"],
+        num_tokens=config["num_tokens"],
+        token_dim=config["tokens_dims"],
+        decoder_dim=config["decoder_dims"],
+        skip_near_origin=True,
+    )
+    load_weights(model, case, POINT_BERT_TOKENIZER)
+    model.eval()
+    taps = Taps(model, patch_tokens="embed", feature="contextualise")
+    patches = model.group(case.cloud())
+    soft = model.reconstruct(patches, case.data["temperature"], noise=False)
+    feature = taps["feature"]
+    whole = (soft.fine + patches.centers.unsqueeze(2)).flatten(1, 2)
+    hard = model.reconstruct(patches, 1.0, hard=True, noise=False)
+    tokens = torch.from_numpy(case.arrays["tokens"]).long()
+    fixed = model.decode(F.one_hot(tokens, config["num_tokens"]).float(), patches.centers)
+    outputs = {
+        "center": patches.centers,
+        "patch_tokens": taps["patch_tokens"],
+        "logits": soft.logits,
+        "argmax": model.tokens(patches),
+        "feature": feature,
+        "coarse": soft.coarse,
+        "fine": soft.fine,
+        "whole_fine": whole,
+        "hard_coarse": hard.coarse,
+        "hard_fine": hard.fine,
+        "onehot_coarse": fixed[0],
+        "onehot_fine": fixed[1],
+    }
+    compare(case, outputs, known={"tokens"})
+    assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
+    losses = model.losses_of(soft, patches.neighborhoods)
+    hard_losses = model.losses_of(hard, patches.neighborhoods)
+    close(losses["reconstruction"], scalars["recon"])
+    close(losses["divergence"], scalars["kl"])
+    close(hard_losses["reconstruction"], scalars["recon_hard"])
+    close(hard_losses["divergence"], scalars["kl_hard"])
+    loss = losses["reconstruction"] + case.data["kl_weight"] * losses["divergence"]
+    close(loss, scalars["loss"])
+    loss.backward()
+    assert_gradients(model, case, POINT_BERT_TOKENIZER)
+
+
+def check_bert_pretrain(case: Case) -> None:
+    config, scalars = case.data["config"], case.data["scalars"]
+    t, d = config["transformer_config"], config["dvae_config"]
+    model = pp.create_model(
+        "point_bert",
+        task="pretraining",
+        **settings({**d, **t}),
+        mask_ratio=tuple(t["mask_ratio"]),
+        replace_probability=t["replace_pob"],
+        feature_dim=t["cls_dim"],
+        moco_loss=t["moco_loss"],
+        token_loss=t["dvae_loss"],
+        mix_loss=t["cutmix_loss"],
+        all_tokens=t["return_all_tokens"],
+        momentum=config["m"],
+        temperature=config["T"],
+        queue_size=config["K"],
+        num_tokens=d["num_tokens"],
+    )
+    load_weights(model, case, POINT_BERT_PRETRAINED)
+    queue = torch.from_numpy(case.recipe.tensor("queue", model.queue.shape, case.data["seed"]))
+    model.queue.copy_(queue / queue.norm(dim=0))
+    model.queue_ptr.zero_()
+    model.eval()
+    heads: list[torch.Tensor] = []
+    keys, logits = [], []
+    model.cls_head.register_forward_hook(lambda m, i, out: heads.append(out))
+    model.key.cls_head.register_forward_hook(lambda m, i, out: keys.append(out))
+    model.lm_head.register_forward_hook(lambda m, i, out: logits.append(out))
+    points, a = case.cloud(), case.arrays
+    masks = tuple(torch.from_numpy(mask) for mask in a["masks"])
+    mix = (torch.from_numpy(a["mixup_ratio"]), torch.from_numpy(a["mixup_uniform"]))
+    losses = model.losses(points, masks, mix)
+    outputs = {
+        "dvae_label": model.dvae.tokens(model.backbone.tokenizer.group(points)),
+        "q_cls": heads[0],
+        "mix_cls": heads[1],
+        "k_cls": keys[0],
+        "q_logits": logits[0],
+        "queue_head": model.queue[:, :4],
+        "k_weight": model.key.backbone.blocks[0].attn.qkv.weight,
+    }
+    compare(case, outputs, known={"masks", "mixup_ratio", "mixup_uniform"})
+    close(losses["token"] + losses["mixed_token"], scalars["loss1"])
+    close(losses["mix"], scalars["loss2"])
+    assert int(model.queue_ptr) == scalars["queue_ptr"]
+    counts = case.data["parameters"]
+    assert sum(p.numel() for p in model.parameters()) == counts["total"]
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trainable == counts["trainable"]
+    sum(losses.values()).backward()
+    assert_gradients(model, case, POINT_BERT_PRETRAINED)
+
+
+def check_bert_part_segmentation(case: Case) -> None:
+    config = case.data["config"]
+    model = pp.create_model(
+        "point_bert", preset="shapenetpart", num_parts=config["cls_dim"], **settings(config)
+    )
+    load_weights(model, case, POINT_BERT_SEGMENTATION)
+    model.eval()
+    taps = Taps(
+        model,
+        reduced="backbone.tokenizer.project",
+        prop0="propagations.0",
+        prop1="propagations.1",
+        prop2="propagations.2",
+        dgcnn1="graphs.0",
+        dgcnn2="graphs.1",
+    )
+    points = case.cloud()
+    category = torch.from_numpy(case.arrays["shape_label"])
+    log_probs = model(points, category).log_softmax(dim=-1)
+    outputs = {
+        "center": model.backbone.tokenizer.group(points).centers,
+        "reduced": taps["reduced"],
+        **{name: taps[name].transpose(1, 2) for name in taps.seen if name != "reduced"},
+        "log_probs": log_probs,
+    }
+    compare(case, outputs, known={"shape_label", "label"})
+    labels = torch.from_numpy(case.arrays["label"]).long()
+    loss = F.nll_loss(log_probs.flatten(0, 1), labels.flatten())
+    close(loss, case.loss)
+    assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
+    loss.backward()
+    assert_gradients(model, case, POINT_BERT_SEGMENTATION)
