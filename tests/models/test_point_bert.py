@@ -1,4 +1,4 @@
-"""Point-BERT in training: masks, mixing, the order of the momentum step, the queue, the tokenizer."""
+"""Point-BERT in training: masks, mixing, momentum, queue and tokenizer."""
 
 import math
 

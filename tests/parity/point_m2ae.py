@@ -96,7 +96,8 @@ def check_m2ae_pretrain(case: Case) -> None:
     }
     compare(case, outputs, known={"top_mask"})
     assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
-    loss.backward()
+    # In float32 a near tie of a maximum may go the other way and move gradients by 1e-3.
+    model.double()(points.double(), mask).backward()
     assert_gradients(model, case, pretrained_layout(model.backbone.config.depths))
 
 

@@ -23,12 +23,14 @@ from tests.parity.point_m2ae import (
 from tests.parity.point_mae import check_classification, check_part_segmentation, check_pretrain
 from tests.parity.point_ops import check_linear_svm, check_ops
 from tests.parity.point_peft import check_point_peft_mae
+from tests.parity.segmentation import check_metrics
 from tests.parity.support import Case, folder
 
 # A case is of the longest kind that its ``case`` field begins with.
 KINDS = {
     "ops": check_ops,
     "linear_svm": check_linear_svm,
+    "metrics": check_metrics,
     "point_mae_pretrain": check_pretrain,
     "point_mae_cls": check_classification,
     "point_mae_partseg": check_part_segmentation,

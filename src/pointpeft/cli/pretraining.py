@@ -83,8 +83,8 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, for checks.")] = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Pre-train on embedded shapes, adapt by each method, and compare the methods in a table."""
-    from pointpeft.tasks.demo import run_demo
+    """Adapt the embedded backbone to embedded shapes by each method, and compare the methods."""
+    from pointpeft.tasks.demo import REPORT, run_demo
 
     rows = run_demo(output, quick, seed or 0, report=lambda text: out.print(text, style="bold"))
     table = Table(
@@ -101,4 +101,6 @@ def demo(
             human_bytes(row["peak_memory_bytes"]),
         )
     show_table(table)
-    tell(f"runs, adapters and the table: {output}")
+    if quick:
+        tell("a check that everything works: these accuracies need the whole demonstration")
+    tell(f"runs and adapters: {output}\nreport: {output / REPORT}")

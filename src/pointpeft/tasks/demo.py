@@ -10,11 +10,13 @@ from typing import Any
 
 from pointpeft.errors import PointPeftError
 from pointpeft.evaluation.records import output_folder
+from pointpeft.evaluation.report import read_run, write_report
 from pointpeft.files import write_json
 
 __all__ = ["METHODS", "run_demo"]
 
 METHODS = ("linear", "full", "point-peft")
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def run_demo(
     Every method is a command in a process of its own, so that its peak memory is its own.
 
     Args:
-        output: folder for all runs and ``comparison.json``.
+        output: folder for all runs, ``comparison.json`` and ``report.html``.
         quick: a run of a minute or two that checks that everything works.
         seed: of the first repetition.
         report: called with a line before each step.
@@ -51,13 +53,15 @@ def run_demo(
     for method in METHODS:
         report(f"adapting by {method}, {budget.seeds} seed(s)")
         folder = output / method
-        if not (folder / "metrics.json").is_file():
+        if not (folder / REPORT).is_file():  # the last thing that a run writes
             _command(
                 "finetune", folder, f"--method={method}", "--data=homeobjects",
                 f"--epochs={budget.epochs}", f"--seed={seed}", f"--seeds={budget.seeds}",
             )  # fmt: skip
         rows.append(json.loads((folder / "metrics.json").read_text()))
     write_json(output / "comparison.json", {"methods": rows})
+    runs = [read_run(output / method) for method in METHODS]
+    write_report(output / REPORT, "Three ways to adapt a backbone", runs)
     return rows
 
 
