@@ -30,7 +30,7 @@ ball, y up.
 `pointpeft pretrain --config {name}.yaml` with the settings beside this file; the loss of every
 epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural shapes, each once, and
 the training part and the unlabelled rest of homeobjects {epochs} times under other scales and
-shifts. No other shapes. One CPU core, {hours:.1f} hours.
+shifts. No other shapes. One CPU core, {hours:.1f} hours. {note}
 
 The objective is that of Point-MAE (rebuild hidden patches, Chamfer distance) plus {contrast} times
 an instance contrast between two views of each cloud: of the two terms the second is what makes the
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of `pointpeft pretrain`")
     parser.add_argument("data", nargs="*", help="further labelled data sets to measure on")
+    parser.add_argument("--note", default="", help="a sentence on the training, for the card")
     arguments = parser.parse_args()
     run: Path = arguments.run
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
@@ -99,6 +100,7 @@ def main() -> None:
         fresh=epochs * config["procedural"],
         epochs=epochs,
         hours=epochs * metrics["seconds_per_epoch"] / 3600,
+        note=arguments.note,
         contrast=config["pretraining"]["contrast"],
         rows="\n".join(row(source, shipped) for source in [EMBEDDED_NAME, *arguments.data]),
     )

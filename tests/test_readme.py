@@ -49,7 +49,7 @@ def test_commands_run_as_shown(folder):
 def test_python_examples_run(folder, monkeypatch):
     monkeypatch.chdir(folder)
     for example in blocks("python"):
-        exec(compile(example.replace("epochs = 30", "epochs = 1"), "README.md", "exec"), {})
+        exec(compile(example.replace('epochs": 30', 'epochs": 1'), "README.md", "exec"), {})
     assert (folder / "my_adapter" / "adapter_config.json").is_file()
 
 

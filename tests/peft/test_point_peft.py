@@ -11,7 +11,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models import Geometry
 from pointpeft.ops import farthest_point_sample
 from pointpeft.peft.point_peft import frozen_twin
-from tests.models.tiny import clouds
+from tests.models.tiny import clouds, tiny
 from tests.peft import slow
 from tests.peft.support import SMALL, bank, classifier, encoder, point_peft
 
@@ -274,3 +274,28 @@ def test_settings_out_of_range_are_refused(settings):
 def test_more_local_groups_than_rows_are_refused_when_attached():
     with pytest.raises(ConfigError, match="second_groups"):
         point_peft(second_groups=9)
+
+
+def test_a_backbone_of_several_scales_is_refused():
+    model = tiny("classification", "point_m2ae")
+    with pytest.raises(ConfigError, match="one scale"):
+        pp.get_peft_model(model, pp.PointPeftConfig())
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_point_bert_is_tuned_like_point_mae(compat):
+    points = clouds(4)
+    backbone = tiny("features", "point_bert")
+    bank = pp.MemoryBank.build(backbone, [points])
+    config = pp.PointPeftConfig(num_prompts=4, reference_compat=compat)
+    model = pp.get_peft_model(pp.build_classifier(backbone, 3), config, bank)
+    same = pp.get_peft_model(tiny("classification"), config)
+    counts, others = model.count_parameters(), same.count_parameters()
+    bank_adapters = sum(p.numel() for n, p in model.named_parameters() if "bank_adapter" in n)
+    expected = others["trainable_without_head"] + (0 if compat else bank_adapters)
+    assert counts["trainable_without_head"] == expected
+    logits = model.train()(points)
+    logits.square().sum().backward()
+    embed = model.model.backbone.tokenizer.embed
+    assert logits.shape == (4, 3)
+    assert all(p.grad is None for p in embed.parameters())

@@ -110,6 +110,11 @@ class PointPeftTuner(Tuner):
         super().__init__(model, config, bank)
         backbone, C = model.backbone, model.backbone.num_features
         self.config = config
+        if not hasattr(backbone, "tokenizer"):
+            raise ConfigError(
+                f"point-peft needs a backbone of one scale, and {backbone.spec.name!r} has "
+                "several; use method full or linear, or point_mae or point_bert"
+            )
         G, S = backbone.tokenizer.num_groups, backbone.tokenizer.group_size
         self.second_groups = config.second_groups or G // 2
         self.second_group_size = config.second_group_size or S // 2

@@ -1,0 +1,127 @@
+"""Cost of one pre-training and one classification step of every backbone, as published.
+
+Counted multiply-adds (matrix products alone), bytes that autograd stores for the backward pass,
+peak memory, and median seconds of forward and backward. Each measurement has a process of its own.
+
+    python benchmarks/backbones.py --output benchmarks/results/backbones-cpu.json
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import pointpeft as pp
+from pointpeft.evaluation.records import versions
+from pointpeft.files import write_json
+from pointpeft.models import get_entry, list_models
+
+BATCH = 8
+CLASSES = 15
+
+
+def cases() -> list[tuple[str, str]]:
+    """Names and tasks of the networks of published size."""
+    return [
+        (name, task)
+        for name in list_models()
+        if not name.endswith("_small")
+        for task in ("pretraining", "classification")
+        if task in get_entry(name).tasks
+    ]
+
+
+def build(name: str, task: str) -> tuple[Any, Tensor]:
+    """A network in train mode and clouds of the size it expects."""
+    preset = "scanobjectnn" if task == "classification" else None
+    classes = {"num_classes": CLASSES} if task == "classification" else {}
+    model = pp.create_model(name, task=task, preset=preset, **classes).train()  # type: ignore[arg-type]
+    spec = getattr(model, "backbone", model).spec
+    points = torch.nn.functional.normalize(torch.randn(BATCH, spec.num_points, 3), dim=-1)
+    return model, points
+
+
+def stored_bytes(model: Any, points: Tensor) -> int:
+    """Bytes of distinct tensors that a forward pass keeps for the backward one, weights apart."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    alive = []  # a freed tensor would give its address to the next one
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(points).sum()
+    return sum(kept.values())
+
+
+def measure(name: str, task: str, steps: int, threads: int) -> dict[str, float]:
+    """All figures of one network."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    model, points = build(name, task)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(points).sum().backward()
+    forward, backward = [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        loss = model(points).sum()
+        middle = time.perf_counter()
+        loss.backward()
+        end = time.perf_counter()
+        model.zero_grad(set_to_none=True)
+        forward.append(middle - start)
+        backward.append(end - middle)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "giga_multiply_adds": counter.get_total_flops() / 2e9,
+        "stored_MiB": stored_bytes(model, points) / 2**20,
+        "peak_MiB": peak,
+        "forward_seconds": statistics.median(forward),
+        "backward_seconds": statistics.median(backward),
+    }
+
+
+def main() -> None:
+    """Measure everything, or one network in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--one", nargs=2, metavar=("NAME", "TASK"))
+    arguments = parser.parse_args()
+    if arguments.one:
+        name, task = arguments.one
+        print(json.dumps(measure(name, task, arguments.steps, arguments.threads)))
+        return
+    results = {}
+    for name, task in cases():
+        command = [sys.executable, __file__, "--one", name, task]
+        command += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        results[f"{name} {task}"] = json.loads(done.stdout.splitlines()[-1])
+        print(name, task, results[f"{name} {task}"], flush=True)
+    if arguments.output:
+        settings = {"batch": BATCH, "steps": arguments.steps, "threads": arguments.threads}
+        write_json(arguments.output, {**settings, "results": results, "versions": versions()})
+
+
+if __name__ == "__main__":
+    main()
