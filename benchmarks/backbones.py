@@ -44,7 +44,8 @@ def build(name: str, task: str) -> tuple[Any, Tensor]:
     """A network in train mode and clouds of the size it expects."""
     preset = "scanobjectnn" if task == "classification" else None
     classes = {"num_classes": CLASSES} if task == "classification" else {}
-    model = pp.create_model(name, task=task, preset=preset, **classes).train()  # type: ignore[arg-type]
+    offline = {"teacher": "random"} if (name, task) == ("i2p_mae", "pretraining") else {}
+    model = pp.create_model(name, task=task, preset=preset, **classes, **offline).train()  # type: ignore[arg-type]
     spec = getattr(model, "backbone", model).spec
     points = torch.nn.functional.normalize(torch.randn(BATCH, spec.num_points, 3), dim=-1)
     return model, points

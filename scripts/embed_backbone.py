@@ -22,15 +22,17 @@ from pointpeft.tasks.svm import evaluate_backbone
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 CARD = """# {name}
 
-{summary}. {parameters:,} parameters, float16, {size:.1f} MB; input: {points} points in the unit
-ball, y up.
+{summary}. {parameters:,} parameters, float16,
+{size:.1f} MB; input: {points} points in the unit ball, y up.
 
 ## How it was made
 
-`pointpeft pretrain --config {name}.yaml` with the settings beside this file; the loss of every
-epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural shapes, each once, and
+`pointpeft pretrain --config {name}.yaml` with the settings beside this file;
+the loss of every epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural
+shapes, each once, and
 the training part and the unlabelled rest of homeobjects {epochs} times under other scales and
-shifts. No other shapes. One CPU core, {hours:.1f} hours. {note}
+shifts. No other shapes. One CPU core, {hours:.1f} hours.
+{note}
 
 The objective is that of Point-MAE (rebuild hidden patches, Chamfer distance) plus {contrast} times
 an instance contrast between two views of each cloud: of the two terms the second is what makes the

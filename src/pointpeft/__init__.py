@@ -23,6 +23,7 @@ _PUBLIC = {
     "FinetuneConfig": "pointpeft.tasks",
     "PretrainConfig": "pointpeft.tasks",
     "finetune": "pointpeft.tasks",
+    "load_config": "pointpeft.tasks",
     "pretrain": "pointpeft.tasks",
     "InputTransform": "pointpeft.data",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "list_methods",
     "list_models",
     "load_adapter",
+    "load_config",
     "load_shapes",
     "pretrain",
     "save_model",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
         list_methods,
         load_adapter,
     )
-    from pointpeft.tasks import FinetuneConfig, PretrainConfig, finetune, pretrain
+    from pointpeft.tasks import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
 
 
 def __getattr__(name: str) -> Any:

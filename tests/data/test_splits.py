@@ -78,6 +78,12 @@ def test_zero_fraction_cuts_nothing() -> None:
     assert notes == []
 
 
+def test_only_needed_parts_are_cut() -> None:
+    assigned, notes = assign_splits(items({"a": 10}), 0.2, seed=0, needed=("test",))
+    assert table(assigned) == {("a", "train"): 8, ("a", "test"): 2}
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 20])
 def test_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(DataError, match="val_fraction"):

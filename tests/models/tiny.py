@@ -20,6 +20,8 @@ _SCALES = {
     "depths": (1, 1, 2), "patch_widths": (8, 12, 16),
 }  # fmt: skip
 _SIZES_OF: dict[str, dict[str, Any]] = {
+    "i2p_mae": _SCALES,
+    "i2p_mae_small": _SCALES,
     "point_bert": SIZES | {"embed_dim": 16},
     "point_bert_small": SIZES | {"embed_dim": 16},
     "point_m2ae": _SCALES,
@@ -31,7 +33,12 @@ _SIZES_OF: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _COUNTS = {"classification": {"num_classes": 4}, "part_segmentation": {"num_parts": 5}}
 _BERT = {"queue_size": 16, "feature_dim": 10, "num_tokens": 12}
+_IMAGES = {
+    "teacher": "random", "teacher_image_size": 32, "teacher_patch_size": 8, "teacher_channels": 5,
+}  # fmt: skip
 _PRETRAINING = {
+    "i2p_mae": _IMAGES,
+    "i2p_mae_small": _IMAGES,
     "point_bert": _BERT,
     "point_bert_small": _BERT,
     "point_mae": {"decoder_depth": 2},

@@ -121,7 +121,11 @@ def group_outputs(masked, points: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def check_m2ae_svm_features(case: Case) -> None:
-    model, points = pretraining_model(case), clouds(case)
+    check_features_of(case, pretraining_model(case))
+
+
+def check_features_of(case: Case, model: nn.Module) -> None:
+    points = clouds(case)
     last = len(case.data["config"]["num_groups"]) - 1
     nothing = torch.zeros_like(torch.from_numpy(case.arrays[f"mask{last}"])).bool()
     with torch.no_grad():
@@ -136,14 +140,19 @@ def check_m2ae_svm_features(case: Case) -> None:
 
 
 def check_m2ae_classification(case: Case) -> None:
-    config, points = case.data["config"], clouds(case)
     # ScanObjectNN's model pools differently, as its head shows.
     head = case.data["manifest"]["cls_head_finetune.0.weight"][1]
+    summed = head == case.data["config"]["encoder_dims"][-1]
+    check_classification_of(case, "point_m2ae", "mean+max" if summed else "concat")
+
+
+def check_classification_of(case: Case, name: str, pooling: str) -> None:
+    config, points = case.data["config"], clouds(case)
     model = pp.create_model(
-        "point_m2ae",
+        name,
         num_classes=case.data["manifest"]["cls_head_finetune.8.weight"][0],
         **encoder_settings(config),
-        pooling="mean+max" if head == config["encoder_dims"][-1] else "concat",
+        pooling=pooling,
     )
     layout = classification_layout(config["encoder_depths"])
     load_weights(model, case, layout)

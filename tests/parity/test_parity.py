@@ -8,6 +8,13 @@ import os
 
 import pytest
 
+from tests.parity.i2p_mae import (
+    check_clip_visual,
+    check_i2p_classification,
+    check_i2p_pretrain,
+    check_i2p_projection,
+    check_i2p_svm_features,
+)
 from tests.parity.point_bert import (
     check_bert_classification,
     check_bert_part_segmentation,
@@ -42,6 +49,11 @@ KINDS = {
     "point_m2ae_svm_features": check_m2ae_svm_features,
     "point_m2ae_cls": check_m2ae_classification,
     "point_m2ae_partseg": check_m2ae_part_segmentation,
+    "clip_visual": check_clip_visual,
+    "i2p_projection": check_i2p_projection,
+    "i2p_mae_pretrain": check_i2p_pretrain,
+    "i2p_mae_svm_features": check_i2p_svm_features,
+    "i2p_mae_cls": check_i2p_classification,
     "point_peft_mae": check_point_peft_mae,
 }
 # The same kinds by the network that a case says it holds, for cases of other names.
@@ -54,6 +66,12 @@ MODELS = {
     "Point_M2AE_ModelNet40": check_m2ae_classification,
     "Point_M2AE_ScanObjectNN": check_m2ae_classification,
     "Point-M2AE segmentation/Point_M2AE_SEG.py": check_m2ae_part_segmentation,
+    "clip_attn/model.py VisionTransformer": check_clip_visual,
+    "I2P_MAE.proj2img and I2P_MAE.I2P": check_i2p_projection,
+    "I2P-MAE models/I2P_MAE.py I2P_MAE": check_i2p_pretrain,
+    "I2P_MAE.forward(eval=True)": check_i2p_svm_features,
+    "I2P_MAE_ModelNet40": check_i2p_classification,
+    "I2P_MAE_ScanObjectNN": check_i2p_classification,
 }
 CASES = sorted(folder().glob("*.json"))
 

@@ -113,6 +113,7 @@ def load_shapes(
     num_stored: int | None = None,
     on_error: OnError = "skip",
     val_fraction: float = 0.2,
+    needed: Sequence[str] = ("test", "val"),
     seed: int = 0,
     cache_dir: Path | None = None,
     class_names: Sequence[str] | None = None,
@@ -127,6 +128,7 @@ def load_shapes(
             than an `.npz` holds.
         on_error: Whether items that cannot be used are left out and reported, or refused.
         val_fraction: Part of train that a missing validation or test part is cut from, in [0, 1).
+        needed: Parts that are cut when they are missing.
         seed: Of surface sampling and of cuts.
         cache_dir: Where prepared clouds are kept; see `default_cache_dir`.
         class_names: Fixes the label order, for data that an existing model is measured on. Then a
@@ -141,7 +143,7 @@ def load_shapes(
     names = _fix_classes(listing, class_names)
     loader = _Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
     loaded = loader.load(listing, source, on_error, progress)
-    items, split_notes = assign_splits(loaded.items, val_fraction, seed)
+    items, split_notes = assign_splits(loaded.items, val_fraction, seed, needed)
     class_notes = check_classes(items, names, need_train=class_names is None)
     class_notes += check_copies(items, loaded.digests)
     parts = {

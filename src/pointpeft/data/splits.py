@@ -84,7 +84,10 @@ def canonical_split(name: str) -> str | None:
 
 
 def assign_splits(
-    items: Sequence[Item], val_fraction: float, seed: int
+    items: Sequence[Item],
+    val_fraction: float,
+    seed: int,
+    needed: Sequence[str] = ("test", "val"),
 ) -> tuple[list[Item], list[str]]:
     """Give every item a part.
 
@@ -96,6 +99,7 @@ def assign_splits(
         items: Usable items.
         val_fraction: Part of train that a cut takes, in [0, 1).
         seed: Of the random choice.
+        needed: Parts that are cut when they are missing.
 
     Returns:
         The items, each with a part, and notes on what was decided.
@@ -115,7 +119,7 @@ def assign_splits(
     if unstated:
         notes.append(f"{unstated} shapes without a stated part, beside others with one: to train")
     sizes = Counter(item.class_name for item in result if item.split == "train")
-    for part in ("test", "val"):
+    for part in needed:
         if part not in stated and val_fraction > 0:
             result, moved = _cut(result, part, val_fraction, seed, sizes)
             if moved:

@@ -6,7 +6,7 @@ import logging
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,13 @@ class Checkpoint:
         layout: what the file was recognised as.
         state: tensors by name; the encoder's begin with ``backbone.``.
         metadata: what our own files say about themselves; empty for published ones.
+        reasons: why entries of these prefixes have no place in any model.
     """
 
     layout: str
     state: dict[str, Tensor]
     metadata: dict[str, Any]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,22 @@ class LoadReport:
         used: entries copied into the model.
         left: entries of the file that the model has no place for.
         fresh: entries of the model that the file does not have, which keep their initial values.
+        reasons: why entries of these prefixes were left, where that is known.
     """
 
     layout: str
     used: tuple[str, ...]
     left: tuple[str, ...]
     fresh: tuple[str, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.layout}: {len(self.used)} entries used"]
-        if self.left:
-            parts.append(f"{len(self.left)} left ({_roots(self.left)}: not part of this model)")
+        for prefix, reason in self.reasons.items():
+            if names := tuple(name for name in self.left if name.startswith(prefix)):
+                parts.append(f"{len(names)} left ({_roots(names)}: {reason})")
+        if names := tuple(n for n in self.left if not n.startswith(tuple(self.reasons))):
+            parts.append(f"{len(names)} left ({_roots(names)}: not part of this model)")
         if self.fresh:
             parts.append(f"{len(self.fresh)} keep their initial values ({_roots(self.fresh)})")
         return "; ".join(parts)
@@ -114,7 +121,9 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
         {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
     )
     left = [name for name in checkpoint.state if name not in own]
-    report = LoadReport(checkpoint.layout, tuple(used), tuple(left), tuple(fresh))
+    report = LoadReport(
+        checkpoint.layout, tuple(used), tuple(left), tuple(fresh), checkpoint.reasons
+    )
     log.info("%s: %s", path, report)
     return report
 
@@ -238,7 +247,7 @@ def _read_published(path: Path) -> Checkpoint:
             f"{path} is of no known layout; its first entries: {_listed(list(state))}; known: "
             + ", ".join(each.name for each in LAYOUTS)
         )
-    return Checkpoint(layout.name, layout.from_published(state), {})
+    return Checkpoint(layout.name, layout.from_published(state), {}, layout.left)
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["MaskType", "block_mask", "patch_mask", "random_mask"]
+__all__ = ["MaskType", "block_mask", "patch_mask", "random_mask", "salience_mask"]
 
 MaskType = Literal["random", "block"]
 
@@ -43,4 +43,22 @@ def block_mask(centers: Tensor, num_hidden: int | Tensor) -> Tensor:
     seed = torch.randint(G, (B, 1, 1), device=centers.device).expand(-1, -1, 3)
     distance = (centers - centers.gather(1, seed)).square().sum(-1)
     rank = distance.argsort(dim=1, stable=True).argsort(dim=1)
+    return rank < num_hidden
+
+
+def salience_mask(saliency: Tensor, num_hidden: int) -> Tensor:
+    """Hide ``num_hidden`` patches of every cloud, the salient ones least (I2P-MAE, Sec. 3.2).
+
+    Visible patches are drawn one after the other without replacement with probabilities
+    ``softmax(saliency)``, by the largest of perturbed scores (Plackett-Luce, Gumbel noise).
+
+    Args:
+        saliency: ``(B, G)``.
+        num_hidden: of G.
+
+    Returns:
+        Boolean ``(B, G)``, True where a patch is hidden.
+    """
+    noise = -torch.empty_like(saliency).exponential_().log()
+    rank = (saliency + noise).argsort(dim=1).argsort(dim=1)
     return rank < num_hidden

@@ -43,7 +43,7 @@ __all__ = [
     "PointM2AEPretrainingConfig",
 ]
 
-Pooling = Literal["mean+max", "concat"]
+Pooling = Literal["mean+max", "concat", "concat_all"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class PointM2AEConfig:
     """Sizes of the encoder, tuples from the finest scale to the coarsest; as published.
 
     The classifier's pooling is the sum of mean and maximum, or "concat", the published one on
-    ScanObjectNN: the mean beside the maximum over all tokens but the first.
+    ScanObjectNN: the mean beside the maximum over all tokens but the first; "concat_all" takes the
+    maximum over all of them.
     """
 
     num_groups: tuple[int, ...] = (512, 256, 64)
@@ -274,7 +275,10 @@ class PointM2AE(nn.Module):
             tokens = self.run_visible(points, levels, hidden, reference_compat=True)[-1]
         else:
             tokens = self.run_scales(points, levels, local=False)[-1]
-        tokens = self.norms[-1](tokens)
+        return self.pool_retrieved(self.norms[-1](tokens))
+
+    def pool_retrieved(self, tokens: Tensor) -> Tensor:
+        """What retrieval compares of normalised tokens, ``(B, G, C) -> (B, C)``."""
         return tokens.mean(dim=1) + tokens.amax(dim=1)
 
 
@@ -289,7 +293,7 @@ class PointM2AEClassifier(nn.Module):
     def __init__(self, backbone: PointM2AE, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        parts = 2 if backbone.config.pooling == "concat" else 1
+        parts = 1 if backbone.config.pooling == "mean+max" else 2
         self.num_features = parts * backbone.num_features
         self.reset_classifier(num_classes)
 
@@ -318,7 +322,8 @@ class PointM2AEClassifier(nn.Module):
         if self.backbone.config.pooling == "mean+max":
             return mean + tokens.amax(dim=1)
         # The published maximum begins behind a class token, of which there is none.
-        return torch.cat([mean, tokens[:, 1:].amax(dim=1)], dim=-1)
+        first = 1 if self.backbone.config.pooling == "concat" else 0
+        return torch.cat([mean, tokens[:, first:].amax(dim=1)], dim=-1)
 
 
 class MaskedClouds(NamedTuple):
@@ -393,10 +398,14 @@ class PointM2AEPretraining(nn.Module):
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
         """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""
-        c, backbone = self.pretraining_config, self.backbone
-        levels = backbone.group(points)
+        levels = self.backbone.group(points)
         if mask is None:
-            mask = patch_mask(levels[-1].centers, c.mask_ratio, "random")
+            mask = patch_mask(levels[-1].centers, self.pretraining_config.mask_ratio, "random")
+        return self.encode_groups(points, levels, mask)
+
+    def encode_groups(self, points: Tensor, levels: Sequence[Level], mask: Tensor) -> MaskedClouds:
+        """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups."""
+        c, backbone = self.pretraining_config, self.backbone
         if mask.all(dim=1).any():
             raise ValueError("mask must leave a group of every cloud visible")
         hidden = hide_scales(levels, mask, c.reference_compat)
@@ -405,10 +414,19 @@ class PointM2AEPretraining(nn.Module):
         centers = [level.centers for level in levels]
         return MaskedClouds(points, levels, list(map(MaskedScale, tokens, centers, hidden)))
 
-    def rebuild(self, masked: MaskedClouds) -> tuple[Tensor, Tensor]:
+    def decode(self, masked: MaskedClouds) -> Tensor:
+        """Tokens of all groups of the last decoded scale, ``(B, G, C)``."""
+        steps = len(self.pretraining_config.decoder_depths)
+        return self.decoder(masked.points, masked.scales[::-1][:steps])
+
+    def rebuild(self, masked: MaskedClouds, decoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rebuilt points ``(M, S, 3)`` of all hidden groups of the last step, and the true ones.
 
         Both are relative to the centers of the groups; the true ones are ``(M, K, 3)``.
+
+        Args:
+            masked: the encoded batch.
+            decoded: what :meth:`decode` made of it, where that is at hand.
 
         Raises:
             ValueError: no group of that scale is hidden.
@@ -420,7 +438,8 @@ class PointM2AEPretraining(nn.Module):
                 "no group of the decoded scale is hidden, as visible groups of the coarsest scale "
                 "contain all of them; choose a larger mask_ratio or smaller group_sizes"
             )
-        decoded = self.decoder(masked.points, masked.scales[::-1][:steps])
+        if decoded is None:
+            decoded = self.decode(masked)
         rebuilt = self.rec_head(decoded[hidden])
         return rebuilt.view(len(rebuilt), -1, 3), masked.levels[-steps].neighborhoods[hidden]
 

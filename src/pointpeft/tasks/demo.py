@@ -27,7 +27,7 @@ class _Budget:
     seeds: int
 
 
-_FULL = _Budget(epochs=15, seeds=3)
+_FULL = _Budget(epochs=12, seeds=3)
 _QUICK = _Budget(epochs=2, seeds=1)
 
 

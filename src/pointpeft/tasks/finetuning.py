@@ -147,6 +147,7 @@ def load_data(
     num_points: int,
     progress: Callable[[int, int], None] | None = None,
     class_names: tuple[str, ...] | None = None,
+    needed: tuple[str, ...] = ("test", "val"),
 ) -> ShapeData:
     """Read and prepare the labelled data set of a config, logging notes and problems."""
     transform = InputTransform(
@@ -159,6 +160,7 @@ def load_data(
         transform,
         on_error=config.on_error,  # type: ignore[arg-type]
         val_fraction=config.val_fraction,
+        needed=needed,
         seed=config.seed,
         class_names=class_names,
         progress=progress,

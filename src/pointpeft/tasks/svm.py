@@ -22,7 +22,7 @@ def evaluate_backbone(
 ) -> tuple[SvmResult, str]:
     """Fit a linear SVM on the train split's features and score it on the test split.
 
-    The validation split is not used: C comes from cross-validation on train, or is given.
+    A stated validation split is not used: C comes from cross-validation on train, or is given.
 
     Args:
         config: model, weights, data and seed (of random weights); the rest is not looked at.
@@ -42,7 +42,7 @@ def evaluate_backbone(
     L.seed_everything(config.seed, verbose=False)
     backbone, weights = make_backbone(config)
     backbone = backbone.to(device)
-    data = load_data(config.data, backbone.spec.num_points, progress)
+    data = load_data(config.data, backbone.spec.num_points, progress, needed=("test",))
     if not len(data.test):
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"

@@ -1,5 +1,9 @@
 """Published checkpoint layouts, one file per backbone."""
 
+from pointpeft.models.published.i2p_mae import (
+    I2P_MAE_PRETRAINED,
+    I2P_MAE_PRETRAINED_WITH_TEACHER,
+)
 from pointpeft.models.published.layout import Layout, recognise
 from pointpeft.models.published.point_bert import (
     POINT_BERT_CLASSIFICATION,
@@ -19,6 +23,8 @@ from pointpeft.models.published.point_mae import (
 )
 
 __all__ = [
+    "I2P_MAE_PRETRAINED",
+    "I2P_MAE_PRETRAINED_WITH_TEACHER",
     "LAYOUTS",
     "POINT_BERT_CLASSIFICATION",
     "POINT_BERT_PRETRAINED",
@@ -45,5 +51,9 @@ LAYOUTS = (
     POINT_M2AE_PRETRAINED,
     POINT_M2AE_CLASSIFICATION,
     POINT_M2AE_SEGMENTATION,
+    I2P_MAE_PRETRAINED_WITH_TEACHER,
+    I2P_MAE_PRETRAINED,
 )
-"""In the order in which they are tried: Point-BERT's networks have all that Point-MAE's have."""
+"""In the order in which they are tried: Point-BERT's networks have all that Point-MAE's have, and
+I2P-MAE's files may have a teacher beside all else. Fine-tuned, I2P-MAE has the names and shapes of
+Point-M2AE."""

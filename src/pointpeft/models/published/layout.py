@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,12 +22,14 @@ class Layout:
         rules: pairs (published prefix, our prefix), first match wins; ``*`` is a block number.
         convolutions: layers of ours that are linear and published as convolutions of kernel size
             1: pairs (pattern of our names, number of kernel axes).
+        left: prefixes of entries that no model of ours takes, and why.
     """
 
     name: str
     markers: tuple[str, ...]
     rules: Sequence[tuple[str, str]]
     convolutions: Sequence[tuple[str, int]] = (TOKENIZER_CONVOLUTIONS,)
+    left: Mapping[str, str] = field(default_factory=dict)
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""

@@ -61,7 +61,7 @@ def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """
     norm = ("norm.", f"backbone.norms.{len(depths) - 1}.")
     return Layout(
-        "Point-M2AE, fine-tuned for classification",
+        "Point-M2AE or I2P-MAE, fine-tuned for classification",
         ("h_encoder.", "norm.", "cls_head_finetune."),
         # Before the encoder's rules, so that our name goes back to this one.
         (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),

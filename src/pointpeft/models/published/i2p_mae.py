@@ -1,0 +1,40 @@
+"""Layouts of published I2P-MAE checkpoints: Point-M2AE's names, with two heads for one."""
+
+from collections.abc import Sequence
+
+from pointpeft.models.published import point_m2ae
+from pointpeft.models.published.layout import Layout
+from pointpeft.models.published.point_m2ae import PUBLISHED_DEPTHS
+
+__all__ = [
+    "I2P_MAE_PRETRAINED",
+    "I2P_MAE_PRETRAINED_WITH_TEACHER",
+    "TEACHER",
+    "pretrained_layout",
+]
+
+TEACHER = "clip_model."
+"""Under which published pre-training keeps its image encoder, the text tower included."""
+
+_MARKERS = ("h_encoder.", "h_decoder.", "rec_head_3d.", "rec_head_2d.")
+
+
+def pretrained_layout(
+    depths: Sequence[int] = PUBLISHED_DEPTHS, with_teacher: bool = False
+) -> Layout:
+    """Of pre-training, for an encoder with ``depths`` blocks per scale.
+
+    Fine-tuned files have the names and shapes of Point-M2AE's, see there.
+    """
+    encoder = point_m2ae.pretrained_layout(depths)
+    return Layout(
+        "I2P-MAE, pre-trained" + (", with its image teacher" if with_teacher else ""),
+        (*_MARKERS, TEACHER) if with_teacher else _MARKERS,
+        (*encoder.rules, ("rec_head_3d.", "rec_head."), ("rec_head_2d.", "feature_head.")),
+        (*encoder.convolutions, (r"^feature_head\.", 1)),
+        left={TEACHER: "the image teacher, which never changes and is loaded by teacher=PATH"},
+    )
+
+
+I2P_MAE_PRETRAINED = pretrained_layout()
+I2P_MAE_PRETRAINED_WITH_TEACHER = pretrained_layout(with_teacher=True)

@@ -1,0 +1,187 @@
+"""Teachers from files on this machine; nothing is ever downloaded."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.vision.teacher import (
+    ClipTeacher,
+    RandomTeacher,
+    Teacher,
+    TransformersTeacher,
+    transformers,
+)
+from pointpeft.vision.torchscript import is_torchscript, read_torchscript
+
+__all__ = ["RANDOM", "clip_from_openai", "load_teacher", "to_hugging_face"]
+
+RANDOM = "random"
+"""The setting that asks for a teacher without weights."""
+
+# Names in OpenAI's files and in transformers, below the visual tower of each.
+_CLIP_NAMES = (
+    ("class_embedding", "embeddings.class_embedding"),
+    ("positional_embedding", "embeddings.position_embedding.weight"),
+    ("conv1.", "embeddings.patch_embedding."),
+    ("ln_pre.", "pre_layrnorm."),
+    ("ln_post.", "post_layernorm."),
+    ("transformer.resblocks.", "encoder.layers."),
+)
+_BLOCK_NAMES = (
+    (".ln_1.", ".layer_norm1."),
+    (".ln_2.", ".layer_norm2."),
+    (".attn.out_proj.", ".self_attn.out_proj."),
+    (".mlp.c_fc.", ".mlp.fc1."),
+    (".mlp.c_proj.", ".mlp.fc2."),
+)
+_HEAD_WIDTH = 64  # channels of an attention head in every CLIP of OpenAI
+_FIRST = "conv1.weight"  # by which a visual tower is found
+
+
+def load_teacher(
+    source: str | Path, image_size: int = 224, patch_size: int = 16, channels: int = 512
+) -> Teacher:
+    """A frozen image encoder.
+
+    Args:
+        source: OpenAI's CLIP weights (``ViT-B-16.pt``), a checkpoint of I2P-MAE, which holds them
+            too, or a folder of a vision transformer as transformers saves it; "random" for one
+            that needs no file.
+        image_size: side of images in pixels, of the random teacher.
+        patch_size: side of a patch in pixels, of the random teacher.
+        channels: of the feature map, of the random teacher.
+
+    Raises:
+        ConfigError: nothing there, no vision transformer, or transformers is not installed.
+        CheckpointError: a file that is damaged, could run code, or holds no visual tower.
+    """
+    if str(source) == RANDOM:
+        return RandomTeacher(image_size, patch_size, channels)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _load_folder(path)
+    if path.is_file():
+        return clip_from_openai(_read(path), path)
+    raise ConfigError(
+        f"teacher {str(source)!r} is neither a file nor a folder: put the weights of OpenAI's CLIP "
+        "(ViT-B-16.pt) or a folder of a vision transformer in the form of transformers there, or "
+        "pass teacher=PATH; nothing is downloaded. teacher='random' needs no weights"
+    )
+
+
+def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the state") -> ClipTeacher:
+    """The visual tower under OpenAI's names, of the size that its tensors have.
+
+    Args:
+        state: tensors by name; of a whole CLIP or I2P-MAE, what is not the tower is left.
+        origin: what an error message calls it.
+
+    Raises:
+        CheckpointError: no such tower, or one of another architecture.
+    """
+    prefix = next((n.removesuffix(_FIRST) for n in state if n.endswith(f"visual.{_FIRST}")), None)
+    if prefix is None:
+        raise CheckpointError(
+            f"{origin} holds no visual tower of CLIP (visual.{_FIRST}); pass the weights of one of "
+            "OpenAI's vision transformers, such as ViT-B-16.pt"
+        )
+    tower = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    library = transformers()
+    try:
+        config = library.CLIPVisionConfig(**_clip_sizes(tower))
+        network = library.CLIPVisionModelWithProjection(config)
+        network.load_state_dict(to_hugging_face(tower), strict=True)
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
+            "and others) have no patch tokens to learn from"
+        ) from error
+    return ClipTeacher(network)
+
+
+def to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names and shapes of ``CLIPVisionModelWithProjection`` for a tower under OpenAI's names."""
+    renamed = {}
+    for name, tensor in tower.items():
+        values = tensor.float()
+        if name == "proj":  # used as x @ proj there
+            renamed["visual_projection.weight"] = values.T
+        elif ".attn.in_proj_" in name:
+            block, kind = _rename(name).split(".attn.in_proj_")
+            for part, rows in zip("qkv", values.chunk(3), strict=True):
+                renamed[f"vision_model.{block}.self_attn.{part}_proj.{kind}"] = rows
+        else:
+            renamed[f"vision_model.{_rename(name)}"] = values
+    return renamed
+
+
+def _rename(name: str) -> str:
+    for theirs, ours in _CLIP_NAMES:
+        if name.startswith(theirs):
+            name = ours + name.removeprefix(theirs)
+            break
+    for theirs, ours in _BLOCK_NAMES:
+        name = name.replace(theirs, ours)
+    return name
+
+
+def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Settings of transformers that give tensors of these shapes."""
+    width, _, patch, _ = tower[_FIRST].shape
+    tokens = tower["positional_embedding"].shape[0]
+    blocks = {name.split(".")[2] for name in tower if name.startswith("transformer.resblocks.")}
+    return {
+        "hidden_size": width,
+        "intermediate_size": tower["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "num_hidden_layers": len(blocks),
+        "num_attention_heads": max(width // _HEAD_WIDTH, 1),
+        "image_size": round((tokens - 1) ** 0.5) * patch,
+        "patch_size": patch,
+        "projection_dim": tower["proj"].shape[1],
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    }
+
+
+def _load_folder(path: Path) -> Teacher:
+    """A network that transformers saved."""
+    library = transformers()
+    try:
+        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
+        if config.model_type in ("clip", "clip_vision_model"):
+            kind = library.CLIPVisionModelWithProjection
+            return ClipTeacher(kind.from_pretrained(path, local_files_only=True))
+        network = library.AutoModel.from_pretrained(
+            path, local_files_only=True, attn_implementation="eager"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"teacher {path} cannot be read by transformers: {error}") from error
+    # Of two towers, such as those of SigLIP, the one for images.
+    return TransformersTeacher(getattr(network, "vision_model", network))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file by name, read without running code."""
+    try:
+        if is_torchscript(path):
+            return read_torchscript(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
+            "and text, which could run code when loaded"
+        ) from error
+    except Exception as error:  # arbitrary bytes raise almost anything
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch file ({type(error).__name__}: {error})"
+        ) from error
+    for key in ("base_model", "model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    entries = content.items() if isinstance(content, Mapping) else ()
+    return {n: t for n, t in entries if isinstance(n, str) and isinstance(t, Tensor)}

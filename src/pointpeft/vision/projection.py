@@ -1,0 +1,104 @@
+"""Depth images of clouds from three sides (I2P-MAE, Sec. 3.2, "2D-guided masking").
+
+Coordinates are rasterised in float32 whatever the precision of the model: which pixel a point
+falls on hangs on the rounding of one division. R counts images: all clouds of a batch from the
+first side, then from the second, then from the third.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["NUM_VIEWS", "Raster", "draw", "fit_raster", "to_images", "view_clouds"]
+
+_AXES = ((0, 1, 2), (2, 0, 1), (1, 2, 0))  # row, column and drawn value of each view
+NUM_VIEWS = len(_AXES)
+"""Sides from which a cloud is seen."""
+
+_REACH = 2  # a point is drawn this many pixels far in each direction
+_MARGIN = 3  # pixels of the image's side that the extent of a cloud does not cover
+# Of ImageNet, as published, although the published teacher, CLIP, was trained with its own.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Raster(NamedTuple):
+    """Where the points of each view fall in its image.
+
+    Attributes:
+        lowest: float32 ``(R, 1, 2)``, least row and column coordinate of the view's cloud.
+        cell: float32 ``(R, 1, 1)``, side of a pixel in the unit of the cloud.
+        shift: int64 ``(R, 1, 2)``, pixels that move the shorter side to the middle of the image.
+        size: S, pixels along each side of the image.
+    """
+
+    lowest: Tensor
+    cell: Tensor
+    shift: Tensor
+    size: int
+
+    def cells(self, points: Tensor) -> Tensor:
+        """Cells of ``points (R, M, 3)`` before they are moved, int64 ``(R, M, 2)``."""
+        return ((points[..., :2].float() - self.lowest) / self.cell).floor().long()
+
+    def pixels(self, points: Tensor) -> Tensor:
+        """Row and column of ``points (R, M, 3)`` of the views, int64 ``(R, M, 2)``.
+
+        What lies outside the cloud that the raster was fitted to may lie outside the image.
+        """
+        return self.cells(points) + 1 + self.shift
+
+    def select(self, rows: Tensor) -> "Raster":
+        """The raster of the views ``rows (Q,)``, in that order."""
+        return Raster(self.lowest[rows], self.cell[rows], self.shift[rows], self.size)
+
+
+def view_clouds(points: Tensor) -> Tensor:
+    """Clouds as seen from each side, ``(B, N, 3) -> (R, N, 3)``: row, column, depth."""
+    return torch.cat([points[..., list(axes)] for axes in _AXES])
+
+
+def fit_raster(clouds: Tensor, size: int = 224) -> Raster:
+    """The raster that fits the longer side of every view into its image.
+
+    Args:
+        clouds: views ``(R, N, 3)``, see :func:`view_clouds`.
+        size: S, even.
+
+    Raises:
+        ValueError: an odd or very small ``size``.
+    """
+    if size % 2 or size < 2 * _MARGIN:
+        raise ValueError(f"size must be an even number of at least {2 * _MARGIN}, got {size}")
+    plane = clouds[..., :2].float()
+    lowest, highest = plane.amin(dim=1, keepdim=True), plane.amax(dim=1, keepdim=True)
+    cell = (highest - lowest).amax(dim=-1, keepdim=True) / (size - _MARGIN)
+    # A cloud without an extent falls on one pixel.
+    cell = cell.clamp(min=torch.finfo(cell.dtype).tiny)
+    raster = Raster(lowest, cell, torch.zeros_like(lowest, dtype=torch.int64), size)
+    last = raster.cells(clouds).amax(dim=1, keepdim=True)
+    # The middle of cells 0 to ``last`` goes to the middle of the image.
+    return raster._replace(shift=size // 2 - last // 2 - 2)
+
+
+def draw(clouds: Tensor, raster: Raster) -> Tensor:
+    """Sums of the depths of all points that reach a pixel, ``(R, N, 3) -> float32 (R, S, S)``.
+
+    A point reaches the 5 x 5 pixels around its own. As published, depths are signed and are added:
+    how bright a pixel is depends on how densely the surface is sampled.
+    """
+    R, N, _ = clouds.shape
+    reach = torch.arange(-_REACH, _REACH + 1, device=clouds.device)
+    # One pixel at most lies beyond the border, and joins it.
+    lines = (raster.pixels(clouds).unsqueeze(-1) + reach).clamp(0, raster.size - 1)
+    rows, columns = lines[:, :, 0, :, None], lines[:, :, 1, None, :]
+    places = (rows * raster.size + columns).flatten(1)  # (R, N * 25)
+    depths = clouds[..., 2:].float().expand(R, N, len(reach) ** 2).flatten(1)
+    image = depths.new_zeros(R, raster.size**2).scatter_add_(1, places, depths)
+    return image.view(R, raster.size, raster.size)
+
+
+def to_images(sums: Tensor) -> Tensor:
+    """Images for an encoder, ``(R, S, S) -> (R, 3, S, S)``: a sigmoid, then ImageNet's scaling."""
+    mean, std = (sums.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+    return (sums.sigmoid().unsqueeze(1) - mean) / std

@@ -1,0 +1,204 @@
+"""Frozen image encoders: images in, a feature map and a saliency map out."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError
+
+__all__ = ["ClipTeacher", "RandomTeacher", "Seen", "Teacher", "TransformersTeacher", "transformers"]
+
+_IMAGES_AT_ONCE = 16
+"""Bounds the memory of a pass; kept small, as attention of every layer may be stored."""
+
+
+class Seen(NamedTuple):
+    """What a teacher makes of images.
+
+    Attributes:
+        features: ``(R, C, h, w)``.
+        saliency: ``(R, 1, h, w)``, not negative, larger where the encoder looks more.
+    """
+
+    features: Tensor
+    saliency: Tensor
+
+
+class Teacher(nn.Module):
+    """An image encoder that is looked at and never trained.
+
+    Its network moves with the module but is not part of it: a model that holds a teacher has
+    neither its parameters nor its entries in the state dict, and does not switch it to train mode.
+
+    Args:
+        network: the encoder.
+        image_size: side of its images in pixels.
+        channels: C of its feature map.
+    """
+
+    network: nn.Module
+
+    def __init__(self, network: nn.Module, image_size: int, channels: int) -> None:
+        super().__init__()
+        # Past the registration of sub-modules.
+        self.__dict__["network"] = network.eval().requires_grad_(False)
+        self.image_size = image_size
+        self.channels = channels
+
+    def forward(self, images: Tensor) -> Seen:
+        """``(R, 3, S, S)`` to maps in float32 (or float64, where the network is)."""
+        dtype = next(self.network.parameters()).dtype
+        with torch.no_grad():
+            chunks = [self.look(chunk.to(dtype)) for chunk in images.split(_IMAGES_AT_ONCE)]
+        wide = torch.promote_types(dtype, torch.float32)
+        return Seen(*(torch.cat(maps).to(wide) for maps in zip(*chunks, strict=True)))
+
+    def look(self, images: Tensor) -> Seen:
+        """The maps of a few images."""
+        raise NotImplementedError
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Moves and casts, which reach a module by this method, reach the network too."""
+        self.network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+class ClipTeacher(Teacher):
+    """The visual tower of CLIP (Radford et al. 2021), the published teacher of I2P-MAE.
+
+    The map is that of all patch tokens behind the final norm and the projection, through which
+    CLIP itself sends the class token alone. The saliency is the attention of the class token to
+    the patches in the last block, the mean over heads, not normalised again.
+
+    Args:
+        network: a ``CLIPVisionModelWithProjection`` of transformers.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__(network, network.config.image_size, network.config.projection_dim)
+
+    def look(self, images: Tensor) -> Seen:
+        """``(R, 3, S, S)`` to maps with a cell per patch."""
+        config: Any = self.network.config
+        tokens, attention = self.encode(images)
+        side = config.image_size // config.patch_size
+        features = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        return Seen(features, attention[:, 1:].view(-1, 1, side, side))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Projected tokens ``(R, T, C)``, the class token first, and its attention ``(R, T)``."""
+        network: Any = self.network
+        tower = network.vision_model
+        x = tower.pre_layrnorm(tower.embeddings(images))
+        *layers, last = tower.encoder.layers
+        for layer in layers:
+            x = layer(x, attention_mask=None)
+        attention = _class_attention(last.self_attn, last.layer_norm1(x))
+        x = tower.post_layernorm(last(x, attention_mask=None))
+        return network.visual_projection(x), attention
+
+
+def _class_attention(attention: Any, x: Tensor) -> Tensor:
+    """Weights of the first token's row, averaged over heads, ``(R, T, C) -> (R, T)``.
+
+    Blocks use fused attention, which keeps no weights; one row is cheap to compute again.
+    """
+    heads = (attention.num_heads, attention.head_dim)
+    query = attention.q_proj(x[:, :1]).unflatten(2, heads).transpose(1, 2)
+    keys = attention.k_proj(x).unflatten(2, heads).transpose(1, 2)
+    scores = query @ keys.transpose(2, 3) * attention.scale  # (R, heads, 1, T)
+    return scores.softmax(dim=-1).mean(dim=1).squeeze(1)
+
+
+class TransformersTeacher(Teacher):
+    """Any vision transformer of the transformers library.
+
+    The map is that of the patch tokens as the network returns them, the last tokens of its
+    sequence. The saliency is the attention of the first token to them in the last block; where
+    there are patch tokens only, it is the attention that each receives, the mean over all.
+
+    Args:
+        network: returns ``last_hidden_state`` and, asked for it, ``attentions``.
+    """
+
+    def __init__(self, network: Any) -> None:
+        config = network.config
+        if not all(isinstance(getattr(config, n, None), int) for n in ("image_size", "patch_size")):
+            raise ConfigError(
+                f"teacher {type(network).__name__} has no image_size and patch_size in its "
+                "configuration; pass a vision transformer"
+            )
+        super().__init__(network, config.image_size, config.hidden_size)
+
+    def look(self, images: Tensor) -> Seen:
+        """``(R, 3, S, S)`` to maps with a cell per patch."""
+        config: Any = self.network.config
+        output = self.network(pixel_values=images, output_attentions=True)
+        side = config.image_size // config.patch_size
+        tokens = output.last_hidden_state
+        if not output.attentions or tokens.ndim != 3 or tokens.shape[1] < side**2:
+            raise ConfigError(
+                f"teacher {type(self.network).__name__} does not return {side} x {side} patch "
+                "tokens and the attention between them; pass a vision transformer"
+            )
+        attention = output.attentions[-1].mean(dim=1)[..., -(side**2) :]  # (R, T, patches)
+        has_class = tokens.shape[1] > side**2
+        saliency = attention[:, 0] if has_class else attention.mean(dim=1)
+        features = tokens[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
+        return Seen(features, saliency.view(-1, 1, side, side))
+
+
+class RandomTeacher(Teacher):
+    """Random features of patches, the same in every run: for tests and where no weights are.
+
+    A linear map of every patch with a nonlinearity, and a softmax over random scores of these.
+
+    Args:
+        image_size: side of its images in pixels.
+        patch_size: side of a patch in pixels, a divisor.
+        channels: C of its feature map.
+        seed: of the weights.
+    """
+
+    def __init__(
+        self, image_size: int = 224, patch_size: int = 16, channels: int = 512, seed: int = 0
+    ) -> None:
+        if image_size % patch_size:
+            raise ConfigError(
+                f"the teacher's image_size={image_size} must be a multiple of its "
+                f"patch_size={patch_size}"
+            )
+        network = nn.Sequential(
+            nn.Conv2d(3, channels, patch_size, patch_size), nn.Tanh(), nn.Conv2d(channels, 1, 1)
+        )
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                fan_in = max(parameter[0].numel(), 1)
+                parameter.normal_(0.0, fan_in**-0.5, generator=generator)
+        super().__init__(network, image_size, channels)
+
+    def look(self, images: Tensor) -> Seen:
+        """``(R, 3, S, S)`` to maps with a cell per patch."""
+        patches, nonlinearity, scores = self.network.children()
+        features = nonlinearity(patches(images))
+        saliency = scores(features)
+        return Seen(features, saliency.flatten(1).softmax(dim=1).view_as(saliency))
+
+
+def transformers() -> Any:
+    """The transformers library, imported when a teacher needs it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(
+            "an image teacher needs the transformers library; install it by "
+            "`pip install 'pointpeft[vision]'`, or pass teacher='random'"
+        ) from error

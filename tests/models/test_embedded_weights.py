@@ -1,0 +1,57 @@
+"""The weights that come with the package are small, documented, and better than none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+import pointpeft as pp
+from pointpeft.evaluation import extract_features, linear_svm
+from pointpeft.tasks import PretrainConfig, load_config
+
+WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return pp.create_model("point_mae_small", pretrained=True).eval()
+
+
+def test_it_is_small(backbone):
+    assert (WEIGHTS / "point_mae_small.safetensors").stat().st_size < 8e6
+    assert 1.5e6 < sum(p.numel() for p in backbone.parameters()) < 4e6
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(torch.rand(1, 1024, 3))
+    assert counter.get_total_flops() / 2 < 0.2e9  # multiply-adds
+
+
+def test_it_says_how_it_was_made():
+    config = load_config(PretrainConfig, [WEIGHTS / "point_mae_small.yaml"])
+    assert config.data.source == "homeobjects"
+    assert config.procedural > 0
+    log = np.genfromtxt(WEIGHTS / "point_mae_small.csv", delimiter=",", names=True)
+    assert len(log) == config.trainer.epochs
+    assert log["train_loss"][-1] < 0.5 * log["train_loss"][0]
+    card = (WEIGHTS / "point_mae_small.md").read_text()
+    assert "| homeobjects |" in card
+    root = Path(__file__).resolve().parents[2]
+    recipe = yaml.safe_load((root / "cfgs/pre-training/point_mae_small.yaml").read_text())
+    assert recipe["trainer"]["epochs"] == config.trainer.epochs
+    assert recipe["procedural"] == config.procedural
+
+
+def test_a_linear_svm_prefers_it_to_random_weights(backbone):
+    data = pp.load_shapes("homeobjects")
+
+    def accuracy(model):
+        train, test = (
+            extract_features(model, torch.from_numpy(part.points))
+            for part in (data.train, data.test)
+        )
+        return linear_svm(train, data.train.labels, test, data.test.labels, C=1.0).accuracy
+
+    random = [accuracy(pp.create_model("point_mae_small").eval()) for _ in range(2)]
+    assert accuracy(backbone) > np.mean(random) + 0.1

@@ -1,0 +1,277 @@
+"""Teachers: where they come from, what they return, that they do not move."""
+
+import copy
+import pickle
+import sys
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.vision import ClipTeacher, RandomTeacher, TransformersTeacher, load_teacher
+from pointpeft.vision.torchscript import is_torchscript
+
+transformers = pytest.importorskip("transformers")
+
+WIDTH, PATCH, SIDE, OUT, DEPTH = 128, 4, 3, 10, 2
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * WIDTH, WIDTH) / WIDTH**0.5)
+        self.in_proj_bias = nn.Parameter(torch.randn(3 * WIDTH))
+        self.out_proj = nn.Linear(WIDTH, WIDTH)
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c_fc, self.c_proj = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.attn, self.mlp = Attention(), Mlp()
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.resblocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+
+
+class Tower(nn.Module):
+    """A visual tower under OpenAI's names."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(WIDTH))
+        self.positional_embedding = nn.Parameter(torch.randn(SIDE**2 + 1, WIDTH))
+        self.ln_pre, self.ln_post = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.transformer = Transformer()
+        self.proj = nn.Parameter(torch.randn(WIDTH, OUT))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return clip_by_hand(self, x)[0]
+
+
+class Clip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.visual = Tower()
+        self.logit_scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.visual(x)
+
+
+def clip_by_hand(tower, images):
+    """Projected tokens and the last attention, head by head, as OpenAI's network computes them."""
+    x = tower.conv1(images).flatten(2).transpose(1, 2)
+    x = torch.cat([tower.class_embedding.expand(len(x), 1, -1), x], dim=1)
+    x = tower.ln_pre(x + tower.positional_embedding)
+    for block in tower.transformer.resblocks:
+        qkv = nn.functional.linear(
+            block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias
+        )
+        weights, outputs = [], []
+        for head in range(WIDTH // 64):
+            q, k, v = (part[..., 64 * head : 64 * head + 64] for part in qkv.chunk(3, dim=-1))
+            weights.append((q @ k.transpose(1, 2) / 8).softmax(dim=-1))
+            outputs.append(weights[-1] @ v)
+        x = x + block.attn.out_proj(torch.cat(outputs, dim=-1))
+        hidden = block.mlp.c_fc(block.ln_2(x))
+        x = x + block.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden))
+    return tower.ln_post(x) @ tower.proj, torch.stack(weights).mean(dim=0)
+
+
+@pytest.fixture
+def clip():
+    return Clip().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, PATCH * SIDE, PATCH * SIDE)
+
+
+def assert_is_clip(teacher, clip, images, tolerance=1e-5):
+    with torch.no_grad():
+        tokens, attention = clip_by_hand(clip.visual, images)
+    seen = teacher(images)
+    assert isinstance(teacher, ClipTeacher)
+    assert (teacher.image_size, teacher.channels) == (PATCH * SIDE, OUT)
+    features = tokens[:, 1:].transpose(1, 2).unflatten(2, (SIDE, SIDE))
+    torch.testing.assert_close(seen.features, features, rtol=tolerance, atol=20 * tolerance)
+    saliency = attention[:, 0, 1:].view(-1, 1, SIDE, SIDE)
+    torch.testing.assert_close(seen.saliency, saliency, rtol=10 * tolerance, atol=tolerance)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", ["plain", "data parallel", "i2p-mae"])
+def test_weights_of_openai_are_read(wrap, clip, images, tmp_path):
+    state = clip.state_dict()
+    prefix = {"plain": "", "data parallel": "module.", "i2p-mae": "module.clip_model."}[wrap]
+    content = {prefix + name: tensor for name, tensor in state.items()}
+    if wrap == "i2p-mae":
+        content = {"base_model": {**content, "module.rec_head_2d.weight": torch.zeros(2)}}
+    torch.save(content, tmp_path / "weights.pt")
+    assert_is_clip(load_teacher(tmp_path / "weights.pt"), clip, images)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("half", [False, True])
+def test_an_archive_with_a_program_is_read_without_running_it(half, clip, images, tmp_path):
+    path = tmp_path / "ViT.pt"
+    dtype = torch.float16 if half else torch.float32
+    example = images.to(dtype)
+    torch.jit.save(torch.jit.trace(copy.deepcopy(clip).to(dtype), example), path)
+    clip = clip.to(dtype).float()
+    assert is_torchscript(path)
+    # The program itself is broken: whoever reads it fails.
+    broken = tmp_path / "broken.pt"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(broken, "w") as target:
+        for entry in source.infolist():
+            content = b"no program" if "/code/" in entry.filename else source.read(entry)
+            target.writestr(entry.filename, content)
+    assert_is_clip(load_teacher(broken), clip, images)
+
+
+def test_an_archive_with_other_objects_is_refused(tmp_path):
+    path = tmp_path / "ViT.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/constants.pkl", b"")
+        archive.writestr("a/data.pkl", pickle.dumps(print, protocol=2))
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_teacher(path)
+
+
+def test_a_pickle_with_code_is_refused(tmp_path):
+    torch.save({"visual.conv1.weight": sys.exit}, tmp_path / "ViT.pt")
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_teacher(tmp_path / "ViT.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"<html>", b"PK\x03\x04 no archive"])
+def test_damaged_files_are_refused(content, tmp_path):
+    (tmp_path / "ViT.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"ViT\.pt"):
+        load_teacher(tmp_path / "ViT.pt")
+
+
+def test_files_without_a_vision_transformer_are_refused(clip, tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no visual tower of CLIP"):
+        load_teacher(tmp_path / "other.pt")
+    resnet = {"visual.conv1.weight": torch.zeros(8, 3, 3, 3), "visual.bn1.weight": torch.zeros(8)}
+    torch.save(resnet, tmp_path / "RN50.pt")
+    with pytest.raises(CheckpointError, match=r"RN50\.pt holds no vision transformer"):
+        load_teacher(tmp_path / "RN50.pt")
+    state = clip.state_dict()
+    del state["visual.ln_post.bias"]
+    torch.save(state, tmp_path / "part.pt")
+    with pytest.raises(CheckpointError, match=r"post_layernorm\.bias"):
+        load_teacher(tmp_path / "part.pt")
+
+
+def test_nothing_there_is_said_with_the_way_out(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing\.pt.*put the weights.*teacher='random'"):
+        load_teacher(tmp_path / "nothing.pt")
+
+
+def test_without_transformers_the_extra_is_named(clip, tmp_path, monkeypatch):
+    torch.save(clip.state_dict(), tmp_path / "ViT.pt")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"pointpeft\[vision\].*teacher='random'"):
+        load_teacher(tmp_path / "ViT.pt")
+
+
+def test_a_clip_in_a_folder(clip, images, tmp_path):
+    torch.save(clip.state_dict(), tmp_path / "ViT.pt")
+    load_teacher(tmp_path / "ViT.pt").network.save_pretrained(tmp_path / "clip")
+    assert_is_clip(load_teacher(tmp_path / "clip"), clip, images)
+
+
+@pytest.mark.parametrize("kind", ["ViT", "Dinov2", "Siglip"])
+def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 48, "image_size": 12, "patch_size": 4}  # fmt: skip
+    suffix = "Vision" if kind == "Siglip" else ""
+    network = getattr(transformers, f"{kind}{suffix}Model")(
+        getattr(transformers, f"{kind}{suffix}Config")(**sizes, attn_implementation="eager")
+    ).eval()
+    network.save_pretrained(tmp_path / kind)
+    teacher = load_teacher(tmp_path / kind)
+    assert isinstance(teacher, TransformersTeacher)
+    seen = teacher(images)
+    assert (teacher.image_size, teacher.channels) == (12, 24)
+    assert seen.saliency.shape == (2, 1, 3, 3)
+    with torch.no_grad():
+        output = network(pixel_values=images, output_attentions=True)
+    tokens = output.last_hidden_state[:, -9:]
+    torch.testing.assert_close(seen.features.flatten(2).transpose(1, 2), tokens)
+    attention = output.attentions[-1].mean(dim=1)
+    row = attention.mean(dim=1) if kind == "Siglip" else attention[:, 0, 1:]
+    torch.testing.assert_close(seen.saliency.flatten(1), row)
+
+
+def test_networks_that_are_no_vision_transformers_are_refused(tmp_path):
+    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1])
+    transformers.ResNetModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="pass a vision transformer"):
+        load_teacher(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read by transformers"):
+        load_teacher(tmp_path)
+
+
+# --- behaviour ------------------------------------------------------------------------------------
+
+
+def test_the_random_teacher_is_the_same_in_every_run(images):
+    torch.manual_seed(1)
+    first = RandomTeacher(12, 4, 7)
+    before = torch.rand(1)
+    torch.manual_seed(1)
+    second = RandomTeacher(12, 4, 7)
+    assert torch.equal(torch.rand(1), before)
+    seen, again = first(images), second(images)
+    assert all(map(torch.equal, seen, again))
+    assert seen.features.shape == (2, 7, 3, 3)
+    torch.testing.assert_close(seen.saliency.flatten(1).sum(dim=1), torch.ones(2))
+    assert not torch.equal(seen.features, RandomTeacher(12, 4, 7, seed=1)(images).features)
+    with pytest.raises(ConfigError, match=r"image_size=12.*patch_size=5"):
+        RandomTeacher(12, 5)
+
+
+def test_many_images_are_seen_like_few():
+    teacher, images = RandomTeacher(12, 4, 7), torch.randn(40, 3, 12, 12)
+    expected = [torch.cat(maps) for maps in zip(*map(teacher, images.split(1)), strict=True)]
+    for actual, each in zip(teacher(images), expected, strict=True):
+        torch.testing.assert_close(actual, each)
+
+
+def test_a_teacher_is_no_part_of_the_model_that_holds_it(images):
+    model = nn.ModuleDict({"teacher": RandomTeacher(12, 4, 7)})
+    model.train().requires_grad_(True)
+    network = model["teacher"].network
+    assert not list(model.parameters())
+    assert not model.state_dict()
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    images.requires_grad_(True)
+    assert not model["teacher"](images).features.requires_grad
+    model.double()
+    assert next(network.parameters()).dtype == torch.float64
+    assert model["teacher"](images).features.dtype == torch.float64
+    assert model.to("meta")["teacher"].network[0].weight.is_meta
