@@ -14,7 +14,6 @@ class FullConfig(PeftConfig):
     """Full fine-tuning has no settings."""
 
     method = "full"
-    learning_rate = 2e-3
 
 
 class FullTuner(Tuner):
