@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pointpeft.errors import PointPeftError
+from pointpeft.models import Geometry
 from pointpeft.models.tokenizer import Patches
 from tests.models.tiny import clouds, settle, tiny
 
@@ -13,7 +14,7 @@ def test_positions_are_added_before_every_block(points):
     tokens, centers = model.tokenizer(points)
     positions = model.pos_embed(centers)
     for block in model.blocks:
-        tokens = block(tokens + positions, None)
+        tokens = block(tokens + positions, Geometry(points, centers))
     torch.testing.assert_close(model(points).tokens, model.norm(tokens))
 
 

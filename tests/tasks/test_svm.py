@@ -14,13 +14,19 @@ def config(source, **settings):
 def test_given_and_chosen_regularisation(archive):
     fixed, weights = evaluate_backbone(config(archive), C=1.0)
     assert (fixed.C, fixed.tuned) == (1.0, False)
-    assert weights == "random weights (seed 0)"
+    assert weights == "weights embedded"
     assert len(fixed.predictions) == 8
     assert 0 <= fixed.accuracy <= 1
     chosen, _ = evaluate_backbone(config(archive))
     assert chosen.tuned
     assert chosen.C in C_GRID
     assert chosen.accuracy > 0.25  # chance
+
+
+def test_random_weights_are_measured_on_request(archive):
+    result, weights = evaluate_backbone(config(archive, checkpoint="random", seed=3), C=1.0)
+    assert weights == "random weights (seed 3)"
+    assert not (result.decision == evaluate_backbone(config(archive), C=1.0)[0].decision).all()
 
 
 def test_is_repeatable(archive):
