@@ -91,14 +91,7 @@ def pretrain(
     if resume and (finished := run.finished_metrics(config)):
         return finished
     L.seed_everything(config.seed, verbose=False)
-    model = create_model(
-        config.model,
-        task="pretraining",
-        preset=config.preset,
-        checkpoint=config.checkpoint,
-        **config.backbone,
-        **config.pretraining,
-    )
+    model = _make_model(config)
     with run.logging():
         network = getattr(model, "backbone", model)  # a tokenizer is trained as it is
         num_points = config.data.num_points or network.spec.num_points
@@ -128,6 +121,17 @@ def pretrain(
         metrics = _metrics(config, loss, len(shapes) + config.procedural, timer)
         write_json(run.metrics, metrics)
     return metrics
+
+
+def _make_model(config: PretrainConfig) -> Any:
+    return create_model(
+        config.model,
+        task="pretraining",
+        preset=config.preset,
+        checkpoint=config.checkpoint,
+        **config.backbone,
+        **config.pretraining,
+    )
 
 
 def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer) -> dict[str, Any]:
