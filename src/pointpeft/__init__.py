@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "create_model":  # tuning methods make their checkpoints known to it
+        importlib.import_module("pointpeft.peft")
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'pointpeft' has no attribute {name!r}")

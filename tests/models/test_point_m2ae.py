@@ -219,7 +219,7 @@ def test_positions_are_added_before_every_block_and_distance_limits_attention(po
         positions = encoder.pos_embeds[scale](level.centers)
         radius = encoder.config.local_radius[scale]
         far = torch.cdist(level.centers, level.centers) >= radius
-        for place in encoder.spans[scale]:
+        for place in encoder.scales[scale].blocks:
             tokens = block_by_hand(encoder.blocks[place], tokens + positions, far)
     torch.testing.assert_close(encoder(points).tokens, encoder.norms[-1](tokens))
 
@@ -246,7 +246,7 @@ def test_the_blocks_of_a_scale_share_one_geometry_with_its_centers_and_the_conte
     levels = model.backbone.group(points)
     assert len(seen) == 4
     for scale, level in enumerate(levels):
-        geometries = [seen[place] for place in model.backbone.spans[scale]]
+        geometries = [seen[place] for place in model.backbone.scales[scale].blocks]
         assert len({id(geometry) for geometry in geometries}) == 1
         assert torch.equal(geometries[0].centers, level.centers)
         assert geometries[0].points is points
@@ -360,7 +360,7 @@ def test_visible_tokens_are_encoded_among_themselves(points, mask):
     for b, shown in enumerate(~scale.hidden):
         x = embedded[b : b + 1, shown]
         nothing = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
-        for place in encoder.spans[0]:
+        for place in encoder.scales[0].blocks:
             x = block_by_hand(encoder.blocks[place], x + positions[b : b + 1, shown], nothing)
         torch.testing.assert_close(scale.tokens[b, shown], encoder.norms[0](x)[0])
 

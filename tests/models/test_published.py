@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.models import load_into, read_checkpoint
+from pointpeft.models.checkpoint import fill
 from pointpeft.models.published import (
     LAYOUTS,
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
     recognise,
 )
-from pointpeft.peft.published import POINT_PEFT_MAE
-from tests.models.tiny import SIZES, settle, tiny
+from tests.models.tiny import settle, tiny
 
 BY_TASK = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}
 
@@ -157,7 +156,7 @@ def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
 
 
 def test_a_head_for_other_classes_is_refused(finetuned):
-    with pytest.raises(CheckpointError, match=r"head\.8\.weight is \(4, 256\).*\(5, 256\)"):
+    with pytest.raises(CheckpointError, match=r"head\.8\.weight is \(4, 256\).*reset_head=True"):
         tiny("classification", num_classes=5, checkpoint=finetuned[1])
 
 
@@ -242,11 +241,18 @@ def test_a_missing_file_is_named(tmp_path):
         read_checkpoint(tmp_path / "nothing.pth")
 
 
-def test_a_published_point_peft_file_is_not_taken_for_plain_point_mae(tmp_path):
-    """Its encoder has tuned biases and its blocks need their adapters."""
-    adapted = pp.get_peft_model(
-        tiny("classification"), pp.PointPeftConfig(reference_compat=True, prompt_blocks=2)
-    )
-    path = publish(tmp_path / "peft.pth", POINT_PEFT_MAE.to_published(adapted.state_dict()))
-    with pytest.raises(CheckpointError, match="entries that this encoder has no place for"):
-        pp.create_model("point_mae", num_classes=4, checkpoint=path, **SIZES)
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_fresh_head_is_begun_on_request(count, finetuned):
+    model, path = finetuned
+    loaded = tiny("classification", num_classes=count, checkpoint=path, reset_head=True)
+    state, expected = loaded.state_dict(), model.state_dict()
+    assert len(state["head.8.weight"]) == count
+    assert not torch.equal(state["head.0.weight"], expected["head.0.weight"])
+    rest = [name for name in state if not name.startswith("head.")]
+    assert all(torch.equal(state[name], expected[name]) for name in rest)
+
+
+def test_the_report_says_why_a_head_was_left(finetuned):
+    report = fill(tiny("classification"), read_checkpoint(finetuned[1]), reset_head=True)
+    assert all(name.startswith("head.") for name in report.left)
+    assert "head: a fresh head was asked for" in str(report)

@@ -1,11 +1,15 @@
-"""Parity of Point-PEFT on Point-MAE: the published computation, quirks included."""
+"""Parity of Point-PEFT on Point-MAE and Point-M2AE: the published computation, quirks included."""
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.peft.published import POINT_PEFT_MAE
+from pointpeft.models.published import Layout
+from pointpeft.models.published.point_m2ae import pretrained_layout
+from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
+from tests.parity.point_m2ae import encoder_settings as scale_settings
+from tests.parity.point_m2ae import smoothed_cross_entropy
 from tests.parity.point_mae import compare, encoder_settings
 from tests.parity.support import (
     GRADIENT_TOLERANCE,
@@ -26,7 +30,7 @@ def check_point_peft_mae(case: Case) -> None:
     taps = Taps(
         model,
         patch_tokens="model.backbone.tokenizer.embed",
-        local_attn0="tuner.local_attention",
+        local_attn0="tuner.scales.0.local_attention",
         pooled="model.backbone.blocks.0.out_transform",
         norm="model.backbone.norm",
         **watched,
@@ -57,7 +61,7 @@ def check_point_peft_mae(case: Case) -> None:
     assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
     # The gradient of the prompt coordinates passes through near-singular weights.
     assert_gradients(model, case, POINT_PEFT_MAE, {"prompt_cor": 10 * GRADIENT_TOLERANCE})
-    _check_counts(case, model)
+    _check_counts(case, model, POINT_PEFT_MAE, case.data["parameters"])
 
 
 def _model(case: Case, with_bank: bool = True) -> pp.peft.PeftModel:
@@ -68,16 +72,21 @@ def _model(case: Case, with_bank: bool = True) -> pp.peft.PeftModel:
         **encoder_settings(config),
         skip_near_origin=True,
     )
-    bank = None
-    if with_bank:
-        columns = case.made("memory_bank")
-        norms = np.linalg.norm(columns.astype(np.float64), axis=0).astype(np.float32)
-        bank = pp.MemoryBank(torch.from_numpy(columns / norms))
     settings = pp.PointPeftConfig(
         adapter_dim=config["adapter_config"]["adapter_dim"], reference_compat=True
     )
-    adapted = pp.get_peft_model(model, settings, bank)
-    weights = POINT_PEFT_MAE.from_published(case.weights())
+    adapted = pp.get_peft_model(model, settings, _bank(case) if with_bank else None)
+    return _filled(adapted, case, POINT_PEFT_MAE)
+
+
+def _bank(case: Case) -> pp.MemoryBank:
+    columns = case.made("memory_bank")
+    norms = np.linalg.norm(columns.astype(np.float64), axis=0).astype(np.float32)
+    return pp.MemoryBank(torch.from_numpy(columns / norms))
+
+
+def _filled(adapted: pp.peft.PeftModel, case: Case, layout: Layout) -> pp.peft.PeftModel:
+    weights = layout.from_published(case.weights())
     report = adapted.load_state_dict(weights, strict=False)
     assert not report.unexpected_keys
     assert all(name.startswith(("tuner.retriever.", "tuner.bank.")) for name in report.missing_keys)
@@ -90,7 +99,7 @@ def _groups(model: pp.peft.PeftModel, points: torch.Tensor) -> dict[str, torch.T
 
     backbone, tuner = model.model.backbone, model.tuner
     geometry = Geometry(points, backbone.tokenizer.group(points).centers)
-    plain, prompted = (tuner.groups(geometry, kind) for kind in (False, True))
+    plain, prompted = (tuner.scales[0].groups(geometry, kind) for kind in (False, True))
     with_prompts = torch.cat([tuner.prompt_centers.expand(len(points), -1, -1), points], dim=1)
     chosen = farthest_point_sample(with_prompts.detach(), geometry.centers.shape[1], True)
     return {
@@ -119,10 +128,89 @@ def _small_prompts(
     return {"logits_small_prompt": logits, "center_prompt_small": chosen[:, :stored]}
 
 
-def _check_counts(case: Case, model: pp.peft.PeftModel) -> None:
-    state = POINT_PEFT_MAE.to_published(dict(model.named_parameters()))
+def _check_counts(
+    case: Case, model: pp.peft.PeftModel, layout: Layout, expected: dict[str, int]
+) -> None:
+    state = layout.to_published(dict(model.named_parameters()))
     trainable = {name for name, p in state.items() if p.requires_grad}
     assert trainable == set(case.data["trainable"])
     counts = model.count_parameters()
     for key in ("total", "trainable", "total_without_head", "trainable_without_head"):
-        assert counts[key] == case.data["parameters"][key], key
+        assert counts[key] == expected[key], key
+
+
+def check_point_peft_m2ae(case: Case) -> None:
+    config, points = case.data["config"], torch.from_numpy(case.made("points"))
+    inner, label = config["transformer_config"], torch.tensor(case.data["labels"])
+    model = pp.create_model(
+        "point_m2ae",
+        num_classes=config["cls_dim"],
+        pooling="concat_all",
+        **scale_settings(
+            config | inner
+            | {"encoder_depths": inner["depths"], "local_radius": inner["masking_radius"]}
+        ),
+    )  # fmt: skip
+    settings = pp.PointPeftConfig(
+        adapter_dim=config["adapter_config"]["adapter_dim"][0],
+        propagation_coefficient=case.data["args"]["propagate_cof"],
+        center_coefficient=case.data["args"]["center_cof"],
+        reference_compat=True,
+    )
+    layout = point_peft_m2ae(inner["depths"])
+    adapted = _filled(pp.get_peft_model(model, settings, _bank(case)), case, layout)
+    _check_counts(case, adapted, layout, case.data["params"])
+    ends = {f"scale{s}": scale.blocks[-1] for s, scale in enumerate(model.backbone.scales)}
+    starts = {f"first{s}": scale.blocks[0] for s, scale in enumerate(model.backbone.scales)}
+    last = model.backbone.scales[-1].blocks[0]
+    taps = Taps(
+        adapted,
+        encoders0="model.backbone.tokenizers.0",
+        attn_first="model.backbone.blocks.0.block.attn",
+        cp_adapter0=f"model.backbone.blocks.{last}.bank_adapter",
+        norm=f"model.backbone.norms.{len(ends) - 1}",
+        **{name: f"model.backbone.blocks.{place}" for name, place in (starts | ends).items()},
+    )
+    query = _prior(case, points)
+    logits = adapted(points, query=query)
+    loss = smoothed_cross_entropy(logits, label, config["smooth"])
+    with torch.no_grad():
+        alone = adapted(points[1:], query=query[1:])
+    outputs = {
+        **taps.seen,
+        "cp_feat2": query,
+        "cache_prompt": adapted.bank.prompt(query, adapted.config.num_prompts),
+        "logits": logits,
+        "logits_sample1_alone": alone,
+        "loss": loss.view(1),
+    }
+    # Features of the finer scales have no use, and are taken over padding too.
+    compare(case, outputs, known={"cp_feat0", "cp_feat1"})
+    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    # In float32 a near tie of a maximum may go the other way and move gradients by 1e-2.
+    logits = adapted.double()(points.double(), query=query.double())
+    smoothed_cross_entropy(logits, label, config["smooth"]).backward()
+    # That of a gate is a sum of large terms that nearly cancel.
+    gates = [name for name in case.data["trainable"] if name.endswith("ad_gate")]
+    loose = dict.fromkeys([*gates, "prompt_cor"], 10 * GRADIENT_TOLERANCE)
+    assert_gradients(adapted, case, layout, loose)
+
+
+def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:
+    """Features of the frozen encoder that published retrieval uses, which has its own sizes."""
+    config = case.data["cp_config"]
+    encoder = pp.create_model("point_m2ae", **scale_settings(config)).eval()
+    published = case.recipe.state_dict(case.data["cp_manifest"], case.data["cp_seed"])
+    state = pretrained_layout(config["encoder_depths"]).from_published(
+        {name: torch.from_numpy(np.asarray(value)) for name, value in published.items()}
+    )
+    finer = tuple(f"backbone.{prefix}" for prefix in encoder.optional_state)
+    encoder.load_state_dict(
+        {
+            name.removeprefix("backbone."): tensor
+            for name, tensor in state.items()
+            if name.startswith("backbone.") and not name.startswith(finer)
+        }
+    )
+    with torch.no_grad():
+        return encoder.retrieval_features(points, reference_compat=True)

@@ -40,29 +40,52 @@ def attend(layer: Any, rows: Tensor) -> Tensor:
     return layer.proj(torch.cat(out, dim=1))
 
 
+def attention(layer: Any, x: Tensor, seen: Tensor) -> Tensor:
+    """Attention of all tokens ``(T, C)``; ``seen (T, T)`` says which ones a token may look at."""
+    q, k, v = layer.qkv(x).chunk(3, dim=1)
+    head = x.shape[1] // layer.num_heads
+    out = []
+    for start in range(0, x.shape[1], head):
+        part = slice(start, start + head)
+        scores = (q[:, part] @ k[:, part].T / head**0.5).masked_fill(~seen, -torch.inf)
+        out.append(scores.softmax(dim=1) @ v[:, part])
+    return layer.proj(torch.cat(out, dim=1))
+
+
 def block(
-    adapted: Any, tuner: Any, x: Tensor, centers: Tensor, bank_prompt: Tensor | None
+    adapted: Any,
+    tuner: Any,
+    x: Tensor,
+    centers: Tensor,
+    bank_prompt: Tensor | None,
+    scale: int = 0,
+    prefix: int = 1,
+    radius: float = torch.inf,
 ) -> Tensor:
-    """One block in eval mode on one cloud: ``x (1 + G, C)``, ``centers (G, 3)``."""
+    """One block in eval mode on one cloud: ``x (prefix + G, C)``, ``centers (G, 3)``."""
     inner, config, coordinates = adapted.block, adapted.config, centers
-    P = 0
+    shared = tuner.scales[scale]
+    P, G = 0, len(centers)
     if adapted.prompted:
         P = config.num_prompts
         prompts = adapted.prompt_embeddings
         if bank_prompt is not None:
             prompts = prompts + adapted.bank_adapter(bank_prompt)
-        x = torch.cat([x[:1], prompts, x[1:]])
+        x = torch.cat([x[:prefix], prompts, x[prefix:]])
         coordinates = torch.cat([tuner.prompt_centers, centers])
-    x = x + inner.attn(inner.norm1(x)[None])[0]
+    seen = torch.ones(len(x), len(x), dtype=torch.bool)
+    seen[-G:, -G:] = torch.cdist(centers, centers) < radius
+    x = x + attention(inner.attn, inner.norm1(x), seen)
     h = inner.mlp(inner.norm2(x))
-    x = x + h + config.adapter_scale * adapted.adapter(h)
+    weight = adapted.gate if adapted.gated else config.adapter_scale
+    x = x + h + weight * adapted.adapter(h)
 
-    u, y = x[1:], coordinates.tolist()
-    chosen = farthest(y, tuner.second_groups)
+    u, y = x[prefix:], coordinates.tolist()
+    chosen = farthest(y, shared.num_groups)
     pooled = []
     for center in chosen:
-        n = u[nearest(y, y[center], tuner.second_group_size)]
-        n = n + attend(tuner.local_attention, tuner.local_norm(n))
+        n = u[nearest(y, y[center], shared.group_size)]
+        n = n + attend(shared.local_attention, shared.local_norm(n))
         v = F.gelu(adapted.out_transform[0](n.max(dim=0).values[None])[0])
         pooled.append(v + config.center_coefficient * u[center])
     tokens = []
@@ -70,5 +93,5 @@ def block(
         weights = share(place, [y[center] for center in chosen])
         spread = sum(w * v for w, v in zip(weights, pooled, strict=True))
         tokens.append(token + config.propagation_coefficient * spread)
-    x = adapted.output_adapter(torch.cat([x[: 1 + P], torch.stack(tokens)]))
-    return torch.cat([x[:1], x[1 + P :]])
+    x = adapted.output_adapter(torch.cat([x[: prefix + P], torch.stack(tokens)]))
+    return torch.cat([x[:prefix], x[prefix + P :]])

@@ -47,7 +47,7 @@ def test_frozen_parameters_stay_and_trained_ones_move(config, points):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     step(model, points)
     # Without gradient, by design of the published code.
-    idle = {"ad_gate", "blocks.2.prompt_embeddings", "blocks.2.bank_adapter"}
+    idle = {"gate", "blocks.2.prompt_embeddings", "blocks.2.bank_adapter"}
     for name, parameter in model.named_parameters():
         moved = not torch.equal(parameter, before[name])
         if not any(part in name for part in idle):
@@ -146,8 +146,14 @@ def test_point_peft_trains_what_is_documented(with_bank, compat):
     expected = {
         n for n in names if n.startswith(("model.head.", "model.cls_", "model.backbone.norm."))
     }
-    expected |= {"tuner.prompt_centers", "tuner.local_norm.weight", "tuner.local_norm.bias"}
-    expected |= {f"tuner.local_attention.{n}" for n in ("qkv.weight", "proj.weight", "proj.bias")}
+    expected |= {
+        "tuner.prompt_centers",
+        "tuner.scales.0.local_norm.weight",
+        "tuner.scales.0.local_norm.bias",
+    }
+    expected |= {
+        f"tuner.scales.0.local_attention.{n}" for n in ("qkv.weight", "proj.weight", "proj.bias")
+    }
     for i in range(3):
         outer = f"model.backbone.blocks.{i}."
         expected |= {outer + "block." + bias for bias in TUNED_BIASES}
@@ -158,7 +164,7 @@ def test_point_peft_trains_what_is_documented(with_bank, compat):
         expected |= {f"{outer}{b}.{ln}.{kind}" for b in bottlenecks
                      for ln in ("ln1", "ln2") for kind in ("weight", "bias")}  # fmt: skip
         expected |= {f"{outer}out_transform.0.{kind}" for kind in ("weight", "bias")}
-        expected |= {outer + "ad_gate"} if compat else set()
+        expected |= {outer + "gate"} if compat else set()
     assert trained(model) == expected
     assert expected <= names
 

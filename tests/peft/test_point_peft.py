@@ -70,7 +70,7 @@ def test_the_published_computation_leaves_some_parameters_idle(with_bank):
     bottleneck = [
         f"bank_adapter.{ln}.{kind}" for ln in ("ln1", "ln2") for kind in ("weight", "bias")
     ]
-    expected = {f"model.backbone.blocks.{i}.ad_gate" for i in range(3)}
+    expected = {f"model.backbone.blocks.{i}.gate" for i in range(3)}
     expected |= {f"model.backbone.blocks.2.{name}" for name in ["prompt_embeddings", *bottleneck]}
     if not with_bank:
         expected |= {f"model.backbone.blocks.{i}.{name}" for i in (0, 1) for name in bottleneck}
@@ -118,10 +118,10 @@ def test_prompts_go_into_the_first_blocks_only():
 
 
 def test_second_level_sizes_default_to_half_and_can_be_set(points):
-    tuner = point_peft().tuner
-    assert (tuner.second_groups, tuner.second_group_size) == (4, 4)
+    (scale,) = point_peft().tuner.scales
+    assert (scale.num_groups, scale.group_size) == (4, 4)
     model = point_peft(second_groups=3, second_group_size=2)
-    assert (model.tuner.second_groups, model.tuner.second_group_size) == (3, 2)
+    assert (model.tuner.scales[0].num_groups, model.tuner.scales[0].group_size) == (3, 2)
     assert model.eval()(points).isfinite().all()
 
 
@@ -274,12 +274,6 @@ def test_settings_out_of_range_are_refused(settings):
 def test_more_local_groups_than_rows_are_refused_when_attached():
     with pytest.raises(ConfigError, match="second_groups"):
         point_peft(second_groups=9)
-
-
-def test_a_backbone_of_several_scales_is_refused():
-    model = tiny("classification", "point_m2ae")
-    with pytest.raises(ConfigError, match="one scale"):
-        pp.get_peft_model(model, pp.PointPeftConfig())
 
 
 @pytest.mark.parametrize("compat", [False, True])

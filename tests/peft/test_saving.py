@@ -57,7 +57,7 @@ def test_a_loaded_adapter_gives_the_same_logits_to_the_bit(config, with_bank, po
     loaded = pp.load_adapter(backbone, tmp_path)
     assert not loaded.training
     assert torch.equal(loaded(points), expected)
-    assert loaded.config == config()
+    assert loaded.config == model.config
     assert state_hash(backbone) == before
     assert type(backbone.blocks[0]).__name__ == "Block"
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing
-from pointpeft.models.published import LAYOUTS, recognise
+from pointpeft.models.published import LAYOUTS, Layout, recognise
 
 __all__ = [
     "Checkpoint",
     "LoadReport",
+    "fill",
     "load_into",
     "read_checkpoint",
     "read_safetensors",
@@ -47,6 +48,7 @@ _SAFE_NUMPY: list[Any] = [
     ),
 ]
 _SHOWN = 8  # names listed in an error message
+_HEADS = ("head.", "model.head.")
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,18 @@ class Checkpoint:
     """Weights of a file under our names.
 
     Attributes:
+        source: the file.
         layout: what the file was recognised as.
         state: tensors by name; the encoder's begin with ``backbone.``.
         metadata: what our own files say about themselves; empty for published ones.
-        reasons: why entries of these prefixes have no place in any model.
+        published: the layout of a published file.
     """
 
+    source: Path
     layout: str
     state: dict[str, Tensor]
-    metadata: dict[str, Any]
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    published: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{self.layout}: {len(self.used)} entries used"]
-        for prefix, reason in self.reasons.items():
-            if names := tuple(name for name in self.left if name.startswith(prefix)):
+        for reason in dict.fromkeys(self.reasons.values()):
+            prefixes = tuple(prefix for prefix, why in self.reasons.items() if why == reason)
+            if names := tuple(name for name in self.left if name.startswith(prefixes)):
                 parts.append(f"{len(names)} left ({_roots(names)}: {reason})")
         if names := tuple(n for n in self.left if not n.startswith(tuple(self.reasons))):
             parts.append(f"{len(names)} left ({_roots(names)}: not part of this model)")
@@ -109,27 +114,44 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
     Raises:
         CheckpointError: no such file, code in a pickle, encoder entries missing, wrong shapes.
     """
-    checkpoint = read_checkpoint(path)
-    prefix = "backbone." if hasattr(model, "retrieval_features") else ""
-    own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
-    used = [name for name in own if name in checkpoint.state]
-    fresh = [name for name in own if name not in checkpoint.state]
-    encoder = getattr(model, "backbone", model)
-    optional = tuple(f"backbone.{entry}" for entry in getattr(encoder, "optional_state", ()))
-    _check_fit(path, checkpoint, own, used, fresh, optional)
-    model.load_state_dict(
-        {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
-    )
-    left = [name for name in checkpoint.state if name not in own]
-    report = LoadReport(
-        checkpoint.layout, tuple(used), tuple(left), tuple(fresh), checkpoint.reasons
-    )
+    report = fill(model, read_checkpoint(path))
     log.info("%s: %s", path, report)
     return report
 
 
+def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> LoadReport:
+    """:func:`load_into` with a checkpoint that was read already, and without a word in the log.
+
+    Args:
+        model: as there.
+        checkpoint: what :func:`read_checkpoint` returned.
+        reset_head: leave the model's fresh head as it is, whatever the checkpoint has.
+    """
+    prefix = "backbone." if hasattr(model, "retrieval_features") else ""
+    own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    heads = _head_names(model, own) if reset_head else set()
+    used = [name for name in own if name in checkpoint.state and name not in heads]
+    fresh = [name for name in own if name not in used]
+    encoder = getattr(model, "backbone", model)
+    optional = [f"backbone.{entry}" for entry in getattr(encoder, "optional_state", ())]
+    _check_fit(checkpoint, own, used, fresh, (*optional, *heads))
+    model.load_state_dict(
+        {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
+    )
+    left = [name for name in checkpoint.state if name not in used]
+    reasons = dict(checkpoint.published.left) if checkpoint.published else {}
+    reasons |= dict.fromkeys(heads, "a fresh head was asked for")
+    return LoadReport(checkpoint.layout, tuple(used), tuple(left), tuple(fresh), reasons)
+
+
+def _head_names(model: nn.Module, own: Mapping[str, Tensor]) -> set[str]:
+    """Entries that hang on the number of classes or parts; of a segmenter all but the encoder."""
+    if hasattr(model, "num_parts"):
+        return {name for name in own if not name.startswith("backbone.")}
+    return {name for name in own if name.startswith(_HEADS)}
+
+
 def _check_fit(
-    path: str | Path,
     checkpoint: Checkpoint,
     own: Mapping[str, Tensor],
     used: list[str],
@@ -148,12 +170,12 @@ def _check_fit(
         (missing, "it lacks {} of the encoder's entries"),
         (surplus, "it has {} entries that this encoder has no place for"),
     )
+    refused = f"{checkpoint.source} ({checkpoint.layout}) does not fit this model"
     for names, problem in problems:
         if names:
             raise CheckpointError(
-                f"{path} ({checkpoint.layout}) does not fit this model: "
-                f"{problem.format(len(names))}: {_listed(names)}; use a checkpoint of this "
-                "backbone and depth, without a tuning method in it"
+                f"{refused}: {problem.format(len(names))}: {_listed(names)}; use a checkpoint of "
+                "this backbone and depth"
             )
     wrong = [
         f"{name} is {tuple(checkpoint.state[name].shape)}, the model needs {tuple(own[name].shape)}"
@@ -161,10 +183,10 @@ def _check_fit(
         if checkpoint.state[name].shape != own[name].shape
     ]
     if wrong:
-        raise CheckpointError(
-            f"{path} ({checkpoint.layout}) does not fit this model: {_listed(wrong)}; use a "
-            "checkpoint of the same sizes, or pass the sizes of this one as settings"
-        )
+        remedy = "use a checkpoint of the same sizes, or pass the sizes of this one as settings"
+        if all(name.startswith(_HEADS) for name in wrong):
+            remedy = "pass the number of classes of the file, or reset_head=True for a fresh head"
+        raise CheckpointError(f"{refused}: {_listed(wrong)}; {remedy}")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -208,7 +230,8 @@ def _read_ours(path: Path) -> Checkpoint:
     if metadata["task"] == "features":
         state = {f"backbone.{name}": tensor for name, tensor in state.items()}
     state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    return Checkpoint(f"pointpeft {metadata['name']}, {metadata['task']}", state, metadata)
+    layout = f"pointpeft {metadata['name']}, {metadata['task']}"
+    return Checkpoint(path, layout, state, metadata)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -237,9 +260,7 @@ def _read_published(path: Path) -> Checkpoint:
             f"and text, which could run code when loaded{f' ({found[0]})' if found else ''}"
         ) from error
     except Exception as error:  # arbitrary bytes raise almost anything
-        raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
-        ) from error
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint") from error
     state = _unwrap(path, content)
     layout = recognise(list(state), LAYOUTS)
     if layout is None:
@@ -247,7 +268,7 @@ def _read_published(path: Path) -> Checkpoint:
             f"{path} is of no known layout; its first entries: {_listed(list(state))}; known: "
             + ", ".join(each.name for each in LAYOUTS)
         )
-    return Checkpoint(layout.name, layout.from_published(state), {}, layout.left)
+    return Checkpoint(path, layout.name, layout.from_published(state), published=layout)
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:

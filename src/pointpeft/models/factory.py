@@ -1,13 +1,14 @@
 """``create_model``: from a name to a ready network."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.models.checkpoint import load_into, saved_sizes
+from pointpeft.models.checkpoint import fill, read_checkpoint, saved_sizes
 from pointpeft.models.registry import ModelEntry, Task, get_entry
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "create_model",
     "has_embedded_weights",
 ]
+
+log = logging.getLogger("pointpeft")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def create_model(
     num_categories: int = 16,
     checkpoint: str | Path | None = None,
     pretrained: bool = False,
+    reset_head: bool = False,
     **overrides: Any,
 ) -> Any:
     """Build a model of the registry.
@@ -57,7 +61,9 @@ def create_model(
         num_parts: parts of all categories together, for part segmentation.
         num_categories: categories whose parts they are.
         checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
+            A published file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
+        reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
         **overrides: settings of the encoder or of pre-training that win over the preset, for
             instance ``num_groups=32``, and ``num_points``. A checkpoint of ours brings its own.
 
@@ -92,7 +98,10 @@ def create_model(
     elif chosen == "pretraining" and entry.pretraining is not None:
         model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
     if checkpoint is not None:
-        load_into(model, checkpoint)
+        content = read_checkpoint(checkpoint)
+        if content.published is not None and content.published.attach is not None:
+            model = content.published.attach(model, content)
+        log.info("%s: %s", checkpoint, fill(model, content, reset_head))
     return model
 
 

@@ -2,13 +2,29 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "Scale"]
 
 T = TypeVar("T")
+
+
+class Scale(NamedTuple):
+    """One scale of a backbone, which has a single one unless it is hierarchical.
+
+    Attributes:
+        blocks: places of its blocks in ``backbone.blocks``.
+        dim: channels C of its tokens.
+        num_groups: patches G of a cloud.
+        group_size: members S of a patch: points, or patches of the finer scale.
+    """
+
+    blocks: range
+    dim: int
+    num_groups: int
+    group_size: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
-from pointpeft.models.geometry import Geometry
+from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import classification_head
 from pointpeft.models.hierarchical_decoder import HierarchicalDecoder, MaskedScale
 from pointpeft.models.hierarchy import (
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Pooling = Literal["mean+max", "concat", "concat_all"]
+"""How the classifier makes one vector of all tokens, see :class:`PointM2AEConfig`."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class PointM2AE(nn.Module):
 
     Attributes:
         blocks: of all scales in one list, finest first.
-        spans: per scale, the places of its blocks in the list.
+        scales: finest first; each names the places of its blocks in the list.
         norms: one per scale. Those of finer scales are the identity until
             :meth:`normalize_finer_scales`: few models look at these scales.
         optional_state: prefixes of entries that a checkpoint may have or lack.
@@ -155,8 +156,8 @@ class PointM2AE(nn.Module):
         self.num_features = c.dims[-1]
         self.tokenizers = nn.ModuleList(_tokenizers(c))
         self.pos_embeds = nn.ModuleList(position_mlp(C, C) for C in c.dims)
-        ends = list(accumulate(c.depths, initial=0))
-        self.spans = tuple(range(start, end) for start, end in pairwise(ends))
+        spans = [range(start, end) for start, end in pairwise(accumulate(c.depths, initial=0))]
+        self.scales = tuple(map(Scale, spans, c.dims, c.num_groups, c.group_sizes))
         widths = [C for C, depth in zip(c.dims, c.depths, strict=True) for _ in range(depth)]
         rates = drop_path_rates(c.drop_path, sum(c.depths))
         self.blocks = nn.ModuleList(
@@ -252,7 +253,7 @@ class PointM2AE(nn.Module):
         Positions are added at the input of every block and stay in the residual stream.
         """
         positions = self.pos_embeds[scale](geometry.centers)
-        for place in self.spans[scale]:
+        for place in self.scales[scale].blocks:
             tokens = self.blocks[place](tokens + positions, geometry)
         return tokens
 
@@ -298,7 +299,11 @@ class PointM2AEClassifier(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with ``num_classes`` logits."""
+        """Replace the head by a fresh one with ``num_classes`` logits.
+
+        Raises:
+            ConfigError: there are no classes.
+        """
         if num_classes < 1:
             raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
@@ -404,7 +409,11 @@ class PointM2AEPretraining(nn.Module):
         return self.encode_groups(points, levels, mask)
 
     def encode_groups(self, points: Tensor, levels: Sequence[Level], mask: Tensor) -> MaskedClouds:
-        """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups."""
+        """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups.
+
+        Raises:
+            ValueError: the mask hides all of a cloud.
+        """
         c, backbone = self.pretraining_config, self.backbone
         if mask.all(dim=1).any():
             raise ValueError("mask must leave a group of every cloud visible")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.contrast import InstanceContrast
-from pointpeft.models.geometry import Geometry
+from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import classification_head
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import MaskType, patch_mask
@@ -100,6 +100,7 @@ class PointMAE(nn.Module):
         config: sizes, see :class:`PointMAEConfig`.
 
     Attributes:
+        scales: the one scale that there is.
         spec: what identifies the architecture, when made by ``create_model``.
     """
 
@@ -109,6 +110,7 @@ class PointMAE(nn.Module):
         super().__init__()
         self.config = c = config or PointMAEConfig()
         self.num_features = c.dim
+        self.scales = (Scale(range(c.depth), c.dim, c.num_groups, c.group_size),)
         self.tokenizer = PatchTokenizer(
             c.num_groups, c.group_size, c.dim, c.patch_widths, c.skip_near_origin, c.embed_dim
         )
@@ -139,10 +141,11 @@ class PointMAE(nn.Module):
             outputs.append(tokens)
         return outputs
 
-    def retrieval_features(self, points: Tensor) -> Tensor:
+    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
-        The maximum over patch tokens after the final norm; call it in eval mode.
+        The maximum over patch tokens after the final norm, in the published computation as in
+        ours; call it in eval mode.
         """
         return self.forward(points).tokens.amax(dim=1)
 
@@ -167,7 +170,11 @@ class PointMAEClassifier(nn.Module):
         init_token(self.cls_pos)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with ``num_classes`` logits."""
+        """Replace the head by a fresh one with ``num_classes`` logits.
+
+        Raises:
+            ConfigError: there are no classes.
+        """
         if num_classes < 1:
             raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
@@ -272,7 +279,7 @@ class PointMAEPretraining(nn.Module):
         return sum(weights.get(name, 1.0) * loss for name, loss in losses.items())  # type: ignore[return-value]
 
     def losses(self, points: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the loss by name, before weighting."""
+        """The terms of the loss by name, scalars, before weighting; arguments as for the loss."""
         visible = self.encode_visible(points, mask)
         rebuilt = self.rebuild(visible)
         norm = self.pretraining_config.loss
@@ -282,7 +289,11 @@ class PointMAEPretraining(nn.Module):
         return losses
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> Visible:
-        """Group ``points (B, N, 3)``, hide patches, encode the rest."""
+        """Group ``points (B, N, 3)``, hide patches by ``mask (B, G)``, encode the rest.
+
+        Raises:
+            ValueError: the mask hides more patches of one cloud than of another.
+        """
         c = self.pretraining_config
         patches, centers = self.backbone.tokenizer.group(points)
         if mask is None:
@@ -317,7 +328,7 @@ class PointMAEPretraining(nn.Module):
 
 
 def init_token(token: Tensor) -> None:
-    """Truncated normal of deviation 0.02, for learned tokens."""
+    """Fill a learned token, of any shape, from a truncated normal of deviation 0.02."""
     nn.init.trunc_normal_(token, std=0.02)
 
 

@@ -2,13 +2,17 @@
 
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, config_class, list_methods
+from pointpeft.peft.conversion import convert
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.linear import LinearConfig
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
+from pointpeft.peft.published import POINT_PEFT_M2AE, POINT_PEFT_MAE
 from pointpeft.peft.saving import load_adapter, read_adapter_config, resolve_adapter
 
 __all__ = [
+    "POINT_PEFT_M2AE",
+    "POINT_PEFT_MAE",
     "FullConfig",
     "LinearConfig",
     "MemoryBank",
@@ -16,6 +20,7 @@ __all__ = [
     "PeftModel",
     "PointPeftConfig",
     "config_class",
+    "convert",
     "get_peft_model",
     "list_methods",
     "load_adapter",

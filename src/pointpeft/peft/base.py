@@ -26,6 +26,10 @@ class PeftConfig:
         """Whether the method retrieves from a memory bank."""
         return False
 
+    def resolve(self, backbone: Any) -> Self:
+        """The settings with all that is left open decided for this backbone."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain values, with the method's name."""
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -70,6 +74,10 @@ class Tuner(nn.Module, abc.ABC):
     @abc.abstractmethod
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
+
+    def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
+        """See :meth:`pointpeft.peft.PeftModel.set_bank`."""
+        raise ConfigError(f"{type(self).__name__} has no use for a memory bank")
 
     def context(self, points: Tensor, query: Tensor | None, exclude: Tensor | None) -> dict:
         """Conditioning that blocks find in ``geometry.context``; see :class:`PeftModel`."""

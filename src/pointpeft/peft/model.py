@@ -1,5 +1,7 @@
 """A model with a tuning method attached: training rules, counting, and what is stored."""
 
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,30 +16,36 @@ __all__ = ["PeftModel", "get_peft_model"]
 
 # The frozen twin of the encoder is rebuilt from the base model, never stored or counted.
 _REBUILT = "tuner.retriever."
+# Layers behind the encoder: `head` itself, or those that a segmenter has in its place.
+_HEAD = re.compile(r"^model\.(?!backbone\.)(?=\w+\.)")
 
 
 class PeftModel(nn.Module):
-    """A classification model under a tuning method; made by :func:`get_peft_model`.
+    """A classification or part-segmentation model under a method; see :func:`get_peft_model`.
 
     Attributes:
-        model: the classification model, changed in place by the method.
+        model: the model, changed in place by the method.
         config: settings of the method.
         base_spec: architecture of the encoder before the method was attached.
         base_hash: its identity, see :func:`pointpeft.models.state_hash`.
         base_checkpoint: where the encoder's weights came from, as a hint for loading.
-        class_names: names of the classes in the order of the logits, when known.
+        class_names: names of the classes in the order of the logits, or of the categories in the
+            order of their numbers, when known.
+        parts: names of the parts in the order of the logits and the parts of each category, as
+            plain values, when known.
         input: how clouds were prepared for training, as plain values, when known.
     """
 
     def __init__(self, model: Any, config: PeftConfig, bank: MemoryBank | None = None) -> None:
         super().__init__()
-        if not hasattr(model, "backbone") or not hasattr(model, "head"):
+        if not hasattr(model, "backbone") or not _has_head(model):
             raise ConfigError(
-                "model must be a classification model: create_model(..., num_classes=...)"
+                "model must be a classification or part-segmentation model: "
+                "create_model(..., num_classes=...) or create_model(..., num_parts=...)"
             )
-        self.config = config
+        self.config = config = config.resolve(model.backbone)
         self.base_spec: ModelSpec = model.backbone.spec
-        self.base_hash = state_hash(model.backbone)
+        self.base_hash = _identity(model.backbone)
         if bank is not None and bank.encoder_hash not in (None, self.base_hash):
             raise ConfigError(
                 "bank was built with another encoder than the model's: load the same checkpoint "
@@ -45,15 +53,19 @@ class PeftModel(nn.Module):
             )
         self.base_checkpoint: str | None = None
         self.class_names: tuple[str, ...] | None = None
+        self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
-        base_parameters = {id(p) for p in model.backbone.parameters()}
+        added = _may_lack(model.backbone)  # by what this model needs: stored, frozen or not
+        base_parameters = {
+            id(p) for name, p in model.backbone.named_parameters() if not name.startswith(added)
+        }
         base_buffers = {id(b) for b in model.backbone.buffers()}
 
         self.model = model
         self.tuner = tuner_class(config.method)(model, config, bank)
         model.backbone.adapted_by = config
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(self.tuner.trains(name))
+            parameter.requires_grad_(self.tuner.trains(_role(name)))
         self._base_frozen = {
             name
             for name, parameter in self.named_parameters()
@@ -67,9 +79,13 @@ class PeftModel(nn.Module):
         self.train(model.training)
 
     def forward(
-        self, points: Tensor, query: Tensor | None = None, exclude: Tensor | None = None
+        self,
+        points: Tensor,
+        query: Tensor | None = None,
+        exclude: Tensor | None = None,
+        category: Tensor | None = None,
     ) -> Tensor:
-        """Logits ``(B, classes)`` of ``points (B, N, 3)``.
+        """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
         Args:
             points: clouds prepared like the training data.
@@ -77,11 +93,14 @@ class PeftModel(nn.Module):
                 un-adapted encoder when absent and needed.
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
+            category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
         """
         exclude = exclude if self.training else None
         with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
             context = self.tuner.context(points, query, exclude)
-        return self.model(points, context=context)
+        if category is None:
+            return self.model(points, context=context)
+        return self.model(points, category, context=context)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""
@@ -91,9 +110,31 @@ class PeftModel(nn.Module):
         return self
 
     @property
+    def sizes(self) -> dict[str, int | None]:
+        """Numbers of classes and parts from which the model can be built around its encoder.
+
+        A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
+        """
+        if hasattr(self.model, "num_parts"):
+            return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
+        return {"num_classes": self.model.num_classes, "num_parts": None}
+
+    @property
     def bank(self) -> MemoryBank | None:
         """The memory bank, for methods that use one."""
         return getattr(self.tuner, "bank", None)
+
+    def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
+        """Give a model that was made without one, as of a published file, its memory bank.
+
+        Args:
+            bank: for instance ``MemoryBank.import_published(path)``.
+            encoder: the frozen encoder that made the bank; it makes the queries.
+
+        Raises:
+            ConfigError: the method has no use for a bank, or the bank does not fit.
+        """
+        self.tuner.set_bank(bank, encoder)
 
     def count_parameters(self) -> dict[str, int]:
         """Numbers of parameters: "total", "trainable", and both "_without_head"."""
@@ -105,7 +146,7 @@ class PeftModel(nn.Module):
                 continue
             for kind, counted in (("total", True), ("trainable", parameter.requires_grad)):
                 counts[kind] += counted * parameter.numel()
-                if not name.startswith("model.head."):
+                if not _HEAD.match(name):
                     counts[f"{kind}_without_head"] += counted * parameter.numel()
         return counts
 
@@ -146,10 +187,11 @@ class PeftModel(nn.Module):
 
 
 def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = None) -> PeftModel:
-    """Attach a tuning method to a classification model, in place.
+    """Attach a tuning method to a classification or part-segmentation model, in place.
 
     Args:
-        model: made by ``create_model(..., num_classes=...)``, weights already loaded.
+        model: made by ``create_model`` with ``num_classes=...`` or ``num_parts=...``, weights
+            already loaded.
         config: settings of the method, for instance ``PointPeftConfig(num_prompts=10)``.
         bank: memory bank built from the same encoder, for methods that use one; without it
             Point-PEFT learns its prompts alone.
@@ -158,7 +200,7 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
         The model with its unfrozen parameters chosen; train it like any module.
 
     Raises:
-        ConfigError: ``model`` is no classification model or already carries a method.
+        ConfigError: ``model`` is for another task or already carries a method.
     """
     encoder = getattr(getattr(model, "model", model), "backbone", None)
     carried = getattr(encoder, "adapted_by", None)
@@ -167,6 +209,28 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
             f"model already carries the method {carried.method!r}; create a fresh model"
         )
     return PeftModel(model, config, bank)
+
+
+def _has_head(model: Any) -> bool:
+    return hasattr(model, "head") or hasattr(model, "num_parts")
+
+
+def _role(name: str) -> str:
+    """What methods know a parameter as: the layers of a segmenter are in ``model.head`` to them."""
+    return _HEAD.sub("model.head.", name)
+
+
+def _may_lack(backbone: Any) -> tuple[str, ...]:
+    """Prefixes of entries that an encoder has in some models and lacks in others."""
+    return tuple(getattr(backbone, "optional_state", ()))
+
+
+def _identity(backbone: Any) -> str:
+    """:func:`state_hash` of an encoder, the same in every model that it is put into."""
+    lacking = _may_lack(backbone)
+    own = {name: t for name, t in backbone.state_dict().items() if not name.startswith(lacking)}
+    encoder: Any = SimpleNamespace(state_dict=lambda: own)
+    return state_hash(encoder)
 
 
 def _freeze_modes(module: nn.Module) -> None:

@@ -38,9 +38,10 @@ __all__ = [
     "POINT_MAE_SEGMENTATION",
     "Layout",
     "recognise",
+    "register_layout",
 ]
 
-LAYOUTS = (
+LAYOUTS = [
     POINT_BERT_TOKENIZER,
     POINT_BERT_PRETRAINED,
     POINT_BERT_CLASSIFICATION,
@@ -53,7 +54,15 @@ LAYOUTS = (
     POINT_M2AE_SEGMENTATION,
     I2P_MAE_PRETRAINED_WITH_TEACHER,
     I2P_MAE_PRETRAINED,
-)
+]
 """In the order in which they are tried: Point-BERT's networks have all that Point-MAE's have, and
 I2P-MAE's files may have a teacher beside all else. Fine-tuned, I2P-MAE has the names and shapes of
 Point-M2AE."""
+
+
+def register_layout(layout: Layout) -> None:
+    """Have files of a further layout recognised, before all others.
+
+    So tuning methods, of which models know nothing, make their checkpoints known.
+    """
+    LAYOUTS.insert(0, layout)

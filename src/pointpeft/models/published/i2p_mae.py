@@ -33,8 +33,12 @@ def pretrained_layout(
         (*encoder.rules, ("rec_head_3d.", "rec_head."), ("rec_head_2d.", "feature_head.")),
         (*encoder.convolutions, (r"^feature_head\.", 1)),
         left={TEACHER: "the image teacher, which never changes and is loaded by teacher=PATH"},
+        model="i2p_mae",
+        task="pretraining",
     )
 
 
 I2P_MAE_PRETRAINED = pretrained_layout()
+"""Encoder, decoder and both heads of pre-training at the published depth."""
 I2P_MAE_PRETRAINED_WITH_TEACHER = pretrained_layout(with_teacher=True)
+"""The same with the image teacher beside them, which is left."""

@@ -1,8 +1,9 @@
 """What a published checkpoint calls its parameters, and what this library does."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +24,10 @@ class Layout:
         convolutions: layers of ours that are linear and published as convolutions of kernel size
             1: pairs (pattern of our names, number of kernel axes).
         left: prefixes of entries that no model of ours takes, and why.
+        model: name of the model that the entries are of.
+        task: what that model is for.
+        attach: for files of models under a tuning method: ``(model, checkpoint) -> model`` puts
+            the method on a fresh model, so that the entries of the checkpoint fit.
     """
 
     name: str
@@ -30,6 +35,9 @@ class Layout:
     rules: Sequence[tuple[str, str]]
     convolutions: Sequence[tuple[str, int]] = (TOKENIZER_CONVOLUTIONS,)
     left: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    task: Any = "classification"
+    attach: Callable[[Any, Any], Any] | None = None
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""

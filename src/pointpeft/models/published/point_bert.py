@@ -53,7 +53,10 @@ POINT_BERT_TOKENIZER = Layout(
     ("codebook", "dgcnn_1.", "decoder.final_conv."),
     _tokenizer(""),
     _TOKENIZER_CONVOLUTIONS,
+    model="point_bert_dvae",
+    task="pretraining",
 )
+"""The discrete variational autoencoder alone."""
 
 POINT_BERT_PRETRAINED = Layout(
     "Point-BERT, pre-trained",
@@ -69,13 +72,18 @@ POINT_BERT_PRETRAINED = Layout(
         ("transformer_q.", ""),
     ),
     _TOKENIZER_CONVOLUTIONS,
+    model="point_bert",
+    task="pretraining",
 )
+"""Query and key network of pre-training, the queue of features, and the tokenizer."""
 
 POINT_BERT_CLASSIFICATION = Layout(
     "Point-BERT, fine-tuned for classification",
     ("encoder.", "reduce_dim.", "blocks.blocks.", "cls_head_finetune."),
     (*_encoder("", ""), ("cls_head_finetune.", "head.")),
+    model="point_bert",
 )
+"""Encoder and classification head."""
 
 POINT_BERT_SEGMENTATION = Layout(
     "Point-BERT, fine-tuned for part segmentation",
@@ -99,4 +107,7 @@ POINT_BERT_SEGMENTATION = Layout(
         (r"graphs\.\d\.(across|within)\.linear", 2),
         (r"propagations\.\d\.mlp\.linears|^fc[12]\.", 1),
     ),
+    model="point_bert",
+    task="part_segmentation",
 )
+"""Encoder and part-segmentation head."""

@@ -51,6 +51,8 @@ def pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
             (r"^decoder\.propagations\.\d+\.(fuse|residuals\.\d+\.net[12])\.0\.", 1),
             (r"^rec_head\.", 1),
         ),
+        model="point_m2ae",
+        task="pretraining",
     )
 
 
@@ -65,6 +67,7 @@ def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         ("h_encoder.", "norm.", "cls_head_finetune."),
         # Before the encoder's rules, so that our name goes back to this one.
         (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),
+        model="point_m2ae",
     )
 
 
@@ -86,9 +89,14 @@ def segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
             TOKENIZER_CONVOLUTIONS,
             (r"^category\.linear|^propagations\.\d+\.mlp\.linears\.|^fc[1234]\.", 1),
         ),
+        model="point_m2ae",
+        task="part_segmentation",
     )
 
 
 POINT_M2AE_PRETRAINED = pretrained_layout()
+"""Encoder and decoder of pre-training at the published depth."""
 POINT_M2AE_CLASSIFICATION = classification_layout()
+"""Encoder and classification head at the published depth; I2P-MAE's have the same names."""
 POINT_M2AE_SEGMENTATION = segmentation_layout()
+"""Encoder and part-segmentation head at the published depth."""

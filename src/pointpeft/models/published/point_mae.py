@@ -20,7 +20,10 @@ POINT_MAE_PRETRAINED = Layout(
         ("increase_dim.0.", "increase_dim."),
     ),
     (TOKENIZER_CONVOLUTIONS, ("increase_dim", 1)),
+    model="point_mae",
+    task="pretraining",
 )
+"""Encoder and decoder of pre-training."""
 
 POINT_MAE_CLASSIFICATION = Layout(
     "Point-MAE, fine-tuned for classification",
@@ -32,12 +35,15 @@ POINT_MAE_CLASSIFICATION = Layout(
         ("norm.", "backbone.norm."),
         ("cls_head_finetune.", "head."),
     ),
+    model="point_mae",
 )
+"""Encoder and classification head."""
 
 SEGMENTATION_CONVOLUTIONS = (
     TOKENIZER_CONVOLUTIONS,
     (r"category\.linear|propagation\.mlp\.linears\.|^fc[123]\.", 1),
 )
+"""Of the encoder and the part-segmentation head."""
 
 POINT_MAE_SEGMENTATION = Layout(
     "Point-MAE, fine-tuned for part segmentation",
@@ -52,4 +58,7 @@ POINT_MAE_SEGMENTATION = Layout(
         *((f"bns{i}.", f"norm{i}.") for i in (1, 2)),
     ),
     SEGMENTATION_CONVOLUTIONS,
+    model="point_mae",
+    task="part_segmentation",
 )
+"""Encoder and part-segmentation head."""

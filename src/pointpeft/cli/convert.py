@@ -1,0 +1,37 @@
+"""The verb that turns published checkpoints into files of ours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointpeft.cli.console import tell
+
+__all__ = ["convert"]
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Published .pth file.")],
+    target: Annotated[
+        Path, typer.Argument(help=".safetensors file to write; for a tuned model, a folder.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of `pointpeft models`, if files look alike.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="Group sizes that a file does not show: scanobjectnn, ..."),
+    ] = None,
+    bank: Annotated[
+        Path | None, typer.Option("--bank", help="Published memory bank of a tuned model.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option("--encoder", help="Checkpoint that a tuned model began with.")
+    ] = None,
+) -> None:
+    """Write a published checkpoint as safetensors, or as an adapter with its encoder."""
+    from pointpeft.peft import convert as convert_checkpoint
+
+    report = convert_checkpoint(source, target, model, preset, bank, encoder)
+    tell(str(report))
+    tell(f"wrote {target}")

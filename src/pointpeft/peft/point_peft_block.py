@@ -1,0 +1,170 @@
+"""The layers of Point-PEFT: what wraps a block, and what the blocks of a scale share."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointpeft.models import Geometry
+from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
+from pointpeft.peft.layers import Bottleneck, LocalAttention
+
+__all__ = ["PointPeftBlock", "ScaleLayers"]
+
+
+class ScaleLayers(nn.Module):
+    """What the blocks of one scale share: the local attention and the groups that it works on.
+
+    Args:
+        config: settings of the method.
+        dim: channels C.
+        num_groups: local groups g.
+        group_size: rows s of a local group.
+        prompt_centers: learned coordinates ``(P, 3)`` of the prompts, which all scales share.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        dim: int,
+        num_groups: int,
+        group_size: int,
+        prompt_centers: nn.Parameter | None,
+    ) -> None:
+        super().__init__()
+        self.num_groups, self.group_size = num_groups, group_size
+        self.reference_compat = config.reference_compat
+        self._prompt_centers = (prompt_centers,)  # in a tuple: the tuner's parameter
+        if config.use_adapter:
+            self.local_norm = nn.LayerNorm(dim)
+            self.local_attention = LocalAttention(dim, config.attention_dim, config.attention_heads)
+
+    def attend(self, rows: Tensor, groups: LocalGroups) -> Tensor:
+        """Attention within each group: ``rows (R, C)`` -> ``(B g, s, C)``."""
+        return self.local_attention(self.local_norm(rows), groups.neighbors)
+
+    def groups(self, geometry: Geometry, prompted: bool) -> LocalGroups:
+        """Local groups of prompt blocks or of plain blocks, computed once per forward pass."""
+        kind = "prompted" if prompted else "plain"
+        return geometry.once(("point-peft", kind), lambda: self._groups(geometry, prompted))
+
+    def _groups(self, geometry: Geometry, prompted: bool) -> LocalGroups:
+        centers, sizes = geometry.centers, (self.num_groups, self.group_size)
+        (prompts,) = self._prompt_centers
+        if not prompted or prompts is None:
+            return local_groups(centers, centers, *sizes, skip_near_origin=self.reference_compat)
+        if self.reference_compat:
+            return published_prompt_groups(geometry.points, prompts, centers.shape[1], *sizes)
+        rows = torch.cat([prompts.expand(len(centers), -1, -1), centers], dim=1)
+        return local_groups(centers, rows, *sizes)
+
+
+class PointPeftBlock(nn.Module):
+    """A pre-trained block with prompts in front, adapters inside and local aggregation behind.
+
+    Args:
+        block: the pre-trained block.
+        config: settings of the method.
+        shared: what the blocks of its scale share.
+        prompted: whether this block receives prompts.
+        with_bank: whether these are enriched from a memory bank.
+        gated: whether the weight of the bottleneck beside the MLP is learned.
+    """
+
+    def __init__(
+        self,
+        block: Any,
+        config: Any,
+        shared: ScaleLayers,
+        prompted: bool,
+        with_bank: bool,
+        gated: bool,
+    ) -> None:
+        super().__init__()
+        C, compat = block.norm1.weight.numel(), config.reference_compat
+        self.block = block
+        self.config = config
+        self.prompted, self.gated = prompted, gated
+        self._shared = (shared,)  # in a tuple: not a sub-module of every block
+        if prompted or compat:  # published blocks all carry them, used or not
+            self.prompt_embeddings = nn.Parameter(torch.empty(config.num_prompts, C))
+            nn.init.trunc_normal_(self.prompt_embeddings, std=0.02)
+            self.prompt_dropout = nn.Dropout(config.dropout)
+            if with_bank:
+                self.bank_adapter = Bottleneck(
+                    C, config.bank_adapter_dim, residual=True, dropout=config.dropout
+                )
+        if config.use_adapter:
+            scale = 1.0 if compat else config.init_scale
+            width, dropout = config.adapter_dim, config.dropout
+            # A gate begins at zero: a bottleneck behind it need not be small as well.
+            self.adapter = Bottleneck(C, width, False, dropout, 1.0 if gated else scale)
+            self.output_adapter = Bottleneck(C, width, True, dropout, scale)
+            self.out_transform = nn.Sequential(nn.BatchNorm1d(C), nn.GELU())
+        if (gated and config.use_adapter) or compat:  # published, without use on one scale
+            self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """``(B, prefix + G, C) -> (B, prefix + G, C)``: prompts come and go within the block."""
+        block, prefix = self.block, geometry.num_prefix_tokens
+        if self.prompted:
+            x = torch.cat([x[:, :prefix], self.prompts(x, geometry), x[:, prefix:]], dim=1)
+        x = x + block.attn(block.norm1(x), self.attention_bias(geometry))
+        x = x + self.adapt(block.drop_path(block.mlp(block.norm2(x))))
+        if self.config.use_adapter:
+            x = self.output_adapter(self.aggregate(x, geometry))
+        if self.prompted:
+            x = torch.cat([x[:, :prefix], x[:, prefix + self.config.num_prompts :]], dim=1)
+        return x
+
+    def prompts(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """Learned prompts plus the adapted bank prompt, ``(B, P, C)`` (Point-prior Prompt)."""
+        prompts = self.prompt_dropout(self.prompt_embeddings.expand(len(x), -1, -1))
+        if "bank_prompt" in geometry.context and hasattr(self, "bank_adapter"):
+            retrieved = geometry.context["bank_prompt"].to(prompts.dtype)
+            prompts = prompts + self.bank_adapter(retrieved)
+        return prompts.to(x.dtype)
+
+    def attention_bias(self, geometry: Geometry) -> Tensor | None:
+        """The tokens' bias, grown by prompts that see everything and are seen by everything.
+
+        The published mask of the tokens lies on the first rows and columns, which are the prompts'.
+        """
+        bias, P = geometry.attention_bias, self.config.num_prompts
+        if bias is None or not self.prompted:
+            return bias
+        grown = (0, P, 0, P) if self.config.reference_compat else (P, 0, P, 0)
+        return geometry.once("point-peft bias", lambda: F.pad(bias, grown))
+
+    def adapt(self, h: Tensor) -> Tensor:
+        """The output of the MLP with a bottleneck beside it, ``(B, T, C)``.
+
+        The published gate holds back the MLP too, so that training begins without it.
+        """
+        if not self.config.use_adapter:
+            return h
+        if not self.gated:
+            return h + self.config.adapter_scale * self.adapter(h)
+        if self.config.reference_compat:
+            return self.gate * (h + self.adapter(h))
+        return h + self.gate * self.adapter(h)
+
+    def aggregate(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """Local aggregation and propagation to the tokens, ``(B, T, C)`` (Geometry-aware Adapter).
+
+        With rows u = [prompts, tokens] of each cloud, gathered into local groups n around k:
+        ``n + DropPath(attn(norm(n)))``, max over the group, BatchNorm, GELU, plus a share of k,
+        carried to the tokens by inverse-distance weights.
+        """
+        (shared,) = self._shared
+        groups = shared.groups(geometry, self.prompted)
+        B, G = geometry.centers.shape[:2]
+        prefix = x.shape[1] - G
+        rows = x[:, geometry.num_prefix_tokens :].flatten(0, 1)
+        local = rows[groups.neighbors] + self.block.drop_path(shared.attend(rows, groups))
+        pooled = self.out_transform(local.amax(dim=1))  # (B g, C)
+        pooled = pooled + self.config.center_coefficient * rows[groups.centers]
+        spread = groups.weights.to(pooled.dtype) @ pooled.view(B, -1, pooled.shape[-1])
+        tokens = x[:, prefix:] + self.config.propagation_coefficient * spread
+        return torch.cat([x[:, :prefix], tokens], dim=1)
