@@ -1,0 +1,34 @@
+"""The table of trainable parameters in the documentation, counted anew."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import pointpeft as pp
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "point-peft.md"
+METHODS = (
+    pp.LinearConfig(),
+    pp.FullConfig(),
+    pp.PointPeftConfig(),
+    pp.PointPeftConfig(reference_compat=True),
+)
+
+
+@pytest.mark.parametrize("name", ["point_bert", "point_mae", "point_m2ae", "i2p_mae"])
+def test_documented_counts_are_those_of_the_models(name):
+    (row,) = [
+        line
+        for line in DOC.read_text().splitlines()
+        if line.startswith("| `") and f"`{name}`" in line
+    ]
+    documented = re.findall(r"([\d,]+) / ([\d,]+)", row)
+    for config, texts in zip(METHODS, documented, strict=True):
+        model = pp.create_model(name, preset="scanobjectnn", num_classes=15)
+        bank = pp.MemoryBank(torch.zeros(model.backbone.num_features, 20))
+        bank = bank if config.uses_bank else None
+        counts = pp.get_peft_model(model, config, bank).count_parameters()
+        expected = tuple(int(text.replace(",", "")) for text in texts)
+        assert (counts["trainable"], counts["trainable_without_head"]) == expected
