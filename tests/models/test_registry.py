@@ -1,5 +1,8 @@
 """Every entry of the registry keeps the promises of a model; a new entry is tested by existing."""
 
+import copy
+import shutil
+
 import pytest
 import torch
 
@@ -97,6 +100,55 @@ def test_compiles_without_a_break(name, task, points):
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(run(compiled, points), run(model, points), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="the default compiler needs g++")
+def test_compiles_with_the_default_compiler(points):
+    model = settle(tiny("classification")).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model)(points), model(points))
+
+
+def directional_derivative(network, task, parameters, direction, points):
+    """Of a random function of the outputs, by autograd and by central differences."""
+
+    def value():
+        torch.manual_seed(0)  # of masks
+        output = run(copy.deepcopy(network) if task == "pretraining" else network, points)
+        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).double()
+        return (output * weights).sum()
+
+    def moved(step):
+        with torch.no_grad():
+            for parameter, part in zip(parameters, direction, strict=True):
+                parameter.add_(part, alpha=step)
+        return value().item()
+
+    step = 1e-9  # so small that no maximum changes its place
+    numerical = (moved(step) - moved(-2 * step)) / (2 * step)
+    moved(step)
+    torch.manual_seed(0)
+    output = run(network, points)
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).double()
+    (output * weights).sum().backward()
+    exact = sum((p.grad * part).sum() for p, part in zip(parameters, direction, strict=True))
+    return float(exact), numerical
+
+
+@every_entry
+def test_gradients_are_those_of_the_function(name, task, points):
+    """In float64 against differences along a random direction of all parameters at once."""
+    network = settle(tiny(task, name)).double().eval()
+    unused = UNUSED.get((name, task), set())
+    parameters = [p for n, p in network.named_parameters() if p.requires_grad and n not in unused]
+    generator = torch.Generator().manual_seed(2)
+    direction = [torch.randn(p.shape, generator=generator).double() for p in parameters]
+    exact, numerical = directional_derivative(network, task, parameters, direction, points.double())
+    assert abs(exact) > 1e-6
+    # Point-BERT's keys follow its queries, by a thousandth a step and without a gradient.
+    follows = task == "pretraining" and name.startswith("point_bert")
+    assert numerical == pytest.approx(exact, rel=1e-2 if follows else 1e-4)
 
 
 @every_network
