@@ -36,6 +36,9 @@ def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str =
     """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``.
 
     ``prefix`` is what a message puts before the name, such as "trainer.".
+
+    Raises:
+        ConfigError: one is not; it is named with its value.
     """
     for name in names:
         value = getattr(config, name)
@@ -52,17 +55,29 @@ def nearest_hint(name: str, known: Sequence[str]) -> str:
 
 
 def check_numbers(config: Any, names: Sequence[str]) -> None:
-    """Refuse settings ``names`` of ``config`` that are no numbers."""
+    """Refuse settings ``names`` of ``config`` that are no numbers.
+
+    Raises:
+        ConfigError: one is not; it is named with its value.
+    """
     for name in names:
         value = getattr(config, name)
         if type(value) not in (int, float):
             raise ConfigError(f"{name} must be a number, got {value!r}")
 
 
-def check_choices(config: Any, names: Sequence[str], choices: Sequence[Any]) -> None:
-    """Refuse settings ``names`` of ``config`` that are none of ``choices``."""
+def check_choices(
+    config: Any, names: Sequence[str], choices: Sequence[Any], prefix: str = ""
+) -> None:
+    """Refuse settings ``names`` of ``config`` that are none of ``choices``.
+
+    ``prefix`` is what a message puts before the name, such as "trainer.".
+
+    Raises:
+        ConfigError: one is not; it is named with its value and the choices.
+    """
     for name in names:
         value = getattr(config, name)
         if not any(value is choice or value == choice for choice in choices):
             known = ", ".join(map(str, choices))
-            raise ConfigError(f"{name} must be one of {known}, got {value!r}")
+            raise ConfigError(f"{prefix}{name} must be one of {known}, got {value!r}")

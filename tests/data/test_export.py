@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, load_shapes
-from pointpeft.data.export import export_folder
+from pointpeft.data.export import export_folder, export_procedural
 from pointpeft.errors import DataError
 
 
@@ -28,3 +28,37 @@ def test_export_into_a_used_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="not an empty folder"):
         export_folder(None, tmp_path)
+
+
+def test_exported_parts_read_back_with_their_names(tmp_path):
+    assert export_procedural(tmp_path / "made", ("seat", "table"), count=5, num_points=128) == 10
+    data = load_shapes(tmp_path / "made", InputTransform(32), segmented=True)
+    assert data.class_names == ("seat", "table")
+    assert {"seat/back", "table/top"} <= set(data.part_names)
+    assert data.parts.names == tuple(sorted(data.part_names))
+    assert export_folder(data, tmp_path / "out") == 10
+    again = load_shapes(tmp_path / "out", data.transform, segmented=True)
+    assert again.parts == data.parts
+    for part in ("train", "val", "test"):
+        first, second = (
+            np.sort([np.sort(seg) for seg in getattr(one, part).seg]) for one in (data, again)
+        )
+        assert len(first) > 0
+        assert np.array_equal(first, second)
+
+
+def test_procedural_shapes_are_the_same_for_a_seed(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        export_procedural(tmp_path / name, ("tool",), count=2, num_points=64, seed=seed)
+    a, b, c = ((tmp_path / name / "tool/0001.xyz").read_text() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"programs": ("chair",)}, "'chair'"), ({"count": 0}, "count=0")]
+)
+def test_impossible_exports_leave_no_folder(tmp_path, settings, named):
+    with pytest.raises(DataError, match=named):
+        export_procedural(tmp_path / "made", **settings)
+    assert not (tmp_path / "made").exists()

@@ -41,6 +41,29 @@ def test_scale_and_shift_stay_in_range_per_axis_and_sample() -> None:
         assert abs(torch.corrcoef(values.T) - torch.eye(3)).max() < 0.06
 
 
+def test_one_factor_for_all_axes_keeps_proportions(clouds: Tensor) -> None:
+    moved = RandomScaleShift((0.8, 1.25), 0.1, per_axis=False)(clouds, seeded())
+    factors = pairwise(moved)[:, 0, 1] / pairwise(clouds)[:, 0, 1]
+    assert torch.allclose(pairwise(moved), factors[:, None, None] * pairwise(clouds), atol=1e-5)
+    assert len(factors.unique()) == len(clouds)
+    assert factors.min() >= 0.8 - 1e-5
+    assert factors.max() <= 1.25 + 1e-5
+    shift = moved.mean(dim=1) - factors[:, None] * clouds.mean(dim=1)
+    assert abs(shift).max() <= 0.1 + 1e-5
+
+
+@pytest.mark.parametrize("name", ["part-segmentation", "scale-rotate", "none"])
+def test_labels_stay_with_their_points(clouds: Tensor, name: str) -> None:
+    """The label of every point is its place, which a transformed cloud still tells apart."""
+    labels = torch.arange(64).expand(8, -1)
+    for transform in (recipe(name, 32), Compose((RandomSubset(40, 64), FirstPoints(32)))):
+        points, kept = transform.with_labels(clouds, labels, seeded(3))
+        assert torch.equal(points, transform(clouds, seeded(3)))
+        assert kept.shape == (8, 32)
+        assert all(len(row.unique()) == 32 for row in kept)
+    assert torch.equal(points, clouds.gather(1, kept.unsqueeze(-1).expand(-1, -1, 3)))
+
+
 @pytest.mark.parametrize("axis", ["x", "y", "z"])
 def test_rotation_keeps_the_axis_and_all_distances(clouds: Tensor, axis: str) -> None:
     turned = RandomRotation(axis)(clouds, seeded())

@@ -11,7 +11,7 @@ from pointpeft.models.published import (
     POINT_BERT_TOKENIZER,
 )
 from tests.parity.point_mae import compare, encoder_settings
-from tests.parity.support import LOSS_TOLERANCE, Case, Taps, assert_gradients, load_weights
+from tests.parity.support import Case, Taps, assert_gradients, assert_loss, load_weights, part_loss
 
 
 def settings(config: dict) -> dict:
@@ -22,15 +22,10 @@ def settings(config: dict) -> dict:
     }
 
 
-def close(actual: torch.Tensor, expected: float) -> None:
-    assert abs(actual.item() / expected - 1) <= LOSS_TOLERANCE, (actual.item(), expected)
-
-
 def check_bert_classification(case: Case) -> None:
     config, scalars = case.data["config"], case.data["scalars"]
     model = pp.create_model("point_bert", num_classes=config["cls_dim"], **settings(config))
     load_weights(model, case, POINT_BERT_CLASSIFICATION)
-    model.eval()
     taps = Taps(
         model,
         patch_tokens="backbone.tokenizer.embed",
@@ -47,7 +42,7 @@ def check_bert_classification(case: Case) -> None:
     compare(case, outputs, known={"label"})
     labels = torch.from_numpy(case.arrays["label"])
     loss = F.cross_entropy(logits, labels)
-    close(loss, scalars["loss"])
+    assert_loss(loss, scalars["loss"])
     counts = case.data["parameters"]
     assert sum(p.numel() for p in model.parameters()) == counts["total"]
     assert (
@@ -71,7 +66,6 @@ def check_bert_tokenizer(case: Case) -> None:
         skip_near_origin=True,
     )
     load_weights(model, case, POINT_BERT_TOKENIZER)
-    model.eval()
     taps = Taps(model, patch_tokens="embed", feature="contextualise")
     patches = model.group(case.cloud())
     soft = model.reconstruct(patches, case.data["temperature"], noise=False)
@@ -98,12 +92,12 @@ def check_bert_tokenizer(case: Case) -> None:
     assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
     losses = model.losses_of(soft, patches.neighborhoods)
     hard_losses = model.losses_of(hard, patches.neighborhoods)
-    close(losses["reconstruction"], scalars["recon"])
-    close(losses["divergence"], scalars["kl"])
-    close(hard_losses["reconstruction"], scalars["recon_hard"])
-    close(hard_losses["divergence"], scalars["kl_hard"])
+    assert_loss(losses["reconstruction"], scalars["recon"])
+    assert_loss(losses["divergence"], scalars["kl"])
+    assert_loss(hard_losses["reconstruction"], scalars["recon_hard"])
+    assert_loss(hard_losses["divergence"], scalars["kl_hard"])
     loss = losses["reconstruction"] + case.data["kl_weight"] * losses["divergence"]
-    close(loss, scalars["loss"])
+    assert_loss(loss, scalars["loss"])
     loss.backward()
     assert_gradients(model, case, POINT_BERT_TOKENIZER)
 
@@ -131,7 +125,6 @@ def check_bert_pretrain(case: Case) -> None:
     queue = torch.from_numpy(case.recipe.tensor("queue", model.queue.shape, case.data["seed"]))
     model.queue.copy_(queue / queue.norm(dim=0))
     model.queue_ptr.zero_()
-    model.eval()
     heads: list[torch.Tensor] = []
     keys, logits = [], []
     model.cls_head.register_forward_hook(lambda m, i, out: heads.append(out))
@@ -151,8 +144,8 @@ def check_bert_pretrain(case: Case) -> None:
         "k_weight": model.key.backbone.blocks[0].attn.qkv.weight,
     }
     compare(case, outputs, known={"masks", "mixup_ratio", "mixup_uniform"})
-    close(losses["token"] + losses["mixed_token"], scalars["loss1"])
-    close(losses["mix"], scalars["loss2"])
+    assert_loss(losses["token"] + losses["mixed_token"], scalars["loss1"])
+    assert_loss(losses["mix"], scalars["loss2"])
     assert int(model.queue_ptr) == scalars["queue_ptr"]
     counts = case.data["parameters"]
     assert sum(p.numel() for p in model.parameters()) == counts["total"]
@@ -168,7 +161,6 @@ def check_bert_part_segmentation(case: Case) -> None:
         "point_bert", preset="shapenetpart", num_parts=config["cls_dim"], **settings(config)
     )
     load_weights(model, case, POINT_BERT_SEGMENTATION)
-    model.eval()
     taps = Taps(
         model,
         reduced="backbone.tokenizer.project",
@@ -188,9 +180,8 @@ def check_bert_part_segmentation(case: Case) -> None:
         "log_probs": log_probs,
     }
     compare(case, outputs, known={"shape_label", "label"})
-    labels = torch.from_numpy(case.arrays["label"]).long()
-    loss = F.nll_loss(log_probs.flatten(0, 1), labels.flatten())
-    close(loss, case.loss)
+    loss = part_loss(log_probs, case)
+    assert_loss(loss, case.loss)
     assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
     loss.backward()
     assert_gradients(model, case, POINT_BERT_SEGMENTATION)

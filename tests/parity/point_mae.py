@@ -10,12 +10,13 @@ from pointpeft.models.published import (
     POINT_MAE_SEGMENTATION,
 )
 from tests.parity.support import (
-    LOSS_TOLERANCE,
     Case,
     Taps,
     assert_array,
     assert_gradients,
+    assert_loss,
     load_weights,
+    part_loss,
 )
 
 
@@ -46,7 +47,6 @@ def check_pretrain(case: Case) -> None:
         skip_near_origin=True,
     )
     load_weights(model, case, POINT_MAE_PRETRAINED)
-    model.eval()
     taps = Taps(
         model,
         tokens="backbone.tokenizer.embed",
@@ -66,7 +66,7 @@ def check_pretrain(case: Case) -> None:
         "target": visible.target,
     }
     compare(case, outputs, known={"mask"})
-    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    assert_loss(loss, case.loss)
     loss.backward()
     assert_gradients(model, case, POINT_MAE_PRETRAINED)
 
@@ -80,7 +80,6 @@ def check_classification(case: Case) -> None:
         skip_near_origin=True,
     )
     load_weights(model, case, POINT_MAE_CLASSIFICATION)
-    model.eval()
     taps = Taps(
         model,
         patch_tokens="backbone.tokenizer.embed",
@@ -106,7 +105,7 @@ def check_classification(case: Case) -> None:
     # In these files the inner taps are those of the last pass, which used batch statistics.
     outputs |= {"patch_tokens": taps["patch_tokens"], "block0": taps["block0"]}
     compare(case, outputs, known={"label"})
-    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    assert_loss(loss, case.loss)
     assert_gradients(model, case, POINT_MAE_CLASSIFICATION)
     if "parameters" in case.data:
         assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
@@ -130,7 +129,6 @@ def check_part_segmentation(case: Case) -> None:
         **encoder_settings(config),
     )
     load_weights(model, case, POINT_MAE_SEGMENTATION)
-    model.eval()
     last = config["depth"] - 1
     taps = Taps(
         model,
@@ -151,8 +149,7 @@ def check_part_segmentation(case: Case) -> None:
         "log_probs": log_probs,
     }
     compare(case, outputs, known={"shape_label", "label"})
-    labels = torch.from_numpy(case.arrays["label"]).long()
-    loss = F.nll_loss(log_probs.flatten(0, 1), labels.flatten())
-    assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
+    loss = part_loss(log_probs, case)
+    assert_loss(loss, case.loss)
     loss.backward()
     assert_gradients(model, case, POINT_MAE_SEGMENTATION)

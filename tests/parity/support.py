@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 DEFAULT = Path(__file__).resolve().parents[2].parent / "shared" / "parity"
 ARRAY_TOLERANCE = 1e-4  # relative L2, and elementwise against the largest value
@@ -72,11 +73,22 @@ class Case:
 
 
 def load_weights(model: nn.Module, case: Case, layout: Any) -> None:
-    """Fill a model from the case's manifest, strictly, and check the way back."""
+    """Fill a model in eval mode from the case's manifest, strictly, and check the way back."""
     weights = case.weights()
     model.load_state_dict(layout.from_published(weights), strict=True)
     back = layout.to_published(model.state_dict())
     assert {name: list(tensor.shape) for name, tensor in back.items()} == case.data["manifest"]
+    model.eval()
+
+
+def assert_loss(actual: torch.Tensor, expected: float) -> None:
+    assert abs(actual.item() / expected - 1) <= LOSS_TOLERANCE, (actual.item(), expected)
+
+
+def part_loss(log_probs: torch.Tensor, case: Case) -> torch.Tensor:
+    """Negative log likelihood of the parts of the case's points, as published."""
+    labels = torch.from_numpy(case.arrays["label"]).long()
+    return F.nll_loss(log_probs.flatten(0, 1), labels.flatten())
 
 
 def assert_array(actual: torch.Tensor, expected: np.ndarray, name: str) -> None:

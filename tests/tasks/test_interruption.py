@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation import load_adapted
 from pointpeft.tasks import FinetuneConfig, finetune, load_config
-from pointpeft.tasks.finetuning import ClassificationTask
+from pointpeft.tasks.classification import ClassificationTask
 from pointpeft.tasks.pretraining import PretrainingTask
 from pointpeft.tasks.runs import AtomicCheckpointIO
 from tests.tasks.support import TINY, adapter_bytes, rows, start, wait_for_epochs

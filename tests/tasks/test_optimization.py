@@ -1,11 +1,18 @@
 """The learning rate's course and which parameters are decayed."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from pointpeft.models import create_model
-from pointpeft.tasks.optimization import learning_rate_factor, parameter_groups
+from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.optimization import (
+    learning_rate_factor,
+    parameter_groups,
+    published_learning_rate,
+)
 from tests.tasks.support import rows
 
 FLOOR = 0.01
@@ -83,3 +90,35 @@ def test_everything_trainable_is_in_one_group():
     model = Example()
     ids = [id(p) for group in parameter_groups(model, 0.1) for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+def published(epoch, epochs=300, **settings):
+    config = OptimizerConfig(lr=1e-3, rule="published", **settings)
+    return published_learning_rate(epoch, config, epochs)
+
+
+def test_the_published_rate_lags_an_epoch_behind():
+    assert published(0) == published(1) == 1e-6
+    assert published(2) == pytest.approx(1e-6 + (1e-3 - 1e-6) / 10)
+    assert published(10) == pytest.approx(1e-6 + 9 * (1e-3 - 1e-6) / 10)
+    assert published(11) == pytest.approx(1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + math.cos(math.pi / 30)))
+    assert published(11) < 1e-3
+    assert published(300) > 1e-6
+    assert published(301) == published(400) == 1e-6
+
+
+def test_the_published_cosine_may_be_longer_than_the_training():
+    """Point-M2AE and I2P-MAE pre-train for 300 epochs of a cosine of 400."""
+    assert published(300, cosine_epochs=400) > 1e-4
+    assert published(0, warmup_epochs=0) == 1e-6
+    assert published(1, warmup_epochs=0) == 1e-3
+
+
+def test_published_decay_spares_all_whose_name_has_token_in_it():
+    model = create_model("point_m2ae_small", num_classes=3)
+    groups = parameter_groups(model, 0.05)
+    spared = parameter_groups(model, 0.05, published=True)
+    embed = model.backbone.tokenizers[0].embed.first_conv[0].weight
+    assert any(p is embed for p in groups[1]["params"])
+    assert any(p is embed for p in spared[0]["params"])
+    assert not any(p is embed for p in spared[1]["params"])

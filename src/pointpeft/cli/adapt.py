@@ -19,6 +19,8 @@ from pointpeft.cli.console import (
     tell,
     warn,
 )
+from pointpeft.cli.segmentation import predict_parts, show_scores
+from pointpeft.errors import ConfigError
 
 __all__ = ["evaluate", "finetune", "predict"]
 
@@ -26,8 +28,13 @@ __all__ = ["evaluate", "finetune", "predict"]
 def finetune(
     overrides: options.Overrides = None,
     data: options.Data = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="classification (the default) or part_segmentation."),
+    ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="full, linear or point-peft (the default).")
+        str | None,
+        typer.Option("--method", help="full, linear or point-peft; the default suits the task."),
     ] = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
@@ -42,15 +49,15 @@ def finetune(
     config: options.ConfigFile = None,
     resume: options.Resume = False,
 ) -> None:
-    """Adapt a backbone to labelled shapes and save the adapter.
+    """Adapt a backbone to labelled shapes, or to shapes with labelled parts; save the adapter.
 
     The best epoch is chosen on the validation split; the test split is used once, at the end.
     """
     from pointpeft import tasks
 
     given = options.collect(
-        data__source=data, method=method, model=model, checkpoint=checkpoint, seed=seed,
-        seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
+        task=task, data__source=data, method=method, model=model, checkpoint=checkpoint,
+        seed=seed, seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
         trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
@@ -64,6 +71,9 @@ def finetune(
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
+    if metrics["task"] == "part_segmentation":
+        show_scores(metrics)
+        return
     tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics)
 
@@ -83,7 +93,7 @@ def evaluate(
     up_axis: options.UpAxis = None,
     device: options.Device = None,
 ) -> None:
-    """Measure a saved adapter on labelled shapes."""
+    """Measure a saved adapter on labelled shapes, or on shapes with labelled parts."""
     from pointpeft.evaluation.evaluate import evaluate_adapter
 
     with reading() as progress:
@@ -92,6 +102,10 @@ def evaluate(
             device=device or "auto", progress=progress,
         )  # fmt: skip
     _list_notes(metrics)
+    if metrics["task"] == "part_segmentation":
+        tell(f"metrics: {output / 'metrics.json'}")
+        show_scores(metrics, metrics["split"])
+        return
     table = Table("class", "items", "accuracy")
     for name, items, value in zip(
         metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
@@ -106,17 +120,34 @@ def evaluate(
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Meshes, scans, or folders of them.")],
     adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
+    category: Annotated[
+        str | None,
+        typer.Option("--category", help="Of parts: what the shapes are, if several are known."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Of parts: folder for labelled clouds [runs/predict]."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: options.Checkpoint = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
 ) -> None:
-    """Name the class of each mesh or scan, with its probability."""
+    """Name the class of each mesh or scan, or the parts that its points belong to."""
     from pointpeft.evaluation.evaluate import choose_device
-    from pointpeft.evaluation.predictor import Predictor, list_shape_files
+    from pointpeft.evaluation.predictor import Predictor, adapter_task, list_shape_files
 
+    device = choose_device(device or "auto")
+    if adapter_task(adapter) == "part_segmentation":
+        folder = output or Path("runs/predict")
+        predict_parts(files, adapter, folder, category, as_json, checkpoint, up_axis, device)
+        return
+    if category or output:
+        raise ConfigError(
+            f"the adapter in {adapter} names classes: leave --category and --output out"
+        )
     names = list_shape_files(files)
-    predictor = Predictor(adapter, checkpoint, up_axis, choose_device(device or "auto"))
+    predictor = Predictor(adapter, checkpoint, up_axis, device)
     predictions = [predictor.predict_file(name) for name in names]
     if as_json:
         print(json.dumps([_as_json(p) for p in predictions], indent=2))

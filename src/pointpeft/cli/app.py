@@ -4,32 +4,57 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from pointpeft.cli import adapt, info, pretraining
-from pointpeft.cli.console import warn
+from pointpeft import __version__
+from pointpeft.cli import adapt, convert, data, info, pretraining
+from pointpeft.cli.console import tell, warn
 from pointpeft.errors import PointPeftError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pointpeft",
-    help="Pre-train, adapt, evaluate and apply 3D point-cloud transformers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog="--debug with any command shows the full traceback of an error.",
 )
+"""The verbs as Typer knows them; :func:`main` runs them."""
+
 app.command()(adapt.finetune)
 app.command()(adapt.evaluate)
 app.command()(adapt.predict)
 app.command()(pretraining.pretrain)
 app.command()(pretraining.svm)
 app.command()(pretraining.demo)
+app.command()(convert.convert)
 app.command()(info.models)
-app.command()(info.data)
+app.add_typer(data.app, name="data")
+
+
+def _print_versions(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # torch itself stays unloaded
+
+        tell(f"pointpeft {__version__}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def pointpeft(
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_versions, is_eager=True,
+            help="Print the versions of pointpeft and torch.",
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Pre-train, adapt, evaluate and apply 3D point-cloud transformers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 out = Console()
+"""Standard output: results."""
 err = Console(stderr=True)
+"""Standard error: warnings, errors and progress."""
 
 
 def tell(text: str, style: str | None = None) -> None:
@@ -31,8 +33,8 @@ def tell(text: str, style: str | None = None) -> None:
 
 
 def warn(text: str, label: str = "warning") -> None:
-    """Print a line about something that went wrong, with a coloured label."""
-    color = "yellow" if label == "warning" else "bold red"
+    """Print a line beside the results, with a coloured label: of what went wrong, or a "note"."""
+    color = {"warning": "yellow", "note": "dim"}.get(label, "bold red")
     err.print(Text.assemble((f"{label}: ", color), text), soft_wrap=True)
 
 

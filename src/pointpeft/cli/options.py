@@ -1,4 +1,4 @@
-"""Options that verbs share."""
+"""Options that verbs share; what each means is said by its help."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -49,6 +49,7 @@ def svm(
     data: options.Data = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
+    output: options.Output = Path("runs/svm"),
     preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
     C: Annotated[
         float | None,
@@ -61,8 +62,6 @@ def svm(
 ) -> None:
     """Measure a frozen backbone with a linear SVM on its retrieval features."""
     from pointpeft import tasks
-    from pointpeft.evaluation.evaluate import choose_device
-    from pointpeft.tasks.svm import evaluate_backbone
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
@@ -71,10 +70,11 @@ def svm(
     files = [config] if config else []
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
     with reading() as progress:
-        result, weights = evaluate_backbone(settings, C, choose_device(device or "auto"), progress)
+        result, weights = tasks.evaluate_backbone(settings, C, device or "auto", progress, output)
     how = "5-fold cross-validation on train" if result.tuned else "as given"
     tell(f"backbone: {settings.model}, {weights}")
     tell(f"C: {result.C:g} ({how})")
+    tell(f"metrics: {output / 'metrics.json'}")
     out.print(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/]", highlight=False)
 
 

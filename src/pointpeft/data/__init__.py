@@ -1,5 +1,6 @@
 """Data in: read shapes of any kind, prepare them for a model, split, cache and augment them."""
 
+from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.reading import SHAPE_SUFFIXES, RawShape, read_shape
 from pointpeft.data.shapes import (
@@ -17,6 +18,7 @@ __all__ = [
     "SHAPE_SUFFIXES",
     "InputStatistics",
     "InputTransform",
+    "PartTable",
     "Problem",
     "RawShape",
     "ShapeData",

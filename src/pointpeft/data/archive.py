@@ -1,35 +1,42 @@
 """Data sets that hold all clouds in one array: an `.npz` file, or the set that comes along."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pointpeft.data.npz import read_npz
+from pointpeft.data.parts import EXPECTED_PARTS, check_part_names
 from pointpeft.data.splits import Item, Listing, canonical_split
 from pointpeft.errors import DataError
 
-__all__ = ["list_archive", "list_embedded"]
+__all__ = ["list_archive", "list_embedded", "used_names"]
 
 _EXPECTED = (
     "expected points (S, N, 3), label (S,) integers, names (classes,) text, "
-    "and optionally split (S,) of 'train', 'val', 'test'"
+    "and optionally split (S,) of 'train', 'val', 'test', seg (S, N) part labels, parts text"
 )
 _ID_KEYS = ("id", "ids", "model")
 
 
-def list_archive(path: Path, *, labelled: bool = True) -> Listing:
+def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) -> Listing:
     """The shapes of an `.npz` data set; negative labels mark shapes without a class.
 
+    Large arrays that are stored without compression stay in the file, which is mapped.
+
     Args:
-        path: File with the arrays `points`, `label`, `names` and optionally `split`, `id`.
+        path: File with the arrays `points`, `label`, `names` and optionally `split`, `id`, `seg`,
+            `parts`.
         labelled: Whether labels and names must be there.
+        segmented: Whether part labels `seg (S, N)` must be there; `parts` may name them.
 
     Raises:
         DataError: The file is damaged, or an array is missing or of another form.
     """
-    arrays = _load(path)
+    arrays = _load(path, leave=() if segmented else ("seg", "parts"))
     points = _points(path, arrays)
     count = len(points)
     ids = _unique(next((arrays[k] for k in _ID_KEYS if k in arrays), None), count)
@@ -39,7 +46,8 @@ def list_archive(path: Path, *, labelled: bool = True) -> Listing:
         names: tuple[str, ...] = ()
     else:
         classes, names = _classes(path, arrays, count)
-    return _listing(points, ids, classes, splits, names)
+    listing = _listing(points, ids, classes, splits, names)
+    return _with_parts(path, arrays, listing) if segmented else listing
 
 
 def list_embedded(*, labelled: bool = True) -> Listing:
@@ -54,6 +62,16 @@ def list_embedded(*, labelled: bool = True) -> Listing:
     return _listing(data.points, ids, classes, splits, names if labelled else ())
 
 
+def used_names(
+    items: Sequence[Item], names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The class names that have a shape, and a note on the others if there are any."""
+    used = {item.class_name for item in items}
+    unused = [name for name in names if name not in used]
+    notes = (f"classes without any shape left out: {', '.join(unused)}",) if unused else ()
+    return tuple(name for name in names if name in used), notes
+
+
 def _listing(
     points: np.ndarray,
     ids: Sequence[str],
@@ -65,17 +83,13 @@ def _listing(
         Item(id, None if split == "unlabelled" else class_name, split, cloud)
         for id, class_name, split, cloud in zip(ids, classes, splits, points, strict=True)
     )
-    used = {item.class_name for item in items}
-    unused = [name for name in names if name not in used]
-    notes = (f"classes without any shape left out: {', '.join(unused)}",) if unused else ()
-    kept = tuple(name for name in names if name in used)
+    kept, notes = used_names(items, names)
     return Listing(items, kept, points.shape[1], notes)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path, leave: Container[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if key not in ("seg", "parts")}
+        return read_npz(path, leave)
     except Exception as error:  # a damaged file can make the reader fail in any way
         raise DataError(f"{path}: cannot be read as npz ({error}); {_EXPECTED}") from error
 
@@ -105,6 +119,25 @@ def _classes(
         twice = sorted(name for name, number in Counter(names).items() if number > 1)
         raise DataError(f"{path}: names hold {', '.join(twice)} more than once")
     return [names[number] if number >= 0 else None for number in map(int, label)], names
+
+
+def _with_parts(path: Path, arrays: Mapping[str, np.ndarray], listing: Listing) -> Listing:
+    """The listing with the part labels of every shape and the names of the parts."""
+    seg, expected = arrays.get("seg"), arrays["points"].shape[:2]
+    if seg is None:
+        raise DataError(f"{path}: no array 'seg' among {sorted(arrays)}; {EXPECTED_PARTS}")
+    if seg.shape != expected or seg.dtype.kind not in "iu":
+        raise DataError(f"{path}: seg {seg.shape} of {seg.dtype}; expected integers {expected}")
+    names = tuple(str(name) for name in arrays["parts"].ravel()) if "parts" in arrays else ()
+    if "parts" in arrays:
+        check_part_names(names, f"{path}: parts")
+    with_class = [place for place, item in enumerate(listing.items) if item.class_name is not None]
+    if with_class and seg[with_class].min() < 0:
+        raise DataError(f"{path}: seg holds {seg[with_class].min()}; part labels start at 0")
+    if with_class and names and seg[with_class].max() >= len(names):
+        raise DataError(f"{path}: seg {seg[with_class].max()} but only {len(names)} parts")
+    items = tuple(replace(item, seg=row) for item, row in zip(listing.items, seg, strict=True))
+    return replace(listing, items=items, part_names=names)
 
 
 def _splits(path: Path, split: Any, count: int) -> list[str | None]:

@@ -36,14 +36,21 @@ class PreparedCache:
         transform: How shapes are prepared.
         num_stored: Rows of a prepared cloud.
         seed: Of the preparation.
+        segmented: Whether shapes are kept with part labels.
     """
 
     def __init__(
-        self, folder: Path | None, transform: InputTransform, num_stored: int, seed: int
+        self,
+        folder: Path | None,
+        transform: InputTransform,
+        num_stored: int,
+        seed: int,
+        segmented: bool = False,
     ) -> None:
         self._folder = (folder or default_cache_dir()) / "prepared"
-        self._num_stored = num_stored
+        self._num_stored, self._segmented = num_stored, segmented
         settings = [_CODE_VERSION, transform.to_dict(), num_stored, seed]
+        settings += ["seg"] if segmented else []
         self._settings = json.dumps(settings, sort_keys=True)
         self._damaged = 0
         self._write_error: OSError | None = None
@@ -63,7 +70,7 @@ class PreparedCache:
         path = self._path(digest)
         try:
             with np.load(path, allow_pickle=False) as archive:
-                found = self._unpack(archive["points"], str(archive["about"]))
+                found = self._unpack(dict(archive))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception:  # whatever is wrong with the file, it can be made anew
@@ -83,7 +90,10 @@ class PreparedCache:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, prepared.points, json.dumps(about))
+            arrays = {"points": prepared.points, "about": np.array(json.dumps(about))}
+            if prepared.seg is not None:
+                arrays["seg"] = prepared.seg
+            _write_whole(path, arrays)
         except OSError as error:
             self._write_error = error
 
@@ -91,22 +101,25 @@ class PreparedCache:
         key = hashlib.sha256(f"{digest} {self._settings}".encode()).hexdigest()
         return self._folder / key[:2] / f"{key}.npz"
 
-    def _unpack(self, points: np.ndarray, about: str) -> Prepared | None:
+    def _unpack(self, arrays: dict[str, np.ndarray]) -> Prepared | None:
+        points, seg = arrays["points"], arrays["seg"] if self._segmented else None
         if points.shape != (self._num_stored, 3) or points.dtype != np.float32:
             return None
         if not np.isfinite(points).all():
             return None
-        values = json.loads(about)
+        if seg is not None and (seg.shape != points.shape[:1] or seg.dtype != np.int64):
+            return None
+        values = json.loads(str(arrays["about"]))
         notes = tuple(str(note) for note in values["notes"])
-        return Prepared(points, int(values["raw_count"]), float(values["raw_radius"]), notes)
+        return Prepared(points, int(values["raw_count"]), float(values["raw_radius"]), notes, seg)
 
 
-def _write_whole(path: Path, points: np.ndarray, about: str) -> None:
+def _write_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write beside `path` and rename, which replaces a file in one step."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, points=points, about=np.array(about))
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

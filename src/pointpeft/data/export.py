@@ -1,13 +1,16 @@
-"""Write a labelled data set as a folder of clouds, by split and class."""
+"""Write labelled data sets as folders of clouds, for people to look at and to start from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pointpeft.data.parts import PART_NAMES
+from pointpeft.data.procedural import procedural_shape
 from pointpeft.data.shapes import ShapeData
 from pointpeft.errors import DataError
 
-__all__ = ["export_folder"]
+__all__ = ["export_folder", "export_procedural"]
 
 
 def export_folder(data: ShapeData, folder: str | Path) -> int:
@@ -16,7 +19,8 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     The result is itself a data set that :func:`pointpeft.load_shapes` reads.
 
     Args:
-        data: what to write; its prepared clouds are written as text, one point a line.
+        data: what to write; its prepared clouds are written as text, one point a line, with the
+            part label as the last column where there are part labels.
         folder: a new or empty folder.
 
     Returns:
@@ -25,15 +29,77 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     Raises:
         DataError: the folder is not empty.
     """
+    folder = _new_folder(folder)
+    _write_part_names(folder, data.part_names)
+    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+        for place, (points, label, item) in enumerate(
+            zip(part.points, part.labels, part.ids, strict=True)
+        ):
+            target = folder / name / data.class_names[label] / f"{_file_name(item)}.xyz"
+            _write_cloud(target, points, None if part.seg is None else part.seg[place])
+    return len(data.train) + len(data.val) + len(data.test)
+
+
+def export_procedural(
+    folder: str | Path,
+    programs: Sequence[str] = ("seat", "table"),
+    count: int = 40,
+    num_points: int = 2048,
+    seed: int = 0,
+) -> int:
+    """Write procedural shapes with part labels as ``<folder>/<program>/<number>.xyz``.
+
+    A line is ``x y z part``; ``parts.txt`` names the parts as "program/part", in label order.
+
+    Args:
+        folder: a new or empty folder.
+        programs: one category each, see :data:`pointpeft.data.procedural.PROGRAMS`.
+        count: shapes of each.
+        num_points: points of each shape.
+        seed: of the shapes.
+
+    Returns:
+        The number of files written.
+
+    Raises:
+        DataError: the folder is not empty, a program is unknown, or a number is too small.
+    """
+    if count < 1:
+        raise DataError(f"count={count}: expected one shape of each program or more")
+    shapes = [
+        (program, number, procedural_shape(number, seed, num_points, program))
+        for program in programs
+        for number in range(count)
+    ]
+    folder = _new_folder(folder)
+    names = sorted({f"{program}/{part}" for program, _, shape in shapes for part in shape.parts})
+    _write_part_names(folder, names)
+    label = {name: place for place, name in enumerate(names)}
+    for program, number, shape in shapes:
+        labels = np.array([label[f"{program}/{part}"] for part in shape.parts])
+        _write_cloud(folder / program / f"{number:04d}.xyz", shape.points, labels[shape.seg])
+    return len(shapes)
+
+
+def _new_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder; name a new one to export into")
-    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-        for points, label, item in zip(part.points, part.labels, part.ids, strict=True):
-            target = folder / name / data.class_names[label] / f"{_file_name(item)}.xyz"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            np.savetxt(target, points, fmt="%.5f")
-    return len(data.train) + len(data.val) + len(data.test)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_part_names(folder: Path, names: Sequence[str]) -> None:
+    if names:
+        (folder / PART_NAMES).write_text("\n".join(names) + "\n", encoding="utf-8")
+
+
+def _write_cloud(path: Path, points: np.ndarray, seg: np.ndarray | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if seg is None:
+        np.savetxt(path, points, fmt="%.5f")
+    else:
+        np.savetxt(path, np.column_stack([points, seg]), fmt=["%.5f", "%.5f", "%.5f", "%d"])
 
 
 def _file_name(item: str) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.splits import Item, Listing, canonical_split
 from pointpeft.errors import DataError
@@ -18,6 +19,7 @@ EXPECTED_TREE = """expected one of these trees:
 where <folder>/unlabelled/ may hold shapes without a class; shape files end in """ + " ".join(
     sorted(SHAPE_SUFFIXES)
 )
+"""What a message says a folder of shapes must look like."""
 
 _IGNORED_FOLDERS = frozenset({"__MACOSX"})
 
@@ -25,8 +27,11 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX"})
 def list_folder(root: Path) -> Listing:
     """The labelled shapes below `root`; the classes are its folder names in sorted order.
 
+    A file `parts.txt` directly in `root` names the parts of shapes that have part labels.
+
     Raises:
-        DataError: There are no shapes, no class folders, or the tree can be read in two ways.
+        DataError: There are no shapes, no class folders, the tree can be read in two ways, or
+            `parts.txt` is no list of distinct names.
     """
     files, notes = _find(root)
     nested = [file for file in files if len(file.parts) > 1]
@@ -44,7 +49,8 @@ def list_folder(root: Path) -> Listing:
         empty = sorted(_folder_names(root) - {file.parts[0] for file in nested})
         if empty:
             notes.append(f"folders without shape files left out: {', '.join(empty)}")
-    return Listing(items, class_names, notes=tuple(notes))
+    part_names = read_part_names(root / PART_NAMES)
+    return Listing(items, class_names, notes=tuple(notes), part_names=part_names)
 
 
 def list_files(root: Path) -> Listing:
@@ -65,6 +71,8 @@ def _find(root: Path) -> tuple[list[Path], list[str]]:
     """Shape files below `root`, relative and sorted, and a note on the other files."""
     files, others = [], Counter[str]()
     for file in _walk(root):
+        if file == root / PART_NAMES:
+            continue
         if file.suffix.lower() in SHAPE_SUFFIXES:
             files.append(file.relative_to(root))
         else:

@@ -9,13 +9,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pointpeft.data.reading import RawShape
-from pointpeft.data.surface import sample_cloud, sample_surface, usable_faces
+from pointpeft.data.surface import (
+    sample_cloud,
+    sample_surface,
+    sampled_vertices,
+    usable_faces,
+)
 from pointpeft.errors import DataError
 
 __all__ = ["Axis", "InputTransform", "Prepared", "default_num_stored", "farthest_point_order"]
 
 Axis = Literal["x", "y", "z"]
+"""Name of a coordinate axis."""
 Normalization = Literal["unit_ball", "none"]
+"""How clouds are scaled: centred with largest norm 1, or left in the unit of their file."""
 
 _CURRENT_VERSION = 1
 _TURN_UPRIGHT: dict[str, np.ndarray] = {  # proper rotations that take the named axis to y
@@ -38,12 +45,14 @@ class Prepared:
         raw_count: Number of points of a raw cloud; 0 for a mesh.
         raw_radius: Largest distance from the mean before normalisation, in the file's unit.
         notes: What the user should know about this shape.
+        seg: Part labels `(num_stored,)` int64 of these points, where the raw shape has some.
     """
 
     points: np.ndarray
     raw_count: int
     raw_radius: float
     notes: tuple[str, ...] = ()
+    seg: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,13 @@ class InputTransform:
         radius = float(np.linalg.norm(points - center, axis=1).max())
         if self.normalize == "unit_ball":
             points = (points - center) / radius
-        filled = points[order][np.arange(num_stored) % len(order)].astype(np.float32)
+        rows = order[np.arange(num_stored) % len(order)]
         notes = drawn.notes
         if len(order) < self.num_points:
             few = f"{len(order)} distinct points, fewer than {self.num_points}: some are repeated"
             notes = (*notes, few)
-        return Prepared(filled, drawn.raw_count, radius, notes)
+        seg = None if drawn.seg is None else drawn.seg[rows]
+        return Prepared(points[rows].astype(np.float32), drawn.raw_count, radius, notes, seg)
 
 
 def default_num_stored(transform: InputTransform, num_stored: int | None) -> int:
@@ -193,11 +203,15 @@ def _check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Points taken from a shape, `(M, 3)` float64, still in the frame of the file."""
+    """Points taken from a shape, `(M, 3)` float64, still in the frame of the file.
+
+    Where the shape has part labels, `seg` holds those of the points, `(M,)`.
+    """
 
     points: np.ndarray
     raw_count: int
     notes: tuple[str, ...]
+    seg: np.ndarray | None = None
 
 
 def _draw_or_error(shape: RawShape, num_stored: int, seed: int) -> _Drawn | DataError:
@@ -211,16 +225,19 @@ def _draw(shape: RawShape, num_stored: int, seed: int) -> _Drawn:
     points = np.asarray(shape.points, dtype=np.float64)
     _check_geometry(points)
     number = _content_seed(shape, seed)
+    labels = None if shape.seg is None else shape.seg.astype(np.int64)
     if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
         sampled = sample_surface(points, shape.faces, num_stored, number)
         _check_extent(sampled)
-        return _Drawn(sampled, 0, shape.notes)
+        if labels is not None:
+            labels = labels[sampled_vertices(points, shape.faces, num_stored, number)]
+        return _Drawn(sampled, 0, shape.notes, labels)
     notes = shape.notes
     if shape.faces is not None:
         notes = (*notes, "mesh without a face of non-zero area: its vertices serve as a cloud")
-    drawn = sample_cloud(points, num_stored, number)
-    _check_extent(drawn)
-    return _Drawn(drawn, len(points), notes)
+    kept = sample_cloud(np.arange(len(points)), num_stored, number)
+    _check_extent(points[kept])
+    return _Drawn(points[kept], len(points), notes, None if labels is None else labels[kept])
 
 
 def _content_seed(shape: RawShape, seed: int) -> int:

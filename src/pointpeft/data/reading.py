@@ -3,14 +3,15 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
 from pointpeft.errors import DataError
 
@@ -20,6 +21,7 @@ _MESH_SUFFIXES = frozenset({".obj", ".off", ".ply", ".stl", ".glb", ".gltf"})
 _TEXT_SUFFIXES = frozenset({".xyz", ".txt", ".csv"})
 _COMMENT_MARKS = ("#", "//", ";")
 _CLOUD_KEYS = ("points", "xyz", "pos")
+_PART_KEYS = ("seg", "part", "label", "segmentation")
 
 SHAPE_SUFFIXES: frozenset[str] = _MESH_SUFFIXES | _TEXT_SUFFIXES | {".npy", ".npz", ".pcd"}
 """File name endings, lower case with the dot, that `read_shape` understands."""
@@ -34,25 +36,31 @@ class RawShape:
         faces: Vertex numbers of triangles, `(F, 3)` integers; None for a cloud.
         source: Where the shape came from, for messages.
         notes: What the reader had to do that the user should know.
+        seg: Part labels of the vertices or points, `(N,)` integers, if they were asked for.
     """
 
     points: np.ndarray
     faces: np.ndarray | None
     source: str
     notes: tuple[str, ...] = ()
+    seg: np.ndarray | None = None
 
 
-def read_shape(path: str | Path) -> RawShape:
+def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
     """Read a mesh (obj, off, ply, stl, glb, gltf) or a cloud (xyz, txt, csv, npy, npz, pcd, ply).
 
     Args:
         path: The file; its suffix decides how it is read.
+        segmented: Whether every point must have a part label, which is then read as well: the last
+            column of a text (or the one that a header calls part, label, seg or segmentation), the
+            array `seg` (or part, label, segmentation) of an npz, such a vertex property of a ply.
 
     Returns:
         The shape, unchanged except that all parts of a scene are put in one frame.
 
     Raises:
-        DataError: The file is missing, damaged, of an unknown kind or holds no points.
+        DataError: The file is missing, damaged, of an unknown kind or holds no points, or no
+            part labels where they are asked for.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -62,7 +70,7 @@ def read_shape(path: str | Path) -> RawShape:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        shape = _read_by_suffix(path, suffix)
+        shape = _read_segmented(path, suffix) if segmented else _read_by_suffix(path, suffix)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file can make a parser fail in any way
@@ -93,11 +101,27 @@ def _read_by_suffix(path: Path, suffix: str) -> RawShape:
         points, notes = parse_pcd(path.read_bytes())
         return RawShape(points, None, str(path), notes)
     if suffix in _TEXT_SUFFIXES:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        return RawShape(_parse_text(text), None, str(path))
+        return RawShape(_parse_text(_text(path)), None, str(path))
     loaded = np.load(path, allow_pickle=False)
     points = _cloud_of_archive(loaded) if suffix == ".npz" else _as_cloud(loaded, "the array")
     return RawShape(points, None, str(path))
+
+
+def _read_segmented(path: Path, suffix: str) -> RawShape:
+    """A shape with a part label for every point or vertex."""
+    if suffix in _TEXT_SUFFIXES:
+        rows = _parse_text(_text(path), segmented=True)
+        shape, seg = RawShape(rows[:, :3], None, str(path)), rows[:, 3]
+    elif suffix in (".npz", ".ply"):
+        shape = _read_by_suffix(path, suffix)
+        seg = _named_labels(_ply_vertices(path) if suffix == ".ply" else _arrays(path))
+    else:
+        raise DataError(f"a {suffix} file without part labels; {EXPECTED_PARTS}")
+    return replace(shape, seg=as_part_labels(seg, (len(shape.points),), "part labels"))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 # Arrays ------------------------------------------------------------------------------------------
@@ -133,17 +157,34 @@ def _cloud_of_archive(archive: Any) -> np.ndarray:
     return _as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
 
 
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files if key in _PART_KEYS}
+
+
+def _named_labels(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array `(N,)` that holds part labels, by its name."""
+    for key in _PART_KEYS:
+        if key in arrays:
+            return np.squeeze(np.asarray(arrays[key]))
+    raise DataError(f"no part labels; {EXPECTED_PARTS}")
+
+
 # Text --------------------------------------------------------------------------------------------
 
 
-def _parse_text(text: str) -> np.ndarray:
-    """Points of a text cloud: x, y, z are the named columns of a header or else the first three."""
-    columns, width = (0, 1, 2), 0
-    rows: list[tuple[float, float, float]] = []
+def _parse_text(text: str, segmented: bool = False) -> np.ndarray:
+    """Points of a text cloud: x, y, z are the named columns of a header or else the first three.
+
+    With `segmented`, a fourth column: the one that the header names, or else the last one.
+    """
+    columns: tuple[int, ...] = (0, 1, 2, -1) if segmented else (0, 1, 2)
+    width = 0
+    rows: list[tuple[float, ...]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         fields = _split_fields(line)
         if not rows:
-            columns = _named_columns(fields) or columns
+            columns = _named_columns(fields, segmented) or columns
         if not fields or fields[0].startswith(_COMMENT_MARKS):
             continue
         point = _row_point(fields, columns)
@@ -158,6 +199,8 @@ def _parse_text(text: str) -> np.ndarray:
         rows.append(point)
     if not rows:
         raise DataError("no line with three numbers; expected one 'x y z' or 'x,y,z' a line")
+    if segmented and width < 4:
+        raise DataError("no column beside x, y, z; expected one 'x y z [nx ny nz] part' a line")
     return np.array(rows, dtype=np.float64)
 
 
@@ -167,22 +210,22 @@ def _split_fields(line: str) -> list[str]:
     return line.split()
 
 
-def _named_columns(fields: Sequence[str]) -> tuple[int, int, int] | None:
+def _named_columns(fields: Sequence[str], segmented: bool) -> tuple[int, ...] | None:
     names = [field.strip("#/;\"' ").lower() for field in fields]
     names = names[1:] if names[:1] == [""] else names  # a comment mark standing alone
     if not all(axis in names for axis in "xyz"):
         return None
-    return names.index("x"), names.index("y"), names.index("z")
+    coordinates = tuple(names.index(axis) for axis in "xyz")
+    if not segmented:
+        return coordinates
+    return (*coordinates, next((names.index(key) for key in _PART_KEYS if key in names), -1))
 
 
-def _row_point(
-    fields: Sequence[str], columns: tuple[int, int, int]
-) -> tuple[float, float, float] | None:
+def _row_point(fields: Sequence[str], columns: tuple[int, ...]) -> tuple[float, ...] | None:
     try:
-        x, y, z = (float(fields[column]) for column in columns)
+        return tuple(float(fields[column]) for column in columns)
     except (ValueError, IndexError):
         return None
-    return x, y, z
 
 
 # Meshes ------------------------------------------------------------------------------------------
@@ -221,6 +264,16 @@ def _read_mesh(path: Path) -> RawShape:
     others = len(parts) - len(meshes)
     notes = (f"{others} parts without faces left out beside {len(meshes)} meshes",)
     return RawShape(points, faces, str(path), notes if others else ())
+
+
+def _ply_vertices(path: Path) -> dict[str, np.ndarray]:
+    """Whatever a ply file says of its vertices, by the name of the property."""
+    with _quiet_trimesh(), path.open("rb") as file:
+        from trimesh.exchange.ply import load_ply
+
+        raw = load_ply(file, skip_materials=True)["metadata"]["_ply_raw"]["vertex"]["data"]
+    names = raw.keys() if isinstance(raw, dict) else raw.dtype.names  # a dict from a text file
+    return {name: raw[name] for name in names}
 
 
 def _placed_parts(loaded: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:

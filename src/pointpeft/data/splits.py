@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, companion_files, read_shape
 from pointpeft.errors import DataError
 
@@ -37,18 +38,25 @@ class Item:
         class_name: None when it has no label.
         split: "train", "val", "test" or "unlabelled" as the set states it, else None.
         origin: A file, or the points `(N, 3)` themselves.
+        seg: Part labels `(N,)` of points that are given themselves, if there are any.
+        segmented: Whether the shape is read with its part labels.
     """
 
     id: str
     class_name: str | None
     split: str | None
     origin: Path | np.ndarray
+    seg: np.ndarray | None = None
+    segmented: bool = False
 
     def digest(self) -> str:
-        """Hash of everything the geometry is read from."""
+        """Hash of everything the shape is read from."""
         if isinstance(self.origin, np.ndarray):
             content = np.ascontiguousarray(self.origin)
-            return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
+            digest = hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes())
+            if self.segmented and self.seg is not None:
+                digest.update(np.ascontiguousarray(self.seg, dtype="<i8").tobytes())
+            return digest.hexdigest()
         digest = hashlib.sha256(self.origin.suffix.lower().encode())
         for file in (self.origin, *companion_files(self.origin)):
             digest.update(file.read_bytes())
@@ -57,8 +65,11 @@ class Item:
     def read(self) -> RawShape:
         """The shape itself; raises `DataError` when it cannot be read."""
         if isinstance(self.origin, np.ndarray):
-            return RawShape(self.origin, None, self.id)
-        return read_shape(self.origin)
+            seg = None
+            if self.segmented and self.seg is not None:
+                seg = as_part_labels(self.seg, (len(self.origin),), "part labels")
+            return RawShape(self.origin, None, self.id, seg=seg)
+        return read_shape(self.origin, self.segmented)
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,14 @@ class Listing:
         class_names: In label order.
         stored_points: Points per shape where all have the same number, else None.
         notes: What the user should know.
+        part_names: In label order; empty where part labels have no names, or where there are none.
     """
 
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
     stored_points: int | None = None
     notes: tuple[str, ...] = ()
+    part_names: tuple[str, ...] = ()
 
 
 def canonical_split(name: str) -> str | None:

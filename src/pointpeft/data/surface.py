@@ -4,7 +4,7 @@ import numpy as np
 
 from pointpeft.errors import DataError
 
-__all__ = ["sample_cloud", "sample_surface", "usable_faces"]
+__all__ = ["sample_cloud", "sample_surface", "sampled_vertices", "usable_faces"]
 
 _SMALLEST_AREA = 1e-12
 """Faces below this part of the squared diagonal are degenerate: nothing of them can be seen."""
@@ -36,13 +36,38 @@ def sample_surface(
     if len(kept) == 0:
         drawn = sample_cloud(vertices, num_points, seed)
         return drawn[np.arange(num_points) % len(drawn)]
+    corners, weights = _draw_places(kept, areas, num_points, seed)
+    return np.einsum("nc,ncd->nd", weights, vertices[corners])
+
+
+def sampled_vertices(
+    vertices: np.ndarray, faces: np.ndarray, num_points: int, seed: int
+) -> np.ndarray:
+    """Of each point that `sample_surface` draws, the vertex of its face that has most weight.
+
+    Args:
+        vertices: `(V, 3)` floats.
+        faces: `(F, 3)` vertex numbers, at least one of them usable.
+        num_points: As for `sample_surface`.
+        seed: As for `sample_surface`.
+
+    Returns:
+        Vertex numbers `(num_points,)`.
+    """
+    corners, weights = _draw_places(*usable_faces(vertices, faces), num_points, seed)
+    return corners[np.arange(num_points), weights.argmax(axis=1)]
+
+
+def _draw_places(
+    faces: np.ndarray, areas: np.ndarray, num_points: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places uniform by area: corners of their faces and barycentric weights, `(num_points, 3)`."""
     generator = np.random.default_rng(seed)
     edges = np.cumsum(areas)
     chosen = np.searchsorted(edges, generator.random(num_points) * edges[-1], side="right")
-    corners = vertices[kept[np.minimum(chosen, len(kept) - 1)]]  # (num_points, corner, xyz)
+    corners = faces[np.minimum(chosen, len(faces) - 1)]
     root, along = np.sqrt(generator.random(num_points)), generator.random(num_points)
-    weights = np.stack([1 - root, root * (1 - along), root * along], axis=1)
-    return np.einsum("nc,ncd->nd", weights, corners)
+    return corners, np.stack([1 - root, root * (1 - along), root * along], axis=1)
 
 
 def usable_faces(vertices: np.ndarray, faces: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

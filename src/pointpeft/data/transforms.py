@@ -45,16 +45,18 @@ class RandomScaleShift:
     Attributes:
         scale: Smallest and largest factor.
         shift: Largest shift in either direction, in the unit of the clouds.
+        per_axis: False scales a cloud by one factor, which keeps its proportions.
     """
 
     scale: tuple[float, float] = (2 / 3, 3 / 2)
     shift: float = 0.2
+    per_axis: bool = True
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Points `(B, N, 3)` scaled and shifted, cloud by cloud."""
         low, high = self.scale
         drawn = _uniform((2, len(points), 1, 3), points, generator)
-        factor = low + (high - low) * drawn[0]
+        factor = low + (high - low) * (drawn[0] if self.per_axis else drawn[0, ..., :1])
         offset = self.shift * (2 * drawn[1] - 1)
         return points * factor + offset
 
@@ -103,6 +105,11 @@ class FirstPoints:
         _check_enough(points, self.num_points)
         return points[:, : self.num_points]
 
+    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Places of the chosen points, `(B, num_points)`; errors are those of a call."""
+        _check_enough(points, self.num_points)
+        return torch.arange(self.num_points, device=points.device).expand(len(points), -1)
+
 
 @dataclass(frozen=True)
 class RandomSubset:
@@ -126,11 +133,14 @@ class RandomSubset:
         Raises:
             DataError: The clouds have fewer points.
         """
+        return _take(points, self.choose(points, generator))
+
+    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Places of the chosen points, `(B, num_points)`; errors are those of a call."""
         _check_enough(points, self.num_points)
         pool = min(self.pool, points.shape[1])
         keys = _uniform((len(points), pool), points, generator, dtype=torch.float64)
-        chosen = keys.argsort(dim=1)[:, : self.num_points, None].expand(-1, -1, 3)
-        return points.gather(1, chosen)
+        return keys.argsort(dim=1)[:, : self.num_points]
 
 
 @dataclass(frozen=True)
@@ -145,18 +155,32 @@ class Compose:
             points = step(points, generator)
         return points
 
+    def with_labels(
+        self, points: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The clouds after all steps, and the labels `(B, N)` of the points that are left."""
+        for step in self.steps:
+            if isinstance(step, FirstPoints | RandomSubset):
+                chosen = step.choose(points, generator)
+                points, labels = _take(points, chosen), labels.gather(1, chosen)
+            else:
+                points = step(points, generator)
+        return points, labels
 
-def recipe(name: str, num_points: int) -> Compose:
+
+def recipe(name: str | None, num_points: int) -> Compose:
     """The training transform of a published recipe, for clouds in farthest point order.
 
     Args:
-        name: "scale-shift" (Point-MAE), "rotate" (about y; its variant for ScanObjectNN),
-            "scale-rotate" (Point-PEFT) or "none".
+        name: "scale-shift" (Point-MAE; also for None), "rotate" (about y; its variant for
+            ScanObjectNN), "scale-rotate" (Point-PEFT), "part-segmentation" (Point-MAE's, which
+            keeps proportions) or "none".
         num_points: Points the model sees.
 
     Raises:
         ConfigError: There is no such recipe.
     """
+    name = name or "scale-shift"
     if name not in _RECIPES:
         raise ConfigError(f"augmentation {name!r}: expected one of {', '.join(_RECIPES)}")
     if name == "none":
@@ -174,6 +198,7 @@ _RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
     "scale-shift": lambda: (RandomScaleShift(),),
     "rotate": lambda: (RandomRotation("y"),),
     "scale-rotate": lambda: (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
+    "part-segmentation": lambda: (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
     "none": lambda: (),
 }
 
@@ -189,6 +214,11 @@ def pool_size(num_points: int) -> int:
 def _check_enough(points: Tensor, num_points: int) -> None:
     if points.shape[1] < num_points:
         raise DataError(f"clouds of {points.shape[1]} points, {num_points} are asked for")
+
+
+def _take(points: Tensor, places: Tensor) -> Tensor:
+    """Points `(B, M, 3)` at the places `(B, M)` of their clouds."""
+    return points.gather(1, places.unsqueeze(-1).expand(-1, -1, 3))
 
 
 def _uniform(

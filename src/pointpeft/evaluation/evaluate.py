@@ -12,13 +12,14 @@ from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
-from pointpeft.evaluation.predictor import Predictor
+from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import (
     output_folder,
     peak_memory_bytes,
     versions,
 )
 from pointpeft.evaluation.report import write_run_report
+from pointpeft.evaluation.segmentation import SegmentationScores, score_segmenter
 from pointpeft.files import write_json
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import WEIGHTS
@@ -51,10 +52,13 @@ def evaluate_adapter(
 ) -> dict[str, Any]:
     """Accuracy of an adapter, over all items and per class; written with a report.
 
+    Of a part-segmentation adapter, mean IoU and accuracy of points, without a report.
+
     Args:
         folder: adapter or run folder.
         source: labelled data, as for training; its classes must be known to the adapter.
-        output: folder for ``metrics.json``, ``analysis.json`` and ``report.html``.
+        output: folder for ``metrics.json`` and, of a classifier, ``analysis.json`` and
+            ``report.html``.
         split: which part to measure: "train", "val", "test" or "all". By default the test part; of
             other data than the adapter was trained on, without a stated test part, every item.
         checkpoint: weights of the encoder, if not where the adapter says.
@@ -64,60 +68,89 @@ def evaluate_adapter(
     """
     if (Path(output) / "config.yaml").exists():
         raise ConfigError(f"--output {output} holds a training run; name another folder")
-    predictor = Predictor(folder, checkpoint, up_axis, choose_device(device))
+    adapter = LoadedAdapter(folder, checkpoint, up_axis, choose_device(device))
     data = load_shapes(
         source,
-        predictor.transform,
-        class_names=predictor.class_names,
+        adapter.transform,
+        class_names=adapter.class_names,
+        segmented=adapter.parts is not None,
+        parts=adapter.parts,
         progress=progress,
-        **_cut(predictor, source),
+        **_cut(adapter, source),
     )
     measured = split or ("test" if len(data.test) else "all")
     split = split or "test"
     part = _part(data, source, measured)
     metrics: dict[str, Any] = {"adapter": str(folder), "data": source, "split": split}
-    metrics |= _measure(predictor, data, part, split)
+    metrics |= _measure(adapter, data, part, split)
     metrics["stored_bytes"] = (resolve_adapter(folder) / WEIGHTS).stat().st_size
     write_json(output_folder(output) / "metrics.json", metrics)
-    # Of other data the train part is nothing that the adapter has seen.
-    seen = data.train if _trained_on(predictor, source) else data.train.subset([])
-    analysis = analyse_adapter(folder, seen, part, split, checkpoint, predictor.device)
-    write_run_report(output, analysis)
+    if adapter.parts is None:
+        # Of other data the train part is nothing that the adapter has seen.
+        seen = data.train if _trained_on(adapter, source) else data.train.subset([])
+        analysis = analyse_adapter(folder, seen, part, split, checkpoint, adapter.device)
+        write_run_report(output, analysis)
     return metrics
 
 
-def _measure(predictor: Predictor, data: ShapeData, part: ShapeSplit, split: str) -> dict[str, Any]:
+def _measure(
+    adapter: LoadedAdapter, data: ShapeData, part: ShapeSplit, split: str
+) -> dict[str, Any]:
     start = time.perf_counter()
-    scores = _scores(predictor, part)
+    scores = _scores(adapter, part)
     seconds = time.perf_counter() - start
+    val = _scores(adapter, data.val) if len(data.val) else None
     return {
-        "method": predictor.model.config.method,
-        "model": predictor.model.base_spec.name,
-        "test_accuracy": None,  # unless it is measured
-        "val_accuracy": _scores(predictor, data.val).accuracy if len(data.val) else None,
-        f"{split}_accuracy": scores.accuracy,
-        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
-        f"{split}_items": int(scores.confusion.sum()),
-        "trainable_parameters": predictor.model.count_parameters()["trainable"],
+        "method": adapter.model.config.method,
+        "model": adapter.model.base_spec.name,
+        **(_class_metrics if adapter.parts is None else _part_metrics)(scores, val, split),
+        "part_names": list(adapter.parts.names) if adapter.parts else None,
+        f"{split}_items": len(part),
+        "trainable_parameters": adapter.model.count_parameters()["trainable"],
         "seconds_per_epoch": seconds,  # one pass over the measured split
         "peak_memory_bytes": peak_memory_bytes(),
-        "class_names": list(predictor.class_names),
-        "class_items": scores.confusion.sum(axis=1).tolist(),
-        "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
-        "confusion": scores.confusion.tolist(),
+        "class_names": list(adapter.class_names),
+        "class_items": np.bincount(part.labels, minlength=len(adapter.class_names)).tolist(),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
 
 
-def _trained_on(predictor: Predictor, source: str) -> bool:
-    return predictor.source in (source, str(Path(source).resolve()))
+def _class_metrics(scores: Scores, val: Scores | None, split: str) -> dict[str, Any]:
+    return {
+        "task": "classification",
+        "test_accuracy": None,  # unless it is measured
+        "val_accuracy": val.accuracy if val else None,
+        f"{split}_accuracy": scores.accuracy,
+        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+        "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
+        "confusion": scores.confusion.tolist(),
+    }
 
 
-def _cut(predictor: Predictor, source: str) -> dict[str, Any]:
+def _part_metrics(
+    scores: SegmentationScores, val: SegmentationScores | None, split: str
+) -> dict[str, Any]:
+    return {
+        "task": "part_segmentation",
+        "test_instance_iou": None,  # unless it is measured
+        "val_instance_iou": val.instance_iou if val else None,
+        f"{split}_instance_iou": scores.instance_iou,
+        f"{split}_class_iou": scores.class_iou,
+        f"{split}_accuracy": scores.accuracy,
+        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+        f"{split}_category_iou": scores.category_iou,
+    }
+
+
+def _trained_on(adapter: LoadedAdapter, source: str) -> bool:
+    return adapter.source in (source, str(Path(source).resolve()))
+
+
+def _cut(adapter: LoadedAdapter, source: str) -> dict[str, Any]:
     """Data without stated parts is cut as it was for training; other data is not cut."""
-    return predictor.split if _trained_on(predictor, source) else {"val_fraction": 0.0}
+    return adapter.split if _trained_on(adapter, source) else {"val_fraction": 0.0}
 
 
 def _part(data: ShapeData, source: str, split: str) -> ShapeSplit:
@@ -128,6 +161,7 @@ def _part(data: ShapeData, source: str, split: str) -> ShapeSplit:
             np.concatenate([part.points for part in whole]),
             np.concatenate([part.labels for part in whole]),
             tuple(name for part in whole for name in part.ids),
+            None if data.train.seg is None else np.concatenate([part.seg for part in whole]),
         )
     if split not in parts:
         raise ConfigError(f"split must be train, val, test or all, got {split!r}")
@@ -136,7 +170,11 @@ def _part(data: ShapeData, source: str, split: str) -> ShapeSplit:
     return parts[split]
 
 
-def _scores(predictor: Predictor, part: ShapeSplit) -> Scores:
-    points = torch.from_numpy(part.points)[:, : predictor.transform.num_points]
-    predictions = classify(predictor.model, points).argmax(1).numpy()
-    return score(predictions, part.labels, len(predictor.class_names))
+def _scores(adapter: LoadedAdapter, part: ShapeSplit) -> Any:
+    """Scores of a classifier or of a part segmenter."""
+    num_points = adapter.transform.num_points
+    if adapter.parts is not None:
+        return score_segmenter(adapter.model, part, adapter.parts, num_points)
+    points = torch.from_numpy(part.points)[:, :num_points]
+    predictions = classify(adapter.model, points).argmax(1).numpy()
+    return score(predictions, part.labels, len(adapter.class_names))

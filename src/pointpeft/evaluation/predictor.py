@@ -1,4 +1,4 @@
-"""From a saved adapter and a file to a class."""
+"""From a saved adapter and a file to a class; how an adapter is loaded for any use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,28 @@ from typing import Any
 
 import torch
 
-from pointpeft.data import SHAPE_SUFFIXES, InputStatistics, InputTransform, read_shape
+from pointpeft.data import (
+    SHAPE_SUFFIXES,
+    InputStatistics,
+    InputTransform,
+    PartTable,
+    RawShape,
+    read_shape,
+)
+from pointpeft.data.parts import PART_NAMES
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models import build_backbone, create_model, load_into
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
 
-__all__ = ["Prediction", "Predictor", "list_shape_files", "load_adapted", "load_base"]
+__all__ = [
+    "LoadedAdapter",
+    "Prediction",
+    "Predictor",
+    "adapter_task",
+    "list_shape_files",
+    "load_adapted",
+    "load_base",
+]
 
 _TOP = 3
 
@@ -92,7 +108,8 @@ def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SHAPE_SUFFIXES)
+        known_files = (p for p in path.rglob("*") if p != path / PART_NAMES)
+        found = sorted(p for p in known_files if p.suffix.lower() in SHAPE_SUFFIXES)
         if not found:
             known = ", ".join(sorted(SHAPE_SUFFIXES))
             raise DataError(f"{path} holds no mesh or scan; known file types: {known}")
@@ -100,14 +117,33 @@ def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-class Predictor:
-    """Classifies files with a saved adapter, preparing them as in its training.
+def adapter_task(folder: str | Path) -> str:
+    """What an adapter or run folder is for: "classification" or "part_segmentation".
+
+    Raises:
+        CheckpointError: no adapter, or a damaged one.
+    """
+    config = read_adapter_config(resolve_adapter(folder))
+    return "classification" if config.get("num_parts") is None else "part_segmentation"
+
+
+class LoadedAdapter:
+    """A saved adapter on its encoder, and how its input is prepared.
 
     Args:
         folder: adapter or run folder.
         checkpoint: weights of the encoder, if not where the adapter says.
         up_axis: axis of the files that points up, if not as in training.
         device: where to compute.
+
+    Attributes:
+        model: the adapted model, in eval mode.
+        class_names: in the order of the logits, or of the category numbers.
+        parts: names and categories of the parts, for part segmentation.
+        transform: how clouds are prepared.
+        source: the data that it was trained on.
+        split: how these were cut.
+        statistics: of the raw training shapes, when known.
     """
 
     def __init__(
@@ -125,6 +161,7 @@ class Predictor:
             )
         self.device = device
         self.class_names = self.model.class_names
+        self.parts = _part_table(self.model, folder)
         settings = dict(self.model.input["transform"])
         trained_up = settings["up_axis"]
         self.transform = InputTransform.from_dict(settings | {"up_axis": up_axis or trained_up})
@@ -135,6 +172,47 @@ class Predictor:
         self.split: dict[str, Any] = self.model.input["split"]
         statistics = self.model.input["statistics"]
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None
+
+    def warnings(self, shape: RawShape) -> list[str]:
+        """What about a shape differs from the training data, and what its reader noticed."""
+        warnings = [*self._notes, *shape.notes]
+        return (
+            warnings + self.statistics.check(shape, self.transform) if self.statistics else warnings
+        )
+
+
+def _part_table(model: PeftModel, folder: str | Path) -> PartTable | None:
+    if model.sizes["num_parts"] is None:
+        return None
+    if model.parts is None:
+        raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
+    try:
+        return PartTable.from_dict(model.parts)
+    except DataError as error:
+        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
+
+
+class Predictor(LoadedAdapter):
+    """Classifies files with a saved adapter, preparing them as in its training.
+
+    Arguments are those of :class:`LoadedAdapter`.
+
+    Raises:
+        ConfigError: the adapter is for part segmentation.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        checkpoint: str | Path | None = None,
+        up_axis: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(folder, checkpoint, up_axis, device)
+        if self.parts is not None:
+            raise ConfigError(
+                f"the adapter in {folder} labels parts; use PartPredictor or `pointpeft predict`"
+            )
 
     def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
         """Classify each file, and the files in each folder.
@@ -150,9 +228,6 @@ class Predictor:
             points = self.transform.prepare(shape)[: self.transform.num_points]
         except DataError as error:
             return Prediction(str(file), error=str(error))
-        warnings = [*self._notes, *shape.notes]
-        if self.statistics:
-            warnings += self.statistics.check(shape, self.transform)
         with torch.no_grad():
             logits = self.model(torch.from_numpy(points).unsqueeze(0).to(self.device))[0]
         probabilities = logits.float().softmax(0).cpu()
@@ -161,4 +236,4 @@ class Predictor:
             (self.class_names[i], p)
             for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
         )
-        return Prediction(str(file), *ranking[0], ranking, tuple(warnings))
+        return Prediction(str(file), *ranking[0], ranking, tuple(self.warnings(shape)))

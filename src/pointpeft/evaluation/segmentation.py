@@ -4,11 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import DataError
 
-__all__ = ["SegmentationScores", "restrict_to_category", "score_parts"]
+__all__ = [
+    "SegmentationScores",
+    "likeliest_parts",
+    "part_mask",
+    "restrict_to_category",
+    "score_labels",
+    "score_parts",
+    "score_segmenter",
+    "segment",
+    "shape_iou",
+]
 
 
 @dataclass(frozen=True)
@@ -58,18 +71,41 @@ def score_parts(
     Raises:
         DataError: a part that is in no category, a shape with parts of two, or no shape at all.
     """
+    category_of = {part: name for name, parts in categories.items() for part in parts}
+    names = [_category(target, category_of, place) for place, target in enumerate(targets)]
+    predicted = [
+        restrict_to_category(score, categories[name])
+        for score, name in zip(scores, names, strict=True)
+    ]
+    return score_labels(predicted, targets, names, categories)
+
+
+def score_labels(
+    predicted: Sequence[NDArray],
+    targets: Sequence[NDArray],
+    names: Sequence[str],
+    categories: Mapping[str, Sequence[int]],
+) -> SegmentationScores:
+    """As :func:`score_parts`, for labels that are chosen already and categories that are known.
+
+    Args:
+        predicted: per shape ``(N,)``: parts of its category.
+        targets: per shape ``(N,)``: true parts.
+        names: the category of each shape.
+        categories: numbers of the parts of each category, which may share some.
+
+    Raises:
+        DataError: there is no shape.
+    """
     if not len(targets):
         raise DataError("no shape to score")
-    category_of = {part: name for name, parts in categories.items() for part in parts}
-    num_parts = 1 + max(category_of)
+    num_parts = 1 + max(part for parts in categories.values() for part in parts)
     ious: dict[str, list[float]] = {name: [] for name in categories}
     correct, seen = np.zeros(num_parts), np.zeros(num_parts)
-    for place, (score, target) in enumerate(zip(scores, targets, strict=True)):
-        name = _category(target, category_of, place)
-        predicted = restrict_to_category(score, categories[name])
-        ious[name].append(_shape_iou(predicted, target, categories[name]))
+    for found, target, name in zip(predicted, targets, names, strict=True):
+        ious[name].append(shape_iou(found, target, categories[name]))
         seen += np.bincount(target, minlength=num_parts)
-        correct += np.bincount(target[predicted == target], minlength=num_parts)
+        correct += np.bincount(target[found == target], minlength=num_parts)
     means = {name: float(np.mean(values)) if values else None for name, values in ious.items()}
     return SegmentationScores(
         accuracy=float(correct.sum() / seen.sum()),
@@ -78,6 +114,71 @@ def score_parts(
         class_iou=float(np.mean([mean for mean in means.values() if mean is not None])),
         instance_iou=float(np.mean([iou for values in ious.values() for iou in values])),
     )
+
+
+def score_segmenter(
+    model: nn.Module, split: ShapeSplit, parts: PartTable, num_points: int
+) -> SegmentationScores | None:
+    """Scores of a part-segmentation model on a split with part labels; None when it is empty.
+
+    Args:
+        model: called with points and category, such as a :class:`pointpeft.peft.PeftModel`.
+        split: prepared clouds.
+        parts: what the logits stand for, and which belong to which category.
+        num_points: of each cloud, counted from its first one, that the model sees.
+    """
+    if not len(split) or split.seg is None:
+        return None
+    points = torch.from_numpy(split.points)[:, :num_points]
+    found = segment(model, points, torch.from_numpy(split.labels), part_mask(parts))
+    names = list(parts.categories)
+    return score_labels(
+        list(found),
+        list(split.seg[:, :num_points]),
+        [names[label] for label in split.labels],
+        parts.categories,
+    )
+
+
+@torch.no_grad()
+def segment(
+    model: nn.Module, points: Tensor, category: Tensor, mask: Tensor, batch_size: int = 32
+) -> NDArray[np.int64]:
+    """The likeliest part of every point, ``(S, N)``, in eval mode.
+
+    Args:
+        model: called with points and category, such as a :class:`pointpeft.peft.PeftModel`.
+        points: ``(S, N, 3)``.
+        category: numbers of the shapes' categories, ``(S,)``.
+        mask: which parts each category has, see :func:`part_mask`.
+        batch_size: shapes at a time.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    found = []
+    for clouds, of in zip(points.split(batch_size), category.split(batch_size), strict=True):
+        logits = model(clouds.to(device), category=of.to(device))
+        found.append(likeliest_parts(logits, of.to(device), mask.to(device)).cpu())
+    return torch.cat(found).numpy()
+
+
+def likeliest_parts(logits: Tensor, category: Tensor, mask: Tensor) -> Tensor:
+    """Of each point the likeliest part of its shape's category, ``(B, N)``.
+
+    Args:
+        logits: ``(B, N, parts)``.
+        category: ``(B,)``.
+        mask: ``(categories, parts)``, see :func:`part_mask`.
+    """
+    return logits.masked_fill(~mask[category].unsqueeze(1), -torch.inf).argmax(dim=-1)
+
+
+def part_mask(parts: PartTable) -> Tensor:
+    """Which parts each category has, ``(categories, parts)`` of bool."""
+    mask = torch.zeros(len(parts.categories), len(parts.names), dtype=torch.bool)
+    for category, own in enumerate(parts.categories.values()):
+        mask[category, list(own)] = True
+    return mask
 
 
 def _category(target: NDArray, category_of: Mapping[int, str], place: int) -> str:
@@ -93,8 +194,14 @@ def _category(target: NDArray, category_of: Mapping[int, str], place: int) -> st
     return names.pop()
 
 
-def _shape_iou(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> float:
-    """Mean IoU over the parts of the category."""
+def shape_iou(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> float:
+    """Mean IoU of a shape over the parts of its category; one that is absent from both counts 1.
+
+    Args:
+        predicted: ``(N,)`` parts of the category.
+        target: ``(N,)`` true parts.
+        parts: numbers of the category's parts.
+    """
     ious = []
     for part in parts:
         union = np.sum((predicted == part) | (target == part))

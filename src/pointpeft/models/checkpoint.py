@@ -47,6 +47,7 @@ _SAFE_NUMPY: list[Any] = [
         for core in ("core", "_core")
     ),
 ]
+_BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerly a pickle
 _SHOWN = 8  # names listed in an error message
 _HEADS = ("head.", "model.head.")
 
@@ -249,7 +250,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, metadata if isinstance(metadata, dict) else {}
 
 
+def _check_beginning(path: Path) -> None:
+    """Refuse text files: web pages, pointers of Git LFS and the like, saved in place of weights."""
+    with path.open("rb") as file:
+        start = file.read(20)
+    if not start.startswith(_BEGINNINGS):
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch checkpoint: "
+            f"{f'it begins with {start!r}' if start else 'it is empty'}; download or copy it again"
+        )
+
+
 def _read_published(path: Path) -> Checkpoint:
+    _check_beginning(path)
     try:
         with torch.serialization.safe_globals(_SAFE_NUMPY):
             content = torch.load(path, map_location="cpu", weights_only=True)

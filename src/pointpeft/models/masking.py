@@ -8,6 +8,7 @@ from torch import Tensor
 __all__ = ["MaskType", "block_mask", "patch_mask", "random_mask", "salience_mask"]
 
 MaskType = Literal["random", "block"]
+"""Which patches are hidden together: any, or neighbours."""
 
 
 def patch_mask(centers: Tensor, ratio: float, kind: MaskType) -> Tensor:

@@ -141,7 +141,7 @@ class MaskTransformer(nn.Module):
         return self.cls_head(self.encode(patches, mask)[0][:, 0])
 
     def masked_logits(self, patches: Patches, mask: Tensor | None = None) -> Masked:
-        """Feature of the cloud and logits of every patch."""
+        """Feature of the cloud and logits of every patch; ``mask (B, G)`` is drawn when absent."""
         x, asked = self.encode(patches, mask)
         return Masked(self.cls_head(x[:, 0]), self.lm_head(x[:, 1:]), asked)
 

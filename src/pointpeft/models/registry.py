@@ -36,6 +36,7 @@ from pointpeft.models.segmentation.point_mae import PointMAEPartSegmenter
 __all__ = ["ModelEntry", "Preset", "Task", "get_entry", "list_models"]
 
 Task = Literal["features", "classification", "part_segmentation", "pretraining"]
+"""What a model is built for, see :func:`pointpeft.create_model`."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pointpeft.ops.nearest import find_nearest
 __all__ = ["chamfer_distance"]
 
 Norm = Literal["l1", "l2"]
+"""Distances, or their squares."""
 
 # Up to this many pairs per cloud, both directions are read off one distance matrix.
 _MAX_SHARED_PAIRS = 1 << 16

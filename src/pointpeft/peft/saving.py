@@ -11,6 +11,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.checkpoint import read_safetensors, state_hash, write_safetensors
+from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import config_class
 from pointpeft.peft.model import PeftModel, get_peft_model
@@ -58,7 +59,7 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     config = read_adapter_config(folder)
     _check_base(backbone, config, folder)
     state, bank_ids = _read_weights(folder / WEIGHTS)
-    model = build_classifier(copy.deepcopy(backbone), config["num_classes"])
+    model = _build(copy.deepcopy(backbone), config)
     settings = config_class(config["method"]["method"]).from_dict(config["method"])
     bank = None
     if _BANK + "features" in state:
@@ -67,9 +68,17 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     _check_entries(adapted, state, folder / WEIGHTS)
     adapted.load_state_dict(state, strict=False)  # entries were checked one by one
     adapted.class_names = tuple(config["class_names"]) if config["class_names"] else None
+    adapted.parts = config.get("parts")
     adapted.input = config["input"]
     adapted.base_checkpoint = config["base_model"]["checkpoint"]
     return adapted.eval()
+
+
+def _build(backbone: Any, config: dict[str, Any]) -> Any:
+    """The un-adapted model of an adapter around its encoder."""
+    if config.get("num_parts") is None:
+        return build_classifier(backbone, config["num_classes"])
+    return build_segmenter(backbone, config["num_parts"], config["num_classes"])
 
 
 def resolve_adapter(folder: str | Path) -> Path:
@@ -116,8 +125,9 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
             "hash": model.base_hash,
             "checkpoint": model.base_checkpoint,
         },
-        "num_classes": model.model.num_classes,
+        **model.sizes,
         "class_names": list(model.class_names) if model.class_names else None,
+        "parts": model.parts,
         "input": model.input,
         "parameters": model.count_parameters(),
     }

@@ -1,45 +1,38 @@
-"""Classification as a Lightning module."""
+"""Classification: a class for every shape."""
 
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointpeft.data.transforms import Transform
+from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.transforms import Compose
+from pointpeft.errors import DataError
+from pointpeft.evaluation.analysis import analyse_adapter
+from pointpeft.evaluation.classification import Scores, classify, score
+from pointpeft.evaluation.report import write_run_report
+from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import OptimizerConfig
-from pointpeft.tasks.optimization import configure_adamw
+from pointpeft.tasks.goal import Goal
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
 
-__all__ = ["ClassificationTask"]
-
-_TIE_WEIGHT = 1e-4  # of the loss in the validation score: it only decides between equal accuracies
+__all__ = ["Classification", "ClassificationTask"]
 
 
-class ClassificationTask(L.LightningModule):
-    """Trains a :class:`PeftModel` with cross-entropy.
-
-    Checkpoints hold what the adapter holds, not the frozen encoder.
-
-    Args:
-        model: the adapted model.
-        optimizer: learning rate, decay and schedule.
-        augmentation: random transform of training clouds, applied to whole batches.
-    """
-
-    def __init__(
-        self, model: PeftModel, optimizer: OptimizerConfig, augmentation: Transform
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.optimizer = optimizer
-        self.augmentation = augmentation
-        self.strict_loading = False
+class ClassificationTask(TuningTask):
+    """Trains a :class:`PeftModel` with cross-entropy."""
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Cross-entropy of an augmented batch."""
+        """Cross-entropy, a scalar, of an augmented batch.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,), "index": (B,)}``; an item's index keeps
+                its own entry of a memory bank from it.
+            batch_index: not used.
+        """
         logits = self.model(self.augmentation(batch["points"]), exclude=batch["index"])
         loss = F.cross_entropy(logits, batch["label"])
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
@@ -49,27 +42,84 @@ class ClassificationTask(L.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        """Accuracy and loss on un-augmented clouds, and the score that selects the model."""
+        """Log accuracy and loss of un-augmented clouds, and the score that selects the model.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,)}``.
+            batch_index: not used.
+        """
         logits = self.model(batch["points"])
         loss = F.cross_entropy(logits, batch["label"])
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         values = {
             "val_loss": loss,
             "val_accuracy": accuracy,
-            "val_score": accuracy - _TIE_WEIGHT * loss,
+            "val_score": accuracy - TIE_WEIGHT * loss,
         }
         self.log_dict(values, batch_size=len(logits), sync_dist=True)
 
-    def configure_optimizers(self) -> Any:
-        """AdamW, warm-up and cosine."""
-        return configure_adamw(self, self.optimizer)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what the base encoder holds."""
-        kept = self.model.adapter_state()
-        checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
+class Classification(Goal):
+    """A class for every shape; seeds are ranked by accuracy."""
 
-    def load_best(self, path: Path) -> None:
-        """Take over the trained tensors of a checkpoint."""
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        self.load_state_dict(state, strict=False)
+    name = "classification"
+    method = "point-peft"
+    augmentation = "scale-shift"
+    headline = "accuracy"
+    of_one_seed = ("confusion", "test_mean_class_accuracy")
+    shown = (("train_loss", "loss", ".3f"), ("val_accuracy", "val", ".1%"))
+    reports = True
+
+    def check(self, data: ShapeData, source: str) -> None:
+        """Two classes or more."""
+        if len(data.class_names) < 2:
+            raise DataError(
+                f"{source} has one class, {data.class_names[0]!r}; classification "
+                "needs two classes or more"
+            )
+
+    def network(self, backbone: Any, data: ShapeData) -> Any:
+        """The classification model, a logit per class."""
+        return build_classifier(backbone, len(data.class_names))
+
+    def module(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        data: ShapeData,
+    ) -> ClassificationTask:
+        """Cross-entropy."""
+        return ClassificationTask(model, optimizer, augmentation)
+
+    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
+        """Accuracies, and the confusion of the test split."""
+        val, test = (evaluate_split(model, split) for split in (data.val, data.test))
+        return {
+            "test_accuracy": test.accuracy if test else None,
+            "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
+            "val_accuracy": val.accuracy if val else None,
+            "class_names": list(data.class_names),
+            "confusion": test.confusion.tolist() if test else None,
+        }
+
+    def report(self, folder: Path, data: ShapeData, device: str) -> None:
+        """Analyse the adapter, the best seed's if there are several, and write the page."""
+        part, held_out = ("test", data.test) if len(data.test) else ("validation", data.val)
+        write_run_report(folder, analyse_adapter(folder, data.train, held_out, part, device=device))
+
+
+def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
+    """Scores on a labelled split; None when it is empty.
+
+    Raises:
+        DataError: the model does not say how its input is prepared.
+    """
+    if not len(split):
+        return None
+    transform = (model.input or {}).get("transform")
+    if transform is None:
+        raise DataError("the model does not say how its input is prepared")
+    points = torch.from_numpy(split.points)[:, : transform["num_points"]]
+    predictions = classify(model, points).argmax(1).numpy()
+    return score(predictions, split.labels, model.model.num_classes)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pointpeft.errors import ConfigError, check_sizes
+from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.files import replacing
 
 __all__ = [
@@ -34,7 +34,7 @@ class DataConfig:
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # or "none"
     up_axis: str = "y"  # axis of the files that points up
-    augmentation: str = "scale-shift"  # "scale-shift", "rotate", "scale-rotate", "none"
+    augmentation: str | None = "scale-shift"  # a name of `pointpeft.data.transforms.recipe`
     on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train for a missing validation or test split
     seed: int = 0  # of surface sampling and splits
@@ -53,8 +53,15 @@ class OptimizerConfig:
     weight_decay: float = 0.05  # on matrices; not on biases, norms and tokens
     warmup: float = 0.1  # share of the epochs
     grad_clip: float | None = 10.0  # L2 norm
+    rule: str = "default"  # or "published": schedule and exemptions from decay as published
+    cosine_epochs: int | None = None  # published: length of the cosine; None: trainer.epochs
+    warmup_epochs: int = 10  # published: epochs of warm-up
 
     def __post_init__(self) -> None:
+        check_choices(self, ["rule"], ("default", "published"), prefix="optimizer.")
+        check_sizes(self, ["warmup_epochs"], least=0, prefix="optimizer.")
+        if self.cosine_epochs is not None:
+            check_sizes(self, ["cosine_epochs"], prefix="optimizer.")
         if self.lr is not None and not self.lr > 0:
             raise ConfigError(f"optimizer.lr must be positive, got {self.lr}")
         if not 0 <= self.min_lr <= (self.lr or 1.0):
@@ -90,13 +97,14 @@ class TrainerConfig:
 class FinetuneConfig:
     """Settings of ``pointpeft finetune``."""
 
+    task: str = "classification"  # or "part_segmentation"
     model: str = "point_mae_small"
     preset: str | None = None
     checkpoint: str | None = None  # of the encoder; None: embedded one if there is; or "random"
     backbone: dict[str, Any] = field(default_factory=dict)  # encoder settings over the preset
-    method: str = "point-peft"
+    method: str | None = None  # None: what suits the task, as for optimizer.lr and augmentation
     peft: dict[str, Any] = field(default_factory=dict)  # settings of the method
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(augmentation=None))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0

@@ -24,6 +24,8 @@ __all__ = [
 class CloudDataset(Dataset):
     """A split as a data set of whole batches: ``{"points", "label", "index"}``.
 
+    Where the split has part labels, ``"seg"`` holds those of the points.
+
     Args:
         split: prepared clouds.
         num_points: keep the first ones of each (farthest-point ordered) cloud; None keeps all.
@@ -32,6 +34,7 @@ class CloudDataset(Dataset):
     def __init__(self, split: ShapeSplit, num_points: int | None = None) -> None:
         self.points = torch.from_numpy(split.points)[:, :num_points]
         self.labels = torch.from_numpy(split.labels)
+        self.seg = None if split.seg is None else torch.from_numpy(split.seg)[:, :num_points]
 
     def __len__(self) -> int:
         return len(self.points)
@@ -42,7 +45,8 @@ class CloudDataset(Dataset):
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, gathered in one step."""
         index = torch.as_tensor(indices)
-        return {"points": self.points[index], "label": self.labels[index], "index": index}
+        batch = {"points": self.points[index], "label": self.labels[index], "index": index}
+        return batch if self.seg is None else {**batch, "seg": self.seg[index]}
 
 
 class PretrainingClouds(Dataset):
@@ -163,6 +167,9 @@ def pretraining_loader(
         batch_size: clouds per batch.
         num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
         seed: of the order and of the stream.
+
+    Raises:
+        DataError: there are fewer than two clouds.
     """
     if len(split) + fresh < 2:
         raise DataError(f"training needs two shapes or more, there are {len(split) + fresh}")

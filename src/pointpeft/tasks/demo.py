@@ -16,7 +16,9 @@ from pointpeft.files import write_json
 __all__ = ["METHODS", "run_demo"]
 
 METHODS = ("linear", "full", "point-peft")
+"""Tuning methods that are compared, in this order."""
 REPORT = "report.html"
+"""Name of the page, of each run and of all together."""
 
 
 @dataclass(frozen=True)

@@ -9,36 +9,31 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 
-from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
+from pointpeft.data import ShapeData
 from pointpeft.data.transforms import recipe
-from pointpeft.errors import DataError
-from pointpeft.evaluation.analysis import analyse_adapter
-from pointpeft.evaluation.classification import Scores, classify, score
+from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.evaluation.evaluate import choose_device
 from pointpeft.evaluation.records import peak_memory_bytes, versions
-from pointpeft.evaluation.report import write_run_report
 from pointpeft.evaluation.report.page import REPORT
 from pointpeft.files import write_json
-from pointpeft.models import create_model, save_model
-from pointpeft.models.factory import build_classifier, has_embedded_weights
-from pointpeft.peft import MemoryBank, PeftModel, config_class, get_peft_model
+from pointpeft.models import save_model
+from pointpeft.peft import MemoryBank, PeftConfig, PeftModel, config_class, get_peft_model
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
-from pointpeft.tasks.classification import ClassificationTask
+from pointpeft.tasks.classification import Classification
 from pointpeft.tasks.config import DataConfig, FinetuneConfig
 from pointpeft.tasks.datamodule import ShapeDataModule, cloud_loader
+from pointpeft.tasks.goal import Goal
+from pointpeft.tasks.inputs import load_data, make_backbone
 from pointpeft.tasks.runs import RunFolder, fit, make_trainer
+from pointpeft.tasks.segmentation import PartSegmentation
 
 __all__ = ["finetune", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
 
-EMBEDDED = "embedded"
-RANDOM = "random"
-"""Values of ``checkpoint`` that name no file."""
 RANDOM_WEIGHTS = "backbone.safetensors"  # of an encoder that came from nowhere
-_SHOWN = [("train_loss", "loss", ".3f"), ("val_accuracy", "val", ".1%")]
+_GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
 
 def finetune(
@@ -65,22 +60,20 @@ def finetune(
         DataError: unusable data.
         CheckpointError: weights that do not fit.
     """
-    settings = config_class(config.method).from_dict(config.peft)  # fail before reading data
-    if config.optimizer.lr is None:
-        optimizer = replace(config.optimizer, lr=settings.learning_rate)
-        config = replace(config, optimizer=optimizer)
+    goal = _find_goal(config.task)
+    config = _resolve(config, goal)  # fails before reading data
     run = RunFolder(output)
     run.prepare(config, resume)
-    report = run.path / REPORT
+    page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
-    if finished and report.is_file():
+    if finished and (page.is_file() or not goal.reports):
         return finished
     with run.logging():
-        data = _prepare(config, progress)
+        data = _prepare(config, goal, progress)
         if finished:  # but it was stopped before its report was written
-            _report(config, data, run)
+            _report(config, goal, data, run)
             return finished
-        report.unlink(missing_ok=True)  # of fewer epochs, if there is one
+        page.unlink(missing_ok=True)  # of fewer epochs, if there is one
         run.begin(config)
         jobs = {run.path: config.seed}
         if config.seeds > 1:
@@ -88,19 +81,41 @@ def finetune(
                 run.path / f"seed{s}": s for s in range(config.seed, config.seed + config.seeds)
             }
         results = [
-            _one_seed(
-                replace(config, seed=seed, seeds=1), settings, data, RunFolder(folder), resume
-            )
+            _one_seed(replace(config, seed=seed, seeds=1), goal, data, RunFolder(folder), resume)
             for folder, seed in jobs.items()
         ]
-        metrics = results[0] if config.seeds == 1 else _summary(results, list(jobs), run)
+        metrics = results[0] if config.seeds == 1 else _summary(results, list(jobs), run, goal)
         write_json(run.metrics, metrics)
-        _report(config, data, run)
+        _report(config, goal, data, run)
     return metrics
 
 
-def _prepare(config: FinetuneConfig, progress: Callable[[int, int], None] | None) -> ShapeData:
-    """Read the data, and refuse or warn of what cannot give a good classifier."""
+def _find_goal(task: str) -> Goal:
+    if task in _GOALS:
+        return _GOALS[task]
+    known = list(_GOALS)
+    raise ConfigError(
+        f"unknown task {task!r}: {nearest_hint(task, known)}tasks: {', '.join(known)}"
+    )
+
+
+def _resolve(config: FinetuneConfig, goal: Goal) -> FinetuneConfig:
+    """The config with what suits its task and method in place of all that was left open."""
+    method = config.method or goal.method
+    settings = config_class(method).from_dict(config.peft)
+    lr = config.optimizer.lr or goal.learning_rate(settings)
+    return replace(
+        config,
+        method=method,
+        optimizer=replace(config.optimizer, lr=lr),
+        data=replace(config.data, augmentation=config.data.augmentation or goal.augmentation),
+    )
+
+
+def _prepare(
+    config: FinetuneConfig, goal: Goal, progress: Callable[[int, int], None] | None
+) -> ShapeData:
+    """Read the data, and refuse or warn of what cannot give a good model."""
     backbone, source = make_backbone(config)
     if source is None:
         log.warning(
@@ -108,100 +123,31 @@ def _prepare(config: FinetuneConfig, progress: Callable[[int, int], None] | None
             "--checkpoint for better results",
             config.model,
         )
-    data = load_data(config.data, backbone.spec.num_points, progress)
-    if len(data.class_names) < 2:
-        raise DataError(
-            f"{config.data.source} has one class, {data.class_names[0]!r}; classification "
-            "needs two classes or more"
-        )
-    return data
-
-
-def make_backbone(config: Any) -> tuple[Any, str | None]:
-    """The encoder of a config with its weights, and where they came from; None: from nowhere.
-
-    Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
-    are not changed; the checkpoint "random" asks for none.
-    """
-    path = None if config.checkpoint == RANDOM else config.checkpoint
-    use_embedded = (
-        config.checkpoint is None
-        and not config.preset
-        and not config.backbone
-        and has_embedded_weights(config.model)
-    )
-    backbone = create_model(
-        config.model,
-        preset=config.preset,
-        checkpoint=path,
-        pretrained=use_embedded,
-        **config.backbone,
-    )
-    if path is not None:
-        return backbone, str(Path(path).resolve())
-    return backbone, EMBEDDED if use_embedded else None
-
-
-def load_data(
-    config: DataConfig,
-    num_points: int,
-    progress: Callable[[int, int], None] | None = None,
-    class_names: tuple[str, ...] | None = None,
-    needed: tuple[str, ...] = ("test", "val"),
-) -> ShapeData:
-    """Read and prepare the labelled data set of a config, logging notes and problems."""
-    transform = InputTransform(
-        num_points=num_points if config.num_points is None else config.num_points,
-        normalize=config.normalize,  # type: ignore[arg-type]
-        up_axis=config.up_axis,  # type: ignore[arg-type]
-    )
-    data = load_shapes(
-        config.source,
-        transform,
-        on_error=config.on_error,  # type: ignore[arg-type]
-        val_fraction=config.val_fraction,
-        needed=needed,
-        seed=config.seed,
-        class_names=class_names,
-        progress=progress,
-    )
-    for note in data.notes:
-        log.info("%s: %s", config.source, note)
-    for problem in data.problems:
-        log.warning("skipped %s: %s", problem.item, problem.reason)
+    num_points = backbone.spec.num_points
+    data = load_data(config.data, num_points, progress, segmented=goal.segmented)
+    goal.check(data, config.data.source)
     return data
 
 
 def _one_seed(
-    config: FinetuneConfig,
-    settings: Any,
-    data: ShapeData,
-    run: RunFolder,
-    resume: bool,
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool
 ) -> dict[str, Any]:
     seed = config.seed
     if resume and (finished := run.finished_metrics(config)):
         return finished
     run.begin(config)
     L.seed_everything(seed, verbose=False)
-    backbone, source = make_backbone(config)
-    if source is None:  # random weights exist nowhere else
-        save_model(backbone, run.path / RANDOM_WEIGHTS)
-        source = f"../{RANDOM_WEIGHTS}"
-    bank = _build_bank(backbone, data, config.trainer.batch_size) if settings.uses_bank else None
-    model = get_peft_model(build_classifier(backbone, len(data.class_names)), settings, bank)
-    model.class_names, model.base_checkpoint = data.class_names, source
-    model.input = _describe_input(data, config.data)
-
+    model = _make_model(config, goal, data, run)
     num_points = data.transform.num_points
-    task = ClassificationTask(model, config.optimizer, recipe(config.data.augmentation, num_points))
+    augmentation = recipe(config.data.augmentation, num_points)
+    task = goal.module(model, config.optimizer, augmentation, data)
     timer = EpochTimer()
     title = f"{config.method} seed {seed}"
     trainer = make_trainer(
         config.trainer,
         run,
         seed,
-        [History(run.history), timer, ProgressBar(title, _SHOWN)],
+        [History(run.history), timer, ProgressBar(title, list(goal.shown))],
         monitor="val_score" if len(data.val) else None,
         grad_clip=config.optimizer.grad_clip,
     )
@@ -212,9 +158,29 @@ def _one_seed(
     fit(trainer, task, modules, run.resume_from if resume else None)
     task.load_best(run.best if len(data.val) else run.last)
     model.save_pretrained(run.adapter)
-    metrics = _measure(model, data, config, seed, run, timer)
+    metrics = _metrics(model, goal, data, config, run, timer)
     write_json(run.metrics, metrics)
     return metrics
+
+
+def _make_model(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> PeftModel:
+    """The network under its method, with all that its adapter is to say about itself."""
+    backbone, source = make_backbone(config)
+    if source is None:  # random weights exist nowhere else
+        save_model(backbone, run.path / RANDOM_WEIGHTS)
+        source = f"../{RANDOM_WEIGHTS}"
+    settings = _settings(config)
+    bank = _build_bank(backbone, data, config.trainer.batch_size) if settings.uses_bank else None
+    model = get_peft_model(goal.network(backbone, data), settings, bank)
+    model.class_names, model.base_checkpoint = data.class_names, source
+    model.parts = data.parts.to_dict() if data.parts else None
+    model.input = _describe_input(data, config.data)
+    return model
+
+
+def _settings(config: FinetuneConfig) -> PeftConfig:
+    assert config.method is not None, "resolved at the beginning"
+    return config_class(config.method).from_dict(config.peft)
 
 
 def _build_bank(backbone: Any, data: ShapeData, batch_size: int) -> MemoryBank:
@@ -239,25 +205,24 @@ def _describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     }
 
 
-def _measure(
+def _metrics(
     model: PeftModel,
+    goal: Goal,
     data: ShapeData,
     config: FinetuneConfig,
-    seed: int,
     run: RunFolder,
     timer: EpochTimer,
 ) -> dict[str, Any]:
-    val, test = (evaluate_split(model, split) for split in (data.val, data.test))
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
+    no_val = "last epoch: there is no validation split"
     return {
+        "task": goal.name,
         "method": config.method,
         "model": config.model,
         "data": config.data.source,
-        "seed": seed,
-        "test_accuracy": test.accuracy if test else None,
-        "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
-        "val_accuracy": val.accuracy if val else None,
+        "seed": config.seed,
+        **goal.measure(model, data),
         "trainable_parameters": counts["trainable"],
         "trainable_parameters_without_head": counts["trainable_without_head"],
         "total_parameters": counts["total"],
@@ -267,45 +232,32 @@ def _measure(
         "train_items": len(data.train),
         "val_items": len(data.val),
         "test_items": len(data.test),
-        "selection": "validation split" if val else "last epoch: there is no validation split",
-        "class_names": list(data.class_names),
-        "confusion": test.confusion.tolist() if test else None,
+        "selection": "validation split" if len(data.val) else no_val,
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
 
 
-def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
-    """Scores on a labelled split; None when it is empty."""
-    if not len(split):
-        return None
-    transform = (model.input or {}).get("transform")
-    if transform is None:
-        raise DataError("the model does not say how its input is prepared")
-    points = torch.from_numpy(split.points)[:, : transform["num_points"]]
-    predictions = classify(model, points).argmax(1).numpy()
-    return score(predictions, split.labels, model.model.num_classes)
-
-
-def _report(config: FinetuneConfig, data: ShapeData, run: RunFolder) -> None:
-    """Analyse the adapter of a run, the best seed's if there are several, and write the page."""
-    part, held_out = ("test", data.test) if len(data.test) else ("validation", data.val)
+def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:
+    """Write the page about a run, if the task has one."""
     device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
-    analysis = analyse_adapter(run.path, data.train, held_out, part, device=device)
-    write_run_report(run.path, analysis)
+    goal.report(run.path, data, device)
 
 
-def _summary(results: list[dict[str, Any]], folders: list[Path], run: RunFolder) -> dict[str, Any]:
+def _summary(
+    results: list[dict[str, Any]], folders: list[Path], run: RunFolder, goal: Goal
+) -> dict[str, Any]:
     """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
-    best = max(range(len(results)), key=lambda i: results[i]["val_accuracy"] or 0.0)
+    val, test = f"val_{goal.headline}", f"test_{goal.headline}"
+    best = max(range(len(results)), key=lambda i: results[i][val] or 0.0)
     shutil.copytree(folders[best] / "adapter", run.adapter, dirs_exist_ok=True)
     if (weights := folders[best] / RANDOM_WEIGHTS).is_file():
         shutil.copy2(weights, run.path)
     summary = dict(results[best])
-    for key in ("seed", "confusion", "test_mean_class_accuracy"):  # of the best seed alone
+    for key in ("seed", *goal.of_one_seed):
         summary[f"best_{key}"] = summary.pop(key)
-    for key in ("test_accuracy", "val_accuracy", "seconds_per_epoch"):
+    for key in (test, val, *goal.averaged, "seconds_per_epoch"):
         values = [result[key] for result in results if result[key] is not None]
         summary[f"{key}_per_seed"] = values
         if values:

@@ -9,19 +9,31 @@ from torch import nn
 
 from pointpeft.tasks.config import OptimizerConfig
 
-__all__ = ["configure_adamw", "learning_rate_factor", "parameter_groups"]
+__all__ = [
+    "configure_adamw",
+    "learning_rate_factor",
+    "parameter_groups",
+    "published_learning_rate",
+]
+
+_TOKENIZERS = ("tokenizers.", "decoder.propagations.")
+"""Of hierarchical backbones: layers whose published names happen to have "token" in them."""
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, as published: without decay and with it.
+def parameter_groups(
+    module: nn.Module, weight_decay: float, published: bool = False
+) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: without decay and with it.
 
-    Vectors (biases, norms) and tokens are not decayed.
+    Vectors (biases, norms) and tokens are not decayed; as published, all of the tokenizers and
+    propagations of hierarchical backbones are not either.
     """
     plain: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             exempt = parameter.ndim == 1 or "token" in name.rpartition(".")[2]
+            exempt |= published and any(layer in name for layer in _TOKENIZERS)
             (plain if exempt else decayed).append(parameter)
     return [
         {"params": plain, "weight_decay": 0.0},
@@ -40,18 +52,35 @@ def learning_rate_factor(progress: float, warmup: float, floor: float) -> float:
     return floor + (1 - floor) * cosine
 
 
-def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
-    """AdamW on the trainable parameters, its learning rate set at every step."""
+def published_learning_rate(epoch: int, config: OptimizerConfig, epochs: int) -> float:
+    """The rate of a whole epoch as the published training loops set it.
+
+    A linear rise over ``warmup_epochs``, then a cosine of length ``cosine_epochs`` (by default
+    ``epochs``) that counts from the beginning, so that the rate falls a little where the rise ends.
+    It lags an epoch behind: epochs 0 and 1 both have the lowest rate.
+    """
     assert config.lr is not None, "resolved by whoever knows the method"
-    floor = config.min_lr / config.lr
-    groups = parameter_groups(task, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.lr)
-    total = task.trainer.estimated_stepping_batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(step / total, config.warmup, floor),
-    )
-    return {
-        "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-    }
+    low, high, t = config.min_lr, config.lr, max(epoch - 1, 0)
+    T, W = config.cosine_epochs or epochs, config.warmup_epochs
+    if t < W:
+        return low + t * (high - low) / W
+    if epoch == 0 or t >= T:
+        return low
+    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * t / T))
+
+
+def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+    """AdamW on the trainable parameters, its rate set at every step, as published every epoch."""
+    assert config.lr is not None, "resolved by whoever knows the method"
+    lr, published = config.lr, config.rule == "published"
+    groups = parameter_groups(task, config.weight_decay, published)
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    if published:
+        epochs = (task.trainer.max_epochs or 1) - 1  # the published loops have one more
+        factor = lambda epoch: published_learning_rate(epoch, config, epochs) / lr  # noqa: E731
+    else:
+        total, floor = task.trainer.estimated_stepping_batches, config.min_lr / lr
+        factor = lambda step: learning_rate_factor(step / total, config.warmup, floor)  # noqa: E731
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    interval = "epoch" if published else "step"
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}

@@ -27,6 +27,7 @@ __all__ = ["PretrainingTask", "pretrain"]
 log = logging.getLogger("pointpeft")
 
 WEIGHTS = "backbone.safetensors"
+"""Name of the encoder's file in a run folder."""
 PROCEDURAL = "procedural"
 """Name of the data source that stores no shapes: all of them are made on the way."""
 
@@ -50,7 +51,7 @@ class PretrainingTask(L.LightningModule):
         self.augmentation = augmentation
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Loss of an augmented batch, or of several augmented views of it."""
+        """Loss, a scalar, of a batch ``{"points": (B, N, 3)}`` or of several views of it."""
         self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
         loss = self.model(torch.cat(views))

@@ -30,6 +30,7 @@ __all__ = [
     "RunFolder",
     "fit",
     "make_trainer",
+    "resolve_checkpoint",
 ]
 
 log = logging.getLogger("pointpeft")
@@ -40,7 +41,7 @@ _MAY_CHANGE = (  # settings of the trainer that a resumed run may change
 
 
 class RunFolder:
-    """Where a run writes: config, log, metrics, checkpoints, adapter.
+    """Where a run writes: config, log, metrics, checkpoints, encoder weights, adapter.
 
     Args:
         path: the folder; created when absent.
@@ -56,6 +57,7 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.adapter = self.path / "adapter"
+        self.backbone = self.path / "backbone.safetensors"
 
     def prepare(self, config: Any, resume: bool) -> None:
         """Create the folder; refuse to write over another run.
@@ -125,6 +127,27 @@ class RunFolder:
             handler.close()
 
 
+def resolve_checkpoint(path: str | Path) -> Path:
+    """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
+
+    Args:
+        path: a weights file, looked at only when it is read, or a pre-training run folder.
+
+    Raises:
+        CheckpointError: a folder without encoder weights.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    weights = RunFolder(path).backbone
+    if not weights.is_file():
+        raise CheckpointError(
+            f"folder {path} holds no {weights.name}, which pre-training writes at its end; pass a "
+            "weights file, or the folder of a `pointpeft pretrain` run that has ended"
+        )
+    return weights
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes to a temporary name, then renames; reads tensors and plain values only."""
 
@@ -140,7 +163,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint without running code from it."""
+        """Read a checkpoint without running code from it.
+
+        Raises:
+            CheckpointError: it is damaged, or holds more than tensors and plain values.
+        """
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -195,6 +222,9 @@ def make_trainer(
         monitor: validation metric, larger is better, that selects the best checkpoint and stops
             early; None keeps the last one only.
         grad_clip: largest L2 norm of the gradient.
+
+    Raises:
+        ConfigError: this machine cannot meet the settings, such as a GPU or a precision.
     """
     _quiet_trainer()
     torch.set_flush_denormal(True)  # several times faster on CPUs once activations get tiny

@@ -1,15 +1,21 @@
 """Linear-SVM evaluation of a backbone on a data set."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 
+from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.evaluation.classification import extract_features
+from pointpeft.evaluation.classification import extract_features, score
+from pointpeft.evaluation.evaluate import choose_device
+from pointpeft.evaluation.records import output_folder, peak_memory_bytes, versions
 from pointpeft.evaluation.svm import SvmResult, linear_svm
+from pointpeft.files import write_json
 from pointpeft.tasks.config import FinetuneConfig
-from pointpeft.tasks.finetuning import load_data, make_backbone
+from pointpeft.tasks.inputs import load_data, make_backbone
 
 __all__ = ["evaluate_backbone"]
 
@@ -19,6 +25,7 @@ def evaluate_backbone(
     C: float | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    output: str | Path | None = None,
 ) -> tuple[SvmResult, str]:
     """Fit a linear SVM on the train split's features and score it on the test split.
 
@@ -27,29 +34,60 @@ def evaluate_backbone(
     Args:
         config: model, weights, data and seed (of random weights); the rest is not looked at.
         C: inverse regularisation strength.
-        device: where to encode.
+        device: where to encode: "auto", "cpu" or "cuda".
         progress: called with (done, total) while shapes are read.
+        output: folder for ``metrics.json``; None writes nothing.
 
     Returns:
         The result, and a phrase that names the weights.
 
     Raises:
-        ConfigError: C is not positive.
+        ConfigError: C is not positive, no such device, or ``output`` is a file or holds a run.
         DataError: there is no test split, or too little to train on.
     """
     if C is not None and not C > 0:
         raise ConfigError(f"--C must be positive, got {C}")
+    if output is not None and (Path(output) / "config.yaml").exists():
+        raise ConfigError(f"--output {output} holds a training run; name another folder")
     L.seed_everything(config.seed, verbose=False)
-    backbone, weights = make_backbone(config)
-    backbone = backbone.to(device)
+    backbone, source = make_backbone(config)
+    backbone = backbone.to(choose_device(device))
     data = load_data(config.data, backbone.spec.num_points, progress, needed=("test",))
     if not len(data.test):
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
+    folder = None if output is None else output_folder(output)
     train, test = (
         extract_features(backbone, torch.from_numpy(part.points)[:, : data.transform.num_points])
         for part in (data.train, data.test)
     )
     result = linear_svm(train, data.train.labels, test, data.test.labels, C)
-    return result, f"weights {weights}" if weights else f"random weights (seed {config.seed})"
+    if folder is not None:
+        write_json(folder / "metrics.json", _metrics(config, source or "random", data, result))
+    return result, f"weights {source}" if source else f"random weights (seed {config.seed})"
+
+
+def _metrics(
+    config: FinetuneConfig, weights: str, data: ShapeData, result: SvmResult
+) -> dict[str, Any]:
+    test = score(result.predictions, data.test.labels, len(data.class_names))
+    return {
+        "model": config.model,
+        "preset": config.preset,
+        "weights": weights,
+        "data": config.data.source,
+        "seed": config.seed,
+        "C": result.C,
+        "C_from": "cross-validation on train" if result.tuned else "given",
+        "test_accuracy": result.accuracy,
+        "test_mean_class_accuracy": test.mean_class_accuracy,
+        "train_items": len(data.train),
+        "test_items": len(data.test),
+        "class_names": list(data.class_names),
+        "confusion": test.confusion.tolist(),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "notes": list(data.notes),
+        "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
+        "versions": versions(),
+    }

@@ -57,7 +57,11 @@ class Teacher(nn.Module):
         return Seen(*(torch.cat(maps).to(wide) for maps in zip(*chunks, strict=True)))
 
     def look(self, images: Tensor) -> Seen:
-        """The maps of a few images."""
+        """The maps of a few images ``(R, 3, S, S)``; every kind of teacher has its own.
+
+        Raises:
+            ConfigError: the network does not return what the maps are made of.
+        """
         raise NotImplementedError
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 Array = np.ndarray
+"""Shapes are in the docstrings of what takes and returns it."""
 
 
 class Mesh(NamedTuple):
@@ -30,7 +31,7 @@ class Mesh(NamedTuple):
         return Mesh(self.vertices + np.asarray(shift), self.faces)
 
     def scaled(self, factor: Array | Sequence[float] | float) -> "Mesh":
-        """Scaled about the origin, by one factor or one per axis."""
+        """Scaled about the origin, by one factor or by ``(3,)``, one per axis."""
         return Mesh(self.vertices * np.asarray(factor), self.faces)
 
     def turned(self, matrix: Array) -> "Mesh":

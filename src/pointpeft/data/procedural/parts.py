@@ -186,7 +186,7 @@ def leaf(rng: Generator) -> Mesh:
 
 
 def bar(start: Array, end: Array, thickness: float, sides: int = 6) -> Mesh:
-    """Straight rod between two points."""
+    """Straight rod of radius ``thickness`` from ``start (3,)`` to ``end (3,)``."""
     t = np.linspace(0, 1, 3)[:, None]
     return sweep(start * (1 - t) + end * t, thickness, sides=sides)
 

@@ -16,6 +16,7 @@ from pointpeft.files import replacing
 __all__ = ["REPORT", "write_report", "write_run_report"]
 
 REPORT = "report.html"
+"""Name of the page in a run folder."""
 
 
 def write_run_report(folder: str | Path, analysis: dict[str, Any]) -> Path:

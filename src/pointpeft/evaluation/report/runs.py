@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["ANALYSIS", "ReportRun", "read_run"]
 
 ANALYSIS = "analysis.json"
+"""Name of the file, in a run folder, of what the page shows beside the metrics."""
 
 
 @dataclass(frozen=True)

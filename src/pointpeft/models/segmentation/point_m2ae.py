@@ -33,6 +33,7 @@ class PointM2AEPartSegmenter(nn.Module):
         C = _POINT_WIDTHS[-1] * len(dims)
         self.backbone = backbone
         self.num_parts = num_parts
+        self.num_categories = num_categories
         self.category = CategoryEmbedding(num_categories)
         self.propagations = nn.ModuleList(FeaturePropagation(3 + c, _POINT_WIDTHS) for c in dims)
         self.dropout = nn.Dropout(0.5)

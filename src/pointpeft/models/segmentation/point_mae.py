@@ -41,6 +41,7 @@ class PointMAEPartSegmenter(nn.Module):
         C = 3 * backbone.num_features
         self.backbone = backbone
         self.num_parts = num_parts
+        self.num_categories = num_categories
         self.taps = tapped_blocks(len(backbone.blocks))
         self.category = CategoryEmbedding(num_categories)
         self.propagation = FeaturePropagation(3 + C, (1536, 1024))

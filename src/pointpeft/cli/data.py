@@ -1,0 +1,125 @@
+"""The verb data: show what a data set holds, check published ones, convert them to one file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from pointpeft.cli import options
+from pointpeft.cli.console import reading, show_table, tell, warn
+
+if TYPE_CHECKING:
+    from pointpeft.data.published import DatasetCheck
+
+__all__ = ["app"]
+
+
+class _ShowByDefault(TyperGroup):
+    """``pointpeft data SOURCE`` means ``pointpeft data show SOURCE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``show`` first where no verb is."""
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowByDefault,
+    help="Show what a data set holds (the default), check published data sets, or convert them.",
+)
+"""The verb as Typer knows it."""
+
+Variant = Annotated[
+    str | None,
+    typer.Option("--variant", help="Name of the data set, where PATH holds several."),
+]
+"""Option that names one of the published data sets of a folder."""
+
+
+@app.command()
+def show(
+    source: Annotated[str, typer.Argument(help="As for finetune --data.")] = "homeobjects",
+    up_axis: options.UpAxis = None,
+    variant: Variant = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write the prepared clouds there, a folder per class."),
+    ] = None,
+) -> None:
+    """Read a data set as training would, and show its classes, splits and unusable items."""
+    from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.data.export import export_folder
+
+    transform = InputTransform(up_axis=up_axis or "y")  # type: ignore[arg-type]
+    with reading() as progress:
+        shapes = load_shapes(source, transform, variant=variant, progress=progress)
+    table = Table("class", "train", "val", "test")
+    parts = (shapes.train, shapes.val, shapes.test)
+    for label, name in enumerate(shapes.class_names):
+        table.add_row(escape(name), *(str(int((part.labels == label).sum())) for part in parts))
+    table.add_section()
+    table.add_row("all", *(str(len(part)) for part in parts))
+    show_table(table)
+    if len(shapes.unlabelled):
+        tell(f"{len(shapes.unlabelled)} shapes without a label")
+    for note in shapes.notes:
+        tell(f"note: {note}", style="dim")
+    for problem in shapes.problems:
+        warn(f"{problem.item}: {problem.reason}", label="unusable")
+    if export is not None:
+        count = export_folder(shapes, export)
+        tell(f"wrote {count} clouds below {export}")
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="Folder of a published data set, or of several of them.")
+    ],
+    variant: Variant = None,
+) -> None:
+    """Read published data sets whole, and compare their numbers with the published ones."""
+    from pointpeft.data.published import check_published
+
+    with reading() as progress:
+        checks = check_published(path, variant, progress)
+    for each in checks:
+        tell(f"{each.title} ({each.name}): {each.folder}", style="bold")
+        if each.splits:
+            show_table(_counts(each))
+        for problem in each.problems:
+            warn(problem, label="problem")
+    if any(each.problems for each in checks):
+        raise typer.Exit(1)
+    tell("complete: nothing is missing or differs from what was published")
+
+
+@app.command()
+def convert(
+    path: Annotated[
+        Path, typer.Argument(help="Folder of a published data set, or of several of them.")
+    ],
+    output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    variant: Variant = None,
+) -> None:
+    """Write a published data set as one .npz, which loads at once and is shared by processes."""
+    from pointpeft.data.published import convert_published
+
+    with reading("writing shapes") as progress:
+        count = convert_published(path, output, variant, progress)
+    tell(f"wrote {count} shapes to {output}")
+
+
+def _counts(found: "DatasetCheck") -> Table:
+    """Shapes by class and split, and how many were published."""
+    table = Table("class", *(split.name for split in found.splits))
+    for label, name in enumerate(found.class_names):
+        table.add_row(escape(name), *(str(split.class_counts[label]) for split in found.splits))
+    table.add_section()
+    table.add_row("all", *(str(split.count) for split in found.splits))
+    table.add_row("published", *(str(split.published) for split in found.splits))
+    return table

@@ -1,0 +1,73 @@
+"""What a backbone is adapted for: all that a fine-tuning run does differently by task."""
+
+import abc
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pointpeft.data import ShapeData
+from pointpeft.data.transforms import Compose
+from pointpeft.peft import PeftConfig, PeftModel
+from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.tuning import TuningTask
+
+__all__ = ["Goal"]
+
+
+class Goal(abc.ABC):
+    """One value of ``task``.
+
+    Attributes:
+        name: that value.
+        method: tuning method unless another one is asked for.
+        augmentation: recipe of training clouds unless another one is asked for.
+        segmented: whether training needs part labels.
+        headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
+            ``test_<headline>``.
+        averaged: further metrics that are averaged over seeds.
+        of_one_seed: metrics that are reported of the best seed alone.
+        shown: metrics in the progress line: (metric, label, format).
+        reports: whether :meth:`report` writes a page.
+    """
+
+    name: ClassVar[str]
+    method: ClassVar[str]
+    augmentation: ClassVar[str]
+    segmented: ClassVar[bool] = False
+    headline: ClassVar[str]
+    averaged: ClassVar[tuple[str, ...]] = ()
+    of_one_seed: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[tuple[tuple[str, str, str], ...]]
+    reports: ClassVar[bool] = False
+
+    def learning_rate(self, settings: PeftConfig) -> float:
+        """Peak of the schedule unless another one is asked for."""
+        return settings.learning_rate
+
+    @abc.abstractmethod
+    def check(self, data: ShapeData, source: str) -> None:
+        """Refuse data that cannot give a useful model.
+
+        Raises:
+            DataError: the message names ``source`` and says what is needed.
+        """
+
+    @abc.abstractmethod
+    def network(self, backbone: Any, data: ShapeData) -> Any:
+        """The model around an encoder, with as many outputs as the data asks for."""
+
+    @abc.abstractmethod
+    def module(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        data: ShapeData,
+    ) -> TuningTask:
+        """What trains the model; it logs ``val_score``, larger is better, to choose the epoch."""
+
+    @abc.abstractmethod
+    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
+        """Metrics of the validation and test split, None where a split is empty, and names."""
+
+    def report(self, folder: Path, data: ShapeData, device: str) -> None:  # noqa: B027 - not all do
+        """Write a page about the adapter of the run in ``folder``, for tasks that have one."""

@@ -1,0 +1,90 @@
+"""What a run starts from: an encoder with its weights, and labelled data."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.models import create_model
+from pointpeft.models.factory import has_embedded_weights
+from pointpeft.tasks.config import DataConfig
+from pointpeft.tasks.runs import resolve_checkpoint
+
+__all__ = ["load_data", "make_backbone"]
+
+log = logging.getLogger("pointpeft")
+
+EMBEDDED = "embedded"
+RANDOM = "random"
+"""Values of ``checkpoint`` that name no file."""
+
+
+def make_backbone(config: Any) -> tuple[Any, str | None]:
+    """The encoder of a config with its weights, and where they came from; None: from nowhere.
+
+    Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
+    are not changed; the checkpoint "random" asks for none. A folder is that of a pre-training run.
+    """
+    path = None
+    if config.checkpoint not in (None, RANDOM):
+        path = resolve_checkpoint(config.checkpoint)
+    use_embedded = (
+        config.checkpoint is None
+        and not config.preset
+        and not config.backbone
+        and has_embedded_weights(config.model)
+    )
+    backbone = create_model(
+        config.model,
+        preset=config.preset,
+        checkpoint=path,
+        pretrained=use_embedded,
+        **config.backbone,
+    )
+    if path is not None:
+        return backbone, str(path.resolve())
+    return backbone, EMBEDDED if use_embedded else None
+
+
+def load_data(
+    config: DataConfig,
+    num_points: int,
+    progress: Callable[[int, int], None] | None = None,
+    class_names: tuple[str, ...] | None = None,
+    needed: tuple[str, ...] = ("test", "val"),
+    segmented: bool = False,
+) -> ShapeData:
+    """Read and prepare the labelled data set of a config, logging notes and problems.
+
+    Args:
+        config: where it is and how to prepare it.
+        num_points: points that the model sees, unless the config says otherwise.
+        progress: called with (done, total) while shapes are read.
+        class_names: fixes the label order.
+        needed: parts that are cut from train when they are missing.
+        segmented: whether part labels are read too.
+
+    Raises:
+        DataError: unusable data.
+    """
+    transform = InputTransform(
+        num_points=num_points if config.num_points is None else config.num_points,
+        normalize=config.normalize,  # type: ignore[arg-type]
+        up_axis=config.up_axis,  # type: ignore[arg-type]
+    )
+    data = load_shapes(
+        config.source,
+        transform,
+        on_error=config.on_error,  # type: ignore[arg-type]
+        val_fraction=config.val_fraction,
+        needed=needed,
+        seed=config.seed,
+        class_names=class_names,
+        segmented=segmented,
+        progress=progress,
+    )
+    for note in data.notes:
+        log.info("%s: %s", config.source, note)
+    for problem in data.problems:
+        log.warning("skipped %s: %s", problem.item, problem.reason)
+    return data

@@ -1,0 +1,157 @@
+"""Part segmentation: a part for every point of a shape whose category is known."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointpeft.data import PartTable, ShapeData
+from pointpeft.data.transforms import Compose
+from pointpeft.errors import DataError
+from pointpeft.evaluation.segmentation import (
+    likeliest_parts,
+    part_mask,
+    score_segmenter,
+    shape_iou,
+)
+from pointpeft.models.segmentation.building import build_segmenter
+from pointpeft.peft import FullConfig, PeftConfig, PeftModel
+from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.goal import Goal
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
+
+__all__ = ["PartSegmentation", "SegmentationTask"]
+
+_FULL_LEARNING_RATE = 2e-4  # as published
+
+
+class SegmentationTask(TuningTask):
+    """Trains a part-segmentation :class:`PeftModel` with the cross-entropy of all points.
+
+    Args:
+        model: the adapted model.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, which takes their labels along.
+        parts: which parts belong to which category.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        parts: PartTable,
+    ) -> None:
+        super().__init__(model, optimizer, augmentation)
+        self.parts = tuple(parts.categories.values())
+        self.register_buffer("mask", part_mask(parts), persistent=False)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Mean negative log-likelihood, a scalar, of the parts of an augmented batch.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``, labels
+                being categories; an item's index keeps its own entry of a memory bank from it.
+            batch_index: not used.
+        """
+        points, seg = self.augmentation.with_labels(batch["points"], batch["seg"])
+        logits = self.model(points, exclude=batch["index"], category=batch["label"])
+        loss = F.cross_entropy(logits.flatten(0, 1), seg.flatten())
+        accuracy = (logits.argmax(-1) == seg).float().mean()
+        size = len(logits)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Log loss, and accuracy and mean IoU of the likeliest parts of each shape's category.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N)}``.
+            batch_index: not used.
+        """
+        logits = self.model(batch["points"], category=batch["label"])
+        loss = F.cross_entropy(logits.flatten(0, 1), batch["seg"].flatten())
+        found = likeliest_parts(logits, batch["label"], self.mask)
+        iou = self._mean_iou(found, batch["seg"], batch["label"]).to(loss)
+        values = {
+            "val_loss": loss,
+            "val_accuracy": (found == batch["seg"]).float().mean(),
+            "val_instance_iou": iou,
+            "val_score": iou - TIE_WEIGHT * loss,
+        }
+        self.log_dict(values, batch_size=len(logits), sync_dist=True)
+
+    def _mean_iou(self, found: Tensor, target: Tensor, category: Tensor) -> Tensor:
+        """Mean over the shapes of a batch: ``(B, N), (B, N), (B,) -> ()``."""
+        shapes = zip(found.cpu().numpy(), target.cpu().numpy(), category.tolist(), strict=True)
+        ious = [shape_iou(one, truth, self.parts[place]) for one, truth, place in shapes]
+        return torch.tensor(ious).mean()
+
+
+class PartSegmentation(Goal):
+    """A part for every point; seeds are ranked by the mean IoU over shapes."""
+
+    name = "part_segmentation"
+    method = "full"
+    augmentation = "part-segmentation"
+    segmented = True
+    headline = "instance_iou"
+    averaged = ("test_class_iou", "test_accuracy")
+    of_one_seed = ("test_category_iou", "test_mean_class_accuracy")
+    shown = (("train_loss", "loss", ".3f"), ("val_instance_iou", "val IoU", ".1%"))
+
+    def learning_rate(self, settings: PeftConfig) -> float:
+        """The published one for full fine-tuning, else the method's."""
+        if isinstance(settings, FullConfig):
+            return _FULL_LEARNING_RATE
+        return settings.learning_rate
+
+    def check(self, data: ShapeData, source: str) -> None:
+        """A category with two parts or more."""
+        if max(map(len, _parts(data).categories.values())) < 2:
+            raise DataError(
+                f"{source} has one part in every category; part segmentation needs a category "
+                "with two parts or more"
+            )
+
+    def network(self, backbone: Any, data: ShapeData) -> Any:
+        """The part-segmentation model, a logit per part of any category."""
+        return build_segmenter(backbone, len(data.part_names), len(data.class_names))
+
+    def module(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        data: ShapeData,
+    ) -> SegmentationTask:
+        """Cross-entropy of all points."""
+        return SegmentationTask(model, optimizer, augmentation, _parts(data))
+
+    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
+        """IoU over shapes and categories, and accuracies of points."""
+        parts, num_points = _parts(data), data.transform.num_points
+        val, test = (
+            score_segmenter(model, split, parts, num_points) for split in (data.val, data.test)
+        )
+        return {
+            "test_instance_iou": test.instance_iou if test else None,
+            "test_class_iou": test.class_iou if test else None,
+            "test_accuracy": test.accuracy if test else None,
+            "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
+            "test_category_iou": test.category_iou if test else None,
+            "val_instance_iou": val.instance_iou if val else None,
+            "class_names": list(data.class_names),
+            "class_items": np.bincount(data.test.labels, minlength=len(data.class_names)).tolist(),
+            "part_names": list(parts.names),
+        }
+
+
+def _parts(data: ShapeData) -> PartTable:
+    assert data.parts is not None, "read with part labels"
+    return data.parts

@@ -1,0 +1,50 @@
+"""What the Lightning modules of all fine-tuning tasks have in common."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from pointpeft.data.transforms import Compose
+from pointpeft.peft import PeftModel
+from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.optimization import configure_adamw
+
+__all__ = ["TIE_WEIGHT", "TuningTask"]
+
+TIE_WEIGHT = 1e-4
+"""Of the loss in the validation score: it only decides between epochs that are equally good."""
+
+
+class TuningTask(L.LightningModule):
+    """Trains a :class:`PeftModel`; sub-classes say by which loss.
+
+    Checkpoints hold what the adapter holds, not the frozen encoder.
+
+    Args:
+        model: the adapted model.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, applied to whole batches.
+    """
+
+    def __init__(self, model: PeftModel, optimizer: OptimizerConfig, augmentation: Compose) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer = optimizer
+        self.augmentation = augmentation
+        self.strict_loading = False
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warm-up and cosine."""
+        return configure_adamw(self, self.optimizer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what the base encoder holds."""
+        kept = self.model.adapter_state()
+        checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
+
+    def load_best(self, path: Path) -> None:
+        """Take over the trained tensors of a checkpoint."""
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        self.load_state_dict(state, strict=False)
