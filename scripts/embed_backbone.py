@@ -17,6 +17,7 @@ import yaml
 
 import pointpeft as pp
 from pointpeft.data.shapes import EMBEDDED_NAME
+from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.svm import evaluate_backbone
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
@@ -55,10 +56,10 @@ see `data/homeobjects/ATTRIBUTION.md`.
 
 def svm(source: str, checkpoint: str | None, seed: int = 0) -> float:
     """Test accuracy of a linear SVM on frozen features."""
-    config = pp.load_config(pp.FinetuneConfig, values={
+    config = pp.load_config(SvmConfig, values={
         "data.source": source, "checkpoint": checkpoint or "random", "seed": seed,
     })  # fmt: skip
-    return evaluate_backbone(config, None, "cpu")[0].accuracy
+    return evaluate_backbone(config)[0].accuracy
 
 
 def row(source: str, shipped: Path) -> str:

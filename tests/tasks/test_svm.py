@@ -1,18 +1,18 @@
 """The linear SVM measures a backbone, with C given or chosen on the training items."""
 
 from pointpeft.evaluation.svm import C_GRID
-from pointpeft.tasks import FinetuneConfig
+from pointpeft.tasks import SvmConfig
 from pointpeft.tasks.config import DataConfig
 from pointpeft.tasks.svm import evaluate_backbone
 from tests.tasks.support import write_archive
 
 
 def config(source, **settings):
-    return FinetuneConfig(data=DataConfig(source=str(source)), **settings)
+    return SvmConfig(data=DataConfig(source=str(source)), **settings)
 
 
 def test_given_and_chosen_regularisation(archive):
-    fixed, weights = evaluate_backbone(config(archive), C=1.0)
+    fixed, weights = evaluate_backbone(config(archive, C=1.0))
     assert (fixed.C, fixed.tuned) == (1.0, False)
     assert weights == "weights embedded"
     assert len(fixed.predictions) == 8
@@ -24,13 +24,13 @@ def test_given_and_chosen_regularisation(archive):
 
 
 def test_random_weights_are_measured_on_request(archive):
-    result, weights = evaluate_backbone(config(archive, checkpoint="random", seed=3), C=1.0)
+    result, weights = evaluate_backbone(config(archive, checkpoint="random", seed=3, C=1.0))
     assert weights == "random weights (seed 3)"
-    assert not (result.decision == evaluate_backbone(config(archive), C=1.0)[0].decision).all()
+    assert not (result.decision == evaluate_backbone(config(archive, C=1.0))[0].decision).all()
 
 
 def test_is_repeatable(archive):
-    one, other = (evaluate_backbone(config(archive), C=1.0)[0] for _ in range(2))
+    one, other = (evaluate_backbone(config(archive, C=1.0))[0] for _ in range(2))
     assert (one.decision == other.decision).all()
 
 
@@ -42,6 +42,6 @@ def test_test_labels_are_only_counted(archive, tmp_path):
 
 
 def test_measures_an_encoder_of_other_sizes(archive, weights):
-    result, phrase = evaluate_backbone(config(archive, checkpoint=str(weights)), C=1.0)
+    result, phrase = evaluate_backbone(config(archive, checkpoint=str(weights), C=1.0))
     assert 0 <= result.accuracy <= 1
     assert str(weights) in phrase

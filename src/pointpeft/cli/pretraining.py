@@ -55,6 +55,9 @@ def svm(
         float | None,
         typer.Option("--C", help="Regularisation; by default 5-fold cross-validated on train."),
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Cross-validate C although --config states one.")
+    ] = False,
     seed: options.Seed = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
@@ -65,12 +68,14 @@ def svm(
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
-        data__up_axis=up_axis,
+        data__up_axis=up_axis, C=C,
     )  # fmt: skip
     files = [config] if config else []
-    settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    settings = tasks.load_config(tasks.SvmConfig, files, overrides or [], given)
+    if tune:
+        settings.C = None
     with reading() as progress:
-        result, weights = tasks.evaluate_backbone(settings, C, device or "auto", progress, output)
+        result, weights = tasks.evaluate_backbone(settings, device or "auto", progress, output)
     how = "5-fold cross-validation on train" if result.tuned else "as given"
     tell(f"backbone: {settings.model}, {weights}")
     tell(f"C: {result.C:g} ({how})")

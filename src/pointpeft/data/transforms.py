@@ -6,7 +6,7 @@ the global one of torch; random numbers are drawn on its device and follow the p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from pointpeft.errors import ConfigError, DataError
 
 __all__ = [
+    "Choice",
     "Compose",
     "FirstPoints",
     "RandomRotation",
@@ -35,6 +36,15 @@ class Transform(Protocol):
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Transformed copy of `points`."""
+        ...
+
+
+@runtime_checkable
+class Choice(Transform, Protocol):
+    """A transform that keeps some of the points as they are."""
+
+    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Places of the chosen points, `(B, M)`."""
         ...
 
 
@@ -160,7 +170,7 @@ class Compose:
     ) -> tuple[Tensor, Tensor]:
         """The clouds after all steps, and the labels `(B, N)` of the points that are left."""
         for step in self.steps:
-            if isinstance(step, FirstPoints | RandomSubset):
+            if isinstance(step, Choice):
                 chosen = step.choose(points, generator)
                 points, labels = _take(points, chosen), labels.gather(1, chosen)
             else:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
+from pointpeft.data.published.protocol import load_as_published
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
@@ -20,6 +21,7 @@ from pointpeft.evaluation.records import (
 )
 from pointpeft.evaluation.report import write_run_report
 from pointpeft.evaluation.segmentation import SegmentationScores, score_segmenter
+from pointpeft.evaluation.voting import measure_votes
 from pointpeft.files import write_json
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import WEIGHTS
@@ -49,6 +51,9 @@ def evaluate_adapter(
     up_axis: str | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    variant: str | None = None,
+    votes: int = 0,
+    protocol: str = "honest",
 ) -> dict[str, Any]:
     """Accuracy of an adapter, over all items and per class; written with a report.
 
@@ -65,13 +70,21 @@ def evaluate_adapter(
         up_axis: axis of the files that points up, if not as in training.
         device: "auto", "cpu" or "cuda".
         progress: called with (done, total) while shapes are read.
+        variant: name of a published data set, where ``source`` holds several.
+        votes: measure a classifier by voting too, see
+            :func:`pointpeft.evaluation.voting.measure_votes`.
+        protocol: "published" reads published data sets and votes as the published code does.
     """
     if (Path(output) / "config.yaml").exists():
         raise ConfigError(f"--output {output} holds a training run; name another folder")
     adapter = LoadedAdapter(folder, checkpoint, up_axis, choose_device(device))
-    data = load_shapes(
+    data = None
+    if protocol == "published":
+        data = load_as_published(source, variant, adapter.transform)
+    data = data or load_shapes(
         source,
         adapter.transform,
+        variant=variant,
         class_names=adapter.class_names,
         segmented=adapter.parts is not None,
         parts=adapter.parts,
@@ -83,6 +96,10 @@ def evaluate_adapter(
     part = _part(data, source, measured)
     metrics: dict[str, Any] = {"adapter": str(folder), "data": source, "split": split}
     metrics |= _measure(adapter, data, part, split)
+    if votes and adapter.parts is None:
+        num_points = adapter.transform.num_points
+        voted = measure_votes(adapter.model, part, num_points, votes, protocol)
+        metrics |= {f"{split}_{key}": value for key, value in voted.items()}
     metrics["stored_bytes"] = (resolve_adapter(folder) / WEIGHTS).stat().st_size
     write_json(output_folder(output) / "metrics.json", metrics)
     if adapter.parts is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "FinetuneConfig": "pointpeft.tasks.config",
     "PretrainConfig": "pointpeft.tasks.config",
+    "SvmConfig": "pointpeft.tasks.config",
     "load_config": "pointpeft.tasks.config",
     "evaluate_backbone": "pointpeft.tasks.svm",
     "finetune": "pointpeft.tasks.finetuning",
@@ -16,6 +17,7 @@ _PUBLIC = {
 __all__ = [
     "FinetuneConfig",
     "PretrainConfig",
+    "SvmConfig",
     "evaluate_backbone",
     "finetune",
     "load_config",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, load_config
+    from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig, load_config
     from pointpeft.tasks.finetuning import finetune
     from pointpeft.tasks.pretraining import pretrain
     from pointpeft.tasks.svm import evaluate_backbone

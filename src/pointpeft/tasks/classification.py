@@ -15,7 +15,7 @@ from pointpeft.evaluation.classification import Scores, classify, score
 from pointpeft.evaluation.report import write_run_report
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
 
@@ -23,7 +23,24 @@ __all__ = ["Classification", "ClassificationTask"]
 
 
 class ClassificationTask(TuningTask):
-    """Trains a :class:`PeftModel` with cross-entropy."""
+    """Trains a :class:`PeftModel` with cross-entropy.
+
+    Args:
+        model: the adapted model.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, applied to whole batches.
+        label_smoothing: share of the target that the other classes have in equal parts.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(model, optimizer, augmentation)
+        self.label_smoothing = label_smoothing
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy, a scalar, of an augmented batch.
@@ -34,7 +51,9 @@ class ClassificationTask(TuningTask):
             batch_index: not used.
         """
         logits = self.model(self.augmentation(batch["points"]), exclude=batch["index"])
-        loss = F.cross_entropy(logits, batch["label"])
+        K = logits.shape[1]
+        spread = self.label_smoothing * K / max(1, K - 1)  # torch gives the true class a part too
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=min(1.0, spread))
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         size = len(logits)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
@@ -85,12 +104,12 @@ class Classification(Goal):
     def module(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        config: FinetuneConfig,
         augmentation: Compose,
         data: ShapeData,
     ) -> ClassificationTask:
         """Cross-entropy."""
-        return ClassificationTask(model, optimizer, augmentation)
+        return ClassificationTask(model, config.optimizer, augmentation, config.label_smoothing)
 
     def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""

@@ -6,24 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.files import replacing
 
 __all__ = [
+    "PROTOCOLS",
     "DataConfig",
+    "FewShotConfig",
     "FinetuneConfig",
     "OptimizerConfig",
     "PretrainConfig",
+    "SvmCheckConfig",
+    "SvmConfig",
     "TrainerConfig",
     "config_text",
     "load_config",
     "save_config",
+    "setting_names",
 ]
 
 T = TypeVar("T")
+
+PROTOCOLS = ("honest", "published")
+"""How models are selected and measured: on a validation split, or as the papers' code did."""
 
 
 @dataclass
@@ -31,12 +39,14 @@ class DataConfig:
     """Where shapes come from and how they are prepared and augmented."""
 
     source: str = "homeobjects"  # "homeobjects", a folder of meshes or scans, or an .npz
+    variant: str | None = None  # which published data set, where a folder holds several
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # or "none"
     up_axis: str = "y"  # axis of the files that points up
     augmentation: str | None = "scale-shift"  # a name of `pointpeft.data.transforms.recipe`
     on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train for a missing validation or test split
+    train_split: str = "train"  # published protocol: "train", "test", "whole", "trainval"
     seed: int = 0  # of surface sampling and splits
 
     def __post_init__(self) -> None:
@@ -56,6 +66,7 @@ class OptimizerConfig:
     rule: str = "default"  # or "published": schedule and exemptions from decay as published
     cosine_epochs: int | None = None  # published: length of the cosine; None: trainer.epochs
     warmup_epochs: int = 10  # published: epochs of warm-up
+    steps_twice: bool = False  # a step before the gradient is clipped and one after, as published
 
     def __post_init__(self) -> None:
         check_choices(self, ["rule"], ("default", "published"), prefix="optimizer.")
@@ -84,6 +95,7 @@ class TrainerConfig:
     num_nodes: int = 1
     num_workers: int = 0  # clouds lie in memory: workers seldom help
     deterministic: bool = True
+    sync_batchnorm: bool = False  # statistics of BatchNorm over all processes
 
     def __post_init__(self) -> None:
         check_sizes(self, ["epochs", "num_nodes"], prefix="trainer.")
@@ -91,6 +103,24 @@ class TrainerConfig:
         check_sizes(self, ["num_workers"], least=0, prefix="trainer.")
         if self.patience is not None:
             check_sizes(self, ["patience"], prefix="trainer.")
+
+
+@dataclass
+class FewShotConfig:
+    """Episodes of few classes with few shapes each; every fold is tuned and tested by itself."""
+
+    way: int | None = None  # classes of an episode; None: no episodes, all of the data
+    shot: int = 10  # training shapes of a class
+    queries: int = 20  # test shapes of a class
+    folds: int = 10  # episodes
+    fold: int | None = None  # only this one
+
+    def __post_init__(self) -> None:
+        if self.way is not None:
+            check_sizes(self, ["way"], least=2, prefix="few_shot.")
+        check_sizes(self, ["shot", "queries", "folds"], prefix="few_shot.")
+        if self.fold is not None:
+            check_sizes(self, ["fold"], least=0, prefix="few_shot.")
 
 
 @dataclass
@@ -107,12 +137,56 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=lambda: DataConfig(augmentation=None))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    label_smoothing: float = 0.0  # share of the target that the other classes have
+    protocol: str = "honest"  # or "published": selection on the test split and all else
+    votes: int = 0  # passes over differently drawn points whose mean is measured as well
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     seed: int = 0
     seeds: int = 1  # repetitions with seed, seed + 1, ...
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seeds"])
+        check_sizes(self, ["seed", "votes"], least=0)
+        check_choices(self, ["protocol"], PROTOCOLS)
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}")
+
+
+@dataclass
+class SvmCheckConfig:
+    """A linear SVM on the features, again and again while a backbone is pre-trained."""
+
+    source: str | None = None  # labelled data as for fine-tuning; None: no such check
+    variant: str | None = None
+    normalize: str = "none"
+    num_points: int = 1024
+    C: float | None = 0.01  # None: by cross-validation on train
+    every: int = 1  # epochs
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["every", "num_points"], prefix="svm.")
+        if self.C is not None and not self.C > 0:
+            raise ConfigError(f"svm.C must be positive, got {self.C}")
+
+
+@dataclass
+class SvmConfig:
+    """Settings of ``pointpeft svm``."""
+
+    model: str = "point_mae_small"
+    preset: str | None = None
+    checkpoint: str | None = None  # as for fine-tuning
+    backbone: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    C: float | None = None  # inverse regularisation strength; None: by cross-validation on train
+    protocol: str = "honest"  # or "published"
+    seed: int = 0  # of random weights
+
+    def __post_init__(self) -> None:
         check_sizes(self, ["seed"], least=0)
+        check_choices(self, ["protocol"], PROTOCOLS)
+        if self.C is not None and not self.C > 0:
+            raise ConfigError(f"C must be positive, got {self.C}")
 
 
 @dataclass
@@ -132,10 +206,13 @@ class PretrainConfig:
     trainer: TrainerConfig = field(
         default_factory=lambda: TrainerConfig(epochs=300, batch_size=128)
     )
+    svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
+    protocol: str = "honest"  # or "published"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)
+        check_choices(self, ["protocol"], PROTOCOLS)
 
 
 def load_config(
@@ -148,16 +225,19 @@ def load_config(
 
     Args:
         kind: the config class.
-        files: YAML files that state what differs, later ones winning.
+        files: YAML files that state what differs, later ones winning. A file may name others that
+            it builds on under ``defaults``, a list of paths relative to itself.
         overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
         values: by dotted key, taken as they are (text is not read as YAML).
 
     Raises:
-        ConfigError: unknown key (the nearest valid one is proposed), wrong type, or no such file.
+        ConfigError: unknown key (the nearest valid one is proposed), wrong type, no such file, or
+            files that build on each other.
     """
     config = OmegaConf.structured(kind)
     for file in files:
-        config = _merge(config, _read_yaml(Path(file)), str(file))
+        for path, content in _layers(Path(file)):
+            config = _merge(config, content, str(path))
     for key, value in (values or {}).items():
         change = OmegaConf.create()
         OmegaConf.update(change, key, _literal(value))
@@ -165,6 +245,11 @@ def load_config(
     for override in overrides:
         config = _merge(config, _parse(override), override)
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def setting_names(kind: type) -> list[str]:
+    """Dotted keys of a config class; of a free-form mapping, such as ``backbone``, itself alone."""
+    return _dotted_keys(OmegaConf.structured(kind), "")
 
 
 def config_text(config: Any) -> str:
@@ -192,9 +277,25 @@ def _parse(override: str) -> DictConfig:
         raise ConfigError(f"{override}: the value cannot be read as YAML: {error}") from error
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictConfig]]:
+    """A file behind those that its ``defaults`` name, and so on; ``above`` are the ones naming it.
+
+    Raises:
+        ConfigError: one of them is missing or unreadable, or builds on itself.
+    """
+    if above and path.resolve() in [file.resolve() for file in above]:
+        raise ConfigError(f"{above[-1]}: defaults names {path}, which builds on this file itself")
+    content = _read_yaml(path, f", which {above[-1]} names under defaults," if above else "")
+    names = content.pop("defaults", OmegaConf.create([]))
+    if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
+    layers = [layer for name in names for layer in _layers(path.parent / name, (*above, path))]
+    return [*layers, (path, content)]
+
+
+def _read_yaml(path: Path, named: str = "") -> DictConfig:
     if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist")
+        raise ConfigError(f"config file {path}{named} does not exist")
     try:
         content = OmegaConf.load(path)
     except Exception as error:

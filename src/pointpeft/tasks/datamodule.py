@@ -4,17 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
+from pointpeft.data.published.protocol import RaggedSplit
 from pointpeft.errors import ConfigError, DataError
 
 __all__ = [
     "CloudDataset",
     "EpochSampler",
     "PretrainingClouds",
+    "RaggedClouds",
     "ShapeDataModule",
     "cloud_loader",
     "pretraining_loader",
@@ -47,6 +50,25 @@ class CloudDataset(Dataset):
         index = torch.as_tensor(indices)
         batch = {"points": self.points[index], "label": self.labels[index], "index": index}
         return batch if self.seg is None else {**batch, "seg": self.seg[index]}
+
+
+class RaggedClouds(CloudDataset):
+    """Clouds of different sizes; points are drawn from them, with replacement, at every access.
+
+    Args:
+        split: all points of every cloud.
+    """
+
+    def __init__(self, split: RaggedSplit) -> None:
+        super().__init__(split)
+        self.split = split
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch, drawn by the random numbers of torch."""
+        seed = int(torch.randint(2**62, ()))
+        points, seg = self.split.draw(indices, np.random.default_rng(seed))
+        drawn = {"points": torch.from_numpy(points), "seg": torch.from_numpy(seg)}
+        return {**super().__getitems__(indices), **drawn}
 
 
 class PretrainingClouds(Dataset):
@@ -115,6 +137,7 @@ class ShapeDataModule(L.LightningDataModule):
         batch_size: clouds per training batch; validation uses twice as many.
         num_workers: loader processes.
         seed: of the order of training items.
+        drop_last: leave out a last training batch that is not full.
     """
 
     def __init__(
@@ -125,6 +148,7 @@ class ShapeDataModule(L.LightningDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         if len(train) < 2:
@@ -134,12 +158,16 @@ class ShapeDataModule(L.LightningDataModule):
         self.train, self.val = train, val
         self.num_points, self.batch_size, self.seed = num_points, batch_size, seed
         self.num_workers = num_workers
+        # A data set smaller than a batch is a batch.
+        self.drop_last = drop_last and len(train) > batch_size
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
         sampler = EpochSampler(len(self.train), self.seed)
+        train = self.train
+        clouds = RaggedClouds(train) if isinstance(train, RaggedSplit) else CloudDataset(train)
         return _training_loader(
-            CloudDataset(self.train), sampler, self.batch_size, self.num_workers
+            clouds, sampler, self.batch_size, self.num_workers, self.drop_last
         )
 
     def val_dataloader(self) -> DataLoader | list:
@@ -157,6 +185,7 @@ def pretraining_loader(
     batch_size: int,
     num_workers: int = 0,
     seed: int = 0,
+    drop_last: bool = False,
 ) -> DataLoader:
     """Shuffled batches of ``{"points"}`` for pre-training.
 
@@ -167,6 +196,7 @@ def pretraining_loader(
         batch_size: clouds per batch.
         num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
         seed: of the order and of the stream.
+        drop_last: leave out a last batch that is not full, unless it is the only one.
 
     Raises:
         DataError: there are fewer than two clouds.
@@ -175,13 +205,18 @@ def pretraining_loader(
         raise DataError(f"training needs two shapes or more, there are {len(split) + fresh}")
     sampler = EpochSampler(len(split), seed, fresh)
     dataset = PretrainingClouds(split, num_points, seed)
-    return _training_loader(dataset, sampler, batch_size, num_workers)
+    drop_last = drop_last and len(sampler) > batch_size
+    return _training_loader(dataset, sampler, batch_size, num_workers, drop_last)
 
 
 def _training_loader(
-    dataset: Dataset, sampler: EpochSampler, batch_size: int, num_workers: int
+    dataset: Dataset,
+    sampler: EpochSampler,
+    batch_size: int,
+    num_workers: int,
+    drop_last: bool = False,
 ) -> DataLoader:
-    drop_last = len(sampler) % batch_size == 1
+    drop_last |= len(sampler) % batch_size == 1
     return _loader(
         dataset, batch_size, num_workers, sampler.seed, sampler=sampler, drop_last=drop_last
     )

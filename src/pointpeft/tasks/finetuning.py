@@ -11,11 +11,14 @@ import lightning as L
 import numpy as np
 
 from pointpeft.data import ShapeData
+from pointpeft.data.published.protocol import prepare_as_published
+from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.evaluation.evaluate import choose_device
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.evaluation.report.page import REPORT
+from pointpeft.evaluation.voting import measure_votes
 from pointpeft.files import write_json
 from pointpeft.models import save_model
 from pointpeft.peft import MemoryBank, PeftConfig, PeftModel, config_class, get_peft_model
@@ -32,6 +35,9 @@ __all__ = ["finetune", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
 
+PUBLISHED_NOTICE = (
+    "published protocol: the epoch is selected on the test split, so the accuracy is an upper bound"
+)
 RANDOM_WEIGHTS = "backbone.safetensors"  # of an encoder that came from nowhere
 _GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
@@ -41,16 +47,19 @@ def finetune(
     output: str | Path,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    data: ShapeData | None = None,
 ) -> dict[str, Any]:
     """Adapt a backbone to a labelled data set and write a run folder.
 
-    The checkpoint is chosen on the validation split; the test split is used once, at the end.
+    The checkpoint is chosen on the validation split; the test split is used once, at the end. The
+    published protocol chooses on the test split, and says so.
 
     Args:
         config: all settings.
         output: run folder; with several seeds each gets a sub-folder ``seed<N>``.
         resume: continue an interrupted run in ``output``.
         progress: called with (done, total) while shapes are read.
+        data: what to train on instead of what ``config.data`` names.
 
     Returns:
         What ``metrics.json`` holds.
@@ -60,7 +69,13 @@ def finetune(
         DataError: unusable data.
         CheckpointError: weights that do not fit.
     """
+    if config.few_shot.way is not None:
+        from pointpeft.tasks.few_shot import few_shot
+
+        return few_shot(config, output, resume, progress)
     goal = _find_goal(config.task)
+    if config.votes and goal.segmented:
+        raise ConfigError("votes is for classification: parts are not voted for")
     config = _resolve(config, goal)  # fails before reading data
     run = RunFolder(output)
     run.prepare(config, resume)
@@ -69,7 +84,7 @@ def finetune(
     if finished and (page.is_file() or not goal.reports):
         return finished
     with run.logging():
-        data = _prepare(config, goal, progress)
+        data = _prepare(config, goal, progress, data)
         if finished:  # but it was stopped before its report was written
             _report(config, goal, data, run)
             return finished
@@ -104,16 +119,20 @@ def _resolve(config: FinetuneConfig, goal: Goal) -> FinetuneConfig:
     method = config.method or goal.method
     settings = config_class(method).from_dict(config.peft)
     lr = config.optimizer.lr or goal.learning_rate(settings)
+    rule = "published" if config.protocol == "published" else config.optimizer.rule
     return replace(
         config,
         method=method,
-        optimizer=replace(config.optimizer, lr=lr),
+        optimizer=replace(config.optimizer, lr=lr, rule=rule),
         data=replace(config.data, augmentation=config.data.augmentation or goal.augmentation),
     )
 
 
 def _prepare(
-    config: FinetuneConfig, goal: Goal, progress: Callable[[int, int], None] | None
+    config: FinetuneConfig,
+    goal: Goal,
+    progress: Callable[[int, int], None] | None,
+    data: ShapeData | None,
 ) -> ShapeData:
     """Read the data, and refuse or warn of what cannot give a good model."""
     backbone, source = make_backbone(config)
@@ -124,7 +143,11 @@ def _prepare(
             config.model,
         )
     num_points = backbone.spec.num_points
-    data = load_data(config.data, num_points, progress, segmented=goal.segmented)
+    if config.protocol == "published":
+        log.warning(PUBLISHED_NOTICE)
+    data = data or load_data(
+        config.data, num_points, progress, segmented=goal.segmented, protocol=config.protocol
+    )
     goal.check(data, config.data.source)
     return data
 
@@ -138,22 +161,24 @@ def _one_seed(
     run.begin(config)
     L.seed_everything(seed, verbose=False)
     model = _make_model(config, goal, data, run)
-    num_points = data.transform.num_points
+    num_points, published = data.transform.num_points, config.protocol == "published"
     augmentation = recipe(config.data.augmentation, num_points)
-    task = goal.module(model, config.optimizer, augmentation, data)
+    if published:
+        augmentation = published_recipe(config.data.augmentation, num_points, config.task)
+    task = goal.module(model, config, augmentation, data)
     timer = EpochTimer()
     title = f"{config.method} seed {seed}"
     trainer = make_trainer(
-        config.trainer,
+        replace(config.trainer, epochs=config.trainer.epochs + published),
         run,
         seed,
         [History(run.history), timer, ProgressBar(title, list(goal.shown))],
-        monitor="val_score" if len(data.val) else None,
+        monitor=_monitor(config, goal, data),
         grad_clip=config.optimizer.grad_clip,
     )
     modules = ShapeDataModule(
         data.train, data.val, num_points, config.trainer.batch_size,
-        config.trainer.num_workers, seed,
+        config.trainer.num_workers, seed, drop_last=published,
     )  # fmt: skip
     fit(trainer, task, modules, run.resume_from if resume else None)
     task.load_best(run.best if len(data.val) else run.last)
@@ -163,6 +188,13 @@ def _one_seed(
     return metrics
 
 
+def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
+    """What chooses the epoch; without a validation split nothing does."""
+    if not len(data.val):
+        return None
+    return f"val_{goal.headline}" if config.protocol == "published" else "val_score"
+
+
 def _make_model(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> PeftModel:
     """The network under its method, with all that its adapter is to say about itself."""
     backbone, source = make_backbone(config)
@@ -170,7 +202,7 @@ def _make_model(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFol
         save_model(backbone, run.path / RANDOM_WEIGHTS)
         source = f"../{RANDOM_WEIGHTS}"
     settings = _settings(config)
-    bank = _build_bank(backbone, data, config.trainer.batch_size) if settings.uses_bank else None
+    bank = _build_bank(backbone, data, config) if settings.uses_bank else None
     model = get_peft_model(goal.network(backbone, data), settings, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
     model.parts = data.parts.to_dict() if data.parts else None
@@ -183,8 +215,11 @@ def _settings(config: FinetuneConfig) -> PeftConfig:
     return config_class(config.method).from_dict(config.peft)
 
 
-def _build_bank(backbone: Any, data: ShapeData, batch_size: int) -> MemoryBank:
-    loader = cloud_loader(data.train, data.transform.num_points, batch_size)
+def _build_bank(backbone: Any, data: ShapeData, config: FinetuneConfig) -> MemoryBank:
+    num_points, train = data.transform.num_points, data.train
+    if config.protocol == "published":  # there clouds have all their points, in no order
+        train = prepare_as_published(train, num_points)
+    loader = cloud_loader(train, num_points, config.trainer.batch_size)
     bank = MemoryBank.build(backbone, ({**b, "id": ids} for b, ids in _with_ids(loader, data)))
     log.info("memory bank: %d items of %d channels", len(bank), bank.features.shape[0])
     return bank
@@ -215,7 +250,9 @@ def _metrics(
 ) -> dict[str, Any]:
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
-    no_val = "last epoch: there is no validation split"
+    selection = "validation split" if len(data.val) else "last epoch: there is no validation split"
+    if config.protocol == "published":
+        selection = "test split (published protocol)"
     return {
         "task": goal.name,
         "method": config.method,
@@ -223,6 +260,7 @@ def _metrics(
         "data": config.data.source,
         "seed": config.seed,
         **goal.measure(model, data),
+        **_votes(model, data, config),
         "trainable_parameters": counts["trainable"],
         "trainable_parameters_without_head": counts["trainable_without_head"],
         "total_parameters": counts["total"],
@@ -232,11 +270,20 @@ def _metrics(
         "train_items": len(data.train),
         "val_items": len(data.val),
         "test_items": len(data.test),
-        "selection": "validation split" if len(data.val) else no_val,
+        "selection": selection,
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
+
+
+def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
+    """Accuracy on the test split by voting, where it is asked for."""
+    if not config.votes or not len(data.test):
+        return {}
+    num_points = data.transform.num_points
+    voted = measure_votes(model, data.test, num_points, config.votes, config.protocol, config.seed)
+    return {f"test_{key}": value for key, value in voted.items()}
 
 
 def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pointpeft.data import ShapeData
 from pointpeft.data.transforms import Compose
 from pointpeft.peft import PeftConfig, PeftModel
-from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.tuning import TuningTask
 
 __all__ = ["Goal"]
@@ -59,7 +59,7 @@ class Goal(abc.ABC):
     def module(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        config: FinetuneConfig,
         augmentation: Compose,
         data: ShapeData,
     ) -> TuningTask:

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.data.published.protocol import load_as_published
 from pointpeft.models import create_model
 from pointpeft.models.factory import has_embedded_weights
 from pointpeft.tasks.config import DataConfig
 from pointpeft.tasks.runs import resolve_checkpoint
 
-__all__ = ["load_data", "make_backbone"]
+__all__ = ["input_transform", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
 
@@ -46,13 +48,24 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
     return backbone, EMBEDDED if use_embedded else None
 
 
+def input_transform(config: DataConfig, num_points: int) -> InputTransform:
+    """How shapes are prepared for a model that expects ``num_points``."""
+    return InputTransform(
+        num_points=num_points if config.num_points is None else config.num_points,
+        normalize=config.normalize,  # type: ignore[arg-type]
+        up_axis=config.up_axis,  # type: ignore[arg-type]
+    )
+
+
 def load_data(
     config: DataConfig,
     num_points: int,
     progress: Callable[[int, int], None] | None = None,
-    class_names: tuple[str, ...] | None = None,
     needed: tuple[str, ...] = ("test", "val"),
+    class_names: tuple[str, ...] | None = None,
     segmented: bool = False,
+    protocol: str = "honest",
+    farthest: bool = True,
 ) -> ShapeData:
     """Read and prepare the labelled data set of a config, logging notes and problems.
 
@@ -63,18 +76,23 @@ def load_data(
         class_names: fixes the label order.
         needed: parts that are cut from train when they are missing.
         segmented: whether part labels are read too.
+        protocol: "published" validates on the test split, and reads published data sets as the
+            published code does.
+        farthest: with it, put test clouds into farthest-point order.
 
     Raises:
         DataError: unusable data.
     """
-    transform = InputTransform(
-        num_points=num_points if config.num_points is None else config.num_points,
-        normalize=config.normalize,  # type: ignore[arg-type]
-        up_axis=config.up_axis,  # type: ignore[arg-type]
-    )
-    data = load_shapes(
+    transform = input_transform(config, num_points)
+    data = None
+    if protocol == "published":
+        data = load_as_published(
+            config.source, config.variant, transform, config.train_split, config.seed, farthest
+        )
+    data = data or load_shapes(
         config.source,
         transform,
+        variant=config.variant,
         on_error=config.on_error,  # type: ignore[arg-type]
         val_fraction=config.val_fraction,
         needed=needed,
@@ -83,6 +101,8 @@ def load_data(
         segmented=segmented,
         progress=progress,
     )
+    if protocol == "published":
+        data = replace(data, val=data.test)
     for note in data.notes:
         log.info("%s: %s", config.source, note)
     for problem in data.problems:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data.published.protocol import load_unlabelled_as_published
+from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation.records import peak_memory_bytes, versions
@@ -20,7 +23,8 @@ from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
 from pointpeft.tasks.datamodule import pretraining_loader
 from pointpeft.tasks.optimization import configure_adamw
-from pointpeft.tasks.runs import RunFolder, fit, make_trainer
+from pointpeft.tasks.runs import RunFolder, fit, make_trainer, resolve_checkpoint
+from pointpeft.tasks.svm_check import SvmCheck
 
 __all__ = ["PretrainingTask", "pretrain"]
 
@@ -28,9 +32,12 @@ log = logging.getLogger("pointpeft")
 
 WEIGHTS = "backbone.safetensors"
 """Name of the encoder's file in a run folder."""
+BEST_WEIGHTS = "backbone_best.safetensors"
+"""Encoder of the epoch whose linear SVM was the best, where there is such a check."""
 PROCEDURAL = "procedural"
 """Name of the data source that stores no shapes: all of them are made on the way."""
 
+_SHOWN = [("train_loss", "loss", ".5f"), ("svm_accuracy", "svm", ".1%")]
 _NO_LABELS = np.empty(0, dtype=np.int64)
 
 
@@ -87,6 +94,9 @@ def pretrain(
         ConfigError: inconsistent settings.
         DataError: unusable data.
     """
+    published = config.protocol == "published"
+    if published:
+        config = replace(config, optimizer=replace(config.optimizer, rule="published"))
     run = RunFolder(output)
     run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
@@ -96,25 +106,22 @@ def pretrain(
     with run.logging():
         network = getattr(model, "backbone", model)  # a tokenizer is trained as it is
         num_points = config.data.num_points or network.spec.num_points
-        shapes = _load(config, num_points, progress)
+        shapes, augmentation = _load(config, num_points, progress)
         run.begin(config)
-        task = PretrainingTask(
-            model, config.optimizer, recipe(config.data.augmentation, num_points)
-        )
-        timer = EpochTimer()
+        task = PretrainingTask(model, config.optimizer, augmentation)
+        timer, checks = EpochTimer(), _checks(config, run)
         trainer = make_trainer(
-            config.trainer,
+            replace(config.trainer, epochs=config.trainer.epochs + published),
             run,
             config.seed,
-            [History(run.history), timer,
-             ProgressBar("pretrain", [("train_loss", "loss", ".5f")])],
+            [*checks, History(run.history), timer, ProgressBar("pretrain", _SHOWN)],
             monitor=None,
             grad_clip=config.optimizer.grad_clip,
-        )  # fmt: skip
+        )
         drawn_from = min(pool_size(num_points), shapes.points.shape[1])
         loader = pretraining_loader(
-            shapes, config.procedural, drawn_from, config.trainer.batch_size,
-            config.trainer.num_workers, config.seed,
+            shapes, config.procedural, shapes.points.shape[1] if published else drawn_from,
+            config.trainer.batch_size, config.trainer.num_workers, config.seed, published,
         )  # fmt: skip
         fit(trainer, task, loader, run.resume_from if resume else None)
         save_model(network, run.path / WEIGHTS, epochs=config.trainer.epochs)
@@ -129,10 +136,16 @@ def _make_model(config: PretrainConfig) -> Any:
         config.model,
         task="pretraining",
         preset=config.preset,
-        checkpoint=config.checkpoint,
+        checkpoint=config.checkpoint and resolve_checkpoint(config.checkpoint),
         **config.backbone,
         **config.pretraining,
     )
+
+
+def _checks(config: PretrainConfig, run: RunFolder) -> list[L.Callback]:
+    if config.svm.source is None:
+        return []
+    return [SvmCheck(config.svm, config.protocol, run.path / BEST_WEIGHTS)]
 
 
 def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer) -> dict[str, Any]:
@@ -151,6 +164,18 @@ def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer)
 
 def _load(
     config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
+) -> tuple[ShapeSplit, Transform]:
+    """Clouds to train on, and what is done to them at every access."""
+    data = config.data
+    if config.protocol == "published":
+        as_stored = load_unlabelled_as_published(data.source, data.variant, data.train_split)
+        if as_stored is not None:
+            return as_stored, published_recipe(data.augmentation, num_points, "pretraining")
+    return _prepared(config, num_points, progress), recipe(data.augmentation, num_points)
+
+
+def _prepared(
+    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
 ) -> ShapeSplit:
     if config.data.source == PROCEDURAL:
         if not config.procedural:
@@ -164,6 +189,7 @@ def _load(
     shapes = load_unlabelled(
         config.data.source,
         transform,
+        variant=config.data.variant,
         on_error=config.data.on_error,  # type: ignore[arg-type]
         seed=config.data.seed,
         progress=progress,

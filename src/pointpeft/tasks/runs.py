@@ -278,6 +278,7 @@ def _trainer(
         num_nodes=config.num_nodes,
         precision=config.precision,  # type: ignore[arg-type]
         deterministic="warn" if config.deterministic else False,
+        sync_batchnorm=config.sync_batchnorm,
         gradient_clip_val=grad_clip,
         callbacks=callbacks,
         logger=TensorBoardLogger(run.path, name="tensorboard", version=""),

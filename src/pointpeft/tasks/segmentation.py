@@ -18,7 +18,7 @@ from pointpeft.evaluation.segmentation import (
 )
 from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
-from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
 
@@ -126,12 +126,12 @@ class PartSegmentation(Goal):
     def module(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        config: FinetuneConfig,
         augmentation: Compose,
         data: ShapeData,
     ) -> SegmentationTask:
         """Cross-entropy of all points."""
-        return SegmentationTask(model, optimizer, augmentation, _parts(data))
+        return SegmentationTask(model, config.optimizer, augmentation, _parts(data))
 
     def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""

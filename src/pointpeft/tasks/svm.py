@@ -14,26 +14,25 @@ from pointpeft.evaluation.evaluate import choose_device
 from pointpeft.evaluation.records import output_folder, peak_memory_bytes, versions
 from pointpeft.evaluation.svm import SvmResult, linear_svm
 from pointpeft.files import write_json
-from pointpeft.tasks.config import FinetuneConfig
+from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.inputs import load_data, make_backbone
 
 __all__ = ["evaluate_backbone"]
 
 
 def evaluate_backbone(
-    config: FinetuneConfig,
-    C: float | None = None,
+    config: SvmConfig,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     output: str | Path | None = None,
 ) -> tuple[SvmResult, str]:
     """Fit a linear SVM on the train split's features and score it on the test split.
 
-    A stated validation split is not used: C comes from cross-validation on train, or is given.
+    A stated validation split is not used: C comes from cross-validation on train, or is given. The
+    published protocol takes the first points of every stored cloud.
 
     Args:
-        config: model, weights, data and seed (of random weights); the rest is not looked at.
-        C: inverse regularisation strength.
+        config: model, weights, data, C.
         device: where to encode: "auto", "cpu" or "cuda".
         progress: called with (done, total) while shapes are read.
         output: folder for ``metrics.json``; None writes nothing.
@@ -42,17 +41,18 @@ def evaluate_backbone(
         The result, and a phrase that names the weights.
 
     Raises:
-        ConfigError: C is not positive, no such device, or ``output`` is a file or holds a run.
+        ConfigError: no such device, or ``output`` is a file or holds a run.
         DataError: there is no test split, or too little to train on.
     """
-    if C is not None and not C > 0:
-        raise ConfigError(f"--C must be positive, got {C}")
     if output is not None and (Path(output) / "config.yaml").exists():
         raise ConfigError(f"--output {output} holds a training run; name another folder")
     L.seed_everything(config.seed, verbose=False)
     backbone, source = make_backbone(config)
     backbone = backbone.to(choose_device(device))
-    data = load_data(config.data, backbone.spec.num_points, progress, needed=("test",))
+    data = load_data(
+        config.data, backbone.spec.num_points, progress, needed=("test",),
+        protocol=config.protocol, farthest=False,
+    )  # fmt: skip
     if not len(data.test):
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
@@ -62,15 +62,13 @@ def evaluate_backbone(
         extract_features(backbone, torch.from_numpy(part.points)[:, : data.transform.num_points])
         for part in (data.train, data.test)
     )
-    result = linear_svm(train, data.train.labels, test, data.test.labels, C)
+    result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
     if folder is not None:
         write_json(folder / "metrics.json", _metrics(config, source or "random", data, result))
     return result, f"weights {source}" if source else f"random weights (seed {config.seed})"
 
 
-def _metrics(
-    config: FinetuneConfig, weights: str, data: ShapeData, result: SvmResult
-) -> dict[str, Any]:
+def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult) -> dict[str, Any]:
     test = score(result.predictions, data.test.labels, len(data.class_names))
     return {
         "model": config.model,

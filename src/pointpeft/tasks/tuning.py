@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch.optim import Optimizer
 
 from pointpeft.data.transforms import Compose
 from pointpeft.peft import PeftModel
@@ -38,6 +39,25 @@ class TuningTask(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.optimizer)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip before the step, or between the two steps of a batch."""
+        if not self.optimizer.steps_twice:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:
+        """One step, or as published part segmentation does two with the same gradient."""
+        super().optimizer_step(epoch, batch_idx, optimizer, *rest)
+        if self.optimizer.steps_twice:
+            self.clip_gradients(optimizer, self.optimizer.grad_clip, "norm")
+            optimizer.optimizer.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what the base encoder holds."""

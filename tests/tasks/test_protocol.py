@@ -1,0 +1,187 @@
+"""The published protocol beside the honest one, on tiny data in the published layouts."""
+
+import numpy as np
+import pytest
+
+from pointpeft.data import InputTransform
+from pointpeft.data.published.protocol import RaggedSplit, load_as_published
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.evaluation.evaluate import evaluate_adapter
+from pointpeft.tasks import PretrainConfig, load_config, pretrain
+from pointpeft.tasks.config import SvmCheckConfig
+from pointpeft.tasks.svm_check import SvmCheck
+from tests.data.published import layouts
+from tests.tasks.support import TINY, rows, write_archive
+
+N = 64
+PUBLISHED = "protocol=published"
+BG = "data.variant=scanobjectnn_obj_bg"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A ``data`` folder with larger clouds than the readers' tests need."""
+    made = layouts.clouds
+
+    def more(count, num_points, columns=6, seed=0):
+        return made(count, 2 * N, columns, seed)
+
+    folder = tmp_path / "data"
+    layouts.write_shapenetpart(folder)  # its clouds may be of any size
+    monkeypatch.setattr(layouts, "clouds", more)
+    layouts.write_scanobjectnn(folder)
+    layouts.write_shapenet(folder)
+    layouts.write_episode(folder, way=2, shot=3, fold=0)
+    layouts.write_episode(folder, way=2, shot=3, fold=1)
+    return folder
+
+
+def test_the_best_epoch_is_chosen_on_the_test_split_and_said_so(run_finetune, root, tmp_path):
+    metrics = run_finetune(f"data.source={root}", BG, PUBLISHED, "trainer.epochs=3")
+    history = rows(tmp_path / "run")
+    assert len(history) == 4  # the published loops run an epoch more
+    assert metrics["test_accuracy"] == max(float(row["val_accuracy"]) for row in history)
+    assert metrics["val_items"] == metrics["test_items"] == 2
+    assert metrics["train_items"] == 4
+    assert metrics["selection"] == "test split (published protocol)"
+    assert "selected on the test split" in (tmp_path / "run" / "log.txt").read_text()
+    assert float(history[0]["lr"]) == pytest.approx(1e-6)
+
+
+def test_by_default_the_test_split_is_not_looked_at(run_finetune, root):
+    metrics = run_finetune(f"data.source={root}", BG, "trainer.epochs=1")
+    assert metrics["selection"] != "test split (published protocol)"
+    assert metrics["train_items"] + metrics["val_items"] == 4
+
+
+def test_any_data_follows_the_published_protocol(run_finetune):
+    metrics = run_finetune(PUBLISHED, "trainer.epochs=1")
+    assert metrics["val_items"] == metrics["test_items"]
+    assert metrics["val_accuracy"] == metrics["test_accuracy"]
+
+
+def test_clouds_are_as_published(root):
+    data = load_as_published(root, "obj_bg", InputTransform(N, normalize="none"))
+    assert data.train.points.shape == (4, 2 * N, 3)
+    assert data.test.points.shape == (2, N * 75 // 64, 3)
+    assert data.val is data.test
+    assert len(data.class_names) == 15
+    ball = load_as_published(root, "obj_bg", InputTransform(N))
+    norms = np.linalg.norm(ball.train.points, axis=2).max(axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
+    assert load_as_published(root.parent, None, InputTransform(N)) is None
+
+
+def test_points_with_part_labels_are_drawn_anew_with_their_labels(root):
+    data = load_as_published(root, "shapenetpart", InputTransform(N), "trainval")
+    assert isinstance(data.train, RaggedSplit)
+    assert data.train.points.shape[1:] == (N, 3)
+    generator = np.random.default_rng(0)
+    one, other = (data.train.draw([0, 1], generator) for _ in range(2))
+    assert not np.array_equal(one[0], other[0])
+    for points, labels in (one, other):
+        for place in range(2):
+            known = {
+                tuple(p): s
+                for p, s in zip(data.train.clouds[place], data.train.parts[place], strict=True)
+            }
+            assert [known[tuple(p)] for p in points[place]] == labels[place].tolist()
+
+
+def test_published_part_segmentation_runs(run_finetune, root):
+    metrics = run_finetune(
+        "task=part_segmentation", f"data.source={root}", "data.variant=shapenetpart",
+        "data.train_split=trainval", PUBLISHED, "trainer.epochs=1", "method=full",
+        "optimizer.steps_twice=true", "backbone.depth=3", "checkpoint=random",
+    )  # fmt: skip
+    assert 0 <= metrics["test_instance_iou"] <= 1
+
+
+def test_two_steps_move_further_than_one(run_finetune, tmp_path):
+    """The second one, with the clipped gradient, changes the course of training."""
+    losses = []
+    for name, twice in (("once", "false"), ("twice", "true")):
+        run_finetune(f"optimizer.steps_twice={twice}", "trainer.epochs=2", name=name)
+        losses.append([row["train_loss"] for row in rows(tmp_path / name)])
+    assert losses[0][0] != losses[1][0]
+
+
+def test_smoothed_labels_raise_the_loss_of_the_same_model(run_finetune, tmp_path):
+    for name, share in (("plain", 0.0), ("smooth", 0.3)):
+        run_finetune(f"label_smoothing={share}", "trainer.epochs=1", name=name)
+    plain, smooth = (rows(tmp_path / name)[0] for name in ("plain", "smooth"))
+    assert plain["train_loss"] != smooth["train_loss"]
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        run_finetune("label_smoothing=1.5", name="wrong")
+
+
+def test_votes_are_counted_both_ways(run_finetune, archive, tmp_path):
+    honest = run_finetune("votes=3", "trainer.epochs=1")
+    assert 0 <= honest["test_vote_accuracy"] <= 1
+    assert honest["test_vote_rule"] == "mean of 3 seeded passes"
+    published = run_finetune("votes=3", PUBLISHED, "trainer.epochs=1", name="published")
+    accuracies = published["test_vote_accuracies"]
+    assert len(accuracies) == 3
+    assert published["test_vote_accuracy"] == max(accuracies)
+    assert "chosen on the measured split" in published["test_vote_rule"]
+    again = evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "again", votes=3)
+    assert again["test_vote_accuracy"] == honest["test_vote_accuracy"]
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_published_episodes_are_run_one_by_one(protocol, run_finetune, root, tmp_path):
+    settings = [f"data.source={root}", "few_shot.way=2", "few_shot.shot=3", "few_shot.folds=2"]
+    settings += [f"protocol={protocol}", "trainer.epochs=1"]
+    metrics = run_finetune(*settings)
+    values = metrics["test_accuracy_per_fold"]
+    assert metrics["folds"] == [0, 1]
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(values))
+    assert metrics["test_accuracy_std"] == pytest.approx(np.std(values))
+    assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
+    assert run_finetune(*settings, resume=True) == metrics
+
+
+def test_episodes_are_drawn_from_any_data(run_finetune, tmp_path):
+    run = ["few_shot.way=2", "few_shot.shot=4", "few_shot.queries=2", "few_shot.fold=1"]
+    metrics = run_finetune(*run, "trainer.epochs=1")
+    assert metrics["folds"] == [1]
+    with pytest.raises(DataError, match="the episode needs 40"):
+        run_finetune("few_shot.way=2", "few_shot.shot=40", name="large")
+
+
+def settings(root, *overrides):
+    given = [f"data.source={root}", "data.variant=shapenet55", "trainer.epochs=2", "seed=0"]
+    return load_config(PretrainConfig, [], [*TINY, *given, *overrides])
+
+
+def test_published_pretraining_with_a_linear_svm(root, tmp_path):
+    labelled = write_archive(tmp_path / "labelled.npz")
+    config = settings(root, PUBLISHED, f"svm.source={labelled}", f"svm.num_points={N}", "svm.C=1.0")
+    pretrain(config, tmp_path / "run")
+    history = rows(tmp_path / "run")
+    assert len(history) == 3
+    assert all(0 <= float(row["svm_accuracy"]) <= 1 for row in history)
+    assert (tmp_path / "run" / "backbone_best.safetensors").is_file()
+
+
+def test_the_svm_measures_on_validation_unless_asked_otherwise(tmp_path):
+    labelled = write_archive(tmp_path / "labelled.npz")
+    config = SvmCheckConfig(source=str(labelled), num_points=N)
+    for protocol in ("honest", "published"):
+        check = SvmCheck(config, protocol, tmp_path / "best.safetensors")
+        assert (check.data.val is check.data.test) == (protocol == "published")
+
+
+def test_an_svm_needs_an_encoder(root, tmp_path):
+    labelled = write_archive(tmp_path / "labelled.npz")
+    with pytest.raises(ConfigError, match="no retrieval features"):
+        pretrain(
+            load_config(PretrainConfig, [], [
+                "model=point_bert_dvae", f"data.source={labelled}", f"svm.source={labelled}",
+                "data.num_points=64", "trainer.epochs=1", "trainer.batch_size=4",
+                "backbone.num_groups=8", "backbone.group_size=8", "backbone.embed_dim=16",
+                "backbone.num_tokens=12", "backbone.token_dim=10", "backbone.decoder_dim=16",
+                "backbone.patch_widths=[8,12,16]", "svm.num_points=64",
+            ]),
+            tmp_path / "run",
+        )  # fmt: skip
