@@ -44,6 +44,7 @@ def finetune(
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Repeat with this many seeds; report the spread.")
     ] = None,
+    variant: options.Variant = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
@@ -58,6 +59,7 @@ def finetune(
     given = options.collect(
         task=task, data__source=data, method=method, model=model, checkpoint=checkpoint,
         seed=seed, seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
+        data__variant=variant,
         trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
@@ -65,6 +67,9 @@ def finetune(
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
     with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
+    if "folds" in metrics:
+        _print_folds(metrics, output)
+        return
     _list_notes(metrics)
     tell(
         f"trained {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
@@ -76,6 +81,7 @@ def finetune(
         return
     tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics)
+    _print_votes(metrics)
 
 
 def evaluate(
@@ -89,6 +95,13 @@ def evaluate(
             help="train, val, test or all; by default test, or all of a new set without parts.",
         ),
     ] = None,
+    variant: options.Variant = None,
+    votes: Annotated[
+        int, typer.Option("--votes", help="Also measure by voting over this many random views.")
+    ] = 0,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="honest, or published: read and vote as published.")
+    ] = "honest",
     checkpoint: options.Checkpoint = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
@@ -99,7 +112,8 @@ def evaluate(
     with reading() as progress:
         metrics = evaluate_adapter(
             adapter, data, output, split=split, checkpoint=checkpoint, up_axis=up_axis,
-            device=device or "auto", progress=progress,
+            device=device or "auto", progress=progress, variant=variant, votes=votes,
+            protocol=protocol,
         )  # fmt: skip
     _list_notes(metrics)
     if metrics["task"] == "part_segmentation":
@@ -115,6 +129,7 @@ def evaluate(
     tell(f"metrics: {output / 'metrics.json'}")
     tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics, metrics["split"])
+    _print_votes(metrics, metrics["split"])
 
 
 def predict(
@@ -191,6 +206,23 @@ def _list_notes(metrics: dict[str, Any]) -> None:
         warn(f"{len(metrics['skipped'])} unusable items were skipped:")
         for item in metrics["skipped"]:
             warn(item, label="skipped")
+
+
+def _print_votes(metrics: dict[str, Any], split: str = "test") -> None:
+    if f"{split}_vote_accuracy" in metrics:
+        accuracy, rule = metrics[f"{split}_vote_accuracy"], metrics[f"{split}_vote_rule"]
+        tell(f"{split} accuracy by voting: {percent(accuracy)} ({rule})")
+
+
+def _print_folds(metrics: dict[str, Any], output: Path) -> None:
+    each = ", ".join(percent(value) for value in metrics["test_accuracy_per_fold"])
+    tell(f"runs, adapters and metrics: {output}")
+    out.print(
+        f"[bold]{metrics['way']}-way {metrics['shot']}-shot accuracy: "
+        f"{percent(metrics['test_accuracy'])}[/] +- {percent(metrics['test_accuracy_std'])} "
+        f"over {len(metrics['folds'])} folds ({each})",
+        highlight=False,
+    )
 
 
 def _print_accuracy(metrics: dict[str, Any], split: str = "test") -> None:

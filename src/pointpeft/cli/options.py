@@ -16,6 +16,7 @@ __all__ = [
     "Resume",
     "Seed",
     "UpAxis",
+    "Variant",
     "accelerator",
     "collect",
 ]
@@ -40,6 +41,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="'cpu', 'cuda' or 'auto' (the default).")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option("--variant", help="Published data set, where --data holds several."),
 ]
 UpAxis = Annotated[
     str | None, typer.Option("--up-axis", help="Axis of the files that points up: x, y or z.")

@@ -20,6 +20,7 @@ def pretrain(
     output: options.Output = Path("runs/pretrain"),
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     seed: options.Seed = None,
+    variant: options.Variant = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
@@ -30,7 +31,7 @@ def pretrain(
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, seed=seed,
-        trainer__epochs=epochs, data__up_axis=up_axis,
+        trainer__epochs=epochs, data__up_axis=up_axis, data__variant=variant,
         trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
@@ -59,6 +60,7 @@ def svm(
         bool, typer.Option("--tune", help="Cross-validate C although --config states one.")
     ] = False,
     seed: options.Seed = None,
+    variant: options.Variant = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
@@ -68,7 +70,7 @@ def svm(
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
-        data__up_axis=up_axis, C=C,
+        data__up_axis=up_axis, data__variant=variant, C=C,
     )  # fmt: skip
     files = [config] if config else []
     settings = tasks.load_config(tasks.SvmConfig, files, overrides or [], given)

@@ -77,6 +77,8 @@ def evaluate_adapter(
     """
     if (Path(output) / "config.yaml").exists():
         raise ConfigError(f"--output {output} holds a training run; name another folder")
+    if protocol not in ("honest", "published"):
+        raise ConfigError(f"protocol must be honest or published, got {protocol!r}")
     adapter = LoadedAdapter(folder, checkpoint, up_axis, choose_device(device))
     data = None
     if protocol == "published":

@@ -95,7 +95,7 @@ def load_data(
         variant=config.variant,
         on_error=config.on_error,  # type: ignore[arg-type]
         val_fraction=config.val_fraction,
-        needed=needed,
+        needed=("test",) if protocol == "published" else needed,
         seed=config.seed,
         class_names=class_names,
         segmented=segmented,
