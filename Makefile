@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 .PHONY: demo test lint setup clean
 
-demo: setup ## pre-train, adapt by each method on embedded real shapes, and compare
+demo: setup ## adapt the embedded backbone to real shapes by each method, and compare
 	$(BIN)/pointpeft demo $(ARGS)
 
 test: setup ## run the tests

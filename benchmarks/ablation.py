@@ -13,14 +13,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-RATES = ("5e-4", "2e-3")
+RATES = ("5e-4", "2e-3", "8e-3")
 OFF = "peft.{}=false".format
 ROWS: dict[str, tuple[str, ...]] = {
     "linear probing": ("method=linear",),
@@ -33,27 +32,21 @@ ROWS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Ablation:
-    """Runs `pointpeft finetune` for rows, rates and seeds, each in a process of one thread."""
-
-    def __init__(self, data: str, epochs: int, output: Path) -> None:
-        self.data, self.epochs, self.output = data, epochs, output
-
-    def run(self, row: str, rate: str, seed: int) -> dict[str, Any]:
-        """Metrics of one run; an interrupted one goes on."""
-        name = row.lower().replace(" ", "-")
-        folder = self.output / Path(self.data).stem / f"{name}-{rate}-{seed}"
-        command = [
-            sys.executable, "-m", "pointpeft", "finetune", *ROWS[row], f"data.source={self.data}",
-            f"optimizer.lr={rate}", f"trainer.epochs={self.epochs}", f"seed={seed}",
-            f"--output={folder}", *(["--resume"] if (folder / "config.yaml").is_file() else []),
-        ]  # fmt: skip
-        if not (folder / "metrics.json").is_file():
-            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-            subprocess.run(command, check=True, capture_output=True, env=os.environ | threads)
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-        print(f"{row:18} lr {rate} seed {seed}: val {metrics['val_accuracy']:.1%}", flush=True)
-        return metrics
+def run(row: str, rate: str, seed: int, settings: argparse.Namespace) -> dict[str, Any]:
+    """Metrics of a `pointpeft finetune` in a process of one thread; it goes on if interrupted."""
+    name = f"{row.lower().replace(' ', '-')}-{rate}-{seed}"
+    folder = settings.output / f"{Path(settings.data).stem}-{settings.epochs}" / name
+    command = [
+        sys.executable, "-m", "pointpeft", "finetune", *ROWS[row], f"data.source={settings.data}",
+        f"optimizer.lr={rate}", f"trainer.epochs={settings.epochs}", f"seed={seed}",
+        f"--output={folder}", *(["--resume"] if (folder / "config.yaml").is_file() else []),
+    ]  # fmt: skip
+    if not (folder / "metrics.json").is_file():
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | threads)
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    print(f"{row:18} lr {rate} seed {seed}: val {metrics['val_accuracy']:.1%}", flush=True)
+    return metrics
 
 
 def summary(runs: list[dict[str, Any]], rate: str) -> dict[str, Any]:
@@ -64,7 +57,7 @@ def summary(runs: list[dict[str, Any]], rate: str) -> dict[str, Any]:
         "trainable_parameters": runs[0]["trainable_parameters"],
         "test_accuracy": test,
         "test_mean": float(np.mean(test)),
-        "test_std": float(np.std(test, ddof=1)),
+        "test_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
         "val_accuracy": val,
         "val_mean": float(np.mean(val)),
         "seconds_per_epoch": float(np.median([run["seconds_per_epoch"] for run in runs])),
@@ -81,22 +74,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     arguments = parser.parse_args()
-    ablation = Ablation(arguments.data, arguments.epochs, arguments.output)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        grid = list(product(arguments.rows, RATES))
-        first = dict(
-            zip(grid, pool.map(lambda cell: ablation.run(cell[0], cell[1], 0), grid), strict=True)
-        )
+
+        def run_all(cells: list[tuple[str, str, int]]) -> dict[tuple[str, str, int], Any]:
+            return dict(
+                zip(cells, pool.map(lambda cell: run(*cell, arguments), cells), strict=True)
+            )
+
+        runs = run_all([(row, rate, 0) for row in arguments.rows for rate in RATES])
         chosen = {
-            row: max(RATES, key=lambda rate: first[row, rate]["val_accuracy"])
+            row: max(RATES, key=lambda rate: runs[row, rate, 0]["val_accuracy"])
             for row in arguments.rows
         }
-        cells = [(row, seed) for row in arguments.rows for seed in range(arguments.seeds)]
-        runs = dict(zip(cells, pool.map(
-            lambda cell: ablation.run(cell[0], chosen[cell[0]], cell[1]), cells
-        ), strict=True))  # fmt: skip
+        runs |= run_all(
+            [(row, chosen[row], s) for row in arguments.rows for s in range(arguments.seeds)]
+        )
     table = {
-        row: summary([runs[row, seed] for seed in range(arguments.seeds)], chosen[row])
+        row: summary([runs[row, chosen[row], seed] for seed in range(arguments.seeds)], chosen[row])
         for row in arguments.rows
     }
     result = {
@@ -109,11 +103,11 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"ablation-{result['data']}.json"
-    file.write_text(json.dumps(result, indent=2) + "\n")
+    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for row, values in table.items():
         print(
             f"| {row} | {values['trainable_parameters']:,} | {values['test_mean']:.1%} "
-            f"+- {values['test_std']:.1%} | {values['val_mean']:.1%} |"
+            f"+- {values['test_std'] or 0:.1%} | {values['val_mean']:.1%} |"
         )
 
 

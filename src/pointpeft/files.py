@@ -1,12 +1,13 @@
 """Writing files so that a failure leaves the old one intact."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json"]
+__all__ = ["file_name", "replacing", "write_json"]
 
 
 @contextmanager
@@ -17,12 +18,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    # Another process may be writing the same file.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_name(text: str) -> str:
+    """A name for a file or folder made of ``text``: letters, digits, "-" and "_" alone.
+
+    So names that come from data or from somebody's adapter stay within the folder written to.
+    """
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in text)
+    return kept.strip("_") or "shape"
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

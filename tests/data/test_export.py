@@ -55,6 +55,21 @@ def test_procedural_shapes_are_the_same_for_a_seed(tmp_path):
     assert a != c
 
 
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "..", "a/b", "a\\b", " "])
+def test_class_names_do_not_lead_out_of_the_folder(tmp_path, name):
+    points = np.random.default_rng(0).normal(size=(8, 64, 3))
+    names = np.array([name, name.replace("/", "_")])
+    np.savez(tmp_path / "set.npz", points=points, label=np.arange(8) % 2, names=names)
+    if names[0] == names[1]:
+        names[1] = "other"
+        np.savez(tmp_path / "set.npz", points=points, label=np.arange(8) % 2, names=names)
+    data = load_shapes(tmp_path / "set.npz", val_fraction=0.0)
+    assert export_folder(data, tmp_path / "deep" / "er" / "out") == 8
+    written = {path.resolve() for path in tmp_path.rglob("*.xyz")}
+    assert len(written) == 8
+    assert all((tmp_path / "deep" / "er" / "out") in path.parents for path in written)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"), [({"programs": ("chair",)}, "'chair'"), ({"count": 0}, "count=0")]
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.prepare import InputTransform, Prepared
+from pointpeft.files import replacing
 
 __all__ = ["PreparedCache", "default_cache_dir"]
 
@@ -93,7 +94,8 @@ class PreparedCache:
             arrays = {"points": prepared.points, "about": np.array(json.dumps(about))}
             if prepared.seg is not None:
                 arrays["seg"] = prepared.seg
-            _write_whole(path, arrays)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             self._write_error = error
 
@@ -112,15 +114,3 @@ class PreparedCache:
         values = json.loads(str(arrays["about"]))
         notes = tuple(str(note) for note in values["notes"])
         return Prepared(points, int(values["raw_count"]), float(values["raw_radius"]), notes, seg)
-
-
-def _write_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside `path` and rename, which replaces a file in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -9,6 +9,7 @@ from pointpeft.data.parts import PART_NAMES
 from pointpeft.data.procedural import procedural_shape
 from pointpeft.data.shapes import ShapeData
 from pointpeft.errors import DataError
+from pointpeft.files import file_name
 
 __all__ = ["export_folder", "export_procedural"]
 
@@ -31,11 +32,12 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     """
     folder = _new_folder(folder)
     _write_part_names(folder, data.part_names)
+    folders = _class_folders(data.class_names)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         for place, (points, label, item) in enumerate(
             zip(part.points, part.labels, part.ids, strict=True)
         ):
-            target = folder / name / data.class_names[label] / f"{_file_name(item)}.xyz"
+            target = folder / name / folders[label] / f"{file_name(item)}.xyz"
             _write_cloud(target, points, None if part.seg is None else part.seg[place])
     return len(data.train) + len(data.val) + len(data.test)
 
@@ -81,6 +83,24 @@ def export_procedural(
     return len(shapes)
 
 
+def _class_folders(class_names: Sequence[str]) -> list[str]:
+    """A folder for each class; names that look alike as folders are numbered."""
+    folders: list[str] = []
+    for name in class_names:
+        plain = name if _is_plain(name) else file_name(name)
+        folder, number = plain, 1
+        while folder in folders:
+            number += 1
+            folder = f"{plain}-{number}"
+        folders.append(folder)
+    return folders
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a folder can have this name and lie where it is meant to."""
+    return bool(name.strip(". ")) and not set(name) & set("/\\\0")
+
+
 def _new_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -100,8 +120,3 @@ def _write_cloud(path: Path, points: np.ndarray, seg: np.ndarray | None) -> None
         np.savetxt(path, points, fmt="%.5f")
     else:
         np.savetxt(path, np.column_stack([points, seg]), fmt=["%.5f", "%.5f", "%.5f", "%d"])
-
-
-def _file_name(item: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in item)
-    return kept.strip("_") or "shape"

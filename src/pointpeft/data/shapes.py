@@ -142,6 +142,7 @@ def load_shapes(
             nothing to train on, there are no part labels although they are asked for, or
             `on_error="refuse"` and an item is bad.
     """
+    segmented = segmented or parts is not None
     listing = _list_source(source, labelled=True, segmented=segmented, variant=variant)
     names = _fix_classes(listing, class_names)
     if segmented:

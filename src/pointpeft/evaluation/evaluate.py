@@ -80,6 +80,8 @@ def evaluate_adapter(
     if protocol not in ("honest", "published"):
         raise ConfigError(f"protocol must be honest or published, got {protocol!r}")
     adapter = LoadedAdapter(folder, checkpoint, up_axis, choose_device(device))
+    if votes < 0 or (votes and adapter.parts is not None):
+        raise ConfigError(f"votes={votes}: classifiers alone vote, with one view or more")
     data = None
     if protocol == "published":
         data = load_as_published(source, variant, adapter.transform)
@@ -93,12 +95,14 @@ def evaluate_adapter(
         progress=progress,
         **_cut(adapter, source),
     )
-    measured = split or ("test" if len(data.test) else "all")
+    # Of new data all is a test; of the data trained on, only what was kept apart.
+    whole = not len(data.test) and not _trained_on(adapter, source)
+    measured = split or ("all" if whole else "test")
     split = split or "test"
     part = _part(data, source, measured)
     metrics: dict[str, Any] = {"adapter": str(folder), "data": source, "split": split}
     metrics |= _measure(adapter, data, part, split)
-    if votes and adapter.parts is None:
+    if votes:
         num_points = adapter.transform.num_points
         voted = measure_votes(adapter.model, part, num_points, votes, protocol)
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}

@@ -18,6 +18,7 @@ from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import output_folder
 from pointpeft.evaluation.segmentation import part_mask, segment
+from pointpeft.files import file_name
 
 __all__ = ["PartPrediction", "PartPredictor", "write_predictions"]
 
@@ -177,7 +178,7 @@ def _targets(predictions: Sequence[PartPrediction], folder: Path) -> list[Path |
     targets: list[Path | None] = []
     for one in predictions:
         name, number = Path(one.file).stem, 1
-        while (target := folder / one.category / f"{name}.ply") in targets:
+        while (target := folder / file_name(one.category) / f"{name}.ply") in targets:
             number += 1
             name = f"{Path(one.file).stem}-{number}"
         targets.append(None if one.error else target)

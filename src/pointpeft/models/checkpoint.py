@@ -336,9 +336,15 @@ def write_safetensors(
 
 
 def state_hash(module: nn.Module) -> str:
-    """SHA-256 over names and float32 values of a module's state: its identity across formats."""
+    """SHA-256 over names and float32 values of a module's state: its identity across formats.
+
+    An encoder has the same one in every model: what only some models need of it does not count.
+    """
     digest = hashlib.sha256()
+    optional = tuple(getattr(module, "optional_state", ()))
     for name, tensor in sorted(module.state_dict().items()):
+        if name.startswith(optional):
+            continue
         digest.update(name.encode())
         values = tensor.detach().cpu()
         digest.update((values.float() if values.is_floating_point() else values).numpy().tobytes())

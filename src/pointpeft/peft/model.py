@@ -1,7 +1,6 @@
 """A model with a tuning method attached: training rules, counting, and what is stored."""
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ class PeftModel(nn.Module):
             )
         self.config = config = config.resolve(model.backbone)
         self.base_spec: ModelSpec = model.backbone.spec
-        self.base_hash = _identity(model.backbone)
+        self.base_hash = state_hash(model.backbone)
         if bank is not None and bank.encoder_hash not in (None, self.base_hash):
             raise ConfigError(
                 "bank was built with another encoder than the model's: load the same checkpoint "
@@ -223,14 +222,6 @@ def _role(name: str) -> str:
 def _may_lack(backbone: Any) -> tuple[str, ...]:
     """Prefixes of entries that an encoder has in some models and lacks in others."""
     return tuple(getattr(backbone, "optional_state", ()))
-
-
-def _identity(backbone: Any) -> str:
-    """:func:`state_hash` of an encoder, the same in every model that it is put into."""
-    lacking = _may_lack(backbone)
-    own = {name: t for name, t in backbone.state_dict().items() if not name.startswith(lacking)}
-    encoder: Any = SimpleNamespace(state_dict=lambda: own)
-    return state_hash(encoder)
 
 
 def _freeze_modes(module: nn.Module) -> None:
