@@ -44,7 +44,8 @@ def analyse_adapter(
     """
     backbone = load_base(folder, checkpoint).to(device)
     model = load_adapter(backbone, folder)  # on a copy: the encoder stays as it was
-    before = [_encode(backbone, _clouds(model, split)) for split in (train, test)]
+    compat = getattr(model.config, "reference_compat", False)  # queries as the model makes them
+    before = [_encode(backbone, _clouds(model, split), compat) for split in (train, test)]
     return analyse(model, train, test, before[0], before[1], part)
 
 
@@ -199,8 +200,8 @@ def _outputs(model: PeftModel, points: Tensor, before: NDArray) -> tuple[NDArray
     return torch.cat(features).float().cpu().numpy(), torch.cat(logits).float().cpu().numpy()
 
 
-def _encode(backbone: Any, points: Tensor) -> NDArray:
-    return extract_features(backbone, points) if len(points) else np.zeros((0, 0))
+def _encode(backbone: Any, points: Tensor, compat: bool) -> NDArray:
+    return extract_features(backbone, points, compat) if len(points) else np.zeros((0, 0))
 
 
 def _clouds(model: PeftModel, split: ShapeSplit) -> Tensor:

@@ -40,11 +40,16 @@ def classify(model: nn.Module, points: Tensor, batch_size: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def extract_features(backbone: Any, points: Tensor, batch_size: int = 64) -> NDArray:
-    """Retrieval features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode."""
+def extract_features(
+    backbone: Any, points: Tensor, reference_compat: bool = False, batch_size: int = 64
+) -> NDArray:
+    """Retrieval features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode; or as published."""
     device = next(backbone.parameters()).device
     backbone.eval()
-    batches = [backbone.retrieval_features(batch.to(device)) for batch in points.split(batch_size)]
+    batches = [
+        backbone.retrieval_features(batch.to(device), reference_compat)
+        for batch in points.split(batch_size)
+    ]
     return torch.cat(batches).float().cpu().numpy()
 
 

@@ -59,7 +59,11 @@ def evaluate_backbone(
         )
     folder = None if output is None else output_folder(output)
     train, test = (
-        extract_features(backbone, torch.from_numpy(part.points)[:, : data.transform.num_points])
+        extract_features(
+            backbone,
+            torch.from_numpy(part.points)[:, : data.transform.num_points],
+            reference_compat=config.protocol == "published",
+        )
         for part in (data.train, data.test)
     )
     result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
