@@ -8,6 +8,7 @@ from pointpeft.peft.linear import LinearConfig
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.published import POINT_PEFT_M2AE, POINT_PEFT_MAE
+from pointpeft.peft.publishing import save_published
 from pointpeft.peft.saving import load_adapter, read_adapter_config, resolve_adapter
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "load_adapter",
     "read_adapter_config",
     "resolve_adapter",
+    "save_published",
 ]

@@ -1,0 +1,99 @@
+"""From our models to files that the published repositories load."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pointpeft.errors import ConfigError
+from pointpeft.files import replacing
+from pointpeft.models.published import LAYOUTS, Layout, i2p_mae, point_m2ae
+from pointpeft.peft.model import PeftModel
+from pointpeft.peft.point_peft import PointPeftConfig
+from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
+
+__all__ = ["published_layout", "save_published"]
+
+_MODULE = "module."
+"""Before every name, as the published repositories write and read it."""
+
+
+def save_published(model: Any, path: str | Path, epoch: int = 0, accuracy: float = 0.0) -> Layout:
+    """Write a model as a ``.pth`` file with published names.
+
+    Args:
+        model: a :class:`PeftModel` (full or linear tuning, or Point-PEFT with
+            ``reference_compat=True``), or a model of ``create_model``.
+        path: the file, replaced only when the new one is complete.
+        epoch: of the weights.
+        accuracy: in percent, what the file says of itself.
+
+    Returns:
+        The layout that was written.
+
+    Raises:
+        ConfigError: no published repository has such a model.
+    """
+    layout = published_layout(model)
+    network = model
+    if isinstance(model, PeftModel) and layout.attach is None:
+        network = model.model
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(("tuner.bank.", "tuner.retriever."))
+    }
+    content = {
+        "base_model": {_MODULE + n: t for n, t in layout.to_published(state).items()},
+        "optimizer": {},
+        "epoch": epoch,
+        "metrics": {"acc": accuracy},
+        "best_metrics": {"acc": accuracy},
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+    return layout
+
+
+def published_layout(model: Any) -> Layout:
+    """The published layout of a model; of hierarchical ones in their own depths.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    network = model.model if isinstance(model, PeftModel) else model
+    backbone = getattr(network, "backbone", network)
+    name = backbone.spec.name.removesuffix("_small")
+    task = _task(network)
+    several = len(getattr(backbone, "scales", ())) > 1
+    if isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig):
+        if not model.config.reference_compat or task != "classification" or name == "point_bert":
+            raise ConfigError(
+                "published repositories have Point-PEFT for classification on Point-MAE and "
+                "Point-M2AE alone, and with reference_compat=True only"
+            )
+        return point_peft_m2ae(backbone.config.depths) if several else POINT_PEFT_MAE
+    if several:
+        depths = backbone.config.depths
+        if task == "pretraining" and name == "i2p_mae":
+            return i2p_mae.pretrained_layout(depths)
+        makers = {
+            "pretraining": point_m2ae.pretrained_layout,
+            "classification": point_m2ae.classification_layout,
+            "part_segmentation": point_m2ae.segmentation_layout,
+        }
+        if task in makers:
+            return makers[task](depths)
+    for layout in LAYOUTS:
+        if (layout.model, layout.task) == (name, task) and layout.attach is None:
+            return layout
+    raise ConfigError(f"no published repository keeps {name!r} for {task} in a file of its own")
+
+
+def _task(network: Any) -> str:
+    kinds = {
+        "retrieval_features": "features",
+        "num_parts": "part_segmentation",
+        "num_classes": "classification",
+    }
+    return next((task for name, task in kinds.items() if hasattr(network, name)), "pretraining")

@@ -1,0 +1,62 @@
+"""Files for the published repositories: written, and read back as what they were."""
+
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError
+from pointpeft.peft import save_published
+from tests.models.tiny import clouds, run, settle, tiny
+from tests.peft.test_published import SIZES, tuned
+
+DEPTHS = {"depths": (5, 5, 5)}
+MODELS = [
+    ("point_mae", "pretraining", {}),
+    ("point_mae", "classification", {}),
+    ("point_mae", "part_segmentation", {"num_categories": 3}),
+    ("point_bert", "pretraining", {}),
+    ("point_bert", "classification", {}),
+    ("point_bert", "part_segmentation", {"num_categories": 3}),
+    ("point_m2ae", "pretraining", DEPTHS),
+    ("point_m2ae", "classification", DEPTHS),
+    ("point_m2ae", "part_segmentation", {**DEPTHS, "num_categories": 3}),
+    ("i2p_mae", "pretraining", DEPTHS),
+    ("i2p_mae", "classification", DEPTHS),
+]
+
+
+@pytest.mark.parametrize(("name", "task", "settings"), MODELS)
+def test_a_model_comes_back_from_its_published_form(name, task, settings, tmp_path):
+    model = settle(tiny(task, name, **settings))
+    save_published(model, tmp_path / "ckpt-best.pth", epoch=3, accuracy=91.0)
+    content = torch.load(tmp_path / "ckpt-best.pth", weights_only=True)
+    assert content["metrics"] == {"acc": 91.0}
+    assert all(key.startswith("module.") for key in content["base_model"])
+    loaded = tiny(task, name, **settings, checkpoint=tmp_path / "ckpt-best.pth")
+    state, expected = loaded.state_dict(), model.state_dict()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("method", [pp.FullConfig, pp.LinearConfig])
+def test_a_tuned_model_is_written_as_a_plain_one(method, tmp_path):
+    model = pp.get_peft_model(settle(tiny("classification")), method()).eval()
+    save_published(model, tmp_path / "ckpt-best.pth")
+    loaded = tiny("classification", checkpoint=tmp_path / "ckpt-best.pth").eval()
+    assert torch.equal(run(loaded, clouds()), model(clouds()))
+
+
+@pytest.mark.parametrize("name", list(SIZES))
+def test_point_peft_as_published_comes_back(name, tmp_path):
+    model, _ = tuned(name)
+    save_published(model, tmp_path / "ckpt-best.pth")
+    path = tmp_path / "ckpt-best.pth"
+    loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
+    assert torch.equal(loaded(clouds()), model(clouds()))
+
+
+def test_what_no_repository_loads_is_refused(tmp_path):
+    ours = pp.get_peft_model(tiny("classification"), pp.PointPeftConfig())
+    with pytest.raises(ConfigError, match="reference_compat=True"):
+        save_published(ours, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match="for features"):
+        save_published(tiny(), tmp_path / "a.pth")
