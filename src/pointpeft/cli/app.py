@@ -3,17 +3,17 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, convert, data, info, pretraining
+from pointpeft.cli import adapt, convert, data, info, pretraining, reproduction
 from pointpeft.cli.console import tell, warn
 from pointpeft.errors import PointPeftError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "guarded", "main"]
 
 app = typer.Typer(
     name="pointpeft",
@@ -32,6 +32,7 @@ app.command()(pretraining.pretrain)
 app.command()(pretraining.svm)
 app.command()(pretraining.demo)
 app.command()(convert.convert)
+app.command()(reproduction.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
 
@@ -58,14 +59,24 @@ def pointpeft(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors end as one paragraph and a non-zero exit code."""
+    """Run the command line; errors end as :func:`guarded` says."""
+    guarded(lambda args: app(args=args, prog_name="pointpeft"), arguments)
+
+
+def guarded(command: Callable[[list[str]], object], arguments: Sequence[str] | None = None) -> None:
+    """Run a command; errors end as one paragraph and a non-zero exit code.
+
+    Args:
+        command: is called with the arguments; ``--debug`` is not passed on but shows tracebacks.
+        arguments: by default those of this process.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
     _log_to_stderr()
     try:
-        app(args=args, prog_name="pointpeft")
+        command(args)
     except Exception as error:
         if debug:
             raise

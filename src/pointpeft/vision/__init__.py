@@ -12,6 +12,7 @@ from pointpeft.vision.projection import (
 )
 from pointpeft.vision.teacher import (
     ClipTeacher,
+    ConvolutionalTeacher,
     RandomTeacher,
     Seen,
     Teacher,
@@ -21,6 +22,7 @@ from pointpeft.vision.teacher import (
 __all__ = [
     "NUM_VIEWS",
     "ClipTeacher",
+    "ConvolutionalTeacher",
     "RandomTeacher",
     "Raster",
     "Seen",

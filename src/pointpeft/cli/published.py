@@ -1,0 +1,186 @@
+"""The published command line: its flags and keys, translated into calls of our verbs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pointpeft.cli import adapt, pretraining
+from pointpeft.cli.app import guarded
+from pointpeft.cli.console import tell, warn
+from pointpeft.cli.published_flags import Command, command_of, parse
+from pointpeft.cli.published_keys import translate
+from pointpeft.cli.published_settings import flag_settings, ineffective_flags, protocol_settings
+from pointpeft.errors import ConfigError
+from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig, load_config
+
+__all__ = ["PROTOCOL_NOTE", "main"]
+
+PROTOCOL_NOTE = (
+    "the PUBLISHED protocol is followed: models are selected on the test split that they are "
+    "reported for; `pointpeft` is honest by default"
+)
+"""What a call says first, unless it is told ``protocol=honest``."""
+
+EXPERIMENTS = Path("experiments")
+"""Folder of all runs."""
+
+_KINDS: dict[Command, Any] = {
+    Command.PRETRAIN: PretrainConfig,
+    Command.FINETUNE: FinetuneConfig,
+    Command.TEST: FinetuneConfig,
+    Command.SVM: SvmConfig,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the published command line, translated.
+
+    Attributes:
+        flags: as given.
+        settings: the resolved config.
+        overrides: what the flags and keys mean, over the config file.
+        config: that file; None where a run goes on, which has its own.
+        output: where the run is.
+    """
+
+    flags: argparse.Namespace
+    settings: Any
+    overrides: list[str]
+    config: Path | None
+    output: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the published command line; errors end as one paragraph and a non-zero exit code."""
+    try:
+        guarded(_run, arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    flags = parse(arguments)
+    command = command_of(flags)
+    output = _output(flags, command)
+    begun = output / "config.yaml"
+    config = None if flags.resume and begun.is_file() else flags.config
+    stated = _load(command, config or begun)
+    translated = translate(flags.overrides, stated)
+    overrides = [*flag_settings(command, flags, stated), *translated.overrides]
+    if config is not None:
+        overrides = [*protocol_settings(command, flags, stated), *overrides]
+    settings = _load(command, config or begun, overrides)
+    notes = [*translated.notes, *ineffective_flags(command, flags)]
+    if settings.protocol == "published":
+        notes.insert(0, PROTOCOL_NOTE)
+    _begin(output, flags.resume, notes)
+    _COMMANDS[command](Call(flags, settings, overrides, config, output))
+
+
+def _output(flags: argparse.Namespace, command: Command) -> Path:
+    """``experiments/<config>/<folder of the config>/<exp_name>``."""
+    name = f"test_{flags.exp_name}" if command is Command.TEST else flags.exp_name
+    return EXPERIMENTS / flags.config.stem / flags.config.absolute().parent.name / name
+
+
+def _load(command: Command, file: Path, overrides: Sequence[str] = ()) -> Any:
+    try:
+        return load_config(_KINDS[command], [file], overrides)
+    except ConfigError as error:
+        if command is Command.PRETRAIN and "unknown key" in str(error):
+            raise ConfigError(
+                f"{error}\nwithout --finetune_model, --scratch_model, --cache_prompt, --test or "
+                "--test_svm the config must be one of pre-training"
+            ) from error
+        raise
+
+
+def _begin(output: Path, resume: bool, notes: list[str]) -> None:
+    """Say what is to be known of a run, and begin its log with it; the first process alone does.
+
+    Raises:
+        ConfigError: there is a run already, and it is not to be resumed.
+    """
+    from pointpeft.tasks.processes import is_first_process
+
+    if not is_first_process():  # the first one may have begun the run by now
+        return
+    if (output / "config.yaml").is_file() and not resume:
+        raise ConfigError(
+            f"{output} already holds a run: --resume goes on with it, another --exp_name begins "
+            "another"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "log.txt").open("a", encoding="utf-8") as log:
+        for note in notes:
+            tell(note)
+            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} INFO {note}\n")
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+def _pretrain(call: Call) -> None:
+    pretraining.pretrain(
+        call.overrides, checkpoint=call.flags.start_ckpts, output=call.output, config=call.config,
+        resume=call.flags.resume,
+    )  # fmt: skip
+
+
+def _finetune(call: Call) -> None:
+    checkpoint = call.flags.ckpts
+    if call.config is not None and checkpoint is None:
+        checkpoint = "random"
+        if not call.flags.scratch_model:
+            warn("no --ckpts: training starts from random weights")
+    adapt.finetune(
+        call.overrides, checkpoint=checkpoint, output=call.output, config=call.config,
+        resume=call.flags.resume,
+    )  # fmt: skip
+
+
+def _svm(call: Call) -> None:
+    _check_data(call)
+    pretraining.svm(
+        call.overrides, checkpoint=call.flags.ckpts, output=call.output, config=call.config
+    )
+
+
+def _check_data(call: Call) -> None:
+    """Refuse a config of another data set than ``--test_svm`` names."""
+    from pointpeft.data.published.registry import get_dataset
+
+    variant = call.settings.data.variant
+    asked = {"modelnet40": "ModelNet40", "scan": "ScanObjectNN"}[call.flags.test_svm]
+    if variant is not None and not get_dataset(variant).title.startswith(asked):
+        raise ConfigError(
+            f"--test_svm {call.flags.test_svm}, but {call.flags.config} is for data.variant="
+            f"{variant}; take the config of {asked} below cfgs/linear-svm/"
+        )
+
+
+def _test(call: Call) -> None:
+    adapter, settings = Path(call.flags.ckpts), call.settings
+    if not adapter.is_dir():
+        from pointpeft.tasks.adoption import adopt_checkpoint
+
+        settings.checkpoint = str(adapter)
+        adopt_checkpoint(settings, call.output)
+        adapter = call.output
+    adapt.evaluate(
+        adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
+        votes=settings.votes, protocol=settings.protocol,
+    )  # fmt: skip
+
+
+_COMMANDS = {
+    Command.PRETRAIN: _pretrain,
+    Command.FINETUNE: _finetune,
+    Command.TEST: _test,
+    Command.SVM: _svm,
+}

@@ -1,0 +1,194 @@
+"""Settings under their published names, translated into ours."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pointpeft.errors import ConfigError
+from pointpeft.tasks.config import setting_names
+
+__all__ = ["PUBLISHED_KEYS", "Translation", "translate"]
+
+PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
+    # training
+    "max_epoch": "trainer.epochs",
+    "total_bs": "trainer.batch_size",
+    "grad_norm_clip": "optimizer.grad_clip",
+    "optimizer.kwargs.lr": "optimizer.lr",
+    "optimizer.kwargs.weight_decay": "optimizer.weight_decay",
+    "scheduler.kwargs.epochs": "optimizer.cosine_epochs",
+    "scheduler.kwargs.initial_epochs": "optimizer.warmup_epochs",
+    # data
+    "npoints": "data.num_points",
+    "dataset.train.others.npoints": "data.num_points",
+    "dataset.val.others.npoints": "data.num_points",
+    "dataset.test.others.npoints": "data.num_points",
+    "dataset.train.others.subset": "data.train_split",
+    "dataset.train.others.way": "few_shot.way",
+    "dataset.train.others.shot": "few_shot.shot",
+    "dataset.train.others.fold": "few_shot.fold",
+    # encoder
+    "model.num_group": "backbone.num_groups",
+    "model.num_groups": "backbone.num_groups",
+    "model.group_size": "backbone.group_size",
+    "model.group_sizes": "backbone.group_sizes",
+    "model.trans_dim": "backbone.dim",
+    "model.encoder_dims": ("backbone.dims", "backbone.embed_dim", "backbone.dim"),
+    "model.depth": "backbone.depth",
+    "model.encoder_depths": "backbone.depths",
+    "model.num_heads": "backbone.num_heads",
+    "model.drop_path_rate": "backbone.drop_path",
+    "model.local_radius": "backbone.local_radius",
+    # objective
+    "model.smooth": "label_smoothing",
+    "model.loss": "pretraining.loss",
+    "model.mask_ratio": "pretraining.mask_ratio",
+    "model.mask_type": "pretraining.mask_type",
+    "model.decoder_depth": "pretraining.decoder_depth",
+    "model.decoder_depths": "pretraining.decoder_depths",
+    "model.decoder_num_heads": "pretraining.decoder_num_heads",
+    "model.decoder_up_blocks": "pretraining.decoder_residuals",
+    "model.clip_config.visual_encoder": "pretraining.teacher",
+    # Point-BERT and its tokenizer
+    "model.cls_dim": "pretraining.feature_dim",
+    "model.replace_pob": "pretraining.replace_probability",
+    "model.mask_rand": "pretraining.random_mask",
+    "model.moco_loss": "pretraining.moco_loss",
+    "model.dvae_loss": "pretraining.token_loss",
+    "model.cutmix_loss": "pretraining.mix_loss",
+    "model.return_all_tokens": "pretraining.all_tokens",
+    "model.T": "pretraining.temperature",
+    "model.K": "pretraining.queue_size",
+    "model.m": "pretraining.momentum",
+    "model.dvae_config.ckpt": "pretraining.tokenizer",
+    "model.num_tokens": ("pretraining.num_tokens", "backbone.num_tokens"),
+    "model.tokens_dims": "backbone.token_dim",
+    "model.decoder_dims": "backbone.decoder_dim",
+}
+"""Published key -> ours; of several, the first that the model has. ``model.transformer_config.x``
+and ``model.dvae_config.x`` are read as ``model.x``."""
+
+_NESTED = ("model.transformer_config.", "model.dvae_config.")
+_VALUES: Mapping[str, Mapping[str, str]] = {
+    "model.loss": {"cdl1": "l1", "cdl2": "l2"},
+    "model.mask_type": {"rand": "random", "block": "block"},
+}
+_ONLY = {  # published keys for which there is one value
+    "optimizer.type": "AdamW",
+    "scheduler.type": "CosLR",
+    "step_per_update": "1",
+    "dataset.val.others.subset": "test",
+    "dataset.test.others.subset": "test",
+}
+_FREE = ("backbone.", "peft.", "pretraining.")  # whose keys are checked with the model
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Overrides in our words.
+
+    Attributes:
+        overrides: ``key=value`` with our dotted keys.
+        notes: published keys that mean nothing for the command at hand.
+    """
+
+    overrides: list[str]
+    notes: list[str]
+
+
+def translate(overrides: Iterable[str], settings: Any) -> Translation:
+    """Take overrides under published names or ours to ours.
+
+    Args:
+        overrides: for instance ``["max_epoch=1", "optimizer.lr=1e-3"]``.
+        settings: a config of the command that they are for; its model decides which of several
+            settings a key means.
+
+    Raises:
+        ConfigError: no ``key=value``, a key of neither vocabulary (the nearest of each is named),
+            or a value that cannot be had.
+    """
+    known = setting_names(type(settings))
+    found = Translation([], [])
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r} is no override: write key=value, as in max_epoch=1")
+        name = _plain(key)
+        if name == "model.cls_dim" and "pretraining" not in known:
+            _check_classes(override, value, settings)
+        elif name in _ONLY:
+            if value != _ONLY[name]:
+                raise ConfigError(f"{override}: there is only {name}={_ONLY[name]}")
+        elif name in PUBLISHED_KEYS:
+            target = _choose(PUBLISHED_KEYS[name], settings)
+            if target in known or target.partition(".")[0] in known:
+                found.overrides.append(f"{target}={_value(name, value, override)}")
+            else:
+                found.notes.append(f"{override} ({target}) has no effect here")
+        elif key in known or key.startswith(_FREE):
+            found.overrides.append(override)
+        else:
+            raise ConfigError(_unknown(key, known))
+    return found
+
+
+def _plain(key: str) -> str:
+    """The key without the nesting that some published configs have."""
+    if key in PUBLISHED_KEYS:
+        return key
+    for nested in _NESTED:
+        key = key.replace(nested, "model.")
+    return key
+
+
+def _choose(targets: str | tuple[str, ...], settings: Any) -> str:
+    """The first of several settings that the model has."""
+    if isinstance(targets, str):
+        return targets
+    from pointpeft.models import get_entry
+
+    entry = get_entry(settings.model)
+    parts = {"backbone": entry.config, "pretraining": entry.pretraining_config}
+    for target in targets:
+        part, _, name = target.partition(".")
+        if getattr(parts[part], name, None) is not None:
+            return target
+    return targets[0]
+
+
+def _value(name: str, value: str, override: str) -> str:
+    words = _VALUES.get(name)
+    if words is None:
+        return value
+    if value not in words:
+        raise ConfigError(f"{override}: expected one of {', '.join(words)}")
+    return words[value]
+
+
+def _check_classes(override: str, value: str, settings: Any) -> None:
+    """The head has as many outputs as the data has classes; nothing is to be set."""
+    from pointpeft.data.published.registry import choose_dataset
+
+    source = Path(settings.data.source).expanduser()
+    dataset = choose_dataset(source, settings.data.variant) if source.is_dir() else None
+    if dataset is not None and value != str(len(dataset.class_names)):
+        raise ConfigError(
+            f"{override}: {dataset.title} has {len(dataset.class_names)} classes, and the head as "
+            "many outputs; leave the key out"
+        )
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    published = [*PUBLISHED_KEYS, *_ONLY]
+    return (
+        f"unknown key {key}; did you mean {_nearest(key, published)!r} (published) or "
+        f"{_nearest(key, known)!r} (ours)?\npublished keys: {', '.join(published)}\n"
+        f"our keys: {', '.join(known)}"
+    )
+
+
+def _nearest(key: str, names: Sequence[str]) -> str:
+    return difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]

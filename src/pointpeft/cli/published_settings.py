@@ -1,0 +1,109 @@
+"""What the published flags, and the published protocol itself, mean as settings of ours."""
+
+import argparse
+import os
+from typing import Any
+
+from pointpeft.cli.published_flags import Command
+from pointpeft.errors import ConfigError
+from pointpeft.tasks.config import TrainerConfig
+
+__all__ = ["flag_settings", "ineffective_flags", "protocol_settings"]
+
+_VOTES = {"point_bert": 9, "point_mae": 299}
+_MOST_VOTES = 49  # of the other models
+
+
+def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
+    """Overrides for what published runs have and a config does not state, as ours differ there.
+
+    Args:
+        command: what is run.
+        flags: as given.
+        stated: the config as its file states it.
+    """
+    if command in (Command.SVM, Command.TEST):
+        return ["protocol=published"]
+    # The length of the cosine does not follow from max_epoch.
+    epochs = stated.optimizer.cosine_epochs or stated.trainer.epochs
+    overrides = ["protocol=published", f"optimizer.cosine_epochs={epochs}"]
+    if command is Command.PRETRAIN and _has_faults(stated.model):
+        overrides.append("pretraining.reference_compat=true")
+    if command is Command.FINETUNE and (flags.cache_prompt or stated.method == "point-peft"):
+        overrides += ["method=point-peft", "peft.reference_compat=true"]
+    return overrides
+
+
+def _has_faults(model: str) -> bool:
+    """Whether published pre-training of a model can be repeated fault by fault."""
+    from pointpeft.models import get_entry
+
+    return hasattr(get_entry(model).pretraining_config, "reference_compat")
+
+
+def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
+    """Overrides that the flags stand for.
+
+    Raises:
+        ConfigError: a flag asks for what cannot be had.
+    """
+    given: dict[str, Any] = {"seed": flags.seed}
+    if command in (Command.PRETRAIN, Command.FINETUNE):
+        given["trainer.num_workers"] = flags.num_workers
+        given["trainer.deterministic"] = flags.deterministic or None
+        given |= _processes(flags)
+    if command is Command.PRETRAIN:
+        given["svm.every"] = flags.val_freq
+    if command is Command.FINETUNE:
+        given["few_shot.way"], given["few_shot.shot"] = flags.way, flags.shot
+        given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
+        given |= _point_peft(flags, stated.model)
+    if flags.vote:
+        given["votes"] = _VOTES.get(stated.model, _MOST_VOTES)
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def ineffective_flags(command: Command, flags: argparse.Namespace) -> list[str]:
+    """Sentences about flags that mean nothing for the command."""
+    notes = []
+    if flags.val_freq is not None and command is not Command.PRETRAIN:
+        notes.append("--val_freq has no effect here: fine-tuning validates after every epoch")
+    if flags.if_maxmean:
+        notes.append("--if_maxmean has no effect on a backbone of one scale, as published")
+    return notes
+
+
+def _processes(flags: argparse.Namespace) -> dict[str, Any]:
+    """Devices and nodes as torchrun has divided the work."""
+    given: dict[str, Any] = {"trainer.sync_batchnorm": flags.sync_bn or None}
+    if flags.launcher == "none":
+        return given
+    try:
+        processes = int(os.environ["WORLD_SIZE"])
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            "--launcher pytorch needs the environment of torchrun: start by `torchrun "
+            "--nproc_per_node=2 main.py ...`"
+        ) from error
+    return {
+        **given,
+        "trainer.devices": per_node,
+        "trainer.num_nodes": processes // per_node,
+        "trainer.strategy": TrainerConfig.strategy if processes == 1 else "ddp",
+    }
+
+
+def _point_peft(flags: argparse.Namespace, model: str) -> dict[str, Any]:
+    from pointpeft.models import get_entry
+
+    if flags.if_maxmean and hasattr(get_entry(model).config, "group_sizes"):
+        raise ConfigError(
+            "--if_maxmean: local groups are pooled by their maximum, as in all published runs; "
+            "leave the flag out"
+        )
+    return {
+        "peft.propagation_coefficient": flags.propagate_cof,
+        "peft.center_coefficient": flags.center_cof,
+        "peft.adapter_scale": flags.ad_cof,
+    }

@@ -1,0 +1,53 @@
+"""The verb that runs the published tables again."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pointpeft.cli import options
+from pointpeft.cli.console import show_table, tell
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    overrides: options.Overrides = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder of the published data sets.")] = Path(
+        "data"
+    ),
+    checkpoints: Annotated[
+        Path, typer.Option("--checkpoints", help="Folder of pre-trained weights (.pth).")
+    ] = Path("ckpts"),
+    output: options.Output = Path("runs/reproduce"),
+    configs: Annotated[
+        Path, typer.Option("--configs", help="Folder of the published configs.")
+    ] = Path("cfgs"),
+    only: Annotated[
+        str | None, typer.Option("--only", help="Rows or tables that have this text in them.")
+    ] = None,
+) -> None:
+    """Run the published tables: published and measured numbers side by side.
+
+    What lacks data or weights is skipped and named; what was finished is not run again.
+    KEY=VALUE settings apply to every fine-tuning run.
+    """
+    from pointpeft.tasks.reproduction import reproduce as run
+
+    def show(outcome: Any) -> None:
+        got = outcome.missing if outcome.measured is None else f"{outcome.measured:.2f} %"
+        tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {got}")
+
+    outcomes = run(data, checkpoints, output, configs, overrides or (), only, report=show)
+    table = Table("table", "row", "published", "measured")
+    for outcome in outcomes:
+        e = outcome.experiment
+        got = "-" if outcome.measured is None else f"{outcome.measured:.2f} %"
+        table.add_row(escape(e.table), escape(e.row), f"{e.published:.2f} %", got)
+    show_table(table)
+    skipped = sum(outcome.measured is None for outcome in outcomes)
+    if skipped:
+        tell(f"{skipped} of {len(outcomes)} rows were not measured; the reasons stand above")
+    tell(f"table: {output / 'reproduction.md'}")

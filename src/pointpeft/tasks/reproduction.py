@@ -1,0 +1,245 @@
+"""The published tables, run again: published and measured numbers side by side."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pointpeft.data.published.registry import get_dataset
+from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.evaluation.records import output_folder, versions
+from pointpeft.files import replacing, write_json
+from pointpeft.tasks.config import FinetuneConfig, SvmConfig, load_config
+from pointpeft.tasks.finetuning import finetune
+from pointpeft.tasks.svm import evaluate_backbone
+
+__all__ = ["EXPERIMENTS", "Experiment", "Outcome", "reproduce"]
+
+log = logging.getLogger("pointpeft")
+
+_FULL = "full fine-tuning"
+_TUNED = ((_FULL, "fine-tuning"), ("Point-PEFT", "peft"))
+"""What was done, and the folder of its configs."""
+_VOTES = 49
+"""Votes of I2P-MAE's published test, of which the best is reported."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A number of a published table.
+
+    Attributes:
+        table: data set or benchmark.
+        row: what was done.
+        config: file below the folder of configs.
+        weights: pre-trained encoder: one of the keys of :data:`CHECKPOINTS`.
+        published: accuracy in percent.
+        metric: name of the measured one in ``metrics.json``.
+        overrides: settings beside the config's.
+    """
+
+    table: str
+    row: str
+    config: str
+    weights: str
+    published: float
+    metric: str = "test_accuracy"
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def is_svm(self) -> bool:
+        """Whether it is a linear SVM rather than a fine-tuning run."""
+        return self.config.startswith("linear-svm/")
+
+
+CHECKPOINTS: dict[str, tuple[str, ...]] = {
+    "Point-BERT": ("point-bert.pth", "Point-BERT.pth"),
+    "Point-MAE": ("point-mae.pth", "pretrain.pth"),
+    "Point-M2AE": ("point-m2ae.pth", "ckpt-best.pth"),
+    "I2P-MAE": ("i2p-mae.pth", "pre-train.pth"),
+}
+"""File names of pre-trained encoders, ours first and then as their authors call them."""
+
+
+def _tuned(table: str, stem: str, numbers: dict[str, tuple[float, float]]) -> list[Experiment]:
+    """Full fine-tuning against Point-PEFT on each backbone."""
+    return [
+        Experiment(table, f"{weights}, {what}", f"{folder}/{stem.format(weights.lower())}", weights,
+                   accuracy)
+        for weights, pair in numbers.items()
+        for (what, folder), accuracy in zip(_TUNED, pair, strict=True)
+    ]  # fmt: skip
+
+
+_VOTED = (f"votes={_VOTES}",)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_tuned("ScanObjectNN PB-T50-RS", "{}_scan_pb.yaml", {"Point-BERT": (83.1, 85.0)}),
+    *_tuned(
+        "ScanObjectNN PB-T50-RS",
+        "{}_scan_pb_aug.yaml",
+        {"Point-MAE": (88.1, 89.1), "Point-M2AE": (88.1, 88.2)},
+    ),
+    *_tuned(
+        "ModelNet40",
+        "{}_modelnet40.yaml",
+        {"Point-BERT": (92.7, 93.4), "Point-MAE": (93.2, 94.2), "Point-M2AE": (93.4, 94.1)},
+    ),
+    Experiment("Linear SVM", "I2P-MAE, ModelNet40", "linear-svm/modelnet40.yaml", "I2P-MAE", 93.35),
+    Experiment("Linear SVM", "I2P-MAE, OBJ-BG", "linear-svm/scan_obj-bg.yaml", "I2P-MAE", 87.09),
+    Experiment(
+        "ModelNet40", f"I2P-MAE, {_FULL}", "fine-tuning/modelnet40.yaml", "I2P-MAE", 93.67,
+        overrides=_VOTED,
+    ),
+    Experiment(
+        "ModelNet40", "I2P-MAE, voting", "fine-tuning/modelnet40.yaml", "I2P-MAE", 94.06,
+        "test_vote_accuracy", _VOTED,
+    ),
+    Experiment(
+        "ScanObjectNN PB-T50-RS", f"I2P-MAE, {_FULL}", "fine-tuning/scan_pb.yaml", "I2P-MAE", 90.11
+    ),
+    Experiment(
+        "ScanObjectNN OBJ-BG", f"I2P-MAE, {_FULL}", "fine-tuning/scan_obj-bg.yaml", "I2P-MAE", 94.15
+    ),
+    Experiment(
+        "ScanObjectNN OBJ-ONLY", f"I2P-MAE, {_FULL}", "fine-tuning/scan_obj.yaml", "I2P-MAE", 91.57
+    ),
+)  # fmt: skip
+"""Full fine-tuning against Point-PEFT on every backbone, and I2P-MAE's own table."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an experiment.
+
+    Attributes:
+        experiment: which one.
+        measured: accuracy in percent; None where it was not measured.
+        missing: why not.
+    """
+
+    experiment: Experiment
+    measured: float | None = None
+    missing: str | None = None
+
+
+def reproduce(
+    data: str | Path,
+    checkpoints: str | Path,
+    output: str | Path,
+    configs: str | Path = "cfgs",
+    overrides: Sequence[str] = (),
+    only: str | None = None,
+    experiments: Sequence[Experiment] = EXPERIMENTS,
+    report: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run the published tables under the published protocol, as far as data and weights are there.
+
+    What was finished before is not run again, and what was interrupted goes on.
+
+    Args:
+        data: folder of the published data sets.
+        checkpoints: folder of pre-trained encoders, see :data:`CHECKPOINTS`.
+        output: folder of the runs, ``reproduction.json`` and ``reproduction.md``.
+        configs: folder of configs, the package's ``cfgs``.
+        overrides: settings of every fine-tuning run, such as ``trainer.epochs=10``.
+        only: run only what has this text in its table or row.
+        experiments: what to run.
+        report: called with each outcome.
+
+    Raises:
+        ConfigError: no such folder of configs, or ``only`` fits nothing.
+    """
+    folder, configs = output_folder(output), Path(configs)
+    if not configs.is_dir():
+        raise ConfigError(f"no folder {configs}: name the package's cfgs with --configs")
+    chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
+    if not chosen:
+        raise ConfigError(f"--only {only}: nothing has this in its table or row")
+    outcomes = []
+    for experiment in chosen:
+        outcome = _run(experiment, Path(data), Path(checkpoints), folder, configs, overrides)
+        outcomes.append(outcome)
+        _write(folder, outcomes)
+        if report is not None:
+            report(outcome)
+    return outcomes
+
+
+def _run(
+    experiment: Experiment,
+    data: Path,
+    checkpoints: Path,
+    output: Path,
+    configs: Path,
+    overrides: Sequence[str],
+) -> Outcome:
+    candidates = [checkpoints / name for name in CHECKPOINTS[experiment.weights]]
+    found = [path for path in candidates if path.is_file()]
+    if not found:
+        names = " or ".join(path.name for path in candidates)
+        return Outcome(experiment, missing=f"no weights: {names} in {checkpoints}")
+    folder = output / Path(experiment.config).with_suffix("")
+    try:
+        metrics = _metrics(experiment, data, found[0], folder, configs, overrides)
+    except PointPeftError as error:  # the others can still be run
+        log.warning("%s, %s: %s", experiment.table, experiment.row, error)
+        return Outcome(experiment, missing=str(error).splitlines()[0])
+    return Outcome(experiment, 100 * metrics[experiment.metric])
+
+
+def _metrics(
+    experiment: Experiment,
+    data: Path,
+    weights: Path,
+    folder: Path,
+    configs: Path,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    kind: Any = SvmConfig if experiment.is_svm else FinetuneConfig
+    own = () if experiment.is_svm else overrides
+    file = configs / experiment.config
+    config = load_config(kind, [file], [*experiment.overrides, *own])
+    config = replace(
+        config,
+        protocol="published",
+        checkpoint=str(weights),
+        data=replace(config.data, source=str(data)),
+    )
+    if config.data.variant is not None:  # complain before a network is built
+        get_dataset(config.data.variant).folder_in(data)
+    if not experiment.is_svm:
+        return finetune(config, folder, resume=(folder / "config.yaml").is_file())
+    finished = folder / "metrics.json"
+    if not finished.is_file():
+        evaluate_backbone(config, "auto", output=folder)
+    return json.loads(finished.read_text())
+
+
+def _write(folder: Path, outcomes: Sequence[Outcome]) -> None:
+    rows = [
+        {
+            "table": outcome.experiment.table,
+            "row": outcome.experiment.row,
+            "config": outcome.experiment.config,
+            "published": outcome.experiment.published,
+            "measured": outcome.measured,
+            "missing": outcome.missing,
+        }
+        for outcome in outcomes
+    ]
+    write_json(
+        folder / "reproduction.json",
+        {"protocol": "published", "rows": rows, "versions": versions()},
+    )
+    lines = ["| table | row | published | measured |", "|---|---|---|---|"]
+    for outcome in outcomes:
+        e = outcome.experiment
+        got = f"{outcome.measured:.2f} %" if outcome.measured is not None else outcome.missing
+        lines.append(f"| {e.table} | {e.row} | {e.published:.2f} % | {got} |")
+    lines.append(
+        "\nPublished protocol: every epoch, and every vote, is selected on the test split."
+    )
+    with replacing(folder / "reproduction.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

