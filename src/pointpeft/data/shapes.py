@@ -228,12 +228,14 @@ def _list_source(
     from pointpeft.data.published import list_published  # which imports from this module
 
     path = Path(source).expanduser()
-    if path.is_dir() and str(source) != EMBEDDED_NAME:
+    embedded = str(source) == EMBEDDED_NAME
+    # A folder that is not there is a published data set's if one is named: that tells what to put.
+    if not embedded and (path.is_dir() or (variant is not None and not path.exists())):
         listing = list_published(path, labelled=labelled, variant=variant)
         return listing or (list_folder(path) if labelled else list_files(path))
     if variant is not None:
         raise DataError(f"data.variant={variant!r}: {source} is no folder of published data sets")
-    if str(source) == EMBEDDED_NAME:
+    if embedded:
         return list_embedded(labelled=labelled)
     if path.is_file() and path.suffix.lower() == ".npz":
         return list_archive(path, labelled=labelled, segmented=segmented)

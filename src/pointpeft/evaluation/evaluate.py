@@ -85,6 +85,7 @@ def evaluate_adapter(
     data = None
     if protocol == "published":
         data = load_as_published(source, variant, adapter.transform)
+        _check_classes(data, adapter)
     data = data or load_shapes(
         source,
         adapter.transform,
@@ -165,6 +166,15 @@ def _part_metrics(
         f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
         f"{split}_category_iou": scores.category_iou,
     }
+
+
+def _check_classes(data: ShapeData | None, adapter: LoadedAdapter) -> None:
+    """Refuse data of other classes: as published, labels are numbers of all classes of the set."""
+    if data is not None and data.class_names != tuple(adapter.class_names):
+        raise DataError(
+            f"the adapter knows the classes {', '.join(adapter.class_names)}; the data set has "
+            f"{', '.join(data.class_names)}: measure it with protocol honest"
+        )
 
 
 def _trained_on(adapter: LoadedAdapter, source: str) -> bool:

@@ -83,7 +83,7 @@ def load_as_published(
         DataError: it is one, but damaged, incomplete or of several data sets.
     """
     path = Path(source).expanduser()
-    dataset = choose_dataset(path, variant) if path.is_dir() else None
+    dataset = _dataset(path, variant)
     if dataset is None:
         return None
     folder = dataset.folder_in(path)
@@ -123,11 +123,17 @@ def load_unlabelled_as_published(
         DataError: as there.
     """
     path = Path(source).expanduser()
-    dataset = choose_dataset(path, variant) if path.is_dir() else None
+    dataset = _dataset(path, variant)
     if dataset is None:
         return None
     stored = dataset.read(dataset.folder_in(path), split)
     return ShapeSplit(np.asarray(stored.points, np.float32), stored.labels, stored.ids)
+
+
+def _dataset(path: Path, variant: str | None) -> PublishedDataset | None:
+    """The data set meant, also where it is not: then reading it tells what is expected."""
+    named = variant is not None and not path.exists()
+    return choose_dataset(path, variant) if path.is_dir() or named else None
 
 
 def prepare_as_published(split: ShapeSplit, num_points: int) -> ShapeSplit:
