@@ -25,6 +25,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "linear probing": ("method=linear",),
     "full fine-tuning": ("method=full",),
     "Point-PEFT": ("method=point-peft",),
+    "own item left out": ("method=point-peft", "peft.exclude_self=true"),
     "without bank": ("method=point-peft", OFF("use_bank")),
     "without prompt": ("method=point-peft", OFF("use_prompt")),
     "without adapter": ("method=point-peft", OFF("use_adapter")),
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--rates", nargs="*", default=list(RATES))
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -81,9 +83,9 @@ def main() -> None:
                 zip(cells, pool.map(lambda cell: run(*cell, arguments), cells), strict=True)
             )
 
-        runs = run_all([(row, rate, 0) for row in arguments.rows for rate in RATES])
+        runs = run_all([(row, rate, 0) for row in arguments.rows for rate in arguments.rates])
         chosen = {
-            row: max(RATES, key=lambda rate: runs[row, rate, 0]["val_accuracy"])
+            row: max(arguments.rates, key=lambda rate: runs[row, rate, 0]["val_accuracy"])
             for row in arguments.rows
         }
         runs |= run_all(
@@ -97,7 +99,7 @@ def main() -> None:
         "data": Path(arguments.data).stem,
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
-        "rates": [float(rate) for rate in RATES],
+        "rates": [float(rate) for rate in arguments.rates],
         "rows": table,
         "versions": next(iter(runs.values()))["versions"],
     }

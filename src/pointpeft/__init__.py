@@ -19,6 +19,7 @@ _PUBLIC = {
     "LinearConfig": "pointpeft.peft",
     "PointPeftConfig": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
+    "PartPredictor": "pointpeft.evaluation",
     "Predictor": "pointpeft.evaluation",
     "FinetuneConfig": "pointpeft.tasks",
     "PretrainConfig": "pointpeft.tasks",
@@ -34,6 +35,7 @@ __all__ = [
     "InputTransform",
     "LinearConfig",
     "MemoryBank",
+    "PartPredictor",
     "PointPeftConfig",
     "Predictor",
     "PretrainConfig",
@@ -52,7 +54,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, load_shapes
-    from pointpeft.evaluation import Predictor
+    from pointpeft.evaluation import PartPredictor, Predictor
     from pointpeft.models import build_classifier, create_model, list_models, save_model
     from pointpeft.peft import (
         FullConfig,

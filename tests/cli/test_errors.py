@@ -178,7 +178,7 @@ def test_svm_says_that_there_is_no_test_part(tmp_path):
 
 
 def test_svm_with_impossible_regularisation(archive):
-    assert_refused(run("svm", "--data", archive, "--C", -1), "--C")
+    assert_refused(run("svm", "--data", archive, "--C", -1), "C must be positive")
 
 
 @pytest.mark.parametrize(
