@@ -50,11 +50,12 @@ def run(row: str, rate: str, seed: int, settings: argparse.Namespace) -> dict[st
     return metrics
 
 
-def summary(runs: list[dict[str, Any]], rate: str) -> dict[str, Any]:
+def summary(runs: list[dict[str, Any]], rate: str, validation: dict[str, float]) -> dict[str, Any]:
     """Mean and spread of the seeds."""
     test, val = ([run[f"{part}_accuracy"] for run in runs] for part in ("test", "val"))
     return {
         "learning_rate": float(rate),
+        "validation_by_rate": validation,  # of the first seed
         "trainable_parameters": runs[0]["trainable_parameters"],
         "test_accuracy": test,
         "test_mean": float(np.mean(test)),
@@ -79,9 +80,8 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
 
         def run_all(cells: list[tuple[str, str, int]]) -> dict[tuple[str, str, int], Any]:
-            return dict(
-                zip(cells, pool.map(lambda cell: run(*cell, arguments), cells), strict=True)
-            )
+            metrics = pool.map(lambda cell: run(cell[0], cell[1], cell[2], arguments), cells)
+            return dict(zip(cells, metrics, strict=True))
 
         runs = run_all([(row, rate, 0) for row in arguments.rows for rate in arguments.rates])
         chosen = {
@@ -92,19 +92,26 @@ def main() -> None:
             [(row, chosen[row], s) for row in arguments.rows for s in range(arguments.seeds)]
         )
     table = {
-        row: summary([runs[row, chosen[row], seed] for seed in range(arguments.seeds)], chosen[row])
+        row: summary(
+            [runs[row, chosen[row], seed] for seed in range(arguments.seeds)],
+            chosen[row],
+            {rate: runs[row, rate, 0]["val_accuracy"] for rate in arguments.rates},
+        )
         for row in arguments.rows
     }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"ablation-{Path(arguments.data).stem}.json"
+    if file.is_file():  # rows that were measured before stay, if they are of the same kind
+        old = json.loads(file.read_text(encoding="utf-8"))
+        if (old["epochs"], old["seeds"]) == (arguments.epochs, arguments.seeds):
+            table = {**old["rows"], **table}
     result = {
         "data": Path(arguments.data).stem,
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
-        "rates": [float(rate) for rate in arguments.rates],
         "rows": table,
         "versions": next(iter(runs.values()))["versions"],
     }
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"ablation-{result['data']}.json"
     file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for row, values in table.items():
         print(

@@ -1,6 +1,7 @@
 """Errors that a user can act on: the command line prints their message without a traceback."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,15 +56,15 @@ def nearest_hint(name: str, known: Sequence[str]) -> str:
 
 
 def check_numbers(config: Any, names: Sequence[str]) -> None:
-    """Refuse settings ``names`` of ``config`` that are no numbers.
+    """Refuse settings ``names`` of ``config`` that are no finite numbers.
 
     Raises:
         ConfigError: one is not; it is named with its value.
     """
     for name in names:
         value = getattr(config, name)
-        if type(value) not in (int, float):
-            raise ConfigError(f"{name} must be a number, got {value!r}")
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, got {value!r}")
 
 
 def check_choices(

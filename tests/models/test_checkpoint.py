@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.models import load_into, read_checkpoint, save_model, state_hash
 from tests.models.tiny import settle, tiny
@@ -28,6 +29,33 @@ def test_the_file_says_what_is_in_it(path):
     assert facts["epochs"] == 12
     assert facts["config"]["dim"] == 24
     assert read_checkpoint(path).layout == "pointpeft point_mae, pretraining"
+
+
+def test_a_file_of_pretraining_brings_its_settings(path, caplog):
+    model = settle(tiny("pretraining", decoder_depth=1, loss="l1"))
+    save_model(model, path)
+    loaded = pp.create_model("point_mae", task="pretraining", checkpoint=path)
+    assert loaded.pretraining_config == model.pretraining_config
+    state = loaded.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_what_a_file_of_the_same_task_lacks_is_warned_of(path, caplog):
+    save_model(tiny("pretraining", decoder_depth=1), path)
+    tiny("pretraining", checkpoint=path, decoder_depth=3)
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "decoder.blocks.1" in warning.getMessage()
+    caplog.clear()
+    tiny("classification", checkpoint=path)
+    assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_files_that_settings_name_are_not_noted(tmp_path):
+    save_model(tiny("pretraining", "point_bert_dvae"), tmp_path / "tokenizer.safetensors")
+    tokenizer = str(tmp_path / "tokenizer.safetensors")
+    save_model(tiny("pretraining", "point_bert", tokenizer=tokenizer), tmp_path / "a.safetensors")
+    assert str(tmp_path).encode() not in (tmp_path / "a.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("source", ["features", "classification", "pretraining"])

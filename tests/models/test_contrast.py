@@ -19,6 +19,17 @@ def test_it_is_the_cross_entropy_of_the_partner_among_all_others():
     torch.testing.assert_close(contrast(features), torch.stack(terms).mean())
 
 
+def test_under_autocast_only_the_projection_is_rounded():
+    contrast = InstanceContrast(6, temperature=0.1).eval()
+    features = torch.randn(32, 6)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        z = contrast.projection(features)
+        rough = contrast(features)
+    contrast.projection = torch.nn.Identity()
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, contrast(z.float()))
+
+
 def test_training_brings_views_of_one_cloud_together():
     torch.manual_seed(0)
     contrast = InstanceContrast(8)

@@ -1,5 +1,7 @@
 """``create_model``: published sizes, presets, and refusals that say what to pass instead."""
 
+import math
+
 import pytest
 from torch import nn
 
@@ -91,6 +93,9 @@ def test_a_task_that_contradicts_the_number_of_classes_is_refused(task, num_clas
         {"group_size": -1},
         {"drop_path": 1.5},
         {"task": "pretraining", "mask_ratio": 1.5},
+        {"task": "pretraining", "mask_ratio": math.nan},
+        {"task": "pretraining", "decoder_num_heads": 7},
+        {"patch_widths": 8},
         {"task": "pretraining", "loss": "l3"},
         {"num_classes": 0},
     ],

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Attention, Block, DropPath, drop_path, drop_path_rates
 
@@ -21,7 +22,7 @@ def test_attention_equals_the_written_out_softmax():
 
 
 def test_heads_must_divide_the_channels():
-    with pytest.raises(ValueError, match="multiple of num_heads, got 24 and 5"):
+    with pytest.raises(ConfigError, match="multiple of num_heads, got 24 and 5"):
         Attention(24, 5)
 
 
@@ -47,6 +48,19 @@ def test_drop_path_is_the_identity_in_eval_mode_and_at_rate_zero():
     assert DropPath(0.9).eval()(x) is x
     assert DropPath(0.0).train()(x) is x
     assert not torch.equal(DropPath(0.9).train()(x), x)
+
+
+def test_stochastic_depth_drops_each_branch_of_a_block_on_its_own():
+    block, x = Block(24, 6, drop_path=0.5).train(), torch.randn(1, 5, 24)
+    attended = 2 * block.attn(block.norm1(x))  # kept branches count twice
+    results = []
+    for middle in (x, x + attended):
+        results += [middle, middle + 2 * block.mlp(block.norm2(middle))]
+    many = x.expand(60, -1, -1)
+    out = block(many, Geometry(many, many))
+    error = (out - torch.stack(results)).abs().amax(dim=(2, 3))  # (4, 60)
+    assert error.amin(dim=0).max() < 1e-5
+    assert set(error.argmin(dim=0).tolist()) == {0, 1, 2, 3}
 
 
 def test_rates_of_stochastic_depth_rise_linearly():

@@ -74,8 +74,28 @@ def test_hidden_patches_are_not_seen():
         neighborhoods=patches.neighborhoods + 5.0 * mask[:, :, None, None].float()
     )
     seen = model.masked_logits(patches, mask)
+    for masked, of_mask in ((True, mask), (False, ~mask)):
+        again = model.masked_logits(other, of_mask)
+        assert torch.equal(again.feature, seen.feature) == masked
     assert torch.equal(model.masked_logits(other, mask).logits, seen.logits)
-    assert not torch.equal(model.masked_logits(other, ~mask).logits, seen.logits)
+
+
+@pytest.mark.parametrize("all_tokens", [False, True])
+def test_logits_are_those_of_the_asked_patches(all_tokens):
+    model = settle(bert(all_tokens=all_tokens)).eval()
+    patches = patches_of(model, clouds())
+    mask = torch.rand(3, 8) < 0.5
+    masked = model.masked_logits(patches, mask)
+    x, _ = model.encode(patches, mask)
+    asked = torch.ones_like(mask) if all_tokens else mask
+    assert torch.equal(masked.asked, asked)
+    torch.testing.assert_close(masked.logits, model.lm_head(x[:, 1:])[asked])
+
+
+def test_random_masks_hide_a_patch_of_every_cloud():
+    model = bert(mask_ratio=(0.01, 0.01), random_mask=True)
+    assert model.draw_mask(torch.rand(50, 8, 3)).any(dim=1).all()
+    assert all(loss.isfinite() for loss in model.losses(clouds(4)).values())
 
 
 def test_replaced_tokens_are_asked_for_and_carry_no_gradient():
@@ -105,7 +125,7 @@ def test_mixing_takes_patch_center_and_label_of_the_mirrored_cloud():
 
 
 def test_the_key_network_moves_before_it_encodes():
-    model = settle(bert(momentum=0.75)).eval()
+    model = settle(bert(momentum=0.75)).train()
     with torch.no_grad():
         for parameter in model.key.parameters():
             parameter.zero_()
@@ -119,6 +139,18 @@ def test_the_key_network_moves_before_it_encodes():
     expected = 0.75 * model.key.cls_head[0].weight + 0.25 * model.cls_head[0].weight
     model.losses(clouds(4))
     torch.testing.assert_close(features[0][1], expected)
+
+
+def test_only_training_moves_the_key_network_and_the_queue():
+    model = settle(bert(momentum=0.5, drop_path=0.0)).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model(clouds(4))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_batch_larger_than_the_queue_is_refused():
+    with pytest.raises(ConfigError, match="17 clouds does not fit into queue_size=16"):
+        bert()(clouds(17))
 
 
 def test_the_queue_is_a_ring():
@@ -154,6 +186,31 @@ def test_pretraining_starts_from_a_trained_tokenizer(tmp_path):
         torch.equal(a, b)
         for a, b in zip(model.key.backbone.parameters(), model.backbone.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("task", ["features", "classification", "pretraining"])
+def test_the_key_network_is_a_copy_of_the_query_unless_the_checkpoint_has_one(task, tmp_path):
+    pp.save_model(settle(tiny(task, "point_bert")), tmp_path / "weights.safetensors")
+    model = bert(checkpoint=tmp_path / "weights.safetensors")
+    query = model.state_dict()
+    same = [torch.equal(tensor, query[name]) for name, tensor in model.key.state_dict().items()]
+    assert all(same) == (task != "pretraining")
+
+
+def test_under_autocast_tokens_are_the_exact_ones_and_losses_float32_and_close():
+    model = settle(bert(moco_loss=True)).eval()
+    points, masks = clouds(4), ((torch.arange(8) < 3).expand(4, -1),) * 3
+    mix = torch.full((4,), 0.5), torch.rand(4, 8)
+    tokens, labels = model.dvae.tokens, []
+    model.dvae.tokens = lambda patches: labels.append(tokens(patches)) or labels[-1]
+    with torch.no_grad():
+        exact = model.losses(points, masks, mix)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.losses(points, masks, mix)
+    assert torch.equal(labels[0], labels[1])
+    assert {loss.dtype for loss in rough.values()} == {torch.float32}
+    for name, loss in rough.items():
+        torch.testing.assert_close(loss, exact[name], rtol=0.03, atol=0.01)
 
 
 def test_a_tokenizer_of_another_vocabulary_does_not_fit(tmp_path):
@@ -224,13 +281,57 @@ def test_noise_makes_samples_follow_the_logits():
     )
 
 
-def test_sizes_that_do_not_work_are_refused():
-    with pytest.raises(ConfigError, match="group_size"):
-        dvae(group_size=6)
-    with pytest.raises(ConfigError, match="mask_ratio"):
-        bert(mask_ratio=(0.5, 0.2))
-    with pytest.raises(ConfigError, match="embed_dim"):
-        bert(embed_dim=None)
+def test_the_tokenizer_under_autocast_has_float32_losses_close_to_the_exact_ones():
+    model = settle(dvae()).eval()
+    patches = model.group(clouds())
+    with torch.no_grad():
+        exact = model.reconstruct(patches, 1.0, noise=False)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.reconstruct(patches, 1.0, noise=False)
+            drawn = model.reconstruct(patches, 0.5)
+            losses = model.losses_of(rough, patches.neighborhoods)
+    assert drawn.logits.dtype == torch.float32
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    for name, loss in model.losses_of(exact, patches.neighborhoods).items():
+        torch.testing.assert_close(losses[name], loss, rtol=0.03, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"group_size": 6}, {"patch_widths": (8,)}, {"patch_widths": 8}, {"skip_near_origin": "x"}],
+    ids=str,
+)
+def test_sizes_of_the_tokenizer_that_do_not_work_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        dvae(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mask_ratio": (0.5, 0.2)},
+        {"mask_ratio": 0.3},
+        {"mask_ratio": (math.nan, 0.5)},
+        {"mask_ratio": (0.1, 0.5)},  # of 8 patches
+        {"temperature": 0.0},
+        {"temperature": math.inf},
+        {"momentum": 1.5},
+        {"replace_probability": -0.1},
+        {"embed_dim": None},
+    ],
+    ids=str,
+)
+def test_settings_of_pretraining_that_do_not_work_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        bert(**settings)
+
+
+def test_part_segmentation_needs_channels_for_its_norms():
+    with pytest.raises(ConfigError, match="dim that is a multiple of 4, got 18"):
+        tiny("part_segmentation", "point_bert", dim=18)
+
+
+def test_combinations_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match="must be on"):
         bert(token_loss=False, mix_loss=False)
     with pytest.raises(ConfigError, match="is for pretraining"):

@@ -1,13 +1,11 @@
 """Point-M2AE: scales, masks carried through them, the models on top, published checkpoints."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from torch import nn
 
 import pointpeft as pp
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models.hierarchical_decoder import (
     HierarchicalDecoder,
     MaskedScale,
@@ -25,7 +23,8 @@ from pointpeft.models.hierarchy import (
     padding_bias,
     published_padding_bias,
 )
-from pointpeft.models.point_m2ae import PointM2AEConfig, PointM2AEPretrainingConfig
+from pointpeft.models.point_m2ae import PointM2AEConfig
+from pointpeft.models.point_m2ae_pretraining import PointM2AEPretrainingConfig
 from pointpeft.models.published import LAYOUTS, recognise
 from pointpeft.models.published.point_m2ae import (
     classification_layout,
@@ -95,7 +94,7 @@ def test_members_are_the_nearest_of_the_finer_scale_within_their_cloud(points):
 
 
 def test_clouds_with_too_few_points_are_refused():
-    with pytest.raises(ValueError, match=r"20 points per cloud.*24 groups of 8"):
+    with pytest.raises(DataError, match=r"20 points per cloud.*24 groups of 8"):
         m2ae()(clouds(2, 20))
 
 
@@ -554,11 +553,15 @@ def test_lists_of_configuration_files_are_taken_for_tuples():
 
 
 def test_the_default_settings_are_the_published_ones():
-    config, pretraining = PointM2AEConfig(), PointM2AEPretrainingConfig()
-    assert config.local_radius == (0.32, 0.64, 1.28)
-    assert not pretraining.reference_compat
-    pairs = pairwise(zip(config.num_groups, config.dims, strict=True))
-    assert all(a[0] > b[0] and a[1] < b[1] for a, b in pairs)
+    assert PointM2AEConfig() == PointM2AEConfig(
+        num_groups=(512, 256, 64), group_sizes=(16, 8, 8), dims=(96, 192, 384), depths=(5, 5, 5),
+        num_heads=6, local_radius=(0.32, 0.64, 1.28), drop_path=0.1, patch_widths=(128, 256, 512),
+        pooling="mean+max", skip_near_origin=False,
+    )  # fmt: skip
+    assert PointM2AEPretrainingConfig() == PointM2AEPretrainingConfig(
+        mask_ratio=0.8, decoder_depths=(1, 1), decoder_residuals=(1,), decoder_num_heads=6,
+        points_per_group=None, reference_compat=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

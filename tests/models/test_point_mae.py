@@ -18,6 +18,11 @@ def test_positions_are_added_before_every_block(points):
     torch.testing.assert_close(model(points).tokens, model.norm(tokens))
 
 
+def test_stochastic_depth_rises_over_the_blocks():
+    rates = [block.drop_path.rate for block in tiny(depth=3, drop_path=0.4).blocks]
+    assert rates == pytest.approx([0.0, 0.2, 0.4])
+
+
 def test_retrieval_features_are_the_maximum_over_tokens(points):
     model = settle(tiny()).eval()
     assert torch.equal(model.retrieval_features(points), model(points).tokens.max(dim=1).values)

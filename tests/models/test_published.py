@@ -179,6 +179,16 @@ def test_files_without_a_known_model_are_refused(content, words, tmp_path):
         assert word in str(caught.value)
 
 
+def test_a_file_of_a_tuning_method_is_not_taken_for_a_plain_model(finetuned, monkeypatch):
+    plain = [layout for layout in LAYOUTS if layout.attach is None]
+    monkeypatch.setattr("pointpeft.models.checkpoint.LAYOUTS", plain)
+    model, path = finetuned
+    state = POINT_MAE_CLASSIFICATION.to_published(model.state_dict())
+    publish(path, {**state, "prompt_cor": torch.zeros(5, 3)})
+    with pytest.raises(CheckpointError, match=r"no known layout.*import pointpeft\.peft"):
+        read_checkpoint(path)
+
+
 def test_a_mapping_without_names_is_refused(tmp_path):
     torch.save({0: torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError):

@@ -1,6 +1,5 @@
 """Every entry of the registry keeps the promises of a model; a new entry is tested by existing."""
 
-import copy
 import shutil
 
 import pytest
@@ -53,18 +52,31 @@ def test_gradient_reaches_every_trainable_parameter(name, task, points):
 @every_entry
 def test_it_trains(name, task, points):
     """A few steps lower what the model is asked to lower, dropout and all switched on."""
+    # Its queue fills with keys of these few clouds, so that they become harder to tell apart.
+    contrasts = task == "pretraining" and name in ("point_bert", "point_bert_small")
     torch.manual_seed(0)
-    model = tiny(task, name)
-    target = run(model, points).detach() if task != "pretraining" else None
+    model = tiny(task, name, **({"mix_loss": False} if contrasts else {}))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
-    for _ in range(2):
+    losses = []
+    for _ in range(8):
+        torch.manual_seed(1)  # the same masks, dropout and weights in every step
         output = run(model, points)
-        loss = output if target is None else (output - target - 1).square().mean()
+        weights = torch.ones(()) if task == "pretraining" else torch.randn(output.shape)
+        losses.append((output * weights).sum())
         optimizer.zero_grad()
-        loss.backward()
+        losses[-1].backward()
         optimizer.step()
-    assert loss.isfinite()
+    assert losses[-1] < losses[0] - 0.1 * losses[0].abs()
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+@every_entry
+def test_a_diverged_network_gives_nan_and_does_not_blame_the_data(name, task, points):
+    model = tiny(task, name).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+        assert run(model, points).isnan().all()
 
 
 @every_entry
@@ -115,7 +127,7 @@ def directional_derivative(network, task, parameters, direction, points):
 
     def value():
         torch.manual_seed(0)  # of masks
-        output = run(copy.deepcopy(network) if task == "pretraining" else network, points)
+        output = run(network, points)
         weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).double()
         return (output * weights).sum()
 
@@ -146,9 +158,7 @@ def test_gradients_are_those_of_the_function(name, task, points):
     direction = [torch.randn(p.shape, generator=generator).double() for p in parameters]
     exact, numerical = directional_derivative(network, task, parameters, direction, points.double())
     assert abs(exact) > 1e-6
-    # Point-BERT's keys follow its queries, by a thousandth a step and without a gradient.
-    follows = task == "pretraining" and name.startswith("point_bert")
-    assert numerical == pytest.approx(exact, rel=1e-2 if follows else 1e-4)
+    assert numerical == pytest.approx(exact, rel=1e-4)
 
 
 @every_network

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pointpeft.errors import DataError
 from pointpeft.models.tokenizer import PatchEmbed, PatchTokenizer
 from tests.models.tiny import clouds, settle
 
@@ -51,7 +52,7 @@ def test_tokens_follow_the_cloud_when_it_is_moved():
 
 @pytest.mark.parametrize(("groups", "size"), [(65, 8), (8, 65)])
 def test_clouds_with_too_few_points_are_refused(groups, size):
-    with pytest.raises(ValueError, match=f"64 points per cloud.*{groups} groups of {size}"):
+    with pytest.raises(DataError, match=f"64 points per cloud.*{groups} groups of {size}"):
         PatchTokenizer(groups, size, 24)(clouds())
 
 

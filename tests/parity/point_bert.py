@@ -126,20 +126,22 @@ def check_bert_pretrain(case: Case) -> None:
     model.queue.copy_(queue / queue.norm(dim=0))
     model.queue_ptr.zero_()
     heads: list[torch.Tensor] = []
-    keys, logits = [], []
+    keys, encoded = [], []
     model.cls_head.register_forward_hook(lambda m, i, out: heads.append(out))
     model.key.cls_head.register_forward_hook(lambda m, i, out: keys.append(out))
-    model.lm_head.register_forward_hook(lambda m, i, out: logits.append(out))
+    model.backbone.norm.register_forward_hook(lambda m, i, out: encoded.append(out))
     points, a = case.cloud(), case.arrays
     masks = tuple(torch.from_numpy(mask) for mask in a["masks"])
     mix = (torch.from_numpy(a["mixup_ratio"]), torch.from_numpy(a["mixup_uniform"]))
+    model.move_key_network()
     losses = model.losses(points, masks, mix)
+    model.enqueue(F.normalize(keys[0], dim=1))
     outputs = {
         "dvae_label": model.dvae.tokens(model.backbone.tokenizer.group(points)),
         "q_cls": heads[0],
         "mix_cls": heads[1],
         "k_cls": keys[0],
-        "q_logits": logits[0],
+        "q_logits": model.lm_head(encoded[0][:, 1:]),
         "queue_head": model.queue[:, :4],
         "k_weight": model.key.backbone.blocks[0].attn.qkv.weight,
     }

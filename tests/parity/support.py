@@ -131,7 +131,7 @@ def assert_gradients(
 
 
 class Taps:
-    """Outputs of sub-modules during the latest forward pass, by name."""
+    """Outputs of sub-modules, by name, during the first forward pass since :meth:`clear`."""
 
     def __init__(self, model: nn.Module, **modules: str) -> None:
         self.seen: dict[str, torch.Tensor] = {}

@@ -24,7 +24,7 @@ FILES = {
         "Point-M2AE or I2P-MAE, fine-tuned for classification",
         {"preset": "scanobjectnn"},
     ),
-    "point_m2ae_partseg": ("Point-M2AE, fine-tuned for part segmentation", {}),
+    "point_m2ae_partseg": ("Point-M2AE or I2P-MAE, fine-tuned for part segmentation", {}),
     "i2p_mae_pretrain": ("I2P-MAE, pre-trained, with its image teacher", {}),
     "i2p_mae_cls_scan": (
         "Point-M2AE or I2P-MAE, fine-tuned for classification",

@@ -42,6 +42,21 @@ def test_a_block_equals_its_equations_group_by_group(number, with_bank):
             torch.testing.assert_close(out[b], expected, rtol=rtol, atol=0.1 * rtol)
 
 
+def test_stochastic_depth_is_on_the_mlp_and_on_local_groups_but_not_on_attention(points):
+    model = point_peft(with_bank=False)
+    block, scale = model.model.backbone.blocks[0].block, model.tuner.scales[0]
+    made, dropped = [], []
+    for layer in (block.mlp, scale.local_attention):
+        layer.register_forward_hook(lambda module, args, output: made.append(output))
+    block.drop_path.register_forward_hook(lambda module, args, output: dropped.append(args[0]))
+    model(points)
+    assert len(dropped) == 2
+    assert dropped[0] is made[0]
+    assert dropped[1] is made[1]
+    # The first axis, of which single entries are dropped, is that of the groups of all clouds.
+    assert dropped[1].shape[:2] == (len(points) * scale.num_groups, scale.group_size)
+
+
 @pytest.mark.parametrize("with_bank", [False, True])
 def test_a_cloud_does_not_feel_its_batch(with_bank):
     model, points = point_peft(with_bank=with_bank).eval(), clouds(4)

@@ -3,7 +3,8 @@
 from pointpeft.models.checkpoint import load_into, read_checkpoint, save_model, state_hash
 from pointpeft.models.factory import ModelSpec, build_backbone, build_classifier, create_model
 from pointpeft.models.geometry import Geometry, Scale
-from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier, PointMAEPretraining
+from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier
+from pointpeft.models.point_mae_pretraining import PointMAEPretraining
 from pointpeft.models.registry import get_entry, list_models
 
 __all__ = [

@@ -5,7 +5,8 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "read_checkpoint",
     "read_safetensors",
     "save_model",
+    "saved_objective",
     "saved_sizes",
     "state_hash",
     "write_safetensors",
@@ -50,6 +52,7 @@ _SAFE_NUMPY: list[Any] = [
 _BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerly a pickle
 _SHOWN = 8  # names listed in an error message
 _HEADS = ("head.", "model.head.")
+_FILES = ("tokenizer", "teacher")  # settings of pre-training that name files of one machine
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Checkpoint:
     state: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
     published: Layout | None = None
+
+    @property
+    def task(self) -> Any:
+        """What the model of the file is for."""
+        return self.published.task if self.published else self.metadata["task"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,9 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
     model.load_state_dict(
         {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
     )
+    follow: Any = getattr(model, "after_filling", lambda used: ())
+    followed = follow(used)
+    fresh = [name for name in fresh if name not in followed]
     left = [name for name in checkpoint.state if name not in used]
     reasons = dict(checkpoint.published.left) if checkpoint.published else {}
     reasons |= dict.fromkeys(heads, "a fresh head was asked for")
@@ -212,15 +223,28 @@ def saved_sizes(path: str | Path, name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file holds another model than ``name``.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return {}
-    metadata = read_safetensors(path)[1]
+    metadata = _own_metadata(Path(path))
     if metadata.get("name", name) != name:
         raise CheckpointError(f"{path} holds {metadata['name']!r}, not {name!r}")
     if "config" not in metadata:
         return {}
     return {**metadata["config"], "num_points": metadata["num_points"]}
+
+
+def saved_objective(path: str | Path) -> dict[str, Any]:
+    """Settings of the pre-training model that a file of ours holds, without files that they name.
+
+    None for files that hold no such model.
+    """
+    return dict(_own_metadata(Path(path)).get("pretraining", {}))
+
+
+def _own_metadata(path: Path) -> dict[str, Any]:
+    """What a file of ours says about itself; nothing where there is none."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    with _opened(path) as file:
+        return _metadata_of(file)
 
 
 def _read_ours(path: Path) -> Checkpoint:
@@ -241,13 +265,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is damaged.
     """
+    with _opened(path) as file:
+        metadata = _metadata_of(file)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
-    return state, metadata if isinstance(metadata, dict) else {}
+
+
+def _metadata_of(file: Any) -> dict[str, Any]:
+    metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _check_beginning(path: Path) -> None:
@@ -277,9 +311,12 @@ def _read_published(path: Path) -> Checkpoint:
     state = _unwrap(path, content)
     layout = recognise(list(state), LAYOUTS)
     if layout is None:
+        # Tuning methods, of which models know nothing, make their files known when imported.
+        hint = "" if any(each.attach for each in LAYOUTS) else "; `import pointpeft.peft` adds more"
         raise CheckpointError(
             f"{path} is of no known layout; its first entries: {_listed(list(state))}; known: "
             + ", ".join(each.name for each in LAYOUTS)
+            + hint
         )
     return Checkpoint(path, layout.name, layout.from_published(state), published=layout)
 
@@ -323,7 +360,11 @@ def save_model(
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    write_safetensors(path, state, {**asdict(spec), "task": task, **notes})
+    facts = {**asdict(spec), "task": task, **notes}
+    if task == "pretraining":
+        objective: Any = model.pretraining_config
+        facts["pretraining"] = {k: v for k, v in asdict(objective).items() if k not in _FILES}
+    write_safetensors(path, state, facts)
 
 
 def write_safetensors(

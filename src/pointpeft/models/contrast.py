@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.ops._numerics import full_precision, working
+
 __all__ = ["InstanceContrast"]
 
 
@@ -30,7 +32,9 @@ class InstanceContrast(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Loss, a scalar, of ``features (2 B, C)``: rows i and i + B belong to one cloud."""
-        z = F.normalize(self.projection(features).float(), dim=1)
-        similarity = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
-        partner = torch.arange(len(z), device=z.device).roll(len(z) // 2)
-        return F.cross_entropy(similarity, partner)
+        projected = self.projection(features)
+        partner = torch.arange(len(features), device=features.device).roll(len(features) // 2)
+        with full_precision(features):
+            z = F.normalize(working(projected), dim=1)
+            similarity = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
+            return F.cross_entropy(similarity, partner)

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError, check_sizes
-from pointpeft.models.graph import DGCNN
-from pointpeft.models.tokenizer import PatchEmbed, Patches, group_patches
-from pointpeft.ops import chamfer_distance
+from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.models.graph import DGCNN, NORM_GROUPS
+from pointpeft.models.tokenizer import PatchEmbed, Patches, check_widths, group_patches
+from pointpeft.ops._numerics import full_precision, working
+from pointpeft.ops.chamfer import rebuilding_error
 
 __all__ = ["DiscreteVAE", "DiscreteVAEConfig", "FoldingDecoder", "Reconstruction"]
 
-_COARSE = 4  # points of a patch per coarse point; also the groups of the graph's GroupNorm
+_COARSE = 4  # points of a patch per coarse point
 _SEED = 0.05  # half the side of the grid that is folded
 
 
@@ -42,9 +43,14 @@ class DiscreteVAEConfig:
             self,
             ("num_groups", "group_size", "embed_dim", "num_tokens", "token_dim", "decoder_dim"),
         )
-        for name in ("group_size", "num_tokens", "decoder_dim"):
-            if getattr(self, name) % _COARSE:
-                raise ConfigError(f"{name}={getattr(self, name)} must be a multiple of {_COARSE}")
+        check_widths(self.patch_widths)
+        check_choices(self, ["skip_near_origin"], (True, False))
+        divisors = {
+            "group_size": _COARSE, "num_tokens": NORM_GROUPS, "decoder_dim": NORM_GROUPS,
+        }  # fmt: skip
+        for name, divisor in divisors.items():
+            if getattr(self, name) % divisor:
+                raise ConfigError(f"{name}={getattr(self, name)} must be a multiple of {divisor}")
 
 
 class Reconstruction(NamedTuple):
@@ -157,8 +163,7 @@ class DiscreteVAE(nn.Module):
             hard: pass one-hot samples on; the gradient is that of the soft ones.
             noise: draw Gumbel noise; without it the most likely token is taken.
         """
-        logits = self.logits(patches)
-        drawn = logits
+        logits = drawn = working(self.logits(patches))
         if noise:
             exponential = torch.empty_like(logits).exponential_()
             drawn = logits - exponential.clamp_min(torch.finfo(logits.dtype).tiny).log()
@@ -177,12 +182,13 @@ class DiscreteVAE(nn.Module):
         """
         flat = target.flatten(0, 1)
         reconstruction = sum(
-            chamfer_distance(points.flatten(0, 1), flat, norm="l1")
+            rebuilding_error(points.flatten(0, 1), flat, norm="l1")
             for points in (rebuilt.coarse, rebuilt.fine)
         )
         # KL(uniform || q) with q the mean over patches: -log(T) - mean over tokens of log q.
-        used = rebuilt.logits.softmax(dim=-1).mean(dim=1).log()
-        divergence = (-math.log(used.shape[-1]) - used.mean(dim=-1)).mean()
+        with full_precision(target):
+            used = rebuilt.logits.softmax(dim=-1).mean(dim=1).log()
+            divergence = (-math.log(used.shape[-1]) - used.mean(dim=-1)).mean()
         return {"reconstruction": reconstruction, "divergence": divergence}  # type: ignore[dict-item]
 
     def losses(self, points: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.models.checkpoint import fill, read_checkpoint, saved_sizes
+from pointpeft.models.checkpoint import (
+    Checkpoint,
+    LoadReport,
+    fill,
+    read_checkpoint,
+    saved_objective,
+    saved_sizes,
+)
 from pointpeft.models.registry import ModelEntry, Task, get_entry
 
 __all__ = [
@@ -87,7 +94,10 @@ def create_model(
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
     if pretrained:
         checkpoint = _embedded_weights(entry)
-    objective = _split_settings(entry, overrides) if chosen == "pretraining" else {}
+    objective = {}
+    if chosen == "pretraining":
+        saved = saved_objective(checkpoint) if checkpoint else {}
+        objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
     settings = saved_sizes(checkpoint, name) if checkpoint else {}
     core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
     model: Any = core
@@ -101,8 +111,20 @@ def create_model(
         content = read_checkpoint(checkpoint)
         if content.published is not None and content.published.attach is not None:
             model = content.published.attach(model, content)
-        log.info("%s: %s", checkpoint, fill(model, content, reset_head))
+        _say(content, fill(model, content, reset_head), chosen)
     return model
+
+
+def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:
+    """Log what became of a checkpoint; warn where one of the same task should have had more."""
+    log.info("%s: %s", checkpoint.source, report)
+    missing = [name for name in report.fresh if name not in report.reasons]
+    if checkpoint.task == task and missing:
+        log.warning(
+            "%s is for %s too, but has nothing for %d entries, which keep their initial values "
+            "(%s, ...); pass the settings that it was trained with",
+            checkpoint.source, task, len(missing), missing[0],
+        )  # fmt: skip
 
 
 def build_backbone(name: str, settings: dict[str, Any]) -> Any:

@@ -4,12 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.ops import gather_points, knn
+from pointpeft.ops import knn
+from pointpeft.ops.gathering import select
 
-__all__ = ["DGCNN", "EdgeConv"]
+__all__ = ["DGCNN", "NORM_GROUPS", "EdgeConv"]
+
+NORM_GROUPS = 4
+"""Of every GroupNorm; the channels must be a multiple of it."""
 
 _SLOPE = 0.2
-_NORM_GROUPS = 4
 
 
 class EdgeConv(nn.Module):
@@ -26,7 +29,7 @@ class EdgeConv(nn.Module):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         self.linear = nn.Linear(2 * in_features, out_features, bias=False)
-        self.norm = nn.GroupNorm(_NORM_GROUPS, out_features)
+        self.norm = nn.GroupNorm(NORM_GROUPS, out_features)
 
     def forward(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
         """``(B, Q, c), (B, S, c)`` and places in the sources ``(B, Q, k)`` -> ``(B, Q, C)``.
@@ -34,7 +37,7 @@ class EdgeConv(nn.Module):
         ``W [f_k - f_q, f_q] = W1 f_k + (W2 - W1) f_q``: multiplied per point, not per edge.
         """
         of_difference, of_query = self.linear.weight.chunk(2, dim=1)  # W1, W2
-        of_sources = gather_points(F.linear(sources, of_difference), neighbours)  # (B, Q, k, C)
+        of_sources = select(F.linear(sources, of_difference), neighbours)  # (B, Q, k, C)
         edges = of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
         edges = self.norm(edges.permute(0, 3, 1, 2))
         return F.leaky_relu(edges, _SLOPE).amax(dim=-1).transpose(1, 2)
@@ -56,7 +59,7 @@ class DGCNN(nn.Module):
         self.input = nn.Linear(in_features, widths[0])
         self.edges = nn.ModuleList(map(EdgeConv, widths[:-1], widths[1:]))
         self.output = nn.Linear(sum(widths[1:]), out_features, bias=False)
-        self.norm = nn.GroupNorm(_NORM_GROUPS, out_features)
+        self.norm = nn.GroupNorm(NORM_GROUPS, out_features)
 
     def forward(self, tokens: Tensor, centers: Tensor) -> Tensor:
         """``(B, G, c)`` and ``(B, G, 3)`` -> ``(B, G, C)``."""

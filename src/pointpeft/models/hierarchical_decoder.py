@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import init_decoder_weights, init_token
-from pointpeft.ops import three_interpolate
+from pointpeft.ops.interpolation import interpolate
 
 __all__ = ["HierarchicalDecoder", "MaskedScale", "ResidualMlp", "TokenPropagation"]
 
@@ -73,7 +73,7 @@ class TokenPropagation(nn.Module):
             coarser: tokens of the coarser scale, ``(B, g, c)``.
             sources: their centers, ``(B, g, 3)``.
         """
-        carried = three_interpolate(centers, sources, coarser)
+        carried = interpolate(centers, sources, coarser)
         rows = torch.cat([own, carried], dim=-1).flatten(0, 1)
         return self.residuals(self.fuse(rows)).view(own.shape)
 

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pointpeft.errors import DataError
 from pointpeft.models.tokenizer import PatchEmbed
 from pointpeft.ops import farthest_point_sample, gather_points, group_points, squared_distance
+from pointpeft.ops.gathering import select
 
 __all__ = [
     "BLOCKED",
@@ -64,10 +66,10 @@ def group_scales(
         skip_near_origin: see :func:`pointpeft.ops.farthest_point_sample`.
 
     Raises:
-        ValueError: too few points.
+        DataError: too few points.
     """
     if points.ndim == 3 and points.shape[1] < max(num_groups[0], group_sizes[0]):
-        raise ValueError(
+        raise DataError(
             f"points has {points.shape[1]} points per cloud, but the finest scale needs at least "
             f"{max(num_groups[0], group_sizes[0])} to form {num_groups[0]} groups of "
             f"{group_sizes[0]}; pass larger clouds or a model with fewer groups"
@@ -113,7 +115,7 @@ class ScaleTokenizer(nn.Module):
         """
         if finer is None:
             return self.embed(level.neighborhoods)
-        return self.embed(gather_points(finer, level.indices))
+        return self.embed(select(finer, level.indices))
 
 
 def hide_finer(hidden: Tensor, indices: Tensor, num_finer: int) -> Tensor:

@@ -17,13 +17,14 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError, check_sizes
 from pointpeft.models.hierarchy import Level
 from pointpeft.models.masking import salience_mask
-from pointpeft.models.point_m2ae import (
+from pointpeft.models.point_m2ae import PointM2AE
+from pointpeft.models.point_m2ae_pretraining import (
     MaskedClouds,
-    PointM2AE,
     PointM2AEPretraining,
     PointM2AEPretrainingConfig,
 )
-from pointpeft.ops import chamfer_distance, gather_points
+from pointpeft.ops import gather_points
+from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.vision import (
     NUM_VIEWS,
     Raster,
@@ -146,7 +147,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         decoded = self.decode(masked)
         rebuilt, target = self.rebuild(masked, decoded)
         return {
-            "points": chamfer_distance(rebuilt, target, norm="l2"),
+            "points": rebuilding_error(rebuilt, target, norm="l2"),
             "features": F.mse_loss(*self.rebuild_features(masked, decoded, views)),
         }
 

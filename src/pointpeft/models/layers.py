@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
 
 __all__ = ["Attention", "Block", "DropPath", "Mlp", "drop_path", "drop_path_rates", "position_mlp"]
@@ -48,7 +49,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got {dim} and {num_heads}")
+            raise ConfigError(f"dim must be a multiple of num_heads, got {dim} and {num_heads}")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)

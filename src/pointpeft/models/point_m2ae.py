@@ -2,15 +2,15 @@
 
 Zhang et al., NeurIPS 2022, arXiv 2205.14401. Groups of points become the tokens of the finest
 scale, groups of these the tokens of the next, and each scale has its own transformer blocks.
-Pre-training hides groups of the coarsest scale and whatever only they contain; fine-tuning lets
-tokens attend within a radius of their scale.
+Fine-tuning lets tokens attend within a radius of their scale; pre-training is in
+``point_m2ae_pretraining.py``.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import classification_head
-from pointpeft.models.hierarchical_decoder import HierarchicalDecoder, MaskedScale
 from pointpeft.models.hierarchy import (
     Level,
     ScaleTokenizer,
@@ -30,18 +29,9 @@ from pointpeft.models.hierarchy import (
     published_padding_bias,
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
-from pointpeft.models.masking import patch_mask
 from pointpeft.models.point_mae import Encoded, init_weights
-from pointpeft.ops import chamfer_distance
 
-__all__ = [
-    "MaskedClouds",
-    "PointM2AE",
-    "PointM2AEClassifier",
-    "PointM2AEConfig",
-    "PointM2AEPretraining",
-    "PointM2AEPretrainingConfig",
-]
+__all__ = ["PointM2AE", "PointM2AEClassifier", "PointM2AEConfig", "check_counts"]
 
 Pooling = Literal["mean+max", "concat", "concat_all"]
 """How the classifier makes one vector of all tokens, see :class:`PointM2AEConfig`."""
@@ -69,7 +59,7 @@ class PointM2AEConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_groups", "group_sizes", "dims", "depths", "patch_widths"):
-            _check_counts(name, getattr(self, name))
+            check_counts(name, getattr(self, name))
         self._check_scales()
         check_sizes(self, ("num_heads",))
         if wrong := [C for C in self.dims if C % self.num_heads]:
@@ -100,37 +90,6 @@ class PointM2AEConfig:
                     f"num_groups={self.num_groups} and group_sizes={self.group_sizes}: {G} groups "
                     f"of {K} cannot be formed of the {finer} centers of the finer scale"
                 )
-
-
-@dataclass(frozen=True)
-class PointM2AEPretrainingConfig:
-    """Settings of masked pre-training; tuples from the coarsest scale to the finest; as published.
-
-    ``reference_compat`` repeats the published computation where it is faulty: the first token of
-    the first cloud of a batch is never hidden at finer scales, and tokens near the origin attend
-    to padding. The default does neither.
-    """
-
-    mask_ratio: float = 0.8  # of the coarsest groups
-    decoder_depths: tuple[int, ...] = (1, 1)  # blocks of each decoded scale
-    decoder_residuals: tuple[int, ...] = (1,)  # residual layers on the way to each further scale
-    decoder_num_heads: int = 6
-    points_per_group: int | None = None  # rebuilt; None: group_sizes[0] of the encoder
-    reference_compat: bool = False
-
-    def __post_init__(self) -> None:
-        _check_counts("decoder_depths", self.decoder_depths)
-        _check_counts("decoder_residuals", self.decoder_residuals, least=0)
-        if len(self.decoder_residuals) != len(self.decoder_depths) - 1:
-            raise ConfigError(
-                f"decoder_residuals={self.decoder_residuals} must have one value fewer than "
-                f"decoder_depths={self.decoder_depths}: none for the coarsest scale"
-            )
-        check_sizes(self, ("decoder_num_heads",))
-        if self.points_per_group is not None:
-            check_sizes(self, ("points_per_group",))
-        check_numbers(self, ["mask_ratio"])
-        check_choices(self, ["reference_compat"], (True, False))
 
 
 class PointM2AE(nn.Module):
@@ -331,128 +290,6 @@ class PointM2AEClassifier(nn.Module):
         return torch.cat([mean, tokens[:, first:].amax(dim=1)], dim=-1)
 
 
-class MaskedClouds(NamedTuple):
-    """A masked batch after the encoder; sequences go from the finest scale to the coarsest.
-
-    Attributes:
-        points: the clouds ``(B, N, 3)``.
-        levels: groups of every scale.
-        scales: normalised tokens, centers and masks of every scale.
-    """
-
-    points: Tensor
-    levels: Sequence[Level]
-    scales: Sequence[MaskedScale]
-
-
-class PointM2AEPretraining(nn.Module):
-    """Multi-scale masked autoencoding.
-
-    The decoder takes one step per entry of ``decoder_depths``, from the coarsest scale on; the
-    hidden groups of the scale that it ends with are rebuilt. Published: two steps on three scales.
-
-    Args:
-        backbone: the encoder to pre-train.
-        config: masking and decoder.
-
-    Attributes:
-        num_views: differently augmented copies of a batch that the loss wants.
-    """
-
-    num_views = 1
-
-    def __init__(
-        self, backbone: PointM2AE, config: PointM2AEPretrainingConfig | None = None
-    ) -> None:
-        super().__init__()
-        self.pretraining_config = c = config or PointM2AEPretrainingConfig()
-        sizes = backbone.config
-        G, steps = sizes.num_groups[-1], len(c.decoder_depths)
-        if not 0 < int(c.mask_ratio * G) < G:
-            raise ConfigError(
-                f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of the {G} groups of the "
-                "coarsest scale; some must be hidden and some visible"
-            )
-        if steps > len(sizes.dims):
-            raise ConfigError(
-                f"decoder_depths={c.decoder_depths} has {steps} steps, but the encoder has "
-                f"{len(sizes.dims)} scales"
-            )
-        dims = sizes.dims[::-1][:steps]
-        if wrong := [C for C in dims if C % c.decoder_num_heads]:
-            raise ConfigError(
-                f"dims={wrong[0]} must be a multiple of decoder_num_heads={c.decoder_num_heads}"
-            )
-        backbone.normalize_finer_scales()
-        self.backbone = backbone
-        self.decoder = HierarchicalDecoder(
-            dims, c.decoder_depths, c.decoder_residuals, c.decoder_num_heads, sizes.drop_path
-        )
-        # The published head has the finest group size, although it rebuilds coarser groups.
-        self.rec_head = nn.Linear(dims[-1], 3 * (c.points_per_group or sizes.group_sizes[0]))
-
-    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Chamfer loss of the rebuilt groups, a scalar.
-
-        Args:
-            points: ``(B, N, 3)``.
-            mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
-        """
-        rebuilt, target = self.rebuild(self.encode_visible(points, mask))
-        return chamfer_distance(rebuilt, target, norm="l2")
-
-    def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
-        """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""
-        levels = self.backbone.group(points)
-        if mask is None:
-            mask = patch_mask(levels[-1].centers, self.pretraining_config.mask_ratio, "random")
-        return self.encode_groups(points, levels, mask)
-
-    def encode_groups(self, points: Tensor, levels: Sequence[Level], mask: Tensor) -> MaskedClouds:
-        """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups.
-
-        Raises:
-            ValueError: the mask hides all of a cloud.
-        """
-        c, backbone = self.pretraining_config, self.backbone
-        if mask.all(dim=1).any():
-            raise ValueError("mask must leave a group of every cloud visible")
-        hidden = hide_scales(levels, mask, c.reference_compat)
-        outputs = backbone.run_visible(points, levels, hidden, c.reference_compat)
-        tokens = [norm(output) for norm, output in zip(backbone.norms, outputs, strict=True)]
-        centers = [level.centers for level in levels]
-        return MaskedClouds(points, levels, list(map(MaskedScale, tokens, centers, hidden)))
-
-    def decode(self, masked: MaskedClouds) -> Tensor:
-        """Tokens of all groups of the last decoded scale, ``(B, G, C)``."""
-        steps = len(self.pretraining_config.decoder_depths)
-        return self.decoder(masked.points, masked.scales[::-1][:steps])
-
-    def rebuild(self, masked: MaskedClouds, decoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rebuilt points ``(M, S, 3)`` of all hidden groups of the last step, and the true ones.
-
-        Both are relative to the centers of the groups; the true ones are ``(M, K, 3)``.
-
-        Args:
-            masked: the encoded batch.
-            decoded: what :meth:`decode` made of it, where that is at hand.
-
-        Raises:
-            ValueError: no group of that scale is hidden.
-        """
-        steps = len(self.pretraining_config.decoder_depths)
-        hidden = masked.scales[-steps].hidden
-        if not hidden.any():
-            raise ValueError(
-                "no group of the decoded scale is hidden, as visible groups of the coarsest scale "
-                "contain all of them; choose a larger mask_ratio or smaller group_sizes"
-            )
-        if decoded is None:
-            decoded = self.decode(masked)
-        rebuilt = self.rec_head(decoded[hidden])
-        return rebuilt.view(len(rebuilt), -1, 3), masked.levels[-steps].neighborhoods[hidden]
-
-
 def _tokenizers(c: PointM2AEConfig) -> Iterable[ScaleTokenizer]:
     """Tokenizers of all scales; the mini-PointNets of coarser ones are as wide as their tokens."""
     finer = 3
@@ -466,7 +303,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_counts(name: str, values: object, least: int = 1) -> None:
-    """Refuse what is no tuple of integers of at least ``least``."""
+def check_counts(name: str, values: object, least: int = 1) -> None:
+    """Refuse the setting ``name`` where it is no tuple of integers of at least ``least``.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if not isinstance(values, tuple) or not all(type(v) is int and v >= least for v in values):
         raise ConfigError(f"{name} must be integers of at least {least}, got {values!r}")

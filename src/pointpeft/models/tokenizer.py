@@ -5,9 +5,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.ops import farthest_point_sample, gather_points, group_points
 
-__all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "group_patches"]
+__all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "check_widths", "group_patches"]
 
 
 class Patches(NamedTuple):
@@ -34,10 +35,10 @@ def group_patches(
         skip_near_origin: see :func:`pointpeft.ops.farthest_point_sample`.
 
     Raises:
-        ValueError: too few points.
+        DataError: too few points.
     """
     if points.ndim == 3 and points.shape[1] < max(num_groups, group_size):
-        raise ValueError(
+        raise DataError(
             f"points has {points.shape[1]} points per cloud, but the tokenizer needs at least "
             f"{max(num_groups, group_size)} to form {num_groups} groups of {group_size}; pass "
             "larger clouds or a model with fewer groups"
@@ -46,6 +47,17 @@ def group_patches(
     centers = gather_points(points, indices)
     neighborhoods, _ = group_points(points, centers, group_size)
     return Patches(neighborhoods, centers)
+
+
+def check_widths(widths: object) -> None:
+    """Refuse hidden channels of a mini-PointNet that are not three positive integers.
+
+    Raises:
+        ConfigError: they are not; the setting is called ``patch_widths``.
+    """
+    whole = isinstance(widths, tuple) and all(type(w) is int and w > 0 for w in widths)
+    if not whole or len(widths) != 3:  # type: ignore[arg-type]
+        raise ConfigError(f"patch_widths must be three positive integers, got {widths!r}")
 
 
 class PatchEmbed(nn.Module):

@@ -14,5 +14,5 @@ def pair_distance(points: Tensor, partners: Tensor, squared: bool) -> Tensor:
 
 def root(squared_distances: Tensor) -> Tensor:
     """Square root whose gradient at 0 is 0, one of its subgradients as a norm, instead of NaN."""
-    apart = squared_distances > 0
+    apart = squared_distances != 0  # NaN stays NaN
     return torch.where(apart, squared_distances, 1.0).sqrt() * apart

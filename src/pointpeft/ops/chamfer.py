@@ -16,7 +16,7 @@ from pointpeft.ops._pairs import pair_distance
 from pointpeft.ops.gathering import select
 from pointpeft.ops.nearest import find_nearest
 
-__all__ = ["chamfer_distance"]
+__all__ = ["chamfer_distance", "rebuilding_error"]
 
 Norm = Literal["l1", "l2"]
 """Distances, or their squares."""
@@ -78,18 +78,27 @@ def chamfer_distance(
     check_same_batch(a, "a", b, "b")
     check_choice(norm, "norm", ("l1", "l2"))
     check_choice(reduction, "reduction", ("mean", "directions", "none"))
+    if reduction == "mean":
+        return rebuilding_error(a, b, norm)
+    from_a, from_b = _nearest_distances(a, b, norm)
+    return (from_a, from_b) if reduction == "none" else (from_a.mean(), from_b.mean())
+
+
+def rebuilding_error(a: Tensor, b: Tensor, norm: Norm = "l2") -> Tensor:
+    """:func:`chamfer_distance` without checks, its mean, for points that a network made."""
+    mean_a, mean_b = (distances.mean() for distances in _nearest_distances(a, b, norm))
+    return mean_a + mean_b if norm == "l2" else (mean_a + mean_b) / 2
+
+
+def _nearest_distances(a: Tensor, b: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Of every point to the nearest one of the other cloud, ``(B, N)`` and ``(B, M)``."""
     squared = norm == "l2"
     a, b = common_precision(a, b)
     with full_precision(a):
         nearest_in_b, nearest_in_a = _match(a.detach(), b.detach())
         from_a = pair_distance(a, select(b, nearest_in_b), squared)
         from_b = pair_distance(b, select(a, nearest_in_a), squared)
-        if reduction == "none":
-            return from_a, from_b
-        mean_a, mean_b = from_a.mean(), from_b.mean()
-    if reduction == "directions":
-        return mean_a, mean_b
-    return mean_a + mean_b if squared else (mean_a + mean_b) / 2
+    return from_a, from_b
 
 
 @torch.library.custom_op("pointpeft::match_nearest", mutates_args=())

@@ -7,7 +7,7 @@ from pointpeft.ops._numerics import common_precision, full_precision, pairwise_s
 from pointpeft.ops.gathering import select
 from pointpeft.ops.nearest import find_nearest
 
-__all__ = ["inverse_distance_weights", "three_interpolate"]
+__all__ = ["interpolate", "inverse_distance_weights", "three_interpolate"]
 
 # Added to squared distances, in the squared unit of the coordinates.
 _EPSILON = 1e-8
@@ -74,6 +74,11 @@ def three_interpolate(query: Tensor, source: Tensor, features: Tensor, k: int = 
         )
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    return interpolate(query, source, features, k)
+
+
+def interpolate(query: Tensor, source: Tensor, features: Tensor, k: int = 3) -> Tensor:
+    """:func:`three_interpolate` without checks, for features that a network made."""
     if source.shape[1] == 1:
         return features.expand(-1, query.shape[1], -1)
     query, source = common_precision(query, source)

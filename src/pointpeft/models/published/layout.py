@@ -26,6 +26,7 @@ class Layout:
         left: prefixes of entries that no model of ours takes, and why.
         model: name of the model that the entries are of.
         task: what that model is for.
+        absent: prefixes of further entries that make a file one of another layout.
         attach: for files of models under a tuning method: ``(model, checkpoint) -> model`` puts
             the method on a fresh model, so that the entries of the checkpoint fit.
     """
@@ -37,11 +38,13 @@ class Layout:
     left: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     task: Any = "classification"
+    absent: tuple[str, ...] = ()
     attach: Callable[[Any, Any], Any] | None = None
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""
-        return all(any(name.startswith(m) for name in names) for m in self.markers)
+        present = all(any(name.startswith(m) for name in names) for m in self.markers)
+        return present and not any(name.startswith(self.absent) for name in names)
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our names for a published state dict; entries without a rule keep their names."""

@@ -74,7 +74,7 @@ def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
 def segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """Of part segmentation, for an encoder with ``depths`` blocks per scale."""
     return Layout(
-        "Point-M2AE, fine-tuned for part segmentation",
+        "Point-M2AE or I2P-MAE, fine-tuned for part segmentation",
         ("h_encoder.", "label_conv.", "propagations.", "convs4."),
         (
             *encoder_rules(depths),
@@ -99,4 +99,4 @@ POINT_M2AE_PRETRAINED = pretrained_layout()
 POINT_M2AE_CLASSIFICATION = classification_layout()
 """Encoder and classification head at the published depth; I2P-MAE's have the same names."""
 POINT_M2AE_SEGMENTATION = segmentation_layout()
-"""Encoder and part-segmentation head at the published depth."""
+"""Encoder and part-segmentation head at the published depth; I2P-MAE's have the same names."""

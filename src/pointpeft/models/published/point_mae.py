@@ -36,6 +36,7 @@ POINT_MAE_CLASSIFICATION = Layout(
         ("cls_head_finetune.", "head."),
     ),
     model="point_mae",
+    absent=("prompt_cor",),  # of Point-PEFT, whose blocks hold more
 )
 """Encoder and classification head."""
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.ops import three_interpolate
+from pointpeft.ops.interpolation import interpolate
 
 __all__ = [
     "CategoryEmbedding",
@@ -63,7 +63,7 @@ class FeaturePropagation(nn.Module):
             centers: ``(B, G, 3)``.
             features: of the centers, ``(B, G, C)``.
         """
-        carried = three_interpolate(points, centers, features)
+        carried = interpolate(points, centers, features)
         return self.mlp(torch.cat([own, carried], dim=-1))
 
 

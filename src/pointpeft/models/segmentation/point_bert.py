@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
-from pointpeft.models.graph import EdgeConv
+from pointpeft.models.graph import NORM_GROUPS, EdgeConv
 from pointpeft.models.point_mae import PointMAE, init_token
 from pointpeft.models.segmentation.layers import FeaturePropagation, one_hot_category
 from pointpeft.models.segmentation.point_mae import tapped_blocks
@@ -16,7 +16,8 @@ from pointpeft.ops import farthest_point_sample, gather_points, knn
 
 __all__ = ["GraphPropagation", "PointBERTPartSegmenter"]
 
-_LEVELS = (512, 256)  # points, at most, of the two levels between cloud and centers
+# Points, at most, of the two levels between cloud and centers; the fine one begins with the middle.
+_LEVELS = (512, 256)
 _WIDE = 1536
 
 
@@ -57,6 +58,10 @@ class PointBERTPartSegmenter(nn.Module):
         if num_parts < 1:
             raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
         C = backbone.num_features
+        if C % NORM_GROUPS:
+            raise ConfigError(
+                f"part segmentation needs a dim that is a multiple of {NORM_GROUPS}, got {C}"
+            )
         self.backbone = backbone
         self.num_parts = num_parts
         self.taps = tapped_blocks(len(backbone.blocks))
@@ -84,7 +89,8 @@ class PointBERTPartSegmenter(nn.Module):
             context: handed to the blocks.
         """
         centers, (first, second, last) = self._encode(points, context)
-        fine, middle = (self._sample(points, size) for size in _LEVELS)
+        fine = self._sample(points, _LEVELS[0])
+        middle = fine[:, : _LEVELS[1]]
         _, propagate_fine, propagate_middle = self.propagations
         to_fine, to_middle = self.graphs
         x_middle = propagate_middle(middle, middle, centers, second)

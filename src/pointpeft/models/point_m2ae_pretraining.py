@@ -1,0 +1,172 @@
+"""Point-M2AE's pre-training: groups of all scales are hidden, and rebuilt from coarse to fine.
+
+Hidden are groups of the coarsest scale and whatever only they contain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.models.hierarchical_decoder import HierarchicalDecoder, MaskedScale
+from pointpeft.models.hierarchy import Level, hide_scales
+from pointpeft.models.masking import patch_mask
+from pointpeft.models.point_m2ae import PointM2AE, check_counts
+from pointpeft.ops.chamfer import rebuilding_error
+
+__all__ = ["MaskedClouds", "PointM2AEPretraining", "PointM2AEPretrainingConfig"]
+
+
+@dataclass(frozen=True)
+class PointM2AEPretrainingConfig:
+    """Settings of masked pre-training; tuples from the coarsest scale to the finest; as published.
+
+    ``reference_compat`` repeats the published computation where it is faulty: the first token of
+    the first cloud of a batch is never hidden at finer scales, and tokens near the origin attend
+    to padding. The default does neither.
+    """
+
+    mask_ratio: float = 0.8  # of the coarsest groups
+    decoder_depths: tuple[int, ...] = (1, 1)  # blocks of each decoded scale
+    decoder_residuals: tuple[int, ...] = (1,)  # residual layers on the way to each further scale
+    decoder_num_heads: int = 6
+    points_per_group: int | None = None  # rebuilt; None: group_sizes[0] of the encoder
+    reference_compat: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts("decoder_depths", self.decoder_depths)
+        check_counts("decoder_residuals", self.decoder_residuals, least=0)
+        if len(self.decoder_residuals) != len(self.decoder_depths) - 1:
+            raise ConfigError(
+                f"decoder_residuals={self.decoder_residuals} must have one value fewer than "
+                f"decoder_depths={self.decoder_depths}: none for the coarsest scale"
+            )
+        check_sizes(self, ("decoder_num_heads",))
+        if self.points_per_group is not None:
+            check_sizes(self, ("points_per_group",))
+        check_numbers(self, ["mask_ratio"])
+        check_choices(self, ["reference_compat"], (True, False))
+
+
+class MaskedClouds(NamedTuple):
+    """A masked batch after the encoder; sequences go from the finest scale to the coarsest.
+
+    Attributes:
+        points: the clouds ``(B, N, 3)``.
+        levels: groups of every scale.
+        scales: normalised tokens, centers and masks of every scale.
+    """
+
+    points: Tensor
+    levels: Sequence[Level]
+    scales: Sequence[MaskedScale]
+
+
+class PointM2AEPretraining(nn.Module):
+    """Multi-scale masked autoencoding.
+
+    The decoder takes one step per entry of ``decoder_depths``, from the coarsest scale on; the
+    hidden groups of the scale that it ends with are rebuilt. Published: two steps on three scales.
+
+    Args:
+        backbone: the encoder to pre-train.
+        config: masking and decoder.
+
+    Attributes:
+        num_views: differently augmented copies of a batch that the loss wants.
+    """
+
+    num_views = 1
+
+    def __init__(
+        self, backbone: PointM2AE, config: PointM2AEPretrainingConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.pretraining_config = c = config or PointM2AEPretrainingConfig()
+        sizes = backbone.config
+        G, steps = sizes.num_groups[-1], len(c.decoder_depths)
+        if not 0 < int(c.mask_ratio * G) < G:
+            raise ConfigError(
+                f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of the {G} groups of the "
+                "coarsest scale; some must be hidden and some visible"
+            )
+        if steps > len(sizes.dims):
+            raise ConfigError(
+                f"decoder_depths={c.decoder_depths} has {steps} steps, but the encoder has "
+                f"{len(sizes.dims)} scales"
+            )
+        dims = sizes.dims[::-1][:steps]
+        if wrong := [C for C in dims if C % c.decoder_num_heads]:
+            raise ConfigError(
+                f"dims={wrong[0]} must be a multiple of decoder_num_heads={c.decoder_num_heads}"
+            )
+        backbone.normalize_finer_scales()
+        self.backbone = backbone
+        self.decoder = HierarchicalDecoder(
+            dims, c.decoder_depths, c.decoder_residuals, c.decoder_num_heads, sizes.drop_path
+        )
+        # The published head has the finest group size, although it rebuilds coarser groups.
+        self.rec_head = nn.Linear(dims[-1], 3 * (c.points_per_group or sizes.group_sizes[0]))
+
+    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Chamfer loss of the rebuilt groups, a scalar.
+
+        Args:
+            points: ``(B, N, 3)``.
+            mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
+        """
+        rebuilt, target = self.rebuild(self.encode_visible(points, mask))
+        return rebuilding_error(rebuilt, target, norm="l2")
+
+    def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
+        """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""
+        levels = self.backbone.group(points)
+        if mask is None:
+            mask = patch_mask(levels[-1].centers, self.pretraining_config.mask_ratio, "random")
+        return self.encode_groups(points, levels, mask)
+
+    def encode_groups(self, points: Tensor, levels: Sequence[Level], mask: Tensor) -> MaskedClouds:
+        """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups.
+
+        Raises:
+            ValueError: the mask hides all of a cloud.
+        """
+        c, backbone = self.pretraining_config, self.backbone
+        if mask.all(dim=1).any():
+            raise ValueError("mask must leave a group of every cloud visible")
+        hidden = hide_scales(levels, mask, c.reference_compat)
+        outputs = backbone.run_visible(points, levels, hidden, c.reference_compat)
+        tokens = [norm(output) for norm, output in zip(backbone.norms, outputs, strict=True)]
+        centers = [level.centers for level in levels]
+        return MaskedClouds(points, levels, list(map(MaskedScale, tokens, centers, hidden)))
+
+    def decode(self, masked: MaskedClouds) -> Tensor:
+        """Tokens of all groups of the last decoded scale, ``(B, G, C)``."""
+        steps = len(self.pretraining_config.decoder_depths)
+        return self.decoder(masked.points, masked.scales[::-1][:steps])
+
+    def rebuild(self, masked: MaskedClouds, decoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rebuilt points ``(M, S, 3)`` of all hidden groups of the last step, and the true ones.
+
+        Both are relative to the centers of the groups; the true ones are ``(M, K, 3)``.
+
+        Args:
+            masked: the encoded batch.
+            decoded: what :meth:`decode` made of it, where that is at hand.
+
+        Raises:
+            ValueError: no group of that scale is hidden.
+        """
+        steps = len(self.pretraining_config.decoder_depths)
+        hidden = masked.scales[-steps].hidden
+        if not hidden.any():
+            raise ValueError(
+                "no group of the decoded scale is hidden, as visible groups of the coarsest scale "
+                "contain all of them; choose a larger mask_ratio or smaller group_sizes"
+            )
+        if decoded is None:
+            decoded = self.decode(masked)
+        rebuilt = self.rec_head(decoded[hidden])
+        return rebuilt.view(len(rebuilt), -1, 3), masked.levels[-steps].neighborhoods[hidden]
