@@ -7,6 +7,7 @@ from pointpeft.data import InputTransform
 from pointpeft.data.published.protocol import RaggedSplit, load_as_published
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.evaluate import evaluate_adapter
+from pointpeft.models import read_checkpoint
 from pointpeft.tasks import PretrainConfig, load_config, pretrain
 from pointpeft.tasks.config import SvmCheckConfig
 from pointpeft.tasks.svm_check import SvmCheck
@@ -185,3 +186,14 @@ def test_an_svm_needs_an_encoder(root, tmp_path):
             ]),
             tmp_path / "run",
         )  # fmt: skip
+
+
+def test_runs_are_also_written_as_published(run_finetune, root, tmp_path):
+    run_finetune("method=full", "save_published=true", "trainer.epochs=1")
+    layout = read_checkpoint(tmp_path / "run" / "ckpt-best.pth").layout
+    assert layout == "Point-MAE, fine-tuned for classification"
+    pretrain(settings(root, "save_published=true", "trainer.epochs=1"), tmp_path / "pre")
+    layout = read_checkpoint(tmp_path / "pre" / "ckpt-last.pth").layout
+    assert layout == "Point-MAE, pre-trained"
+    with pytest.raises(ConfigError, match="reference_compat=True"):
+        run_finetune("method=point-peft", "save_published=true", name="peft")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pointpeft.cli import options
 from pointpeft.cli.console import (
+    first_process_speaks,
     human_bytes,
     out,
     percent,
@@ -49,6 +50,7 @@ def finetune(
     device: options.Device = None,
     config: options.ConfigFile = None,
     resume: options.Resume = False,
+    save_published: options.SavePublished = False,
 ) -> None:
     """Adapt a backbone to labelled shapes, or to shapes with labelled parts; save the adapter.
 
@@ -59,12 +61,13 @@ def finetune(
     given = options.collect(
         task=task, data__source=data, method=method, model=model, checkpoint=checkpoint,
         seed=seed, seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
-        data__variant=variant,
+        data__variant=variant, save_published=save_published or None,
         trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    first_process_speaks()
     with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
     if "folds" in metrics:
@@ -163,6 +166,8 @@ def predict(
         )
     names = list_shape_files(files)
     predictor = Predictor(adapter, checkpoint, up_axis, device)
+    for note in predictor.notes:
+        warn(note, label="note")
     predictions = [predictor.predict_file(name) for name in names]
     if as_json:
         print(json.dumps([_as_json(p) for p in predictions], indent=2))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 __all__ = [
     "err",
+    "first_process_speaks",
     "human_bytes",
     "out",
     "percent",
@@ -25,6 +26,13 @@ out = Console()
 """Standard output: results."""
 err = Console(stderr=True)
 """Standard error: warnings, errors and progress."""
+
+
+def first_process_speaks() -> None:
+    """Leave results and progress to the first of several processes; errors are shown by all."""
+    from pointpeft.tasks.processes import is_first_process
+
+    out.quiet = not is_first_process()
 
 
 def tell(text: str, style: str | None = None) -> None:
@@ -43,7 +51,7 @@ def show_table(table: Table) -> None:
     if out.is_terminal:
         out.print(table)
         return
-    wide = Console(file=out.file, width=10_000)
+    wide = Console(file=out.file, width=10_000, quiet=out.quiet)
     wide.print(table, crop=False)
 
 
@@ -51,7 +59,8 @@ def show_table(table: Table) -> None:
 def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None]]:
     """A progress bar for reading shapes; yields the function to call with (done, total)."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    disable = out.quiet or not err.is_terminal
+    with Progress(*columns, console=err, transient=True, disable=disable) as progress:
         task = progress.add_task(title, total=None)
 
         def update(done: int, total: int) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Output",
     "Overrides",
     "Resume",
+    "SavePublished",
     "Seed",
     "UpAxis",
     "Variant",
@@ -41,6 +42,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="'cpu', 'cuda' or 'auto' (the default).")
+]
+SavePublished = Annotated[
+    bool,
+    typer.Option("--save-published-format", help="Also write a .pth as published repositories do."),
 ]
 Variant = Annotated[
     str | None,

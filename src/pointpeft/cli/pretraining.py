@@ -7,7 +7,16 @@ import typer
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import human_bytes, out, percent, reading, resumable, show_table, tell
+from pointpeft.cli.console import (
+    first_process_speaks,
+    human_bytes,
+    out,
+    percent,
+    reading,
+    resumable,
+    show_table,
+    tell,
+)
 
 __all__ = ["demo", "pretrain", "svm"]
 
@@ -25,6 +34,7 @@ def pretrain(
     device: options.Device = None,
     config: options.ConfigFile = None,
     resume: options.Resume = False,
+    save_published: options.SavePublished = False,
 ) -> None:
     """Pre-train a backbone on shapes without labels, by masked autoencoding."""
     from pointpeft import tasks
@@ -32,11 +42,12 @@ def pretrain(
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, seed=seed,
         trainer__epochs=epochs, data__up_axis=up_axis, data__variant=variant,
-        trainer__accelerator=options.accelerator(device),
+        trainer__accelerator=options.accelerator(device), save_published=save_published or None,
     )  # fmt: skip
     files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
     files += [config] if config else []
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
+    first_process_speaks()
     with resumable(output), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
     tell(

@@ -63,6 +63,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="of all that is random [the config's, mostly 0]",
     )
     add("--deterministic", action="store_true", help="only algorithms that give the same each time")
+    add(
+        "--save-published-format",
+        dest="save_published",
+        action="store_true",
+        help="also write ckpt-best.pth or ckpt-last.pth as the published repositories do",
+    )
     add("--num_workers", type=int, metavar="N", help="processes that load data")
     _add_selection(parser)
     _add_settings(parser)

@@ -50,6 +50,7 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
     given: dict[str, Any] = {"seed": flags.seed}
     if command in (Command.PRETRAIN, Command.FINETUNE):
         given["trainer.num_workers"] = flags.num_workers
+        given["save_published"] = flags.save_published or None
         given["trainer.deterministic"] = flags.deterministic or None
         given |= _processes(flags)
     if command is Command.PRETRAIN:

@@ -61,6 +61,8 @@ def predict_parts(
 
     names = list_shape_files(files)
     predictor = PartPredictor(adapter, checkpoint, up_axis, device)
+    for note in predictor.notes:
+        warn(note, label="note")
     category = predictor.choose_category(category)
     predictions = [predictor.predict_file(name, category) for name in names]
     written = write_predictions(predictions, predictor.part_names, output)

@@ -144,6 +144,7 @@ class LoadedAdapter:
         source: the data that it was trained on.
         split: how these were cut.
         statistics: of the raw training shapes, when known.
+        notes: what is done to every shape because it was asked for.
     """
 
     def __init__(
@@ -165,9 +166,9 @@ class LoadedAdapter:
         settings = dict(self.model.input["transform"])
         trained_up = settings["up_axis"]
         self.transform = InputTransform.from_dict(settings | {"up_axis": up_axis or trained_up})
-        self._notes: list[str] = []
+        self.notes: tuple[str, ...] = ()
         if up_axis and up_axis != trained_up:
-            self._notes.append(f"up-axis {up_axis} is turned to match {trained_up} of training")
+            self.notes = (f"up-axis {up_axis} is turned to match {trained_up} of training",)
         self.source: str = self.model.input["source"]
         self.split: dict[str, Any] = self.model.input["split"]
         statistics = self.model.input["statistics"]
@@ -175,10 +176,8 @@ class LoadedAdapter:
 
     def warnings(self, shape: RawShape) -> list[str]:
         """What about a shape differs from the training data, and what its reader noticed."""
-        warnings = [*self._notes, *shape.notes]
-        return (
-            warnings + self.statistics.check(shape, self.transform) if self.statistics else warnings
-        )
+        differences = self.statistics.check(shape, self.transform) if self.statistics else []
+        return [*shape.notes, *differences]
 
 
 def _part_table(model: PeftModel, folder: str | Path) -> PartTable | None:

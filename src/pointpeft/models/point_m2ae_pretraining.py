@@ -103,6 +103,8 @@ class PointM2AEPretraining(nn.Module):
                 f"dims={wrong[0]} must be a multiple of decoder_num_heads={c.decoder_num_heads}"
             )
         backbone.normalize_finer_scales()
+        # Scales that are not rebuilt do without their norm, and DDP without idle parameters.
+        backbone.norms[: len(sizes.dims) - steps].requires_grad_(False)
         self.backbone = backbone
         self.decoder = HierarchicalDecoder(
             dims, c.decoder_depths, c.decoder_residuals, c.decoder_num_heads, sizes.drop_path

@@ -32,6 +32,8 @@ class ClassificationTask(TuningTask):
         label_smoothing: share of the target that the other classes have in equal parts.
     """
 
+    validated = ("val_loss", "val_accuracy", "val_score")
+
     def __init__(
         self,
         model: PeftModel,
@@ -55,27 +57,26 @@ class ClassificationTask(TuningTask):
         spread = self.label_smoothing * K / max(1, K - 1)  # torch gives the true class a part too
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=min(1.0, spread))
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
-        size = len(logits)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.log_training({"train_loss": loss, "train_accuracy": accuracy}, len(logits))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Log accuracy and loss of un-augmented clouds, and the score that selects the model.
 
         Args:
-            batch: ``{"points": (B, N, 3), "label": (B,)}``.
+            batch: ``{"points": (B, N, 3), "label": (B,), "index": (B,)}``; an item at index -1 is
+                not counted.
             batch_index: not used.
         """
         logits = self.model(batch["points"])
-        loss = F.cross_entropy(logits, batch["label"])
-        accuracy = (logits.argmax(1) == batch["label"]).float().mean()
+        loss = F.cross_entropy(logits, batch["label"], reduction="none")
+        correct = (logits.argmax(1) == batch["label"]).float()
         values = {
             "val_loss": loss,
-            "val_accuracy": accuracy,
-            "val_score": accuracy - TIE_WEIGHT * loss,
+            "val_accuracy": correct,
+            "val_score": correct - TIE_WEIGHT * loss,
         }
-        self.log_dict(values, batch_size=len(logits), sync_dist=True)
+        self.log_means(values, batch["index"])
 
 
 class Classification(Goal):

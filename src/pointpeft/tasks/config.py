@@ -139,6 +139,7 @@ class FinetuneConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     label_smoothing: float = 0.0  # share of the target that the other classes have
     protocol: str = "honest"  # or "published": selection on the test split and all else
+    save_published: bool = False  # also as a file that the published repositories load
     votes: int = 0  # passes over differently drawn points whose mean is measured as well
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     seed: int = 0
@@ -208,6 +209,7 @@ class PretrainConfig:
     )
     svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
     protocol: str = "honest"  # or "published"
+    save_published: bool = False  # also as a file that the published repositories load
     seed: int = 0
 
     def __post_init__(self) -> None:

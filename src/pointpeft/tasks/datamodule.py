@@ -11,17 +11,22 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
 from pointpeft.data.published.protocol import RaggedSplit
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import DataError
+from pointpeft.tasks.processes import Share
 
 __all__ = [
     "CloudDataset",
     "EpochSampler",
+    "OrderedSampler",
     "PretrainingClouds",
     "RaggedClouds",
     "ShapeDataModule",
     "cloud_loader",
     "pretraining_loader",
 ]
+
+
+_WHOLE = Share()  # the only process takes all
 
 
 class CloudDataset(Dataset):
@@ -98,27 +103,54 @@ class PretrainingClouds(Dataset):
 class EpochSampler(Sampler[int]):
     """A new order each epoch that depends on the seed and the epoch alone, so runs can resume.
 
+    Several processes take turns, so that together their batches are those of one process. All
+    shares are equally long: of items that cannot be shared out evenly the last ones are left out.
+
     Args:
         length: items that come up in every epoch.
         seed: of the order.
         fresh: further items per epoch, new ones in each; they are numbered on from ``length``.
+        share: which of the items are for this process.
     """
 
-    def __init__(self, length: int, seed: int, fresh: int = 0) -> None:
+    def __init__(self, length: int, seed: int, fresh: int = 0, share: Share = _WHOLE) -> None:
         self.length, self.seed, self.fresh, self.epoch = length, seed, fresh, 0
+        self.share = share
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length + self.fresh
+        return (self.length + self.fresh) // self.share.processes
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self), generator=generator)
+        order = torch.randperm(self.length + self.fresh, generator=generator)
         order[order >= self.length] += self.epoch * self.fresh
-        return iter(order.tolist())
+        return iter(order[self.share.rank :: self.share.processes][: len(self)].tolist())
+
+
+class OrderedSampler(Sampler[int]):
+    """The items of a split in file order.
+
+    Several processes take turns. All shares are equally long: some are filled up with -1, which
+    stands for no item.
+
+    Args:
+        length: items of the split.
+        share: which of them are for this process.
+    """
+
+    def __init__(self, length: int, share: Share = _WHOLE) -> None:
+        self.length, self.share = length, share
+
+    def __len__(self) -> int:
+        return -(-self.length // self.share.processes)
+
+    def __iter__(self) -> Iterator[int]:
+        places = range(self.share.rank, len(self) * self.share.processes, self.share.processes)
+        return (place if place < self.length else -1 for place in places)
 
 
 def cloud_loader(split: ShapeSplit, num_points: int, batch_size: int) -> DataLoader:
@@ -134,10 +166,15 @@ class ShapeDataModule(L.LightningDataModule):
             is to choose among them.
         val: clouds to validate on; may be empty.
         num_points: points of a validation cloud.
-        batch_size: clouds per training batch; validation uses twice as many.
+        batch_size: clouds per training batch of all processes; validation uses twice as many.
         num_workers: loader processes.
         seed: of the order of training items.
-        drop_last: leave out a last training batch that is not full.
+        drop_last: leave out a last training batch that is not full, unless it is the only one.
+        share: what of a batch is for this process.
+
+    Raises:
+        DataError: there are fewer than two training clouds for a process.
+        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
     """
 
     def __init__(
@@ -149,33 +186,28 @@ class ShapeDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         drop_last: bool = False,
+        share: Share = _WHOLE,
     ) -> None:
         super().__init__()
-        if len(train) < 2:
-            raise DataError(f"training needs two shapes or more, the train split has {len(train)}")
-        if batch_size < 2:
-            raise ConfigError(f"batch_size must be at least 2 for BatchNorm, got {batch_size}")
+        _check_enough(len(train), share)
         self.train, self.val = train, val
-        self.num_points, self.batch_size, self.seed = num_points, batch_size, seed
-        self.num_workers = num_workers
-        # A data set smaller than a batch is a batch.
-        self.drop_last = drop_last and len(train) > batch_size
+        self.num_points, self.seed, self.num_workers = num_points, seed, num_workers
+        self.batch_size, self.drop_last, self.share = share.batch_size(batch_size), drop_last, share
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
-        sampler = EpochSampler(len(self.train), self.seed)
+        sampler = EpochSampler(len(self.train), self.seed, share=self.share)
         train = self.train
         clouds = RaggedClouds(train) if isinstance(train, RaggedSplit) else CloudDataset(train)
-        return _training_loader(
-            clouds, sampler, self.batch_size, self.num_workers, self.drop_last
-        )
+        return _training_loader(clouds, sampler, self.batch_size, self.num_workers, self.drop_last)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Batches in file order; none without a validation split."""
+        """Batches in file order, none without a validation split; index -1 is not to be counted."""
         if not len(self.val):
             return []
         dataset = CloudDataset(self.val, self.num_points)
-        return _loader(dataset, 2 * self.batch_size, self.num_workers, self.seed)
+        sampler = OrderedSampler(len(self.val), self.share)
+        return _loader(dataset, 2 * self.batch_size, self.num_workers, self.seed, sampler=sampler)
 
 
 def pretraining_loader(
@@ -186,6 +218,7 @@ def pretraining_loader(
     num_workers: int = 0,
     seed: int = 0,
     drop_last: bool = False,
+    share: Share = _WHOLE,
 ) -> DataLoader:
     """Shuffled batches of ``{"points"}`` for pre-training.
 
@@ -193,20 +226,26 @@ def pretraining_loader(
         split: stored clouds, all of them once per epoch; may be empty.
         fresh: procedural clouds per epoch, new ones in each.
         num_points: points of every cloud.
-        batch_size: clouds per batch.
+        batch_size: clouds per batch of all processes.
         num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
         seed: of the order and of the stream.
         drop_last: leave out a last batch that is not full, unless it is the only one.
+        share: what of a batch is for this process.
 
     Raises:
-        DataError: there are fewer than two clouds.
+        DataError: there are fewer than two clouds for a process.
+        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
     """
-    if len(split) + fresh < 2:
-        raise DataError(f"training needs two shapes or more, there are {len(split) + fresh}")
-    sampler = EpochSampler(len(split), seed, fresh)
+    _check_enough(len(split) + fresh, share)
+    sampler = EpochSampler(len(split), seed, fresh, share)
     dataset = PretrainingClouds(split, num_points, seed)
-    drop_last = drop_last and len(sampler) > batch_size
-    return _training_loader(dataset, sampler, batch_size, num_workers, drop_last)
+    return _training_loader(dataset, sampler, share.batch_size(batch_size), num_workers, drop_last)
+
+
+def _check_enough(count: int, share: Share) -> None:
+    if count < 2 * share.processes:
+        each = f" for each of {share.processes} processes" if share.processes > 1 else ""
+        raise DataError(f"training needs two shapes or more{each}, there are {count}")
 
 
 def _training_loader(
@@ -214,12 +253,13 @@ def _training_loader(
     sampler: EpochSampler,
     batch_size: int,
     num_workers: int,
-    drop_last: bool = False,
+    drop_last: bool,
 ) -> DataLoader:
+    share = sampler.share
+    drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
     drop_last |= len(sampler) % batch_size == 1
-    return _loader(
-        dataset, batch_size, num_workers, sampler.seed, sampler=sampler, drop_last=drop_last
-    )
+    seed = sampler.seed * share.processes + share.rank  # workers draw other points in each process
+    return _loader(dataset, batch_size, num_workers, seed, sampler=sampler, drop_last=drop_last)
 
 
 def _loader(

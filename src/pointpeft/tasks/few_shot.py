@@ -20,6 +20,7 @@ from pointpeft.files import write_json
 from pointpeft.tasks.config import FewShotConfig, FinetuneConfig
 from pointpeft.tasks.finetuning import finetune
 from pointpeft.tasks.inputs import input_transform, load_data, make_backbone
+from pointpeft.tasks.processes import is_first_process
 
 __all__ = ["few_shot"]
 
@@ -78,7 +79,8 @@ def few_shot(
         "protocol": config.protocol,
         "versions": versions(),
     }
-    write_json(folder / "metrics.json", metrics)
+    if is_first_process():
+        write_json(folder / "metrics.json", metrics)
     return metrics
 
 

@@ -1,14 +1,12 @@
 """Adapting a backbone to labelled shapes: data in, run folder out."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 
 from pointpeft.data import ShapeData
 from pointpeft.data.published.protocol import prepare_as_published
@@ -16,29 +14,36 @@ from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.evaluation.evaluate import choose_device
-from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.evaluation.report.page import REPORT
-from pointpeft.evaluation.voting import measure_votes
 from pointpeft.files import write_json
 from pointpeft.models import save_model
 from pointpeft.peft import MemoryBank, PeftConfig, PeftModel, config_class, get_peft_model
+from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.classification import Classification
 from pointpeft.tasks.config import DataConfig, FinetuneConfig
 from pointpeft.tasks.datamodule import ShapeDataModule, cloud_loader
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.inputs import load_data, make_backbone
-from pointpeft.tasks.runs import RunFolder, fit, make_trainer
+from pointpeft.tasks.processes import (
+    Share,
+    is_first_process,
+    on_first_process,
+    quiet_other_processes,
+)
+from pointpeft.tasks.results import measure, summarize
+from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.segmentation import PartSegmentation
+from pointpeft.tasks.trainer import fit, make_trainer
 
 __all__ = ["finetune", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
 
+PUBLISHED_BEST = "ckpt-best.pth"
 PUBLISHED_NOTICE = (
     "published protocol: the epoch is selected on the test split, so the accuracy is an upper bound"
 )
-RANDOM_WEIGHTS = "backbone.safetensors"  # of an encoder that came from nowhere
 _GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
 
@@ -52,7 +57,8 @@ def finetune(
     """Adapt a backbone to a labelled data set and write a run folder.
 
     The checkpoint is chosen on the validation split; the test split is used once, at the end. The
-    published protocol chooses on the test split, and says so.
+    published protocol chooses on the test split, and says so. Of several processes the first one
+    writes and measures; all return the same.
 
     Args:
         config: all settings.
@@ -69,6 +75,7 @@ def finetune(
         DataError: unusable data.
         CheckpointError: weights that do not fit.
     """
+    quiet_other_processes()
     if config.few_shot.way is not None:
         from pointpeft.tasks.few_shot import few_shot
 
@@ -88,7 +95,8 @@ def finetune(
         if finished:  # but it was stopped before its report was written
             _report(config, goal, data, run)
             return finished
-        page.unlink(missing_ok=True)  # of fewer epochs, if there is one
+        if is_first_process():
+            page.unlink(missing_ok=True)  # of fewer epochs, if there is one
         run.begin(config)
         jobs = {run.path: config.seed}
         if config.seeds > 1:
@@ -99,8 +107,9 @@ def finetune(
             _one_seed(replace(config, seed=seed, seeds=1), goal, data, RunFolder(folder), resume)
             for folder, seed in jobs.items()
         ]
-        metrics = results[0] if config.seeds == 1 else _summary(results, list(jobs), run, goal)
-        write_json(run.metrics, metrics)
+        metrics = results[0] if config.seeds == 1 else summarize(results, list(jobs), run, goal)
+        if is_first_process():
+            write_json(run.metrics, metrics)
         _report(config, goal, data, run)
     return metrics
 
@@ -161,6 +170,8 @@ def _one_seed(
     run.begin(config)
     L.seed_everything(seed, verbose=False)
     model = _make_model(config, goal, data, run)
+    if config.save_published:
+        published_layout(model)  # complains before training if there is none
     num_points, published = data.transform.num_points, config.protocol == "published"
     augmentation = recipe(config.data.augmentation, num_points)
     if published:
@@ -169,7 +180,8 @@ def _one_seed(
     timer = EpochTimer()
     title = f"{config.method} seed {seed}"
     trainer = make_trainer(
-        replace(config.trainer, epochs=config.trainer.epochs + published),
+        # Published loops have one epoch more, but for part segmentation.
+        replace(config.trainer, epochs=config.trainer.epochs + (published and not goal.segmented)),
         run,
         seed,
         [History(run.history), timer, ProgressBar(title, list(goal.shown))],
@@ -178,14 +190,22 @@ def _one_seed(
     )
     modules = ShapeDataModule(
         data.train, data.val, num_points, config.trainer.batch_size,
-        config.trainer.num_workers, seed, drop_last=published,
+        config.trainer.num_workers, seed, drop_last=published, share=Share.of(trainer),
     )  # fmt: skip
     fit(trainer, task, modules, run.resume_from if resume else None)
-    task.load_best(run.best if len(data.val) else run.last)
-    model.save_pretrained(run.adapter)
-    metrics = _metrics(model, goal, data, config, run, timer)
-    write_json(run.metrics, metrics)
-    return metrics
+
+    def conclude() -> dict[str, Any]:
+        task.load_best(run.best if len(data.val) else run.last)
+        model.save_pretrained(run.adapter)
+        model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+        metrics = measure(model, goal, data, config, run, timer)
+        if config.save_published:
+            percent = 100 * (metrics[f"test_{goal.headline}"] or 0.0)
+            save_published(model, run.path / PUBLISHED_BEST, trainer.current_epoch, percent)
+        write_json(run.metrics, metrics)
+        return metrics
+
+    return on_first_process(trainer, conclude)
 
 
 def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
@@ -199,8 +219,9 @@ def _make_model(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFol
     """The network under its method, with all that its adapter is to say about itself."""
     backbone, source = make_backbone(config)
     if source is None:  # random weights exist nowhere else
-        save_model(backbone, run.path / RANDOM_WEIGHTS)
-        source = f"../{RANDOM_WEIGHTS}"
+        if is_first_process():
+            save_model(backbone, run.backbone)
+        source = f"../{run.backbone.name}"
     settings = _settings(config)
     bank = _build_bank(backbone, data, config) if settings.uses_bank else None
     model = get_peft_model(goal.network(backbone, data), settings, bank)
@@ -240,77 +261,9 @@ def _describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     }
 
 
-def _metrics(
-    model: PeftModel,
-    goal: Goal,
-    data: ShapeData,
-    config: FinetuneConfig,
-    run: RunFolder,
-    timer: EpochTimer,
-) -> dict[str, Any]:
-    counts = model.count_parameters()
-    weights = run.adapter / "adapter_model.safetensors"
-    selection = "validation split" if len(data.val) else "last epoch: there is no validation split"
-    if config.protocol == "published":
-        selection = "test split (published protocol)"
-    return {
-        "task": goal.name,
-        "method": config.method,
-        "model": config.model,
-        "data": config.data.source,
-        "seed": config.seed,
-        **goal.measure(model, data),
-        **_votes(model, data, config),
-        "trainable_parameters": counts["trainable"],
-        "trainable_parameters_without_head": counts["trainable_without_head"],
-        "total_parameters": counts["total"],
-        "stored_bytes": weights.stat().st_size,
-        "seconds_per_epoch": timer.median,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "train_items": len(data.train),
-        "val_items": len(data.val),
-        "test_items": len(data.test),
-        "selection": selection,
-        "notes": list(data.notes),
-        "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
-        "versions": versions(),
-    }
-
-
-def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
-    """Accuracy on the test split by voting, where it is asked for."""
-    if not config.votes or not len(data.test):
-        return {}
-    num_points = data.transform.num_points
-    voted = measure_votes(model, data.test, num_points, config.votes, config.protocol, config.seed)
-    return {f"test_{key}": value for key, value in voted.items()}
-
-
 def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:
     """Write the page about a run, if the task has one."""
+    if not is_first_process():
+        return
     device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
     goal.report(run.path, data, device)
-
-
-def _summary(
-    results: list[dict[str, Any]], folders: list[Path], run: RunFolder, goal: Goal
-) -> dict[str, Any]:
-    """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
-    val, test = f"val_{goal.headline}", f"test_{goal.headline}"
-    best = max(range(len(results)), key=lambda i: results[i][val] or 0.0)
-    shutil.copytree(folders[best] / "adapter", run.adapter, dirs_exist_ok=True)
-    if (weights := folders[best] / RANDOM_WEIGHTS).is_file():
-        shutil.copy2(weights, run.path)
-    summary = dict(results[best])
-    for key in ("seed", *goal.of_one_seed):
-        summary[f"best_{key}"] = summary.pop(key)
-    for key in (test, val, *goal.averaged, "seconds_per_epoch"):
-        values = [result[key] for result in results if result[key] is not None]
-        summary[f"{key}_per_seed"] = values
-        if values:
-            summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
-            summary[f"{key}_std"] = float(np.std(values, ddof=1))
-    summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
-    summary["seeds"] = [result["seed"] for result in results]
-    summary["adapter_from"] = folders[best].name
-    return summary

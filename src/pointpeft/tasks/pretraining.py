@@ -19,12 +19,15 @@ from pointpeft.errors import ConfigError
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
+from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
 from pointpeft.tasks.datamodule import pretraining_loader
 from pointpeft.tasks.optimization import configure_adamw
-from pointpeft.tasks.runs import RunFolder, fit, make_trainer, resolve_checkpoint
+from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
+from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
 from pointpeft.tasks.svm_check import SvmCheck
+from pointpeft.tasks.trainer import fit, make_trainer
 
 __all__ = ["PretrainingTask", "pretrain"]
 
@@ -32,6 +35,8 @@ log = logging.getLogger("pointpeft")
 
 WEIGHTS = "backbone.safetensors"
 """Name of the encoder's file in a run folder."""
+PUBLISHED_LAST = "ckpt-last.pth"
+"""The whole model as its published repository keeps it, where that is asked for."""
 BEST_WEIGHTS = "backbone_best.safetensors"
 """Encoder of the epoch whose linear SVM was the best, where there is such a check."""
 PROCEDURAL = "procedural"
@@ -62,7 +67,8 @@ class PretrainingTask(L.LightningModule):
         self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
         loss = self.model(torch.cat(views))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(views[0]))
+        size = len(views[0])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -79,7 +85,8 @@ def pretrain(
     """Pre-train a backbone and write ``backbone.safetensors`` into a run folder.
 
     Besides the shapes of the data source it can train on procedural ones, or on them alone
-    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch.
+    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch. Of several
+    processes the first one writes; all return the same.
 
     Args:
         config: all settings.
@@ -94,6 +101,7 @@ def pretrain(
         ConfigError: inconsistent settings.
         DataError: unusable data.
     """
+    quiet_other_processes()
     published = config.protocol == "published"
     if published:
         config = replace(config, optimizer=replace(config.optimizer, rule="published"))
@@ -103,6 +111,8 @@ def pretrain(
         return finished
     L.seed_everything(config.seed, verbose=False)
     model = _make_model(config)
+    if config.save_published:
+        published_layout(model)  # complains before training if there is none
     with run.logging():
         network = getattr(model, "backbone", model)  # a tokenizer is trained as it is
         num_points = config.data.num_points or network.spec.num_points
@@ -122,12 +132,23 @@ def pretrain(
         loader = pretraining_loader(
             shapes, config.procedural, shapes.points.shape[1] if published else drawn_from,
             config.trainer.batch_size, config.trainer.num_workers, config.seed, published,
+            Share.of(trainer),
         )  # fmt: skip
         fit(trainer, task, loader, run.resume_from if resume else None)
-        save_model(network, run.path / WEIGHTS, epochs=config.trainer.epochs)
-        loss = float(trainer.callback_metrics["train_loss"])
-        metrics = _metrics(config, loss, len(shapes) + config.procedural, timer)
-        write_json(run.metrics, metrics)
+        loss, items = float(trainer.callback_metrics["train_loss"]), len(shapes) + config.procedural
+        metrics = _metrics(config, loss, items, timer)
+        return on_first_process(trainer, lambda: _write(config, run, model, metrics))
+
+
+def _write(
+    config: PretrainConfig, run: RunFolder, model: Any, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the results of a run; give back what is in ``metrics.json``."""
+    network = getattr(model, "backbone", model)
+    save_model(network, run.path / WEIGHTS, epochs=config.trainer.epochs)
+    if config.save_published:
+        save_published(model, run.path / PUBLISHED_LAST, config.trainer.epochs)
+    write_json(run.metrics, metrics)
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Run folders and the trainer that fills them."""
+"""Run folders, and how checkpoints get into them."""
 
 import json
 import logging
@@ -9,29 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import replacing
-from pointpeft.tasks.callbacks import EpochSeeds
-from pointpeft.tasks.config import TrainerConfig, config_text, save_config
+from pointpeft.tasks.config import config_text, save_config
+from pointpeft.tasks.processes import is_first_process
 
-__all__ = [
-    "AtomicCheckpointIO",
-    "EpochCheckpoint",
-    "RunFolder",
-    "fit",
-    "make_trainer",
-    "resolve_checkpoint",
-]
+__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "resolve_checkpoint"]
 
 log = logging.getLogger("pointpeft")
 
@@ -42,6 +31,9 @@ _MAY_CHANGE = (  # settings of the trainer that a resumed run may change
 
 class RunFolder:
     """Where a run writes: config, log, metrics, checkpoints, encoder weights, adapter.
+
+    Of several processes the first one alone writes; in the others the methods that do have no
+    effect.
 
     Args:
         path: the folder; created when absent.
@@ -66,6 +58,8 @@ class RunFolder:
             ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
                 there has other settings than its length and hardware.
         """
+        if not is_first_process():
+            return
         if resume and not self.config.is_file():
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
         if not resume and self.config.exists():
@@ -92,17 +86,19 @@ class RunFolder:
 
     def begin(self, config: Any) -> None:
         """Note the settings; metrics that are there belong to other ones."""
+        if not is_first_process():
+            return
         output_folder(self.path)
         self.metrics.unlink(missing_ok=True)
         save_config(config, self.config)
 
     def finished_metrics(self, config: Any) -> dict[str, Any] | None:
         """Metrics of a run that ended with exactly these settings; None if there is more to do."""
-        if not self.metrics.is_file() or not self.config.is_file():
+        try:  # in this order, for the first process may be in begin() while another is here
+            begun_with, metrics = self.config.read_text(), self.metrics.read_text()
+        except FileNotFoundError:
             return None
-        if self.config.read_text() != config_text(config):
-            return None
-        return json.loads(self.metrics.read_text())
+        return json.loads(metrics) if begun_with == config_text(config) else None
 
     @property
     def resume_from(self) -> Path | None:
@@ -112,6 +108,9 @@ class RunFolder:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Send the package's log messages to ``log.txt`` as well."""
+        if not is_first_process():
+            yield
+            return
         handler = logging.FileHandler(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         previous = log.level
@@ -202,89 +201,3 @@ class EpochCheckpoint(ModelCheckpoint):
             self.best_model_score = self.kth_value = score
             self.best_model_path = self.kth_best_model_path = str(self.path)
             self.best_k_models = {str(self.path): score}
-
-
-def make_trainer(
-    config: TrainerConfig,
-    run: RunFolder,
-    seed: int,
-    callbacks: list[L.Callback],
-    monitor: str | None,
-    grad_clip: float | None,
-) -> L.Trainer:
-    """A Lightning trainer that writes into ``run``.
-
-    Args:
-        config: length, precision, devices.
-        run: the folder to fill.
-        seed: of all random numbers during training.
-        callbacks: further callbacks.
-        monitor: validation metric, larger is better, that selects the best checkpoint and stops
-            early; None keeps the last one only.
-        grad_clip: largest L2 norm of the gradient.
-
-    Raises:
-        ConfigError: this machine cannot meet the settings, such as a GPU or a precision.
-    """
-    _quiet_trainer()
-    torch.set_flush_denormal(True)  # several times faster on CPUs once activations get tiny
-    callbacks = [EpochSeeds(seed), *callbacks]
-    if monitor and config.patience:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=config.patience))
-    if monitor:
-        callbacks.append(EpochCheckpoint(run.best, monitor))
-    callbacks.append(EpochCheckpoint(run.last))
-    try:
-        return _trainer(config, run, callbacks, grad_clip)
-    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
-            f"{config.devices}, precision {config.precision}): {error}; without a GPU use "
-            "--device cpu"
-        ) from error
-
-
-def fit(
-    trainer: L.Trainer,
-    task: L.LightningModule,
-    data: L.LightningDataModule | DataLoader,
-    resume: Path | None,
-) -> None:
-    """Train; Ctrl-C ends as KeyboardInterrupt, with every completed epoch on disk."""
-    try:
-        trainer.fit(task, data, ckpt_path=resume)
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-
-
-def _quiet_trainer() -> None:
-    """Leave out the trainer's notes on hardware and its advice; its warnings pass."""
-    for package in ("pytorch", "fabric"):
-        logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")
-        if not logger.filters:
-            logger.addFilter(lambda record: record.levelno >= logging.WARNING)
-
-
-def _trainer(
-    config: TrainerConfig, run: RunFolder, callbacks: list[L.Callback], grad_clip: float | None
-) -> L.Trainer:
-    return L.Trainer(
-        max_epochs=config.epochs,
-        accelerator=config.accelerator,
-        devices=int(config.devices) if config.devices.isdigit() else config.devices,
-        strategy=config.strategy,
-        num_nodes=config.num_nodes,
-        precision=config.precision,  # type: ignore[arg-type]
-        deterministic="warn" if config.deterministic else False,
-        sync_batchnorm=config.sync_batchnorm,
-        gradient_clip_val=grad_clip,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )

@@ -37,6 +37,7 @@ class SegmentationTask(TuningTask):
         parts: which parts belong to which category.
     """
 
+    validated = ("val_loss", "val_accuracy", "val_instance_iou", "val_score")
     mask: Tensor
 
     def __init__(
@@ -62,35 +63,34 @@ class SegmentationTask(TuningTask):
         logits = self.model(points, exclude=batch["index"], category=batch["label"])
         loss = F.cross_entropy(logits.flatten(0, 1), seg.flatten())
         accuracy = (logits.argmax(-1) == seg).float().mean()
-        size = len(logits)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.log_training({"train_loss": loss, "train_accuracy": accuracy}, len(logits))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Log loss, and accuracy and mean IoU of the likeliest parts of each shape's category.
 
         Args:
-            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N)}``.
+            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``; an item
+                at index -1 is not counted.
             batch_index: not used.
         """
-        logits = self.model(batch["points"], category=batch["label"])
-        loss = F.cross_entropy(logits.flatten(0, 1), batch["seg"].flatten())
+        logits, seg = self.model(batch["points"], category=batch["label"]), batch["seg"]
+        loss = F.cross_entropy(logits.transpose(1, 2), seg, reduction="none").mean(dim=1)
         found = likeliest_parts(logits, batch["label"], self.mask)
-        iou = self._mean_iou(found, batch["seg"], batch["label"]).to(loss)
+        iou = self._ious(found, seg, batch["label"]).to(loss)
         values = {
             "val_loss": loss,
-            "val_accuracy": (found == batch["seg"]).float().mean(),
+            "val_accuracy": (found == seg).float().mean(dim=1),
             "val_instance_iou": iou,
             "val_score": iou - TIE_WEIGHT * loss,
         }
-        self.log_dict(values, batch_size=len(logits), sync_dist=True)
+        self.log_means(values, batch["index"])
 
-    def _mean_iou(self, found: Tensor, target: Tensor, category: Tensor) -> Tensor:
-        """Mean over the shapes of a batch: ``(B, N), (B, N), (B,) -> ()``."""
+    def _ious(self, found: Tensor, target: Tensor, category: Tensor) -> Tensor:
+        """Of the shapes of a batch: ``(B, N), (B, N), (B,) -> (B,)``."""
         shapes = zip(found.cpu().numpy(), target.cpu().numpy(), category.tolist(), strict=True)
         ious = [shape_iou(one, truth, self.parts[place]) for one, truth, place in shapes]
-        return torch.tensor(ious).mean()
+        return torch.tensor(ious)
 
 
 class PartSegmentation(Goal):

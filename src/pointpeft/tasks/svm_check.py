@@ -25,7 +25,8 @@ log = logging.getLogger("pointpeft")
 class SvmCheck(L.Callback):
     """Logs ``svm_accuracy`` and keeps the weights of the epoch where it is highest.
 
-    It is measured on the validation split, and as published on the test split.
+    It is measured on the validation split, and as published on the test split, by the first of
+    several processes.
 
     Args:
         config: data, C and how often.
@@ -57,11 +58,11 @@ class SvmCheck(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
         """Measure, log, and keep the weights if they are the best."""
-        if (trainer.current_epoch + 1) % self.config.every:
+        if (trainer.current_epoch + 1) % self.config.every or not trainer.is_global_zero:
             return
         accuracy = self.measure(task.model.backbone)
         task.log("svm_accuracy", accuracy, rank_zero_only=True)
-        if accuracy > self.best and trainer.is_global_zero:
+        if accuracy > self.best:
             self.best = accuracy
             save_model(task.model.backbone, self.path, epochs=trainer.current_epoch + 1)
 
@@ -71,7 +72,9 @@ class SvmCheck(L.Callback):
         held_out = data.test if self.published else data.val
         with eval_mode(backbone):
             train, test = (
-                extract_features(backbone, torch.from_numpy(part.points)[:, :n])
+                extract_features(
+                    backbone, torch.from_numpy(part.points)[:, :n], reference_compat=self.published
+                )
                 for part in (data.train, held_out)
             )
         labels = data.train.labels, held_out.labels

@@ -1,21 +1,45 @@
 """What the Lightning modules of all fine-tuning tasks have in common."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from pointpeft.data.transforms import Compose
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import OptimizerConfig
 from pointpeft.tasks.optimization import configure_adamw
 
-__all__ = ["TIE_WEIGHT", "TuningTask"]
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
+
+
+class ItemMean(Metric):
+    """Mean over items of which each counts once, whichever process has it."""
+
+    total: Tensor
+    items: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("items", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor) -> None:
+        """Add the values ``(B,)`` of some items."""
+        self.total += values.float().sum()
+        self.items += len(values)
+
+    def compute(self) -> Tensor:
+        """The mean so far, a scalar."""
+        return self.total / self.items
 
 
 class TuningTask(L.LightningModule):
@@ -27,14 +51,35 @@ class TuningTask(L.LightningModule):
         model: the adapted model.
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
+
+    Attributes:
+        validated: names of what validation logs.
     """
+
+    validated: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: PeftModel, optimizer: OptimizerConfig, augmentation: Compose) -> None:
         super().__init__()
+        self.means = nn.ModuleDict({name: ItemMean() for name in self.validated})
         self.model = model
         self.optimizer = optimizer
         self.augmentation = augmentation
         self.strict_loading = False
+
+    def log_training(self, values: Mapping[str, Tensor], items: int) -> None:
+        """Log means over the epoch of values that are means over the ``items`` of a batch."""
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=items, sync_dist=True)
+
+    def log_means(self, values: Mapping[str, Tensor], index: Tensor) -> None:
+        """Log means over the validation split.
+
+        Args:
+            values: by name, one of each item of a batch, ``(B,)``.
+            index: places of the items in the split, ``(B,)``; those at -1 are not counted.
+        """
+        for name, of_items in values.items():
+            self.means[name].update(of_items[index >= 0])  # type: ignore[operator]
+            self.log(name, self.means[name])  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""

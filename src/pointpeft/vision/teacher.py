@@ -231,5 +231,5 @@ def transformers() -> Any:
     except ImportError as error:
         raise ConfigError(
             "an image teacher needs the transformers library; install it by "
-            "`pip install 'pointpeft[vision]'`, or pass teacher='random'"
+            "`pip install transformers`, or pass teacher='random'"
         ) from error

@@ -1,0 +1,75 @@
+"""Several processes in one run: which one this is, and what falls to it."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+
+from pointpeft.errors import ConfigError
+
+__all__ = ["Share", "is_first_process", "on_first_process", "quiet_other_processes"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("pointpeft")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of every batch.
+
+    Attributes:
+        rank: number of the process, from 0.
+        processes: how many there are.
+    """
+
+    rank: int = 0
+    processes: int = 1
+
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> Self:
+        """That of this process."""
+        return cls(trainer.global_rank, trainer.world_size)
+
+    def batch_size(self, whole: int) -> int:
+        """Items of each process in a batch of ``whole`` items.
+
+        Raises:
+            ConfigError: they cannot be shared out evenly, or are fewer than two for a process.
+        """
+        size, rest = divmod(whole, self.processes)
+        if rest or size < 2:
+            raise ConfigError(
+                f"trainer.batch_size={whole} cannot be shared out to {self.processes} processes: "
+                f"it must be a multiple of {self.processes} and at least {2 * self.processes}, "
+                "since BatchNorm needs two clouds in each"
+            )
+        return size
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints; known before any trainer has been made."""
+    # Lightning starts the processes of further machines without a rank, only with NODE_RANK.
+    rank = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def on_first_process(trainer: L.Trainer, work: Callable[[], T]) -> T:
+    """Do something in the first process alone; all of them wait for it and get its result.
+
+    Args:
+        trainer: has trained, so that the processes are connected.
+        work: what to do; its result must be picklable.
+    """
+    result = work() if trainer.is_global_zero else None
+    return trainer.strategy.broadcast(result)  # type: ignore[return-value]
+
+
+def quiet_other_processes() -> None:
+    """Leave the package's log messages to the first process; errors pass."""
+    if not is_first_process() and not log.filters:
+        log.addFilter(lambda record: record.levelno >= logging.ERROR)

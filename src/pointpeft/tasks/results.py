@@ -1,0 +1,105 @@
+"""What ``metrics.json`` of a fine-tuning run holds, of one seed and of several."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointpeft.data import ShapeData
+from pointpeft.evaluation.records import peak_memory_bytes, versions
+from pointpeft.evaluation.voting import measure_votes
+from pointpeft.peft import PeftModel
+from pointpeft.tasks.callbacks import EpochTimer
+from pointpeft.tasks.config import FinetuneConfig
+from pointpeft.tasks.goal import Goal
+from pointpeft.tasks.processes import is_first_process
+from pointpeft.tasks.runs import RunFolder
+
+__all__ = ["measure", "summarize"]
+
+
+def measure(
+    model: PeftModel,
+    goal: Goal,
+    data: ShapeData,
+    config: FinetuneConfig,
+    run: RunFolder,
+    timer: EpochTimer,
+) -> dict[str, Any]:
+    """What ``metrics.json`` of one seed holds: the model measured, and how it came about.
+
+    Args:
+        model: the trained model, its adapter saved in ``run``.
+        goal: its task.
+        data: what it was trained on.
+        config: of the run.
+        run: its folder.
+        timer: of its epochs.
+    """
+    counts = model.count_parameters()
+    weights = run.adapter / "adapter_model.safetensors"
+    selection = "validation split" if len(data.val) else "last epoch: there is no validation split"
+    if config.protocol == "published":
+        selection = "test split (published protocol)"
+    return {
+        "task": goal.name,
+        "method": config.method,
+        "model": config.model,
+        "data": config.data.source,
+        "seed": config.seed,
+        **goal.measure(model, data),
+        **_votes(model, data, config),
+        "trainable_parameters": counts["trainable"],
+        "trainable_parameters_without_head": counts["trainable_without_head"],
+        "total_parameters": counts["total"],
+        "stored_bytes": weights.stat().st_size,
+        "seconds_per_epoch": timer.median,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "train_items": len(data.train),
+        "val_items": len(data.val),
+        "test_items": len(data.test),
+        "selection": selection,
+        "notes": list(data.notes),
+        "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
+        "versions": versions(),
+    }
+
+
+def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
+    """Accuracy on the test split by voting, where it is asked for."""
+    if not config.votes or not len(data.test):
+        return {}
+    num_points = data.transform.num_points
+    voted = measure_votes(model, data.test, num_points, config.votes, config.protocol, config.seed)
+    return {f"test_{key}": value for key, value in voted.items()}
+
+
+def summarize(
+    results: list[dict[str, Any]], folders: list[Path], run: RunFolder, goal: Goal
+) -> dict[str, Any]:
+    """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
+    val, test = f"val_{goal.headline}", f"test_{goal.headline}"
+    best = max(range(len(results)), key=lambda i: results[i][val] or 0.0)
+    if is_first_process():
+        _take_over(folders[best], run)
+    summary = dict(results[best])
+    for key in ("seed", *goal.of_one_seed):
+        summary[f"best_{key}"] = summary.pop(key)
+    for key in (test, val, *goal.averaged, "seconds_per_epoch"):
+        values = [result[key] for result in results if result[key] is not None]
+        summary[f"{key}_per_seed"] = values
+        if values:
+            summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
+            summary[f"{key}_std"] = float(np.std(values, ddof=1))
+    summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
+    summary["seeds"] = [result["seed"] for result in results]
+    summary["adapter_from"] = folders[best].name
+    return summary
+
+
+def _take_over(folder: Path, run: RunFolder) -> None:
+    """Copy the adapter of one seed, and the encoder if it lies beside it, into the whole run."""
+    shutil.copytree(folder / "adapter", run.adapter, dirs_exist_ok=True)
+    if (weights := RunFolder(folder).backbone).is_file():
+        shutil.copy2(weights, run.path)
