@@ -1,11 +1,13 @@
 """Every entry of the registry keeps the promises of a model; a new entry is tested by existing."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from pointpeft.models import get_entry, list_models, load_into, save_model
+from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig, load_config
 from tests.models.tiny import clouds, run, settle, tiny
 
 ENTRIES = [(name, task) for name in list_models() for task in get_entry(name).tasks]
@@ -189,3 +191,21 @@ def test_clouds_of_other_sizes_are_encoded():
     model = tiny().eval()
     for count in (8, 200):
         assert model(clouds(2, count)).tokens.shape == (2, 8, 24)
+
+
+@pytest.mark.parametrize("name", [n for n in list_models() if not n.endswith("_small")])
+def test_published_entries_name_their_configs_and_input(name):
+    entry, cfgs = get_entry(name), Path(__file__).resolve().parents[2] / "cfgs"
+    for pattern in entry.configs:
+        files = list(cfgs.glob(pattern))
+        assert files, pattern
+        for file in files:
+            assert load_config(_kind(file), [file]).model == name
+    for preset, sizes in entry.presets.items():
+        assert sizes.normalize == ("none" if "scan" in preset else "unit_ball")
+    assert entry.up_axis == "y"
+
+
+def _kind(file):
+    folders = {"pre-training": PretrainConfig, "linear-svm": SvmConfig}
+    return folders.get(file.parent.name, FinetuneConfig)

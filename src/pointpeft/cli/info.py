@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli.console import show_table
@@ -32,12 +33,16 @@ def models(
     table.add_row("summary", entry.summary)
     table.add_row("paper", entry.paper)
     table.add_row("licence", entry.licence)
-    table.add_row("input", f"{entry.num_points} points in the unit ball, y up")
+    up = f"{entry.up_axis} up"
+    table.add_row("input", f"{entry.num_points} points, normalize=unit_ball, {up}")
     for key, value in asdict(entry.config).items():
         table.add_row(f"backbone.{key}", str(value))
     for preset, sizes in entry.presets.items():
         settings = ", ".join(f"{k}={v}" for k, v in sizes.overrides.items())
-        table.add_row(f"preset {preset}", f"{sizes.num_points} points {settings}")
+        given = f"{sizes.num_points} points, normalize={sizes.normalize}, {up}; {settings}"
+        table.add_row(f"preset {preset}", given)
     for dataset, accuracy in entry.published.items():
         table.add_row(f"published, {dataset}", f"{accuracy:.2f} %")
+    if entry.configs:
+        table.add_row("configs", escape(", ".join(f"cfgs/{each}" for each in entry.configs)))
     show_table(table)

@@ -1,0 +1,237 @@
+"""The models of the registry: published ones, and small ones for CPUs."""
+
+import dataclasses
+
+from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
+from pointpeft.models.entry import ModelEntry, Preset
+from pointpeft.models.i2p_mae import I2PMAE, I2PMAEPretraining, I2PMAEPretrainingConfig
+from pointpeft.models.mask_transformer import PointBERTPretrainingConfig
+from pointpeft.models.point_bert import PointBERTClassifier
+from pointpeft.models.point_bert_pretraining import PointBERTPretraining
+from pointpeft.models.point_m2ae import PointM2AE, PointM2AEClassifier, PointM2AEConfig
+from pointpeft.models.point_m2ae_pretraining import PointM2AEPretraining, PointM2AEPretrainingConfig
+from pointpeft.models.point_mae import PointMAE, PointMAEClassifier, PointMAEConfig
+from pointpeft.models.point_mae_pretraining import PointMAEPretraining, PointMAEPretrainingConfig
+from pointpeft.models.segmentation.point_bert import PointBERTPartSegmenter
+from pointpeft.models.segmentation.point_m2ae import PointM2AEPartSegmenter
+from pointpeft.models.segmentation.point_mae import PointMAEPartSegmenter
+
+__all__ = ["ENTRIES"]
+
+POINT_MAE = ModelEntry(
+    name="point_mae",
+    summary="Point-MAE as published: 12 blocks of 384 channels",
+    paper="Pang et al., Masked Autoencoders for Point Cloud Self-supervised Learning, ECCV 2022, "
+    "arXiv 2203.06604",
+    licence="published weights: MIT (Point-MAE repository)",
+    config=PointMAEConfig(),
+    num_points=1024,
+    presets={
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(2048, {"num_groups": 128, "skip_near_origin": True}, "none"),
+        "shapenetpart": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
+    },
+    backbone=PointMAE,
+    classifier=PointMAEClassifier,
+    segmenter=PointMAEPartSegmenter,
+    pretraining=PointMAEPretraining,
+    pretraining_config=PointMAEPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 85.18,
+        "ScanObjectNN OBJ-BG": 90.02,
+        "ScanObjectNN OBJ-ONLY": 88.29,
+        "ModelNet40": 93.80,
+        "ModelNet40, 8,192 points": 94.04,
+        "ModelNet40, 5-way 10-shot": 96.3,
+        "ModelNet40, 5-way 20-shot": 97.8,
+        "ModelNet40, 10-way 10-shot": 92.6,
+        "ModelNet40, 10-way 20-shot": 95.0,
+        "ShapeNetPart, instance mIoU": 86.1,
+    },
+    configs=("*/point-mae*.yaml",),
+)
+
+POINT_BERT = dataclasses.replace(
+    POINT_MAE,
+    name="point_bert",
+    summary="Point-BERT as published: Point-MAE's encoder with a 256-channel patch embedding",
+    paper="Yu et al., Point-BERT: Pre-training 3D Point Cloud Transformers with Masked Point "
+    "Modeling, CVPR 2022, arXiv 2111.14819",
+    licence="published weights: MIT (Point-BERT repository)",
+    config=PointMAEConfig(embed_dim=256),
+    presets={
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(1024, {"skip_near_origin": True}, "none"),
+        "shapenetpart": Preset(2048, {"num_groups": 128, "skip_near_origin": True}),
+    },
+    classifier=PointBERTClassifier,
+    segmenter=PointBERTPartSegmenter,
+    pretraining=PointBERTPretraining,
+    pretraining_config=PointBERTPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 83.07,
+        "ScanObjectNN OBJ-BG": 87.43,
+        "ScanObjectNN OBJ-ONLY": 88.12,
+        "ModelNet40": 92.67,
+        "ModelNet40, with voting": 93.24,
+        "ModelNet40, 4,096 points": 92.91,
+        "ModelNet40, 8,192 points": 93.19,
+    },
+    configs=("*/point-bert.yaml", "*/point-bert_*.yaml"),
+)
+
+POINT_BERT_DVAE = ModelEntry(
+    name="point_bert_dvae",
+    summary="Point-BERT's tokenizer: a discrete variational autoencoder of patches",
+    paper=POINT_BERT.paper,
+    licence=POINT_BERT.licence,
+    config=DiscreteVAEConfig(),
+    num_points=1024,
+    tokenizer=DiscreteVAE,
+    configs=("pre-training/point-bert-dvae.yaml",),
+)
+
+POINT_BERT_SMALL = dataclasses.replace(
+    POINT_BERT,
+    name="point_bert_small",
+    summary="Point-BERT narrowed for CPUs: 6 blocks of 192 channels, 48 patches",
+    licence="no published weights",
+    config=PointMAEConfig(
+        num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96),
+        embed_dim=128,
+    ),
+    presets={},
+    pretraining_config=PointBERTPretrainingConfig(queue_size=4096, num_tokens=1024),
+    published={},
+    configs=(),
+)  # fmt: skip
+
+POINT_MAE_SMALL = dataclasses.replace(
+    POINT_MAE,
+    name="point_mae_small",
+    summary="Point-MAE narrowed for CPUs: 6 blocks of 192 channels, 48 patches, slim mini-PointNet",
+    licence="embedded weights: Apache-2.0, made from CC BY 3.0, CC0 and procedural shapes",
+    config=PointMAEConfig(
+        num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96)
+    ),
+    presets={},
+    pretraining_config=PointMAEPretrainingConfig(decoder_depth=2, embed_masked=False),
+    published={},
+    configs=(),
+)
+
+POINT_M2AE = ModelEntry(
+    name="point_m2ae",
+    summary="Point-M2AE as published: three scales of 96, 192 and 384 channels, 5 blocks each",
+    paper="Zhang et al., Point-M2AE: Multi-scale Masked Autoencoders for Hierarchical Point Cloud "
+    "Pre-training, NeurIPS 2022, arXiv 2205.14401",
+    licence="published weights: none stated with the files; see the Point-M2AE repository",
+    config=PointM2AEConfig(),
+    num_points=2048,
+    presets={
+        "modelnet40": Preset(1024, {"skip_near_origin": True}),
+        "scanobjectnn": Preset(
+            2048,
+            {"group_sizes": (32, 16, 16), "pooling": "concat", "skip_near_origin": True},
+            "none",
+        ),
+        "shapenetpart": Preset(2048, {"skip_near_origin": True}),
+    },
+    backbone=PointM2AE,
+    classifier=PointM2AEClassifier,
+    segmenter=PointM2AEPartSegmenter,
+    pretraining=PointM2AEPretraining,
+    pretraining_config=PointM2AEPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 86.43,
+        "ScanObjectNN OBJ-BG": 91.22,
+        "ScanObjectNN OBJ-ONLY": 88.81,
+        "ModelNet40": 93.43,
+        "ModelNet40, with voting": 93.96,
+        "ModelNet40, linear SVM": 92.87,
+        "ScanObjectNN OBJ-BG, linear SVM": 84.12,
+        "ModelNet40, 5-way 10-shot": 96.8,
+        "ModelNet40, 5-way 20-shot": 98.3,
+        "ModelNet40, 10-way 10-shot": 92.3,
+        "ModelNet40, 10-way 20-shot": 95.0,
+        "ShapeNetPart, class mIoU": 84.86,
+        "ShapeNetPart, instance mIoU": 86.51,
+    },
+    configs=("*/point-m2ae*.yaml",),
+)
+
+POINT_M2AE_SMALL = dataclasses.replace(
+    POINT_M2AE,
+    name="point_m2ae_small",
+    summary="Point-M2AE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
+    licence="no published weights",
+    config=PointM2AEConfig(
+        num_groups=(192, 96, 32), dims=(48, 96, 192), depths=(2, 2, 3), patch_widths=(32, 64, 96)
+    ),
+    num_points=1024,
+    presets={},
+    published={},
+    configs=(),
+)
+
+_I2P_SCAN = {"group_sizes": (32, 16, 16), "pooling": "concat_all", "skip_near_origin": True}
+
+I2P_MAE = dataclasses.replace(
+    POINT_M2AE,
+    name="i2p_mae",
+    summary="I2P-MAE as published: Point-M2AE's network, pre-trained with an image encoder",
+    paper="Zhang et al., Learning 3D Representations from 2D Pre-trained Models via Image-to-Point "
+    "Masked Autoencoders, CVPR 2023, arXiv 2212.06785",
+    licence="published weights: none stated (I2P-MAE repository)",
+    presets={
+        "modelnet40": Preset(
+            1024,
+            {
+                "group_sizes": (48, 24, 24),
+                "local_radius": (0.24, 0.48, 0.96),
+                "skip_near_origin": True,
+            },
+        ),
+        "scanobjectnn": Preset(2048, _I2P_SCAN | {"local_radius": (0.48, 0.96, 1.92)}, "none"),
+        "scanobjectnn_objects": Preset(  # OBJ-BG and OBJ-ONLY
+            2048, _I2P_SCAN | {"local_radius": (0.32, 0.64, 1.28)}, "none"
+        ),
+    },
+    backbone=I2PMAE,
+    pretraining=I2PMAEPretraining,
+    pretraining_config=I2PMAEPretrainingConfig(),
+    published={
+        "ScanObjectNN PB-T50-RS": 90.11,
+        "ScanObjectNN OBJ-BG": 94.15,
+        "ScanObjectNN OBJ-ONLY": 91.57,
+        "ModelNet40": 93.67,
+        "ModelNet40, with voting": 94.06,
+        "ModelNet40, linear SVM": 93.35,
+        "ScanObjectNN OBJ-BG, linear SVM": 87.09,
+    },
+    configs=("*/i2p-mae*.yaml", "linear-svm/[ms]*.yaml", "fine-tuning/[ms]*.yaml"),
+)
+
+I2P_MAE_SMALL = dataclasses.replace(
+    I2P_MAE,
+    name="i2p_mae_small",
+    summary="I2P-MAE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
+    licence=POINT_M2AE_SMALL.licence,
+    config=POINT_M2AE_SMALL.config,
+    num_points=POINT_M2AE_SMALL.num_points,
+    presets={},
+    published={},
+    configs=(),
+)
+
+ENTRIES = (
+    I2P_MAE,
+    I2P_MAE_SMALL,
+    POINT_BERT,
+    POINT_BERT_DVAE,
+    POINT_BERT_SMALL,
+    POINT_M2AE,
+    POINT_M2AE_SMALL,
+    POINT_MAE,
+    POINT_MAE_SMALL,
+)
