@@ -242,7 +242,11 @@ def test_a_config_of_other_data_than_the_svm(tmp_path, monkeypatch):
 def test_missing_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(run("fine-tuning/modelnet4.yaml", "--finetune_model"), "modelnet4.yaml does not exist")
-    refused(run("fine-tuning/scan_pb.yaml", "--finetune_model", *SCALES), "scanobjectnn_pb_t50_rs")
+    refused(
+        run("fine-tuning/scan_pb.yaml", "--finetune_model", *SCALES),
+        "training_objectdataset_augmentedrot_scale75.h5",
+        "<-- missing",
+    )
     refused(run("pre-training/point-mae.yaml", "--resume"), "nothing to resume")
 
 

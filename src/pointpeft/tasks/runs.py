@@ -154,10 +154,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Replace ``path`` once the new file is complete and on disk."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with replacing(path) as temporary:
+            # By name: Ctrl-C in the writing of a Python file would come out as a RuntimeError.
+            torch.save(checkpoint, temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
