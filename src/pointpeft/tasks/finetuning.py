@@ -177,16 +177,18 @@ def _one_seed(
     if published:
         augmentation = published_recipe(config.data.augmentation, num_points, config.task)
     task = goal.module(model, config, augmentation, data)
+    # Published loops have one epoch more and do not look at the first, but for part segmentation.
+    one_more = int(published and not goal.segmented)
     timer = EpochTimer()
     title = f"{config.method} seed {seed}"
     trainer = make_trainer(
-        # Published loops have one epoch more, but for part segmentation.
-        replace(config.trainer, epochs=config.trainer.epochs + (published and not goal.segmented)),
+        replace(config.trainer, epochs=config.trainer.epochs + one_more),
         run,
         seed,
         [History(run.history), timer, ProgressBar(title, list(goal.shown))],
         monitor=_monitor(config, goal, data),
         grad_clip=config.optimizer.grad_clip,
+        first_epoch=one_more,
     )
     modules = ShapeDataModule(
         data.train, data.val, num_points, config.trainer.batch_size,

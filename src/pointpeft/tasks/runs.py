@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -181,14 +182,21 @@ class EpochCheckpoint(ModelCheckpoint):
         path: the file.
         monitor: metric, larger is better, that an epoch must improve to be kept; None keeps the
             latest epoch.
+        first_epoch: the first one that may be kept.
     """
 
-    def __init__(self, path: Path, monitor: str | None = None) -> None:
+    def __init__(self, path: Path, monitor: str | None = None, first_epoch: int = 0) -> None:
         super().__init__(
             path.parent, path.stem, monitor, mode="max", save_on_train_epoch_end=True,
             enable_version_counter=False,
         )  # fmt: skip
         self.path = Path(os.path.realpath(path))  # as the base class names the file
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch, if it is to be kept."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
 
     @property
     def state_key(self) -> str:

@@ -31,6 +31,7 @@ def make_trainer(
     callbacks: list[L.Callback],
     monitor: str | None,
     grad_clip: float | None,
+    first_epoch: int = 0,
 ) -> L.Trainer:
     """A Lightning trainer that writes into ``run``.
 
@@ -44,6 +45,7 @@ def make_trainer(
         monitor: validation metric, larger is better, that selects the best checkpoint and stops
             early; None keeps the last one only.
         grad_clip: largest L2 norm of the gradient.
+        first_epoch: the first one that may be selected.
 
     Raises:
         ConfigError: this machine cannot meet the settings, such as a GPU or a precision, or they
@@ -55,7 +57,7 @@ def make_trainer(
     if monitor and config.patience:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=config.patience))
     if monitor:
-        callbacks.append(EpochCheckpoint(run.best, monitor))
+        callbacks.append(EpochCheckpoint(run.best, monitor, first_epoch))
     callbacks.append(EpochCheckpoint(run.last))
     config = _as_launched(config)
     try:
