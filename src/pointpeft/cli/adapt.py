@@ -19,6 +19,7 @@ from pointpeft.cli.console import (
     show_table,
     tell,
     warn,
+    warn_of_files,
 )
 from pointpeft.cli.segmentation import predict_parts, show_scores
 from pointpeft.errors import ConfigError
@@ -197,11 +198,7 @@ def _print_predictions(predictions: list[Any]) -> None:
             table.add_row(*(escape(cell) for cell in cells))
     if table.row_count:
         show_table(table)
-    for p in predictions:
-        for warning in p.warnings:
-            warn(f"{p.file}: {warning}")
-        if p.error:
-            warn(p.error, label="not read")
+    warn_of_files(predictions)
 
 
 def _list_notes(metrics: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Where the command line prints, and pieces that several verbs share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +21,7 @@ __all__ = [
     "show_table",
     "tell",
     "warn",
+    "warn_of_files",
 ]
 
 out = Console()
@@ -44,6 +46,15 @@ def warn(text: str, label: str = "warning") -> None:
     """Print a line beside the results, with a coloured label: of what went wrong, or a "note"."""
     color = {"warning": "yellow", "note": "dim"}.get(label, "bold red")
     err.print(Text.assemble((f"{label}: ", color), text), soft_wrap=True)
+
+
+def warn_of_files(predictions: Iterable[Any]) -> None:
+    """Print what is to be known of each file that was predicted, or why it could not be read."""
+    for one in predictions:
+        for warning in one.warnings:
+            warn(f"{one.file}: {warning}")
+        if one.error:
+            warn(one.error, label="not read")
 
 
 def show_table(table: Table) -> None:

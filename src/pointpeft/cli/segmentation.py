@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pointpeft.cli.console import out, percent, show_table, tell, warn
+from pointpeft.cli.console import out, percent, show_table, tell, warn, warn_of_files
 
 if TYPE_CHECKING:
     from pointpeft.evaluation import PartPrediction
@@ -96,8 +96,4 @@ def _show_predictions(predictions: list["PartPrediction"], written: list[Path | 
         table.add_section()
     if table.row_count:
         show_table(table)
-    for one in predictions:
-        for warning in one.warnings:
-            warn(f"{one.file}: {warning}")
-        if one.error:
-            warn(one.error, label="not read")
+    warn_of_files(predictions)

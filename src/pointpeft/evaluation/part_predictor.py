@@ -56,14 +56,7 @@ class PartPredictor(LoadedAdapter):
         ConfigError: the adapter is for classification.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        checkpoint: str | Path | None = None,
-        up_axis: str | None = None,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(folder, checkpoint, up_axis, device)
+    def _check_task(self, folder: str | Path) -> None:
         if self.parts is None:
             raise ConfigError(
                 f"the adapter in {folder} names classes of whole shapes; use Predictor"

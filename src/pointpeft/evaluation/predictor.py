@@ -173,6 +173,10 @@ class LoadedAdapter:
         self.split: dict[str, Any] = self.model.input["split"]
         statistics = self.model.input["statistics"]
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None
+        self._check_task(folder)
+
+    def _check_task(self, folder: str | Path) -> None:
+        """Sub-classes that are for one task refuse adapters of others here."""
 
     def warnings(self, shape: RawShape) -> list[str]:
         """What about a shape differs from the training data, and what its reader noticed."""
@@ -200,14 +204,7 @@ class Predictor(LoadedAdapter):
         ConfigError: the adapter is for part segmentation.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        checkpoint: str | Path | None = None,
-        up_axis: str | None = None,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(folder, checkpoint, up_axis, device)
+    def _check_task(self, folder: str | Path) -> None:
         if self.parts is not None:
             raise ConfigError(
                 f"the adapter in {folder} labels parts; use PartPredictor or `pointpeft predict`"

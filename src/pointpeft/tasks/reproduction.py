@@ -151,13 +151,13 @@ def reproduce(
     Raises:
         ConfigError: no such folder of configs, or ``only`` fits nothing.
     """
-    folder, configs = output_folder(output), Path(configs)
+    configs = Path(configs)
     if not configs.is_dir():
         raise ConfigError(f"no folder {configs}: name the package's cfgs with --configs")
     chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
     if not chosen:
         raise ConfigError(f"--only {only}: nothing has this in its table or row")
-    outcomes = []
+    folder, outcomes = output_folder(output), []
     for experiment in chosen:
         outcome = _run(experiment, Path(data), Path(checkpoints), folder, configs, overrides)
         outcomes.append(outcome)
