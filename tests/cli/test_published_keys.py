@@ -5,7 +5,8 @@ import pytest
 from pointpeft.cli.published_keys import PUBLISHED_KEYS, translate
 from pointpeft.errors import ConfigError
 from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
-from pointpeft.tasks.config import SvmConfig, setting_names
+from pointpeft.tasks.config import SvmConfig
+from pointpeft.tasks.config_files import setting_names
 
 FREE = ("backbone", "pretraining")
 ALL_NAMES = {name for kind in (FinetuneConfig, PretrainConfig) for name in setting_names(kind)}

@@ -4,7 +4,7 @@ import pytest
 
 from pointpeft.errors import ConfigError
 from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
-from pointpeft.tasks.config import save_config
+from pointpeft.tasks.config_files import save_config
 
 
 @pytest.fixture

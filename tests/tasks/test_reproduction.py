@@ -7,7 +7,8 @@ import pytest
 from pointpeft.errors import ConfigError
 from pointpeft.models.published import POINT_MAE_PRETRAINED
 from pointpeft.tasks import reproduction
-from pointpeft.tasks.config import FinetuneConfig, SvmConfig, load_config
+from pointpeft.tasks.config import FinetuneConfig, SvmConfig
+from pointpeft.tasks.config_files import load_config
 from pointpeft.tasks.reproduction import EXPERIMENTS, Experiment, reproduce
 from tests.models.test_published import publish
 from tests.models.tiny import SIZES, settle, tiny

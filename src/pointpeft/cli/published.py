@@ -15,7 +15,8 @@ from pointpeft.cli.published_flags import Command, command_of, parse
 from pointpeft.cli.published_keys import translate
 from pointpeft.cli.published_settings import flag_settings, ineffective_flags, protocol_settings
 from pointpeft.errors import ConfigError
-from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig, load_config
+from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.tasks.config_files import load_config
 
 __all__ = ["PROTOCOL_NOTE", "main"]
 

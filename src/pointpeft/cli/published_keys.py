@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft.errors import ConfigError
-from pointpeft.tasks.config import setting_names
+from pointpeft.tasks.config_files import setting_names
 
 __all__ = ["PUBLISHED_KEYS", "Translation", "translate"]
 

@@ -8,7 +8,7 @@ _PUBLIC = {
     "FinetuneConfig": "pointpeft.tasks.config",
     "PretrainConfig": "pointpeft.tasks.config",
     "SvmConfig": "pointpeft.tasks.config",
-    "load_config": "pointpeft.tasks.config",
+    "load_config": "pointpeft.tasks.config_files",
     "evaluate_backbone": "pointpeft.tasks.svm",
     "finetune": "pointpeft.tasks.finetuning",
     "pretrain": "pointpeft.tasks.pretraining",
@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig, load_config
+    from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
+    from pointpeft.tasks.config_files import load_config
     from pointpeft.tasks.finetuning import finetune
     from pointpeft.tasks.pretraining import pretrain
     from pointpeft.tasks.svm import evaluate_backbone

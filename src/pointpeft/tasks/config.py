@@ -1,16 +1,9 @@
-"""Typed settings of training runs, their YAML form, and strict overrides."""
+"""Typed settings of training runs; `config_files.py` reads and writes them."""
 
-import difflib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.files import replacing
 
 __all__ = [
     "PROTOCOLS",
@@ -22,13 +15,7 @@ __all__ = [
     "SvmCheckConfig",
     "SvmConfig",
     "TrainerConfig",
-    "config_text",
-    "load_config",
-    "save_config",
-    "setting_names",
 ]
-
-T = TypeVar("T")
 
 PROTOCOLS = ("honest", "published")
 """How models are selected and measured: on a validation split, or as the papers' code did."""
@@ -215,134 +202,3 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
-
-
-def load_config(
-    kind: type[T],
-    files: Sequence[str | Path] = (),
-    overrides: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-) -> T:
-    """Typed defaults, then YAML files, then values, then ``key=value`` overrides.
-
-    Args:
-        kind: the config class.
-        files: YAML files that state what differs, later ones winning. A file may name others that
-            it builds on under ``defaults``, a list of paths relative to itself.
-        overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
-        values: by dotted key, taken as they are (text is not read as YAML).
-
-    Raises:
-        ConfigError: unknown key (the nearest valid one is proposed), wrong type, no such file, or
-            files that build on each other.
-    """
-    config = OmegaConf.structured(kind)
-    for file in files:
-        for path, content in _layers(Path(file)):
-            config = _merge(config, content, str(path))
-    for key, value in (values or {}).items():
-        change = OmegaConf.create()
-        OmegaConf.update(change, key, _literal(value))
-        config = _merge(config, change, f"{key}={value}")
-    for override in overrides:
-        config = _merge(config, _parse(override), override)
-    return OmegaConf.to_object(config)  # type: ignore[return-value]
-
-
-def setting_names(kind: type) -> list[str]:
-    """Dotted keys of a config class; of a free-form mapping, such as ``backbone``, itself alone."""
-    return _dotted_keys(OmegaConf.structured(kind), "")
-
-
-def config_text(config: Any) -> str:
-    """Every setting of a run as YAML, which :func:`load_config` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def save_config(config: Any, path: str | Path) -> None:
-    """Write :func:`config_text` to a file."""
-    with replacing(path) as temporary:
-        temporary.write_text(config_text(config), encoding="utf-8")
-
-
-def _literal(value: Any) -> Any:
-    """Text in which ``${`` does not begin an interpolation."""
-    return value.replace("${", r"\${") if isinstance(value, str) else value
-
-
-def _parse(override: str) -> DictConfig:
-    if "=" not in override:
-        raise ConfigError(f"{override!r} is no override: write key=value, as in seed=1")
-    try:
-        return OmegaConf.from_dotlist([override])
-    except Exception as error:
-        raise ConfigError(f"{override}: the value cannot be read as YAML: {error}") from error
-
-
-def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictConfig]]:
-    """A file behind those that its ``defaults`` name, and so on; ``above`` are the ones naming it.
-
-    Raises:
-        ConfigError: one of them is missing or unreadable, or builds on itself.
-    """
-    if above and path.resolve() in [file.resolve() for file in above]:
-        raise ConfigError(f"{above[-1]}: defaults names {path}, which builds on this file itself")
-    content = _read_yaml(path, f", which {above[-1]} names under defaults," if above else "")
-    names = content.pop("defaults", OmegaConf.create([]))
-    if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
-    layers = [layer for name in names for layer in _layers(path.parent / name, (*above, path))]
-    return [*layers, (path, content)]
-
-
-def _read_yaml(path: Path, named: str = "") -> DictConfig:
-    if not path.is_file():
-        raise ConfigError(f"config file {path}{named} does not exist")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, DictConfig):
-        raise ConfigError(f"{path} must be a mapping of keys to values")
-    return content
-
-
-def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
-    _check_keys(config, change, source)
-    try:
-        return OmegaConf.merge(config, change)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        reason = str(error).split("\n")[0]
-        if "is not a subclass of" in reason:  # speaks of classes, the user of YAML
-            reason = "expected a mapping of further keys to values"
-        key = f"key {error.full_key!r}: " if error.full_key else ""
-        raise ConfigError(f"{source}: {key}{reason}") from error
-
-
-def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None:
-    """Refuse keys that the typed defaults do not have; free-form mappings are left alone."""
-    if not isinstance(change, DictConfig) or OmegaConf.get_type(config) is dict:
-        return
-    for key in map(str, change):
-        if key not in config:
-            everywhere = _dotted_keys(config, prefix)
-            below = change._get_node(key)
-            tail = _dotted_keys(below, ".")[:1] if isinstance(below, DictConfig) else []
-            wanted = "".join([prefix, key, *tail])
-            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"{source}: unknown key {wanted}{hint}\nvalid keys: {', '.join(everywhere)}"
-            )
-        child = config._get_node(key)
-        if isinstance(child, DictConfig):
-            _check_keys(child, change._get_node(key), source, f"{prefix}{key}.")
-
-
-def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
-    keys: list[str] = []
-    for key in map(str, config):
-        child: Any = config._get_node(key)
-        nested = isinstance(child, DictConfig) and OmegaConf.get_type(child) is not dict
-        keys += _dotted_keys(child, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
-    return keys

@@ -11,7 +11,8 @@ from pointpeft.data.published.registry import get_dataset
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import replacing, write_json
-from pointpeft.tasks.config import FinetuneConfig, SvmConfig, load_config
+from pointpeft.tasks.config import FinetuneConfig, SvmConfig
+from pointpeft.tasks.config_files import load_config
 from pointpeft.tasks.finetuning import finetune
 from pointpeft.tasks.svm import evaluate_backbone
 

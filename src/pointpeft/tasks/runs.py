@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import replacing
-from pointpeft.tasks.config import config_text, save_config
+from pointpeft.tasks.config_files import config_text, save_config
 from pointpeft.tasks.processes import is_first_process
 
 __all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "resolve_checkpoint"]
