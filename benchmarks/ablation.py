@@ -44,7 +44,9 @@ def run(row: str, rate: str, seed: int, settings: argparse.Namespace) -> dict[st
     ]  # fmt: skip
     if not (folder / "metrics.json").is_file():
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | threads)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
+        if done.returncode:
+            raise SystemExit(done.stderr.strip().splitlines()[-1])
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     print(f"{row:18} lr {rate} seed {seed}: val {metrics['val_accuracy']:.1%}", flush=True)
     return metrics

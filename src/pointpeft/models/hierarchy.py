@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import DataError
+from pointpeft.models.masking import order_visible_first
 from pointpeft.models.tokenizer import PatchEmbed
 from pointpeft.ops import farthest_point_sample, gather_points, group_points, squared_distance
 from pointpeft.ops.gathering import select
@@ -172,7 +173,7 @@ class Packing(NamedTuple):
 
     Attributes:
         places: int64 ``(B, L)``, places of the visible tokens in ascending order, L being the
-            largest number of them; then places of hidden ones.
+            largest number of them, or G where a compiler wants to know it; then of hidden ones.
         valid: boolean ``(B, L)``, whether a place is that of a visible token; the rest is padding.
     """
 
@@ -197,31 +198,27 @@ class Packing(NamedTuple):
 def pack_visible(hidden: Tensor) -> Packing:
     """The packing of what ``hidden (B, G)`` leaves visible."""
     counts = (~hidden).sum(dim=1, keepdim=True)
-    longest = int(counts.max())
-    places = hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
+    longest = hidden.shape[1] if torch.compiler.is_compiling() else int(counts.max())
+    places = order_visible_first(hidden)[:, :longest]
     return Packing(places, torch.arange(longest, device=hidden.device) < counts)
 
 
-def padding_bias(valid: Tensor, dtype: torch.dtype = torch.float32) -> Tensor | None:
-    """No attention to padding, ``valid (B, L) -> (B, 1, L, L)``; None where nothing is padding.
+def padding_bias(valid: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """No attention to padding, ``valid (B, L) -> (B, 1, L, L)``.
 
     Padding attends to the visible tokens, so that no row is blocked as a whole.
     """
-    if bool(valid.all()):
-        return None
     B, L = valid.shape
     return _bias((~valid).unsqueeze(1).expand(B, L, L), dtype)
 
 
-def published_padding_bias(valid: Tensor, centers: Tensor, radius: float) -> Tensor | None:
-    """The bias with which Point-M2AE was pre-trained, ``(B, 1, L, L)`` or None.
+def published_padding_bias(valid: Tensor, centers: Tensor, radius: float) -> Tensor:
+    """The bias with which Point-M2AE was pre-trained, ``(B, 1, L, L)``.
 
     The published mask is the conjunction of "outside the radius" and "padding": it does not limit
     attention among visible tokens, and it opens it to padding, which lies at the origin, for
     tokens nearer to the origin than the radius. Rows of padding are blocked everywhere else.
     """
-    if bool(valid.all()):
-        return None
     blocked = ~(valid.unsqueeze(1) & valid.unsqueeze(2))
     return _bias(blocked & _beyond(centers, radius) if radius > 0 else blocked, centers.dtype)
 

@@ -5,7 +5,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["MaskType", "block_mask", "patch_mask", "random_mask", "salience_mask"]
+__all__ = [
+    "MaskType",
+    "block_mask",
+    "count_hidden",
+    "order_visible_first",
+    "patch_mask",
+    "random_mask",
+    "salience_mask",
+]
 
 MaskType = Literal["random", "block"]
 """Which patches are hidden together: any, or neighbours."""
@@ -63,3 +71,24 @@ def salience_mask(saliency: Tensor, num_hidden: int) -> Tensor:
     noise = -torch.empty_like(saliency).exponential_().log()
     rank = (saliency + noise).argsort(dim=1).argsort(dim=1)
     return rank < num_hidden
+
+
+def order_visible_first(mask: Tensor) -> Tensor:
+    """Places of the visible patches in ascending order, then those of the hidden ones.
+
+    Boolean ``(B, G)``, True = hidden, to int64 ``(B, G)``. Unlike selection by the mask itself it
+    has a shape that is known beforehand, so that a GPU need not wait and a compiler not break off.
+    """
+    return mask.to(torch.uint8).argsort(dim=1, stable=True)
+
+
+def count_hidden(mask: Tensor) -> int:
+    """How many patches of every cloud ``mask (B, G)`` hides.
+
+    Raises:
+        ValueError: more of one cloud than of another.
+    """
+    counts = mask.sum(dim=1).tolist()
+    if len(set(counts)) > 1:
+        raise ValueError(f"mask must hide as many patches in each cloud, got {counts}")
+    return int(counts[0])

@@ -10,9 +10,10 @@ from pointpeft.errors import ConfigError, check_choices, check_numbers, check_si
 from pointpeft.models.contrast import InstanceContrast
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
-from pointpeft.models.masking import MaskType, patch_mask
+from pointpeft.models.masking import MaskType, count_hidden, order_visible_first, patch_mask
 from pointpeft.models.point_mae import PointMAE, init_decoder_weights, init_token
 from pointpeft.ops.chamfer import rebuilding_error
+from pointpeft.ops.gathering import select
 
 __all__ = ["PointMAEPretraining", "PointMAEPretrainingConfig"]
 
@@ -141,18 +142,18 @@ class PointMAEPretraining(nn.Module):
         """
         c = self.pretraining_config
         patches, centers = self.backbone.tokenizer.group(points)
+        B, G, S, _ = patches.shape
         if mask is None:
-            mask = patch_mask(centers, c.mask_ratio, c.mask_type)
-        if (hidden_counts := mask.sum(dim=1)).unique().numel() > 1:
-            raise ValueError(
-                f"mask must hide as many patches in each cloud, got {hidden_counts.tolist()}"
-            )
-        B = len(points)
+            mask, M = patch_mask(centers, c.mask_ratio, c.mask_type), int(c.mask_ratio * G)
+        else:
+            M = count_hidden(mask)
+        visible, hidden = order_visible_first(mask).split([G - M, M], dim=1)
         geometry = Geometry(points, centers)
-        visible, hidden = centers[~mask].view(B, -1, 3), centers[mask].view(B, -1, 3)
-        tokens = self._embed(patches, mask)
-        tokens = self.backbone.encode(tokens, self.backbone.pos_embed(visible), geometry)
-        return Visible(tokens, visible, hidden, patches[mask], geometry)
+        tokens = self._embed(patches, visible)
+        seen = select(centers, visible)
+        tokens = self.backbone.encode(tokens, self.backbone.pos_embed(seen), geometry)
+        target = select(patches.flatten(2), hidden).view(B * M, S, 3)
+        return Visible(tokens, seen, select(centers, hidden), target, geometry)
 
     def rebuild(self, visible: Visible) -> Tensor:
         """Points of the hidden patches relative to their centers, ``(B M, S, 3)``."""
@@ -162,11 +163,10 @@ class PointMAEPretraining(nn.Module):
         decoded = self.decoder(x, positions, M, visible.geometry)
         return self.increase_dim(decoded).view(B * M, -1, 3)
 
-    def _embed(self, patches: Tensor, mask: Tensor) -> Tensor:
-        """Tokens of the visible patches, ``(B, G, S, 3) -> (B, V, C)``, in center order."""
+    def _embed(self, patches: Tensor, visible: Tensor) -> Tensor:
+        """Tokens of the patches ``visible (B, V)`` of ``(B, G, S, 3)``, ``(B, V, C)``."""
         tokenizer = self.backbone.tokenizer
         if self.pretraining_config.embed_masked:
-            tokens = tokenizer.embed(patches)[~mask]
-        else:
-            tokens = tokenizer.embed(patches[~mask])
-        return tokenizer.project(tokens).view(len(patches), -1, self.backbone.num_features)
+            return tokenizer.project(select(tokenizer.embed(patches), visible))
+        seen = select(patches.flatten(2), visible).unflatten(2, patches.shape[2:])
+        return tokenizer.project(tokenizer.embed(seen))
