@@ -86,7 +86,9 @@ def block(
     for center in chosen:
         n = u[nearest(y, y[center], shared.group_size)]
         n = n + attend(shared.local_attention, shared.local_norm(n))
-        v = F.gelu(adapted.out_transform[0](n.max(dim=0).values[None])[0])
+        most = n.max(dim=0).values
+        most = most + n.mean(dim=0) if adapted.config.group_pooling == "mean+max" else most
+        v = F.gelu(adapted.out_transform[0](most[None])[0])
         pooled.append(v + config.center_coefficient * u[center])
     tokens = []
     for token, place in zip(u[P:], centers.tolist(), strict=True):

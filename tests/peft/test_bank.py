@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import state_hash
-from tests.models.tiny import clouds
+from tests.models.tiny import clouds, tiny
 from tests.peft.support import encoder
 
 
@@ -36,6 +36,17 @@ def test_items_are_encoded_in_order_by_the_encoder_in_eval_mode():
     assert torch.equal(bank.labels, labels)
     assert bank.ids == tuple(f"item {i}" for i in range(12))
     assert bank.encoder_hash == state_hash(backbone)
+
+
+def test_a_published_bank_holds_what_published_queries_are_made_of():
+    backbone, points = tiny("features", "point_m2ae", group_sizes=(8, 2, 2)), clouds(6)
+    ours, published = (
+        pp.MemoryBank.build(backbone, [points], reference_compat=compat).features
+        for compat in (False, True)
+    )
+    queries = backbone.eval().retrieval_features(points, reference_compat=True)
+    assert torch.equal(published, F.normalize(queries, dim=1).T.half())
+    assert not torch.equal(published, ours)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -273,6 +273,7 @@ def test_inconsistent_settings_are_refused(settings, words):
         {"adapter_dim": 0},
         {"bank_adapter_dim": -1},
         {"second_groups": 0},
+        {"group_pooling": "mean"},
         {"second_group_size": -2},
         {"prompt_blocks": -1},
         {"dropout": 1.5},

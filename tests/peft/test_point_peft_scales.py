@@ -32,9 +32,9 @@ def adapted(name: str = "point_m2ae", fresh: bool = False, **settings):
     return model.eval(), plain.eval()
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_a_block_equals_its_equations_group_by_group(place):
-    model, _ = adapted()
+@pytest.mark.parametrize(("place", "pooling"), [*((i, "max") for i in range(5)), (4, "mean+max")])
+def test_a_block_equals_its_equations_group_by_group(place, pooling):
+    model, _ = adapted(group_pooling=pooling)
     model.bank.float()
     points, seen = clouds(2), {}
     block = model.model.backbone.blocks[place]

@@ -35,6 +35,7 @@ from tests.tasks.support import TINY
 CASES = {  # model, method, and whether statistics of BatchNorm are synchronised
     "head": ("point_bert_small", "linear", False),
     "all": ("point_mae_small", "full", True),
+    "point-peft": ("point_m2ae_small", "point-peft", True),
 }
 BATCH, VAL = 8, 7
 KEYS = 4
@@ -68,10 +69,10 @@ def one_step(case: str, folder: Path) -> dict[str, Any]:
     name, method, synchronised = CASES[case]
     torch.manual_seed(0)
     model = tiny("classification", name, drop_path=0.0)
+    model = pp.get_peft_model(model, config_class(method)())
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    model = pp.get_peft_model(model, config_class(method)())
     record = Record()
     config = TrainerConfig(epochs=1, accelerator="cpu", sync_batchnorm=synchronised)
     trainer = make_trainer(config, RunFolder(folder / case), 0, [record], None, None)
@@ -81,6 +82,18 @@ def one_step(case: str, folder: Path) -> dict[str, Any]:
     predicted = classify(model, torch.from_numpy(val.points)).argmax(1).numpy()
     confusion = torch.from_numpy(score(predicted, val.labels, 4).confusion)
     return {"gradients": record.gradients, "metrics": record.metrics, "confusion": confusion}
+
+
+def published_steps(folder: Path) -> None:
+    """Two epochs of Point-PEFT as published, some parameters of which never have a gradient."""
+    model = tiny("classification", "point_mae_small")
+    model = pp.get_peft_model(model, pp.PointPeftConfig(prompt_blocks=1, reference_compat=True))
+    config, idle = TrainerConfig(epochs=2, accelerator="cpu"), model.tuner.leaves_idle
+    run = RunFolder(folder / "published")
+    trainer = make_trainer(config, run, 0, [], None, None, idle_parameters=idle)
+    task = ClassificationTask(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    data = ShapeDataModule(split(BATCH), split(VAL, 1), 64, BATCH, share=Share.of(trainer))
+    fit(trainer, task, data, None)
 
 
 def split(count: int, seed: int = 0) -> ShapeSplit:
@@ -145,6 +158,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, archive = Path(sys.argv[1]), sys.argv[2]
     steps = {case: one_step(case, folder) for case in CASES}
+    published_steps(folder)
     share = Share(torch.distributed.get_rank(), 2)
     found = {"steps": steps, "queue": queue_after_a_step(share), "batch_norm": batch_norm(share)}
     torch.save(found, folder / f"{share.rank}.pt")

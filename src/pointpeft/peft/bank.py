@@ -63,7 +63,7 @@ class MemoryBank(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def build(cls, backbone: Any, loader: Iterable[Any]) -> Self:
+    def build(cls, backbone: Any, loader: Iterable[Any], reference_compat: bool = False) -> Self:
         """Encode every item with the frozen backbone, in eval mode and in the loader's order.
 
         Args:
@@ -71,6 +71,7 @@ class MemoryBank(nn.Module):
             loader: batches ``{"points": (B, N, 3), "label": (B,), "id": [...]}`` (the last two
                 optional), or tuples ``(points, label)``, or tensors of points; neither shuffled
                 nor augmented.
+            reference_compat: features as the published code computes them, for queries that are.
 
         Returns:
             A bank on the CPU, in float16.
@@ -80,7 +81,8 @@ class MemoryBank(nn.Module):
         with eval_mode(backbone):
             for batch in map(_as_mapping, loader):
                 points = batch["points"].to(device)
-                features.append(F.normalize(backbone.retrieval_features(points), dim=1).cpu())
+                found = backbone.retrieval_features(points, reference_compat=reference_compat)
+                features.append(F.normalize(found, dim=1).cpu())
                 labels.append(torch.as_tensor(batch.get("label", torch.full((len(points),), -1))))
                 ids.extend(_as_texts(batch.get("id", ())))
         if not features:

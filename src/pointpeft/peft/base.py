@@ -67,6 +67,9 @@ class Tuner(nn.Module, abc.ABC):
     #: Keep frozen modules in eval mode during training, so that BatchNorm statistics stay put.
     freezes_statistics: bool = True
 
+    #: Some trained parameters receive no gradient, which several processes have to know.
+    leaves_idle: bool = False
+
     @abc.abstractmethod
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class PointPeftConfig(PeftConfig):
     second_groups: int | None = None  # local groups g; None: half the patches, or the next scale's
     second_group_size: int | None = None  # rows s per local group; None: likewise
     adapter_scale: float = 0.7  # weight of the bottleneck beside the MLP; learned on several scales
+    group_pooling: str = "max"  # of a local group; or "mean+max"
     center_coefficient: float = 0.3  # weight of a group's center row
     propagation_coefficient: float | None = None  # of what tokens receive; None: 0.3, or 0.2
     dropout: float = 0.1
@@ -81,6 +82,7 @@ class PointPeftConfig(PeftConfig):
             check_numbers(self, ["propagation_coefficient"])
         check_numbers(self, _NUMBERS)
         check_choices(self, _SWITCHES, (True, False))
+        check_choices(self, ["group_pooling"], ("max", "mean+max"))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.attention_dim % self.attention_heads:
@@ -122,6 +124,7 @@ class PointPeftTuner(Tuner):
         if bank is not None and config.uses_bank:
             bank.check(backbone.num_features, config.num_prompts - 2, config.exclude_self)
         self.freezes_statistics = not config.reference_compat
+        self.leaves_idle = config.reference_compat
         self.bank = bank if config.uses_bank else None
         self._with_bank = self.bank is not None or config.reference_compat
         self.retriever: Any = None if self.bank is None else frozen_twin(backbone)

@@ -154,8 +154,8 @@ class PointPeftBlock(nn.Module):
         """Local aggregation and propagation to the tokens, ``(B, T, C)`` (Geometry-aware Adapter).
 
         With rows u = [prompts, tokens] of each cloud, gathered into local groups n around k:
-        ``n + DropPath(attn(norm(n)))``, max over the group, BatchNorm, GELU, plus a share of k,
-        carried to the tokens by inverse-distance weights.
+        ``n + DropPath(attn(norm(n)))``, pooled over the group, BatchNorm, GELU, plus a share of
+        k, carried to the tokens by inverse-distance weights.
         """
         (shared,) = self._shared
         groups = shared.groups(geometry, self.prompted)
@@ -163,7 +163,10 @@ class PointPeftBlock(nn.Module):
         prefix = x.shape[1] - G
         rows = x[:, geometry.num_prefix_tokens :].flatten(0, 1)
         local = rows[groups.neighbors] + self.block.drop_path(shared.attend(rows, groups))
-        pooled = self.out_transform(local.amax(dim=1))  # (B g, C)
+        pooled = local.amax(dim=1)  # (B g, C)
+        if self.config.group_pooling == "mean+max":
+            pooled = pooled + local.mean(dim=1)
+        pooled = self.out_transform(pooled)
         pooled = pooled + self.config.center_coefficient * rows[groups.centers]
         spread = groups.weights.to(pooled.dtype) @ pooled.view(B, -1, pooled.shape[-1])
         tokens = x[:, prefix:] + self.config.propagation_coefficient * spread

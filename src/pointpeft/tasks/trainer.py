@@ -32,6 +32,7 @@ def make_trainer(
     monitor: str | None,
     grad_clip: float | None,
     first_epoch: int = 0,
+    idle_parameters: bool = False,
 ) -> L.Trainer:
     """A Lightning trainer that writes into ``run``.
 
@@ -46,6 +47,8 @@ def make_trainer(
             early; None keeps the last one only.
         grad_clip: largest L2 norm of the gradient.
         first_epoch: the first one that may be selected.
+        idle_parameters: some trained parameters receive no gradient; several processes then look
+            for them in every step.
 
     Raises:
         ConfigError: this machine cannot meet the settings, such as a GPU or a precision, or they
@@ -62,6 +65,9 @@ def make_trainer(
     config = _as_launched(config)
     try:
         trainer = _trainer(config, run, callbacks, grad_clip)
+        if idle_parameters and trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
+            looking = replace(config, strategy="ddp_find_unused_parameters_true")
+            trainer = _trainer(looking, run, callbacks, grad_clip)
     except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
