@@ -87,7 +87,7 @@ def test_a_failure_while_writing_leaves_the_old_file(path, monkeypatch):
         filename.write_bytes(b"part of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("pointpeft.models.safetensors_files.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_model(settle(model), path)
     assert path.read_bytes() == before

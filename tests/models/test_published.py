@@ -10,7 +10,7 @@ import torch
 
 from pointpeft.errors import CheckpointError
 from pointpeft.models import load_into, read_checkpoint
-from pointpeft.models.checkpoint import fill
+from pointpeft.models.filling import fill
 from pointpeft.models.published import (
     LAYOUTS,
     POINT_MAE_CLASSIFICATION,

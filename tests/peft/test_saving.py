@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_the_older_adapter(folder, points, monkeypatch):
         filename.write_bytes(b"part of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("pointpeft.models.safetensors_files.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         point_peft(adapter_dim=6).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

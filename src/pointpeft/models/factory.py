@@ -8,15 +8,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.models.checkpoint import (
-    Checkpoint,
-    LoadReport,
-    fill,
-    read_checkpoint,
-    saved_objective,
-    saved_sizes,
-)
+from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
+from pointpeft.models.filling import LoadReport, fill
 from pointpeft.models.registry import ModelEntry, Task, get_entry
+from pointpeft.models.safetensors_files import saved_objective, saved_sizes
 
 __all__ = [
     "ModelSpec",

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.checkpoint import load_into, saved_sizes
+from pointpeft.models.filling import load_into
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
 from pointpeft.models.mask_transformer import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
+from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.models.tokenizer import Patches
 from pointpeft.ops._numerics import full_precision, working
 

@@ -9,7 +9,8 @@ import torch
 
 from pointpeft.errors import CheckpointError
 from pointpeft.models import ModelSpec, build_classifier, create_model, save_model
-from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill, read_checkpoint
+from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
+from pointpeft.models.filling import LoadReport, fill
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 

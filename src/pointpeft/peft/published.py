@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pointpeft.errors import CheckpointError
-from pointpeft.models.checkpoint import Checkpoint, fill
+from pointpeft.models.checkpoint import Checkpoint
+from pointpeft.models.filling import fill
 from pointpeft.models.published import POINT_MAE_CLASSIFICATION, Layout, register_layout
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig

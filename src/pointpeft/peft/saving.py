@@ -10,7 +10,7 @@ from torch import Tensor
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
 from pointpeft.models import ModelSpec, build_classifier
-from pointpeft.models.checkpoint import read_safetensors, state_hash, write_safetensors
+from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import config_class

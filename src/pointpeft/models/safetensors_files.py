@@ -1,0 +1,137 @@
+"""Our own files: safetensors that say which model they hold."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pointpeft.errors import CheckpointError
+from pointpeft.files import replacing
+
+__all__ = [
+    "read_safetensors",
+    "save_model",
+    "saved_objective",
+    "saved_sizes",
+    "state_hash",
+    "write_safetensors",
+]
+
+_FILES = ("tokenizer", "teacher")  # settings of pre-training that name files of one machine
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a safetensors file, and what :func:`write_safetensors` noted beside them.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    with _opened(path) as file:
+        metadata = _metadata_of(file)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+def save_model(
+    model: nn.Module, path: str | Path, half: bool = False, **notes: str | float
+) -> None:
+    """Write a model in our form: safetensors with its name, settings and task inside.
+
+    Args:
+        model: an encoder, classification or pre-training model made by ``create_model``.
+        path: file to write, replaced only when the new one is complete.
+        half: store floating-point tensors as float16.
+        **notes: further facts for the file's metadata.
+    """
+    spec: Any = getattr(model, "backbone", model).spec
+    kinds = {
+        "retrieval_features": "features",
+        "head": "classification",
+        "num_parts": "part_segmentation",
+        "backbone": "pretraining",
+    }
+    task = next((task for name, task in kinds.items() if hasattr(model, name)), "tokenizer")
+    state = {
+        name: tensor.half() if half and tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    facts = {**asdict(spec), "task": task, **notes}
+    if task == "pretraining":
+        objective: Any = model.pretraining_config
+        facts["pretraining"] = {k: v for k, v in asdict(objective).items() if k not in _FILES}
+    write_safetensors(path, state, facts)
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors with what our own files say about themselves."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 over names and float32 values of a module's state: its identity across formats.
+
+    An encoder has the same one in every model: what only some models need of it does not count.
+    """
+    digest = hashlib.sha256()
+    optional = tuple(getattr(module, "optional_state", ()))
+    for name, tensor in sorted(module.state_dict().items()):
+        if name.startswith(optional):
+            continue
+        digest.update(name.encode())
+        values = tensor.detach().cpu()
+        digest.update((values.float() if values.is_floating_point() else values).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def saved_sizes(path: str | Path, name: str) -> dict[str, Any]:
+    """Settings of the encoder that a file of ours was written from; none for published files.
+
+    Raises:
+        CheckpointError: the file holds another model than ``name``.
+    """
+    metadata = _own_metadata(Path(path))
+    if metadata.get("name", name) != name:
+        raise CheckpointError(f"{path} holds {metadata['name']!r}, not {name!r}")
+    if "config" not in metadata:
+        return {}
+    return {**metadata["config"], "num_points": metadata["num_points"]}
+
+
+def saved_objective(path: str | Path) -> dict[str, Any]:
+    """Settings of the pre-training model that a file of ours holds, without files that they name.
+
+    None for files that hold no such model.
+    """
+    return dict(_own_metadata(Path(path)).get("pretraining", {}))
+
+
+def _own_metadata(path: Path) -> dict[str, Any]:
+    """What a file of ours says about itself; nothing where there is none."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    with _opened(path) as file:
+        return _metadata_of(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _metadata_of(file: Any) -> dict[str, Any]:
+    metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
+    return metadata if isinstance(metadata, dict) else {}
