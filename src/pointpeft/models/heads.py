@@ -1,8 +1,55 @@
-"""Task heads."""
+"""Classification: the head shared by the published models, and what has one."""
 
-from torch import nn
+import abc
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["classification_head"]
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError
+
+__all__ = ["Classifier", "classification_head"]
+
+
+class Classifier(nn.Module, abc.ABC):
+    """An encoder with a classification head.
+
+    Args:
+        backbone: the encoder.
+        num_features: channels F that the head is given.
+        num_classes: number of logits.
+    """
+
+    def __init__(self, backbone: Any, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_features = num_features
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one with ``num_classes`` logits.
+
+        Raises:
+            ConfigError: there are no classes.
+        """
+        if num_classes < 1:
+            raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.head = self.make_head(num_classes)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        """``(B, F) -> (B, classes)``."""
+        return classification_head(self.num_features, num_classes)
+
+    def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
+        return self.head(self.forward_features(points, context))
+
+    @abc.abstractmethod
+    def forward_features(
+        self, points: Tensor, context: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """What the head is given of ``points (B, N, 3)``: ``(B, F)``."""
 
 
 def classification_head(

@@ -7,7 +7,16 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
 
-__all__ = ["Attention", "Block", "DropPath", "Mlp", "drop_path", "drop_path_rates", "position_mlp"]
+__all__ = [
+    "Attention",
+    "Block",
+    "DropPath",
+    "Mlp",
+    "drop_path",
+    "drop_path_rates",
+    "position_mlp",
+    "prepend",
+]
 
 
 def drop_path(x: Tensor, rate: float) -> Tensor:
@@ -25,6 +34,11 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 def position_mlp(dim: int, hidden_dim: int = 128) -> nn.Sequential:
     """Embedding of center coordinates, ``(..., 3) -> (..., dim)`` (Point-MAE, Sec. 3.1)."""
     return nn.Sequential(nn.Linear(3, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
+
+
+def prepend(token: Tensor, tokens: Tensor) -> Tensor:
+    """A learned token ``(1, 1, C)`` in front of those of every cloud, ``(B, T, C)``."""
+    return torch.cat([token.expand(len(tokens), -1, -1), tokens], dim=1)
 
 
 class DropPath(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry
+from pointpeft.models.layers import prepend
 from pointpeft.models.masking import block_mask
 from pointpeft.models.point_mae import PointMAE, init_token, init_weights
 from pointpeft.models.tokenizer import Patches
@@ -100,9 +101,8 @@ class MaskTransformer(nn.Module):
         tokens = backbone.tokenizer.project(backbone.tokenizer.embed(patches.neighborhoods))
         tokens, asked = self._replace(tokens, mask)
         tokens = torch.where(mask.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        B = len(tokens)
-        x = torch.cat([self.cls_token.expand(B, -1, -1), tokens], dim=1)
-        positions = torch.cat([self.cls_pos.expand(B, -1, -1), backbone.pos_embed(centers)], dim=1)
+        x = prepend(self.cls_token, tokens)
+        positions = prepend(self.cls_pos, backbone.pos_embed(centers))
         geometry = Geometry(centers, centers, num_prefix_tokens=1)
         return backbone.encode(x, positions, geometry), asked
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry, Scale
-from pointpeft.models.heads import classification_head
+from pointpeft.models.heads import Classifier
 from pointpeft.models.hierarchy import (
     Level,
     ScaleTokenizer,
@@ -242,7 +242,7 @@ class PointM2AE(nn.Module):
         return tokens.mean(dim=1) + tokens.amax(dim=1)
 
 
-class PointM2AEClassifier(nn.Module):
+class PointM2AEClassifier(Classifier):
     """Point-M2AE with pooled tokens of the coarsest scale and a classification head.
 
     Args:
@@ -251,26 +251,8 @@ class PointM2AEClassifier(nn.Module):
     """
 
     def __init__(self, backbone: PointM2AE, num_classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone
         parts = 1 if backbone.config.pooling == "mean+max" else 2
-        self.num_features = parts * backbone.num_features
-        self.reset_classifier(num_classes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with ``num_classes`` logits.
-
-        Raises:
-            ConfigError: there are no classes.
-        """
-        if num_classes < 1:
-            raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
-        self.num_classes = num_classes
-        self.head = classification_head(self.num_features, num_classes)
-
-    def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
-        return self.head(self.forward_features(points, context))
+        super().__init__(backbone, parts * backbone.num_features, num_classes)
 
     def forward_features(
         self, points: Tensor, context: Mapping[str, Tensor] | None = None

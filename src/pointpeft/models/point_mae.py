@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry, Scale
-from pointpeft.models.heads import classification_head
-from pointpeft.models.layers import Block, drop_path_rates, position_mlp
+from pointpeft.models.heads import Classifier
+from pointpeft.models.layers import Block, drop_path_rates, position_mlp, prepend
 from pointpeft.models.tokenizer import PatchTokenizer, check_widths
 
 __all__ = [
@@ -120,7 +120,7 @@ class PointMAE(nn.Module):
         return self.forward(points).tokens.amax(dim=1)
 
 
-class PointMAEClassifier(nn.Module):
+class PointMAEClassifier(Classifier):
     """Point-MAE with a class token and a classification head (Sec. 4.2).
 
     Args:
@@ -129,34 +129,12 @@ class PointMAEClassifier(nn.Module):
     """
 
     def __init__(self, backbone: PointMAE, num_classes: int) -> None:
-        super().__init__()
         C = backbone.num_features
-        self.backbone = backbone
-        self.num_features = 2 * C
+        super().__init__(backbone, 2 * C, num_classes)
         self.cls_token = nn.Parameter(torch.empty(1, 1, C))
         self.cls_pos = nn.Parameter(torch.empty(1, 1, C))
-        self.reset_classifier(num_classes)
         init_token(self.cls_token)
         init_token(self.cls_pos)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with ``num_classes`` logits.
-
-        Raises:
-            ConfigError: there are no classes.
-        """
-        if num_classes < 1:
-            raise ConfigError(f"num_classes must be at least 1, got {num_classes}")
-        self.num_classes = num_classes
-        self.head = self.make_head(num_classes)
-
-    def make_head(self, num_classes: int) -> nn.Module:
-        """``(B, 2 C) -> (B, classes)``."""
-        return classification_head(self.num_features, num_classes)
-
-    def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
-        return self.head(self.forward_features(points, context))
 
     def forward_features(
         self, points: Tensor, context: Mapping[str, Tensor] | None = None
@@ -164,10 +142,8 @@ class PointMAEClassifier(nn.Module):
         """Class token and maximum over patch tokens, ``(B, N, 3) -> (B, 2 C)``."""
         tokens, centers = self.backbone.tokenizer(points)
         geometry = Geometry(points, centers, num_prefix_tokens=1, context=context or {})
-        B = len(points)
-        x = torch.cat([self.cls_token.expand(B, -1, -1), tokens], dim=1)
-        positions = self.backbone.pos_embed(centers)
-        positions = torch.cat([self.cls_pos.expand(B, -1, -1), positions], dim=1)
+        x = prepend(self.cls_token, tokens)
+        positions = prepend(self.cls_pos, self.backbone.pos_embed(centers))
         x = self.backbone.encode(x, positions, geometry)
         return torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=-1)
 

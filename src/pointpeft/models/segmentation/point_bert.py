@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.graph import NORM_GROUPS, EdgeConv
+from pointpeft.models.layers import prepend
 from pointpeft.models.point_mae import PointMAE, init_token
 from pointpeft.models.segmentation.layers import FeaturePropagation, one_hot_category
 from pointpeft.models.segmentation.point_mae import tapped_blocks
@@ -108,11 +109,11 @@ class PointBERTPartSegmenter(nn.Module):
         self, points: Tensor, context: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
-        backbone, B = self.backbone, len(points)
+        backbone = self.backbone
         tokens, centers = backbone.tokenizer(points)
         geometry = Geometry(points, centers, num_prefix_tokens=1, context=context or {})
-        x = torch.cat([self.cls_token.expand(B, -1, -1), tokens], dim=1)
-        positions = torch.cat([self.cls_pos.expand(B, -1, -1), backbone.pos_embed(centers)], dim=1)
+        x = prepend(self.cls_token, tokens)
+        positions = prepend(self.cls_pos, backbone.pos_embed(centers))
         outputs = backbone.run_blocks(x, positions, geometry)
         return centers, [backbone.norm(outputs[tap])[:, 1:] for tap in self.taps]
 
