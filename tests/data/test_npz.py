@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pointpeft.data import npz
 from pointpeft.data.npz import Rows, read_npz, write_npz
 from pointpeft.errors import DataError
 
@@ -63,9 +64,19 @@ def test_compressed_arrays_are_read(tmp_path: Path) -> None:
     assert np.array_equal(found, LARGE)
 
 
+def test_file_that_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "set.npz", large=LARGE)
+    monkeypatch.setattr(npz, "_MOST_UNPACKED", LARGE.nbytes)
+    with pytest.raises(ValueError, match="store them uncompressed"):
+        read_npz(tmp_path / "set.npz")
+
+
 def test_names_left_out_are_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", large=LARGE, objects=np.array([{}], dtype=object))
     assert list(read_npz(tmp_path / "set.npz", leave=("objects",))) == ["large"]
+    assert list(read_npz(tmp_path / "set.npz", only=("large", "other"))) == ["large"]
 
 
 def test_mapped_array_outlives_the_file_it_came_from(tmp_path: Path) -> None:
@@ -81,6 +92,7 @@ def test_mapped_array_outlives_the_file_it_came_from(tmp_path: Path) -> None:
     "change",
     [
         lambda header: header.replace(b"(100, 1000, 3)", b"(900, 1000, 3)"),
+        lambda header: header.replace(b"(100, 1000, 3)", b"(-10, 1000, 3)"),
         lambda header: header.replace(b"'<f4'", b"'|O' "),
     ],
 )

@@ -130,7 +130,11 @@ def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
     loop: list = []
     loop.append(loop)
     pickle.dump(loop, endless)
-    for damaged in (b"", b"not a pickle", content[:-20], endless.getvalue()):
+    doubled: list = []
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    growing = pickle.dumps(doubled)
+    for damaged in (b"", b"not a pickle", content[:-20], endless.getvalue(), growing):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"cache\.dat: cannot be read as a pickle"):
             read_pickle(path)

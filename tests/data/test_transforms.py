@@ -118,7 +118,9 @@ def test_first_points_are_a_prefix(clouds: Tensor) -> None:
     assert torch.equal(FirstPoints(10)(clouds), clouds[:, :10])
 
 
-@pytest.mark.parametrize("transform", [FirstPoints(65), RandomSubset(65, 80)])
+@pytest.mark.parametrize(
+    "transform", [FirstPoints(65), RandomSubset(65, 80), RandomSubset(65, None)]
+)
 def test_too_few_points_are_refused(clouds: Tensor, transform: FirstPoints | RandomSubset) -> None:
     with pytest.raises(DataError, match="64 points, 65 are asked for"):
         transform(clouds)

@@ -6,6 +6,7 @@ import torch
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
+from pointpeft.data.published.ragged import RaggedSplit
 from pointpeft.errors import DataError
 from pointpeft.tasks.datamodule import (
     CloudDataset,
@@ -14,6 +15,7 @@ from pointpeft.tasks.datamodule import (
     cloud_loader,
     pretraining_loader,
 )
+from pointpeft.tasks.processes import Share
 
 
 def split(count, points=6):
@@ -125,3 +127,46 @@ def test_procedural_clouds_are_the_same_from_workers():
         return torch.cat([batch["points"] for batch in loader])
 
     assert torch.equal(batches(0), batches(1))
+
+
+def ragged(count):
+    """Clouds of different sizes whose coordinates and part labels name cloud and point."""
+    clouds = tuple(
+        np.stack([np.full(9 + i, i), *2 * [np.arange(9 + i)]], axis=1).astype(np.float32)
+        for i in range(count)
+    )
+    parts = tuple(np.arange(9 + i) for i in range(count))
+    empty = np.empty((count, 4, 3), np.float32)
+    ids = tuple(map(str, range(count)))
+    return RaggedSplit(empty, np.arange(count), ids, None, clouds, parts).redrawn(0)
+
+
+def ragged_epoch(epoch, seed=0, num_workers=0):
+    """All training batches and all validation batches of an epoch."""
+    module = ShapeDataModule(ragged(6), ragged(5), 4, 2, num_workers, seed)
+    for loader in (module.train_dataloader(), module.val_dataloader()):
+        loader.sampler.set_epoch(epoch)
+        batches = list(loader)
+        yield {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def test_draws_from_clouds_of_different_sizes_depend_on_seed_and_epoch_alone():
+    expected = list(ragged_epoch(3))
+    for batch, count in zip(expected, (6, 5), strict=True):
+        assert sorted(batch["index"].tolist()) == list(range(count))
+        assert torch.equal(batch["label"], batch["index"])
+        assert torch.equal(batch["points"][..., 0].long(), batch["index"][:, None].expand(-1, 4))
+        assert torch.equal(batch["points"][..., 1].long(), batch["seg"])
+    torch.manual_seed(99)
+    for train_or_val, again in zip(expected, ragged_epoch(3, num_workers=1), strict=True):
+        assert all(torch.equal(train_or_val[key], again[key]) for key in again)
+    for other in (ragged_epoch(4), ragged_epoch(3, seed=1)):
+        for one, another in zip(expected, other, strict=True):
+            places = one["index"].argsort(), another["index"].argsort()
+            assert not torch.equal(one["seg"][places[0]], another["seg"][places[1]])
+
+
+def test_a_share_of_ragged_clouds_is_filled_up_with_no_item():
+    module = ShapeDataModule(ragged(6), ragged(5), 4, 4, share=Share(1, 2))
+    (batch,) = module.val_dataloader()
+    assert batch["index"].tolist() == [1, 3, -1]

@@ -7,7 +7,7 @@ import numpy as np
 
 from pointpeft.data.parts import PART_NAMES
 from pointpeft.data.procedural import procedural_shape
-from pointpeft.data.shapes import ShapeData
+from pointpeft.data.shape_data import ShapeData
 from pointpeft.errors import DataError
 from pointpeft.files import file_name
 

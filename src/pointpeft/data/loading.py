@@ -1,9 +1,9 @@
 """Read and prepare the items of a listing, and tell apart the ones that cannot be used."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -14,7 +14,18 @@ from pointpeft.data.reading import RawShape
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
 
-__all__ = ["Loaded", "Loader", "OnError", "Problem", "Progress", "fit_parts", "with_parts"]
+__all__ = [
+    "Loaded",
+    "Loader",
+    "OnError",
+    "Problem",
+    "Progress",
+    "fit_parts",
+    "reported",
+    "with_parts",
+]
+
+ShapeT = TypeVar("ShapeT")
 
 OnError = Literal["skip", "refuse"]
 """What becomes of unusable items: left out and listed, or the end of reading."""
@@ -128,6 +139,14 @@ class Loader:
             if isinstance(result, Prepared):
                 self._cache.put(digests[place], result)
         return digests, [results[place] for place in range(len(batch))]
+
+
+def reported(shapes: Iterable[ShapeT], total: int, progress: Progress | None) -> Iterator[ShapeT]:
+    """The same shapes, `total` of them; `progress` is called after each."""
+    for done, shape in enumerate(shapes, start=1):
+        yield shape
+        if progress is not None:
+            progress(done, total)
 
 
 def with_parts(listing: Listing, source: str | Path) -> Listing:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ __all__ = ["Rows", "read_npz", "write_npz"]
 
 _SMALLEST_MAPPED = 1 << 20
 """Arrays of fewer bytes are copied into memory, which also verifies their checksum."""
+_MOST_UNPACKED = 32 << 30
+"""Bytes that the compressed arrays of a file may unpack to: a small file can claim any number."""
 _NAME_LENGTHS = 26
 """Where the header of a member says how long its name and extra field are; both end it."""
 
@@ -57,7 +59,9 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None
                     np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def read_npz(path: Path, leave: Container[str] = ()) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, leave: Container[str] = (), only: Container[str] | None = None
+) -> dict[str, np.ndarray]:
     """The arrays of an `.npz`, by name.
 
     Large arrays that are stored without compression are mapped, read-only: they take no time to
@@ -66,21 +70,34 @@ def read_npz(path: Path, leave: Container[str] = ()) -> dict[str, np.ndarray]:
     Args:
         path: The file.
         leave: Names that are not read.
+        only: Names besides which none is read.
 
     Raises:
-        Exception: Of any kind, when the file is damaged or holds objects.
+        Exception: Of any kind, when the file is damaged, holds objects, or unpacks to more than
+            32 GiB.
     """
     with np.load(path, allow_pickle=False) as archive:
-        large = {
-            info.filename.removesuffix(".npy"): info
+        members = {
+            name: info
             for info in archive.zip.infolist()
-            if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALLEST_MAPPED
+            if (name := info.filename.removesuffix(".npy")) != info.filename
+            and name not in leave
+            and (only is None or name in only)
         }
-        return {
-            name: _map(path, large[name]) if name in large else archive[name]
-            for name in archive.files
-            if name not in leave
-        }
+        packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
+        unpacked = sum(info.file_size for info in packed)
+        if unpacked > _MOST_UNPACKED:
+            raise ValueError(
+                f"its compressed arrays unpack to {unpacked:,} bytes; store them uncompressed, "
+                "which needs no memory"
+            )
+        arrays = {}
+        for name, info in members.items():
+            with archive.zip.open(info) as member:
+                header = _read_header(member, info)
+            is_mapped = info not in packed and info.file_size >= _SMALLEST_MAPPED
+            arrays[name] = _map(path, info, header) if is_mapped else archive[name]
+        return arrays
 
 
 def _write_rows(member: Any, name: str, array: Rows) -> None:
@@ -100,21 +117,36 @@ def _write_rows(member: Any, name: str, array: Rows) -> None:
         raise DataError(f"{name}: {count} rows, not {array.shape[0]}")
 
 
-def _map(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
+class _Header(NamedTuple):
+    """What the beginning of a member says of its array; it is `length` bytes long."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    length: int
+
+
+def _read_header(member: IO[bytes], info: zipfile.ZipInfo) -> _Header:
+    """The header of a member; it promises no more than the member holds."""
+    read = _HEADERS[np.lib.format.read_magic(member)]
+    header = _Header(*read(member), member.tell())
+    if header.dtype.hasobject:
+        raise ValueError(f"{info.filename} holds objects")
+    if min(header.shape, default=0) < 0:
+        raise ValueError(f"{info.filename} has the shape {header.shape}")
+    if header.length + math.prod(header.shape) * header.dtype.itemsize > info.file_size:
+        raise ValueError(f"{info.filename} is shorter than its header says")
+    return header
+
+
+def _map(path: Path, info: zipfile.ZipInfo, header: _Header) -> np.ndarray:
     """A member that lies in the file as it lies in memory."""
     with path.open("rb") as file:
         file.seek(info.header_offset + _NAME_LENGTHS)
         file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
-        start = file.tell()
-        read_header = _HEADERS[np.lib.format.read_magic(file)]
-        shape, fortran, dtype = read_header(file)
-        offset = file.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{info.filename} holds objects")
-    if offset - start + math.prod(shape) * dtype.itemsize > info.file_size:
-        raise ValueError(f"{info.filename} is shorter than its header says")
-    order: Literal["C", "F"] = "F" if fortran else "C"
-    return np.memmap(path, dtype, "r", offset, shape, order).view(np.ndarray)
+        offset = file.tell() + header.length
+    order: Literal["C", "F"] = "F" if header.fortran else "C"
+    return np.memmap(path, header.dtype, "r", offset, header.shape, order).view(np.ndarray)
 
 
 _HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype]]] = {

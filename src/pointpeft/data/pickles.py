@@ -6,6 +6,8 @@ and nothing else; any other name is refused.
 """
 
 import pickle
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ __all__ = ["read_pickle"]
 
 _PLAIN_KINDS = "biufcSU"
 """Kinds of dtype whose values are numbers or text, never references to objects."""
+_MOST_VALUES = 100_000
+"""A pickle can hold a list twice in a list, that one twice in another, and so on without end."""
 
 
 def read_pickle(path: Path) -> Any:
@@ -29,7 +33,7 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return _plain(_Unpickler(file, encoding="latin1").load())
+            return _plain(_Unpickler(file, encoding="latin1").load(), count(1))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except _RefusedError as error:
@@ -114,12 +118,14 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    """Containers as they are, with ordinary arrays in them."""
+def _plain(value: Any, numbers: Iterator[int]) -> Any:
+    """Containers as they are, with ordinary arrays in them; `numbers` count the values."""
+    if next(numbers) > _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES:,} values")
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(each, numbers) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(each) for each in value)
+        return type(value)(_plain(each, numbers) for each in value)
     return value

@@ -17,7 +17,14 @@ from pointpeft.data.surface import (
 )
 from pointpeft.errors import DataError
 
-__all__ = ["Axis", "InputTransform", "Prepared", "default_num_stored", "farthest_point_order"]
+__all__ = [
+    "Axis",
+    "InputTransform",
+    "Prepared",
+    "check_geometry",
+    "default_num_stored",
+    "farthest_point_order",
+]
 
 Axis = Literal["x", "y", "z"]
 """Name of a coordinate axis."""
@@ -223,7 +230,7 @@ def _draw_or_error(shape: RawShape, num_stored: int, seed: int) -> _Drawn | Data
 
 def _draw(shape: RawShape, num_stored: int, seed: int) -> _Drawn:
     points = np.asarray(shape.points, dtype=np.float64)
-    _check_geometry(points)
+    check_geometry(points)
     number = _content_seed(shape, seed)
     labels = None if shape.seg is None else shape.seg.astype(np.int64)
     if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
@@ -249,7 +256,12 @@ def _content_seed(shape: RawShape, seed: int) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def _check_geometry(points: np.ndarray) -> None:
+def check_geometry(points: np.ndarray) -> None:
+    """Refuse points `(N, 3)` that are none, not finite, damaged or all in one place.
+
+    Raises:
+        DataError: The message does not say of which shape.
+    """
     if len(points) == 0:
         raise DataError("holds no points")
     bad = int((~np.isfinite(points).all(axis=1)).sum())

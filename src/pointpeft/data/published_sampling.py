@@ -12,6 +12,7 @@ from pointpeft.data.transforms import (
     RandomSubset,
     Transform,
     pool_size,
+    random_order,
     recipe,
 )
 from pointpeft.ops import farthest_point_sample, gather_points
@@ -58,12 +59,11 @@ class PublishedSubset:
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, ``(B, num_points)``."""
-        device = points.device if generator is None else generator.device
-        keys = torch.rand(points.shape[:2], generator=generator, device=device)
-        order = keys.argsort(dim=1).to(points.device)
+        order = random_order(points, generator)
         candidates = PublishedPoints(pool_size(self.num_points)).choose(
             gather_points(points, order)
         )
+        device = points.device if generator is None else generator.device
         ranks = torch.randperm(candidates.shape[1], generator=generator, device=device)
         return order.gather(1, candidates[:, ranks[: self.num_points].to(points.device)])
 
@@ -96,10 +96,6 @@ def published_recipe(name: str | None, num_points: int, task: str = "classificat
     chosen: dict[str, tuple[Transform, ...]] = {
         "classification": (PublishedSubset(num_points),),
         "part_segmentation": (),
-        "pretraining": (RandomSubset(num_points, _ALL), UnitBall()),
+        "pretraining": (RandomSubset(num_points, None), UnitBall()),
     }
     return Compose((*chosen[task], *augmentation))
-
-
-_ALL = 1 << 30
-"""More points than a cloud has."""

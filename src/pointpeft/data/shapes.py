@@ -1,102 +1,27 @@
 """Load a labelled data set, wherever it comes from, as arrays ready for a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pointpeft.data.archive import list_archive, list_embedded
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
-from pointpeft.data.loading import Loaded, Loader, OnError, Problem, Progress, fit_parts, with_parts
+from pointpeft.data.loading import Loaded, Loader, OnError, Progress, fit_parts, with_parts
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform, default_num_stored
+from pointpeft.data.published.episodes import refuse_episodes
+from pointpeft.data.published.listing import list_published
+from pointpeft.data.published.stored import archived_dataset
+from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.splits import Item, Listing, assign_splits, check_classes, check_copies
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
-__all__ = [
-    "EMBEDDED_NAME",
-    "Problem",
-    "ShapeData",
-    "ShapeSplit",
-    "UnlabelledShapes",
-    "load_shapes",
-    "load_unlabelled",
-]
+__all__ = ["EMBEDDED_NAME", "load_shapes", "load_unlabelled"]
 
 EMBEDDED_NAME = "homeobjects"
 """The data set that comes with the package."""
-
-
-@dataclass(frozen=True)
-class ShapeSplit:
-    """Prepared shapes of one part of a data set.
-
-    Attributes:
-        points: `(S, N, 3)` float32, y up, each cloud in farthest point order.
-        labels: `(S,)` int64, places in the class names; -1 without a label.
-        ids: Item names.
-        seg: `(S, N)` int64, the part label of every point, if part labels were asked for.
-    """
-
-    points: np.ndarray
-    labels: np.ndarray
-    ids: tuple[str, ...]
-    seg: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "ShapeSplit":
-        """The shapes at `indices`, in that order; a mask `(S,)` of bool serves too."""
-        chosen = np.asarray(indices)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        ids = tuple(self.ids[place] for place in chosen)
-        seg = None if self.seg is None else self.seg[chosen]
-        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg)
-
-
-@dataclass(frozen=True)
-class UnlabelledShapes(ShapeSplit):
-    """Shapes for pre-training, with what was noticed while they were read."""
-
-    notes: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
-class ShapeData:
-    """A labelled data set in its parts.
-
-    Attributes:
-        class_names: In label order.
-        train: To fit on.
-        val: To choose settings and checkpoints by.
-        test: To measure once.
-        unlabelled: Shapes without a class, often none.
-        transform: How the shapes were prepared.
-        statistics: Of the raw training shapes; None without any.
-        notes: What was decided or noticed.
-        problems: Items left out because they cannot be used.
-        parts: What part labels stand for, if they were asked for.
-    """
-
-    class_names: tuple[str, ...]
-    train: ShapeSplit
-    val: ShapeSplit
-    test: ShapeSplit
-    unlabelled: ShapeSplit
-    transform: InputTransform
-    statistics: InputStatistics | None
-    notes: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    parts: PartTable | None = None
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """Names of the parts, in label order; none without part labels."""
-        return self.parts.names if self.parts else ()
 
 
 def load_shapes(
@@ -134,7 +59,8 @@ def load_shapes(
             out.
         parts: Fixes the part labels, as `class_names` does for classes. Without it, parts belong
             to categories by their names, "Category/part", or else as the training shapes have them.
-        variant: Name of a published data set, where the folder holds several.
+        variant: Name of a published data set, where the folder holds several; an `.npz` must be
+            made of that one.
         progress: Called with the number of shapes done and their total.
 
     Raises:
@@ -155,19 +81,8 @@ def load_shapes(
     items, split_notes = assign_splits(loaded.items, val_fraction, seed, needed)
     class_notes = check_classes(items, names, need_train=class_names is None)
     class_notes += check_copies(items, loaded.digests)
-    splits = {
-        split: _gather(items, loaded, split, names)
-        for split in ("train", "val", "test", "unlabelled")
-    }
-    return ShapeData(
-        class_names=names,
-        **splits,
-        transform=transform,
-        statistics=_statistics(items, loaded),
-        notes=(*listing.notes, *loaded.notes, *split_notes, *class_notes),
-        problems=loaded.problems,
-        parts=parts,
-    )
+    notes = (*listing.notes, *loaded.notes, *split_notes, *class_notes)
+    return _assemble(items, loaded, names, transform, notes, parts)
 
 
 def load_unlabelled(
@@ -225,16 +140,16 @@ def load_unlabelled(
 def _list_source(
     source: str | Path, *, labelled: bool, segmented: bool = False, variant: str | None = None
 ) -> Listing:
-    from pointpeft.data.published import list_published  # which imports from this module
-
     path = Path(source).expanduser()
     embedded = str(source) == EMBEDDED_NAME
+    if not embedded and variant is None:
+        refuse_episodes(path)
     # A folder that is not there is a published data set's if one is named: that tells what to put.
     if not embedded and (path.is_dir() or (variant is not None and not path.exists())):
         listing = list_published(path, labelled=labelled, variant=variant)
         return listing or (list_folder(path) if labelled else list_files(path))
     if variant is not None:
-        raise DataError(f"data.variant={variant!r}: {source} is no folder of published data sets")
+        archived_dataset(path, variant)  # complains unless it is that one
     if embedded:
         return list_embedded(labelled=labelled)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -261,6 +176,29 @@ def _num_stored(listing: Listing, transform: InputTransform, num_stored: int | N
     if num_stored is None and listing.stored_points is not None:
         return max(transform.num_points, min(chosen, listing.stored_points))
     return chosen
+
+
+def _assemble(
+    items: Sequence[Item],
+    loaded: Loaded,
+    names: tuple[str, ...],
+    transform: InputTransform,
+    notes: tuple[str, ...],
+    parts: PartTable | None,
+) -> ShapeData:
+    """The data set of items that each have a part."""
+    return ShapeData(
+        class_names=names,
+        train=_gather(items, loaded, "train", names),
+        val=_gather(items, loaded, "val", names),
+        test=_gather(items, loaded, "test", names),
+        unlabelled=_gather(items, loaded, "unlabelled", names),
+        transform=transform,
+        statistics=_statistics(items, loaded),
+        notes=notes,
+        problems=loaded.problems,
+        parts=parts,
+    )
 
 
 def _gather(items: Sequence[Item], loaded: Loaded, split: str, names: Sequence[str]) -> ShapeSplit:

@@ -22,6 +22,7 @@ __all__ = [
     "RandomSubset",
     "Transform",
     "pool_size",
+    "random_order",
     "recipe",
     "recipe_names",
 ]
@@ -127,14 +128,14 @@ class RandomSubset:
 
     Attributes:
         num_points: Points to keep.
-        pool: Ranks to choose from, as far as they are stored.
+        pool: Ranks to choose from, as far as they are stored; None: all of them.
     """
 
     num_points: int
-    pool: int
+    pool: int | None
 
     def __post_init__(self) -> None:
-        if self.pool < self.num_points:
+        if self.pool is not None and self.pool < self.num_points:
             raise ConfigError(f"pool={self.pool} is below num_points={self.num_points}")
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -148,9 +149,8 @@ class RandomSubset:
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, `(B, num_points)`; errors are those of a call."""
         _check_enough(points, self.num_points)
-        pool = min(self.pool, points.shape[1])
-        keys = _uniform((len(points), pool), points, generator, dtype=torch.float64)
-        return keys.argsort(dim=1)[:, : self.num_points]
+        pool = points[:, : self.pool]
+        return random_order(pool, generator)[:, : self.num_points]
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,12 @@ _RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
     "part-segmentation": lambda: (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
     "none": lambda: (),
 }
+
+
+def random_order(points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Places `(B, N)` of all points of clouds `(B, N, 3)`, in another order for every cloud."""
+    keys = _uniform(points.shape[:2], points, generator, dtype=torch.float64)
+    return keys.argsort(dim=1)
 
 
 def pool_size(num_points: int) -> int:

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
-from pointpeft.data.published.protocol import RaggedSplit
+from pointpeft.data.published.ragged import RaggedSplit
 from pointpeft.errors import DataError
 from pointpeft.tasks.processes import Share
 
@@ -58,22 +57,30 @@ class CloudDataset(Dataset):
 
 
 class RaggedClouds(CloudDataset):
-    """Clouds of different sizes; points are drawn from them, with replacement, at every access.
+    """Clouds of different sizes, an endless stream of draws from them with replacement.
+
+    A draw depends on seed, epoch and cloud alone, whichever process makes it.
 
     Args:
         split: all points of every cloud.
+        seed: of all draws.
     """
 
-    def __init__(self, split: RaggedSplit) -> None:
+    def __init__(self, split: RaggedSplit, seed: int) -> None:
         super().__init__(split)
-        self.split = split
+        self.split, self.seed = split, seed
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A whole batch, drawn by the random numbers of torch."""
-        seed = int(torch.randint(2**62, ()))
-        points, seg = self.split.draw(indices, np.random.default_rng(seed))
-        drawn = {"points": torch.from_numpy(points), "seg": torch.from_numpy(seg)}
-        return {**super().__getitems__(indices), **drawn}
+        """A whole batch: index ``epoch * S + i`` is that epoch's draw of cloud i, -1 no item."""
+        S = len(self)
+        numbers = [index if index >= 0 else S - 1 for index in indices]
+        points, seg = self.split.draw(numbers, self.seed)
+        drawn = {
+            "points": torch.from_numpy(points),
+            "seg": torch.from_numpy(seg),
+            "index": torch.tensor([index % S if index >= 0 else -1 for index in indices]),
+        }
+        return {**super().__getitems__([number % S for number in numbers]), **drawn}
 
 
 class PretrainingClouds(Dataset):
@@ -140,17 +147,23 @@ class OrderedSampler(Sampler[int]):
     Args:
         length: items of the split.
         share: which of them are for this process.
+        fresh: whether items are new ones in each epoch, numbered on from those before.
     """
 
-    def __init__(self, length: int, share: Share = _WHOLE) -> None:
-        self.length, self.share = length, share
+    def __init__(self, length: int, share: Share = _WHOLE, fresh: bool = False) -> None:
+        self.length, self.share, self.fresh, self.epoch = length, share, fresh, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each validation."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return -(-self.length // self.share.processes)
 
     def __iter__(self) -> Iterator[int]:
         places = range(self.share.rank, len(self) * self.share.processes, self.share.processes)
-        return (place if place < self.length else -1 for place in places)
+        first = self.epoch * self.length if self.fresh else 0
+        return (first + place if place < self.length else -1 for place in places)
 
 
 def cloud_loader(split: ShapeSplit, num_points: int, batch_size: int) -> DataLoader:
@@ -168,7 +181,7 @@ class ShapeDataModule(L.LightningDataModule):
         num_points: points of a validation cloud.
         batch_size: clouds per training batch of all processes; validation uses twice as many.
         num_workers: loader processes.
-        seed: of the order of training items.
+        seed: of the order of training items, and of draws from clouds of different sizes.
         drop_last: leave out a last training batch that is not full, unless it is the only one.
         share: what of a batch is for this process.
 
@@ -196,18 +209,24 @@ class ShapeDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
-        sampler = EpochSampler(len(self.train), self.seed, share=self.share)
-        train = self.train
-        clouds = RaggedClouds(train) if isinstance(train, RaggedSplit) else CloudDataset(train)
+        S, ragged = len(self.train), isinstance(self.train, RaggedSplit)
+        sampler = EpochSampler(0 if ragged else S, self.seed, S if ragged else 0, self.share)
+        clouds = self._clouds(self.train)
         return _training_loader(clouds, sampler, self.batch_size, self.num_workers, self.drop_last)
 
     def val_dataloader(self) -> DataLoader | list:
         """Batches in file order, none without a validation split; index -1 is not to be counted."""
         if not len(self.val):
             return []
-        dataset = CloudDataset(self.val, self.num_points)
-        sampler = OrderedSampler(len(self.val), self.share)
+        dataset = self._clouds(self.val, self.num_points)
+        sampler = OrderedSampler(len(self.val), self.share, isinstance(self.val, RaggedSplit))
         return _loader(dataset, 2 * self.batch_size, self.num_workers, self.seed, sampler=sampler)
+
+    def _clouds(self, split: ShapeSplit, num_points: int | None = None) -> CloudDataset:
+        """Clouds of different sizes are drawn anew at every access, others served as they are."""
+        if isinstance(split, RaggedSplit):
+            return RaggedClouds(split, self.seed)
+        return CloudDataset(split, num_points)
 
 
 def pretraining_loader(
@@ -255,11 +274,11 @@ def _training_loader(
     num_workers: int,
     drop_last: bool,
 ) -> DataLoader:
-    share = sampler.share
     drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
     drop_last |= len(sampler) % batch_size == 1
-    seed = sampler.seed * share.processes + share.rank  # workers draw other points in each process
-    return _loader(dataset, batch_size, num_workers, seed, sampler=sampler, drop_last=drop_last)
+    return _loader(
+        dataset, batch_size, num_workers, sampler.seed, sampler=sampler, drop_last=drop_last
+    )
 
 
 def _loader(

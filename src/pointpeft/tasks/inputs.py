@@ -20,6 +20,11 @@ EMBEDDED = "embedded"
 RANDOM = "random"
 """Values of ``checkpoint`` that name no file."""
 
+_NOT_PUBLISHED = (
+    "no published data set, so it is read as by protocol=honest; the epoch is selected on its test "
+    "split as published"
+)
+
 
 def make_backbone(config: Any) -> tuple[Any, str | None]:
     """The encoder of a config with its weights, and where they came from; None: from nowhere.
@@ -84,25 +89,34 @@ def load_data(
         DataError: unusable data.
     """
     transform = input_transform(config, num_points)
+    published = protocol == "published"
     data = None
-    if protocol == "published":
+    if published:
         data = load_as_published(
-            config.source, config.variant, transform, config.train_split, config.seed, farthest
+            config.source,
+            config.variant,
+            transform,
+            config.train_split,
+            config.seed,
+            farthest,
+            segmented,
+            progress,
         )
-    data = data or load_shapes(
-        config.source,
-        transform,
-        variant=config.variant,
-        on_error=config.on_error,  # type: ignore[arg-type]
-        val_fraction=config.val_fraction,
-        needed=("test",) if protocol == "published" else needed,
-        seed=config.seed,
-        class_names=class_names,
-        segmented=segmented,
-        progress=progress,
-    )
-    if protocol == "published":
-        data = replace(data, val=data.test)
+    if data is None:
+        data = load_shapes(
+            config.source,
+            transform,
+            variant=config.variant,
+            on_error=config.on_error,  # type: ignore[arg-type]
+            val_fraction=config.val_fraction,
+            needed=("test",) if published else needed,
+            seed=config.seed,
+            class_names=class_names,
+            segmented=segmented,
+            progress=progress,
+        )
+        if published:
+            data = replace(data, val=data.test, notes=(*data.notes, _NOT_PUBLISHED))
     for note in data.notes:
         log.info("%s: %s", config.source, note)
     for problem in data.problems:

@@ -62,7 +62,8 @@ def test_every_bad_shape_is_listed(tmp_path: Path) -> None:
     (check,) = check_published(folder)
     listed = "\n".join(check.problems)
     assert "02691156-a: 39 points, the first shape has 40" in listed
-    assert "03001627-a: points are NaN or infinite" in listed
+    assert "03001627-a: 40 of 40 points are NaN or infinite" in listed
+    assert "02691156-a: zero extent" in listed
     assert "02691156-b.npy: cannot be read" in listed
 
 
@@ -97,6 +98,8 @@ def test_folder_without_published_data_names_those_expected(tmp_path: Path) -> N
         check_published(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         check_published(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"(?s)ModelNetFewshot.* is expected as.*Point-BERT"):
+        check_published(tmp_path / "ModelNetFewshot")
 
 
 def test_real_layouts_are_readable(real: Path) -> None:

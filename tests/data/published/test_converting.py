@@ -23,7 +23,7 @@ def test_archive_holds_what_is_stored(root: Path, variant: str) -> None:
     assert count == sum(map(len, splits.values()))
     assert calls == [(done, count) for done in range(1, count + 1)]
     with np.load(target) as arrays:
-        assert set(arrays) == {"points", "label", "names", "split", "id"}
+        assert set(arrays) == {"points", "label", "names", "split", "id", "dataset"}
         assert tuple(arrays["names"]) == splits["train"].class_names
         for name, split in splits.items():
             chosen = arrays["split"] == name
@@ -92,6 +92,8 @@ def test_unusable_sources_and_targets_are_refused(root: Path, mesh_folder: Path)
         convert_published(root, root / "set.npz")
     with pytest.raises(DataError, match="no published data set"):
         convert_published(mesh_folder / "box", root / "set.npz")
+    with pytest.raises(DataError, match="holds few-shot episodes"):
+        convert_published(root / "ModelNetFewshot", root / "set.npz")
     assert not (root / "set.npz").exists()
 
 

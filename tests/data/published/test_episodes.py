@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointpeft.data import ShapeSplit
+from pointpeft.data import ShapeSplit, load_shapes
 from pointpeft.data.published import make_episode, read_episode
 from pointpeft.errors import DataError
 from tests.data.published import layouts
@@ -32,10 +32,16 @@ def test_episode_has_labels_and_original_classes(tmp_path: Path, below: str) -> 
 
 def test_missing_episode_shows_where_it_is_expected(tmp_path: Path) -> None:
     layouts.write_episode(tmp_path)
-    with pytest.raises(DataError, match=r"1\.pkl: no such file; folds there: 0; expected"):
+    with pytest.raises(DataError, match=r"1\.pkl: no such file; folds there: 0; ModelNetFewshot"):
         read_episode(tmp_path, 3, 4, 1)
-    with pytest.raises(DataError, match=r"5way_10shot.0\.pkl: no such file; expected"):
+    with pytest.raises(DataError, match=r"5way_10shot.0\.pkl: no such file; ModelNetFewshot"):
         read_episode(tmp_path, 5, 10, 0)
+    folder = tmp_path / "other/ModelNetFewshot"
+    for load in (load_shapes, lambda path: read_episode(path, 5, 10, 0)):
+        with pytest.raises(DataError, match=r"(?s)<way>way_<shot>shot.*<-- missing.*Point-BERT"):
+            load(folder)
+    with pytest.raises(DataError, match=r"few-shot episodes.*few_shot\.way"):
+        load_shapes(tmp_path / "ModelNetFewshot")
 
 
 CLOUD = np.zeros((5, 6), np.float32)

@@ -12,9 +12,13 @@ VARIANTS = ("obj_bg", "obj_only", "pb_t50_rs")
 
 
 @pytest.mark.parametrize(("variant", "count"), list(zip(VARIANTS, (4, 5, 6), strict=True)))
-@pytest.mark.parametrize("below", ["", "ScanObjectNN"])
+@pytest.mark.parametrize("below", ["", "ScanObjectNN", "ScanObjectNN/h5_files"])
 def test_variants_lie_in_one_folder(tmp_path: Path, variant: str, count: int, below: str) -> None:
-    layouts.write_scanobjectnn(tmp_path)
+    folder = layouts.write_scanobjectnn(tmp_path)
+    if "h5_files" in below:  # as the owners' archive unpacks
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        (tmp_path / "moved").rename(folder / "h5_files")
     split = read_published(f"scanobjectnn_{variant}", tmp_path / below, "train")
     assert split.points.shape == (count, 25, 3)
     assert split.labels.tolist() == [place % 2 for place in range(count)]

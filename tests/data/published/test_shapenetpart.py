@@ -49,6 +49,9 @@ def test_part_of_another_category_is_refused(tmp_path: Path) -> None:
         DataError, match=r"chair1\.txt: part 3 of point 4; parts of Chair are 12 to 15"
     ):
         read_published("shapenetpart", tmp_path, "train")
+    path.write_text("\n".join(lines).replace(" 3.0", " 12.5"))
+    with pytest.raises(DataError, match=r"chair1\.txt: parts hold 12\.5"):
+        read_published("shapenetpart", tmp_path, "train")
 
 
 def test_wrong_lists_are_named(tmp_path: Path) -> None:

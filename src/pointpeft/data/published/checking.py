@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.loading import Progress
+from pointpeft.data.prepare import check_geometry
 from pointpeft.data.published.dataset import Entries, PublishedDataset
-from pointpeft.data.published.episodes import EPISODES_FOLDER, find_episodes, read_episode
+from pointpeft.data.published.episodes import (
+    EPISODES,
+    find_episodes,
+    read_episode,
+    refuse_episodes,
+)
 from pointpeft.data.published.registry import DATASETS, find_datasets, get_dataset
 from pointpeft.errors import DataError
 
@@ -77,6 +83,7 @@ def check_published(
     """
     path = Path(path).expanduser()
     if not path.is_dir():
+        refuse_episodes(path)
         raise DataError(f"{path}: no such folder")
     if variant is not None:
         dataset = get_dataset(variant)
@@ -89,7 +96,7 @@ def check_published(
         known = "\n".join(f"  {each.folder}/  {each.title}" for each in DATASETS.values())
         raise DataError(
             f"{path}: no published data set; expected one of these folders, or one that holds them:"
-            f"\n{known}\n  {EPISODES_FOLDER}/  few-shot episodes of ModelNet40"
+            f"\n{known}\n  {EPISODES.folder}/  few-shot episodes of ModelNet40"
         )
     return tuple(checks)
 
@@ -130,8 +137,10 @@ def _bad_shapes(
             if progress is not None:
                 progress(place + 1, len(entries))
         size = size or len(points)
-        if not np.isfinite(points).all():
-            yield f"{id}: points are NaN or infinite"
+        try:
+            check_geometry(points)
+        except DataError as error:
+            yield f"{id}: {error}"
         if len(points) != size and not dataset.ragged:
             yield f"{id}: {len(points)} points, the first shape has {size}"
 
@@ -155,6 +164,7 @@ def _check_episodes(root: Path, kind: Path) -> DatasetCheck:
             continue
         expected = {"train": (episode.train, shot), "test": (episode.test, _QUERIES)}
         for part, (split, number) in expected.items():
+            problems += [f"fold {fold}: {problem}" for problem in split.unusable()]
             counts = np.bincount(split.labels, minlength=way)
             if (counts != number).any():
                 seen = ", ".join(map(str, counts))

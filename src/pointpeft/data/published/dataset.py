@@ -1,16 +1,19 @@
-"""What a published data set is: its folder, its files, its splits and the order of its shapes."""
+"""What a published data set is: its splits, the order of its shapes, and how they are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pointpeft.data.loading import Progress, reported
+from pointpeft.data.prepare import check_geometry
+from pointpeft.data.published.layout import Layout
 from pointpeft.errors import DataError
 
-__all__ = ["Cloud", "Entries", "Expected", "PublishedDataset", "PublishedSplit"]
+__all__ = ["Cloud", "Entries", "PublishedDataset", "PublishedSplit"]
 
 
 class Cloud(NamedTuple):
@@ -42,6 +45,14 @@ class PublishedSplit:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def unusable(self) -> Iterator[str]:
+        """The shapes no model can see, with their name and what is wrong, one at a time."""
+        for id, points in zip(self.ids, self.points, strict=True):
+            try:
+                check_geometry(points)
+            except DataError as error:
+                yield f"{id}: {error}"
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -63,56 +74,28 @@ class Entries:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """A line of the tree that a data set is published as.
-
-    Attributes:
-        path: Below the folder of the data set; `*` stands for any text.
-        what: What is in it.
-        needed: Whether the data set is incomplete without it.
-        telling: Whether finding it tells that a folder holds this data set.
-        instead: A file that may take its place.
-    """
-
-    path: str
-    what: str
-    needed: bool = True
-    telling: bool = True
-    instead: str | None = None
-
-    def is_in(self, folder: Path) -> bool:
-        """Whether such a file exists."""
-        return any(folder.glob(self.path))
-
-
 @dataclass(frozen=True, eq=False)
-class PublishedDataset(ABC):
+class PublishedDataset(Layout, ABC):
     """A data set in the layout its owners or the published code gave it.
 
     Attributes:
         name: By which it is asked for.
-        title: By which people know it.
-        folder: Where it lies below the folder of all data.
-        tree: Its files.
         counts: Published number of shapes of each split, in the order the splits are listed.
-        owner: Where its owners distribute it.
         class_names: In label order.
         unions: Further splits, made of others.
         ragged: Whether clouds may differ in size.
         part_names: Names of all part ids; empty without parts.
+        reduced_to: Farthest points to which the published code reduces larger clouds before it
+            uses them; None where it takes clouds as they are stored.
     """
 
     name: str
-    title: str
-    folder: str
-    tree: tuple[Expected, ...]
     counts: Mapping[str, int]
-    owner: str
     class_names: tuple[str, ...]
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ragged: bool = False
     part_names: tuple[str, ...] = ()
+    reduced_to: int | None = None
 
     @abstractmethod
     def entries(self, folder: Path, split: str) -> Entries:
@@ -130,66 +113,6 @@ class PublishedDataset(ABC):
         """One of the files that `entries` named."""
         raise NotImplementedError(f"{self.name} keeps no file for each shape")
 
-    # Finding it ------------------------------------------------------------------------------
-
-    def find(self, root: Path) -> Path | None:
-        """The data set's folder: `root` itself or where it lies below it; None if not there."""
-        parts = Path(self.folder).parts
-        candidates = [root.joinpath(*parts[start:]) for start in range(len(parts) + 1)]
-        for folder in candidates:
-            if any(each.telling and each.is_in(folder) for each in self.tree):
-                return folder
-        return None
-
-    def folder_in(self, root: Path) -> Path:
-        """As `find`.
-
-        Raises:
-            DataError: The data set is not there; the message shows what is expected where.
-        """
-        folder = self.find(root)
-        if folder is None:
-            raise DataError(f"{root}: {self._expectation(root / self.folder)}")
-        return folder
-
-    def require(self, folder: Path, path: str) -> Path:
-        """A file of the data set.
-
-        Raises:
-            DataError: It is missing; the message shows what else is.
-        """
-        if not (folder / path).is_file():
-            raise DataError(f"{folder / path}: no such file; {self._expectation(folder)}")
-        return folder / path
-
-    def missing(self, folder: Path) -> tuple[str, ...]:
-        """Paths of the tree without which the data set is incomplete."""
-        return tuple(
-            each.path
-            for each in self.tree
-            if each.needed
-            and not each.is_in(folder)
-            and not (each.instead and (folder / each.instead).is_file())
-        )
-
-    def show_tree(self, folder: Path | None = None) -> str:
-        """The expected tree as text, with a mark at what is missing in `folder`."""
-        missing = () if folder is None else self.missing(folder)
-        width = max(len(each.path) for each in self.tree)
-        lines = [f"  {self.folder}/"]
-        for each in self.tree:
-            mark = "  <-- missing" if each.path in missing else ""
-            lines.append(f"    {each.path:<{width}}  {each.what}{mark}")
-        return "\n".join(lines)
-
-    def _expectation(self, folder: Path) -> str:
-        return (
-            f"{self.title} is expected as\n{self.show_tree(folder)}\n"
-            f"its owners distribute it at {self.owner}"
-        )
-
-    # Reading it ------------------------------------------------------------------------------
-
     def parts_of(self, split: str) -> tuple[str, ...]:
         """The splits that make up one of `counts` or `unions`, in published order.
 
@@ -200,6 +123,10 @@ class PublishedDataset(ABC):
             known = ", ".join([*self.counts, *self.unions])
             raise DataError(f"split={split!r}: {self.title} has {known}")
         return self.unions.get(split, (split,))
+
+    def order(self, ids: Sequence[str], labels: np.ndarray) -> Sequence[int]:
+        """Places, in published order, of shapes that come part by part of a split."""
+        return range(len(ids))
 
     def cloud(self, source: Path | np.ndarray) -> Cloud:
         """A shape from one of the sources of `Entries`."""
@@ -223,22 +150,33 @@ class PublishedDataset(ABC):
                 )
             yield cloud
 
-    def read(self, folder: Path, split: str) -> PublishedSplit:
+    def read(self, folder: Path, split: str, progress: Progress | None = None) -> PublishedSplit:
         """All shapes of a split.
+
+        Args:
+            folder: What `folder_in` found.
+            split: One of `counts` or `unions`.
+            progress: Called with the number of shapes read and their total.
 
         Raises:
             DataError: As for `entries` and `clouds`.
         """
         entries = self.entries(folder, split)
-        points, parts = self._read_all(entries.sources)
+        points, parts = self._read_all(entries.sources, progress)
         return PublishedSplit(points, entries.labels, entries.ids, entries.class_names, parts)
 
     def _read_all(
-        self, sources: tuple[Path, ...] | np.ndarray
+        self, sources: tuple[Path, ...] | np.ndarray, progress: Progress | None
     ) -> tuple[np.ndarray | tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
         if isinstance(sources, np.ndarray):
             return sources, None
-        clouds = list(self.clouds(sources))
-        points = tuple(cloud.points for cloud in clouds)
-        parts = tuple(cloud.parts for cloud in clouds if cloud.parts is not None)
-        return points if self.ragged else np.stack(points), parts or None
+        clouds = reported(self.clouds(sources), len(sources), progress)
+        if self.ragged:
+            all_points, all_parts = zip(*clouds, strict=True)
+            return all_points, all_parts if self.part_names else None
+        points = np.empty((0, 0, 3), np.float32)
+        for place, cloud in enumerate(clouds):
+            if place == 0:  # all are of its size; together they would not fit in memory twice
+                points = np.empty((len(sources), *cloud.points.shape), np.float32)
+            points[place] = cloud.points
+        return points, None

@@ -10,17 +10,31 @@ import numpy as np
 
 from pointpeft.data.pickles import read_pickle
 from pointpeft.data.published.dataset import PublishedSplit
+from pointpeft.data.published.layout import Expected, Layout
 from pointpeft.data.published.modelnet import MODELNET40
-from pointpeft.data.shapes import ShapeSplit
+from pointpeft.data.shape_data import ShapeSplit
 from pointpeft.errors import DataError
 
-__all__ = ["EPISODES_FOLDER", "Episode", "find_episodes", "make_episode", "read_episode"]
+__all__ = [
+    "EPISODES",
+    "Episode",
+    "find_episodes",
+    "make_episode",
+    "read_episode",
+    "refuse_episodes",
+]
 
-EPISODES_FOLDER = "ModelNetFewshot"
-"""Where the published episodes lie below the folder of all data."""
-
-_TREE = f"""{EPISODES_FOLDER}/<way>way_<shot>shot/<fold>.pkl, folds from 0 to 9, each a pickle of
-{{"train": [(points (N, 6), label 0 to way - 1, class 0 to 39), ...], "test": [...]}}"""
+EPISODES = Layout(
+    title="ModelNetFewshot, few-shot episodes of ModelNet40,",
+    folder="ModelNetFewshot",
+    tree=(
+        Expected("*way_*shot/*.pkl", "a file for each episode: <way>way_<shot>shot/<fold 0-9>.pkl"),
+    ),
+    owner="https://github.com/lulutang0608/Point-BERT",
+)
+"""The published episodes."""
+_CONTENT = """expected a pickle of
+{"train": [(points (N, 6), label 0 to way - 1, class 0 to 39), ...], "test": [...]}"""
 
 SplitT = TypeVar("SplitT", PublishedSplit, ShapeSplit)
 
@@ -53,14 +67,16 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Pu
         DataError: The episode is missing, damaged or of another form.
     """
     root = Path(root).expanduser()
-    path = (find_episodes(root) or root / EPISODES_FOLDER) / f"{way}way_{shot}shot" / f"{fold}.pkl"
+    there = root if root.name == EPISODES.folder else root / EPISODES.folder
+    folder = find_episodes(root) or there
+    path = folder / f"{way}way_{shot}shot" / f"{fold}.pkl"
     if not path.is_file():
-        there = sorted(path.parent.glob("*.pkl"))
-        folds = f"; folds there: {', '.join(file.stem for file in there)}" if there else ""
-        raise DataError(f"{path}: no such file{folds}; expected\n{_TREE}")
+        found = ", ".join(file.stem for file in sorted(path.parent.glob("*.pkl")))
+        folds = f"; folds there: {found}" if found else ""
+        raise DataError(f"{path}: no such file{folds}; {EPISODES.expectation(folder)}")
     content = read_pickle(path)
     if not isinstance(content, dict) or not {"train", "test"} <= content.keys():
-        raise DataError(f"{path}: no 'train' and 'test'; expected\n{_TREE}")
+        raise DataError(f"{path}: no 'train' and 'test'; {_CONTENT}")
     classes = _classes(path, [*_rows(path, content["train"]), *_rows(path, content["test"])], way)
     names = tuple(MODELNET40.class_names[number] for number in classes)
     train, test = (_split(path, part, content[part], names) for part in ("train", "test"))
@@ -69,10 +85,22 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Pu
 
 def find_episodes(root: Path) -> Path | None:
     """The folder of published episodes: `root` or one directly in it; None if there is none."""
-    for folder in (root / EPISODES_FOLDER, root):
-        if any(folder.glob("*way_*shot/*.pkl")):
-            return folder
-    return None
+    return EPISODES.find(root)
+
+
+def refuse_episodes(path: Path) -> None:
+    """Refuse the folder of published episodes, or its place, where a data set is asked for.
+
+    Raises:
+        DataError: It says what episodes are for, or where they are expected.
+    """
+    if path.is_dir() and find_episodes(path) == path:
+        raise DataError(
+            f"{path}: holds few-shot episodes, each a task of its own; finetune takes them with "
+            "few_shot.way and few_shot.shot"
+        )
+    if path.name == EPISODES.folder:
+        raise DataError(f"{path}: {EPISODES.expectation(path)}")
 
 
 def make_episode(
@@ -127,7 +155,7 @@ def _rows(path: Path, rows: Any) -> list[tuple[int, int]]:
     try:
         return [(_integer(label), _integer(original)) for _, label, original in rows]
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: no list of shapes ({error}); expected\n{_TREE}") from error
+        raise DataError(f"{path}: no list of shapes ({error}); {_CONTENT}") from error
 
 
 def _integer(value: Any) -> int:
@@ -155,7 +183,7 @@ def _split(path: Path, part: str, rows: Any, names: tuple[str, ...]) -> Publishe
     if any(each.shape != clouds[0].shape or each.dtype.kind != "f" for each in clouds) or (
         clouds[0].ndim != 2 or clouds[0].shape[1] < 3
     ):
-        raise DataError(f"{path}: {part} clouds differ or are no (N, 6) floats; expected\n{_TREE}")
+        raise DataError(f"{path}: {part} clouds differ or are no (N, 6) floats; {_CONTENT}")
     ids = tuple(f"{part}:{place}" for place in range(len(clouds)))
     points = np.stack([each[:, :3] for each in clouds]).astype(np.float32)
     return PublishedSplit(points, labels, ids, names)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pointpeft.data.pickles import read_pickle
-from pointpeft.data.published.dataset import Cloud, Entries, Expected, PublishedDataset
+from pointpeft.data.published.dataset import Cloud, Entries, PublishedDataset
 from pointpeft.data.published.files import (
     check_labels,
     check_listed,
@@ -18,6 +18,7 @@ from pointpeft.data.published.files import (
     read_lines,
     read_table,
 )
+from pointpeft.data.published.layout import Expected
 from pointpeft.errors import DataError
 
 __all__ = ["MODELNET40", "MODELNET40_H5"]
@@ -120,6 +121,7 @@ MODELNET40 = ModelNet40(
     counts={"train": 9843, "test": 2468},
     owner=_OWNER,
     class_names=tuple(_CLASSES.split()),
+    reduced_to=8192,
 )
 """The form that the published fine-tuning reads: lists, text clouds and pickled caches."""
 MODELNET40_H5 = ModelNet40H5(
@@ -158,7 +160,7 @@ def _read_cache(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     if not _is_pair_of_lists(content):
         raise DataError(f"{path}: {_CACHE_EXPECTED}")
     clouds, labels = content
-    shape = np.shape(clouds[0])
+    shape: tuple[int, ...] = getattr(clouds[0], "shape", ())
     if len(shape) != 2 or shape[1] < 3:
         raise DataError(f"{path}: a cloud {shape}; {_CACHE_EXPECTED}")
     points = np.empty((len(clouds), shape[0], 3), dtype=np.float32)

@@ -1,23 +1,24 @@
 """Published data sets as the published training and test loops see them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pointpeft.data.parts import PartTable
+from pointpeft.data.loading import Progress
+from pointpeft.data.parts import EXPECTED_PARTS, PartTable
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.published.dataset import PublishedDataset, PublishedSplit
-from pointpeft.data.published.registry import choose_dataset
+from pointpeft.data.published.ragged import RaggedSplit
 from pointpeft.data.published.shapenetpart import PART_IDS
+from pointpeft.data.published.stored import find_stored
 from pointpeft.data.published_sampling import PublishedPoints
-from pointpeft.data.shapes import ShapeData, ShapeSplit
+from pointpeft.data.shape_data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import pool_size
+from pointpeft.errors import DataError
 
 __all__ = [
-    "RaggedSplit",
     "load_as_published",
     "load_unlabelled_as_published",
     "prepare_as_published",
@@ -28,32 +29,6 @@ _BATCH = 64
 """Clouds whose farthest points are found together."""
 
 
-@dataclass(frozen=True)
-class RaggedSplit(ShapeSplit):
-    """Clouds of different sizes, of which a fixed number of points is drawn with replacement.
-
-    ``points`` and ``seg`` hold one such draw.
-
-    Attributes:
-        clouds: all points of each shape, ``(N_s, 3)``.
-        parts: their part labels, ``(N_s,)``.
-    """
-
-    clouds: tuple[np.ndarray, ...] = ()
-    parts: tuple[np.ndarray, ...] = ()
-
-    def draw(
-        self, indices: Sequence[int], generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Another draw of the shapes at ``indices``: points ``(B, N, 3)`` and labels (B, N)."""
-        places = [
-            generator.integers(len(self.clouds[i]), size=self.points.shape[1]) for i in indices
-        ]
-        points = [self.clouds[i][chosen] for i, chosen in zip(indices, places, strict=True)]
-        labels = [self.parts[i][chosen] for i, chosen in zip(indices, places, strict=True)]
-        return np.stack(points), np.stack(labels)
-
-
 def load_as_published(
     source: str | Path,
     variant: str | None,
@@ -61,6 +36,8 @@ def load_as_published(
     train_split: str = "train",
     seed: int = 0,
     farthest: bool = True,
+    segmented: bool = False,
+    progress: Progress | None = None,
 ) -> ShapeData | None:
     """A published data set for the published protocol: its test split also serves to validate.
 
@@ -69,27 +46,33 @@ def load_as_published(
     drawn with replacement.
 
     Args:
-        source: folder of published data sets, or of one.
+        source: folder of published data sets, or of one, or an ``.npz`` converted from one.
         variant: name of the data set, where there are several.
         transform: number of points, and whether clouds are normalised.
         train_split: split to train on.
         seed: of draws with replacement.
         farthest: put test clouds into farthest-point order; without it they stay in file order.
+        segmented: whether every point must have a part label.
+        progress: called with the number of shapes read of a split and their total.
 
     Returns:
-        None where ``source`` is no folder of published data sets.
+        None where ``source`` is nothing of a published data set.
 
     Raises:
-        DataError: it is one, but damaged, incomplete or of several data sets.
+        DataError: it is one, but damaged, incomplete, of several data sets or without part labels,
+            or a shape has no extent or points that are not finite.
     """
-    path = Path(source).expanduser()
-    dataset = _dataset(path, variant)
-    if dataset is None:
+    stored = find_stored(Path(source).expanduser(), variant)
+    if stored is None:
         return None
-    folder = dataset.folder_in(path)
-    train, test = (dataset.read(folder, split) for split in (train_split, "test"))
-    make = _drawn if dataset.ragged else whole_split
-    trained, tested = make(train, transform, seed), make(test, transform, seed + 1)
+    dataset = stored.dataset
+    if segmented and not dataset.part_names:
+        raise DataError(f"{source}: {dataset.title} has no part labels; {EXPECTED_PARTS}")
+    train, test = (stored.read(split, progress) for split in (train_split, "test"))
+    trained, tested = (
+        _drawn(split, transform, seed) if dataset.ragged else whole_split(split, transform)
+        for split in (train, test)
+    )
     if farthest and not dataset.ragged:
         tested = prepare_as_published(tested, pool_size(transform.num_points))
     return ShapeData(
@@ -97,17 +80,17 @@ def load_as_published(
         train=trained,
         val=tested,
         test=tested,
-        unlabelled=trained.subset([]) if not dataset.ragged else tested.subset([]),
+        unlabelled=tested.subset([]),
         transform=transform,
         statistics=None,
-        notes=(f"{dataset.title}, {train_split} split, as the published protocol reads it",),
+        notes=_notes(dataset, train_split, train),
         problems=(),
         parts=_parts(dataset, train.class_names),
     )
 
 
 def load_unlabelled_as_published(
-    source: str | Path, variant: str | None, split: str = "train"
+    source: str | Path, variant: str | None, split: str = "train", progress: Progress | None = None
 ) -> ShapeSplit | None:
     """Clouds for pre-training with all their points, as they are stored.
 
@@ -115,25 +98,23 @@ def load_unlabelled_as_published(
         source: as for :func:`load_as_published`.
         variant: as there.
         split: for instance "train", or "whole", which ShapeNet-55 has.
+        progress: as there.
 
     Returns:
-        None where ``source`` is no folder of published data sets.
+        None where ``source`` is nothing of a published data set.
 
     Raises:
-        DataError: as there.
+        DataError: as there, or clouds differ in size.
     """
-    path = Path(source).expanduser()
-    dataset = _dataset(path, variant)
-    if dataset is None:
+    stored = find_stored(Path(source).expanduser(), variant)
+    if stored is None:
         return None
-    stored = dataset.read(dataset.folder_in(path), split)
-    return ShapeSplit(np.asarray(stored.points, np.float32), stored.labels, stored.ids)
-
-
-def _dataset(path: Path, variant: str | None) -> PublishedDataset | None:
-    """The data set meant, also where it is not: then reading it tells what is expected."""
-    named = variant is not None and not path.exists()
-    return choose_dataset(path, variant) if path.is_dir() or named else None
+    if stored.dataset.ragged:
+        raise DataError(
+            f"{source}: clouds of {stored.dataset.title} differ in size, and nothing is published "
+            "that pre-trains on them; take protocol=honest or another data set"
+        )
+    return whole_split(stored.read(split, progress), InputTransform(normalize="none"))
 
 
 def prepare_as_published(split: ShapeSplit, num_points: int) -> ShapeSplit:
@@ -143,27 +124,55 @@ def prepare_as_published(split: ShapeSplit, num_points: int) -> ShapeSplit:
     return replace(split, points=torch.cat([sample(batch) for batch in batches]).numpy())
 
 
-def whole_split(split: PublishedSplit, transform: InputTransform, seed: int = 0) -> ShapeSplit:
-    """Clouds with all their points in file order, normalised as ``transform`` says."""
+def whole_split(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
+    """Clouds with all their points in file order, normalised as ``transform`` says.
+
+    Raises:
+        DataError: a shape has no extent, or points that are not finite.
+    """
+    _check_usable(split)
     points = np.asarray(split.points, dtype=np.float32)
     if transform.normalize == "unit_ball":
-        points = np.stack([_unit_ball(cloud) for cloud in points])
+        stored, points = points, np.empty_like(points)
+        for place, cloud in enumerate(stored):
+            points[place] = _unit_ball(cloud)
     return ShapeSplit(points, split.labels, split.ids)
 
 
 def _drawn(split: PublishedSplit, transform: InputTransform, seed: int) -> RaggedSplit:
+    _check_usable(split)
     clouds = tuple(
         _unit_ball(cloud) if transform.normalize == "unit_ball" else cloud for cloud in split.points
     )
     empty = np.empty((len(split), transform.num_points, 3), np.float32)
     ragged = RaggedSplit(empty, split.labels, split.ids, None, clouds, split.parts or ())
-    points, seg = ragged.draw(range(len(split)), np.random.default_rng(seed))
-    return replace(ragged, points=points, seg=seg)
+    return ragged.redrawn(seed)
+
+
+def _check_usable(split: PublishedSplit) -> None:
+    problem = next(split.unusable(), None)
+    if problem is not None:
+        raise DataError(
+            f"{problem}; `pointpeft data check` lists all such shapes, and protocol=honest leaves "
+            "them out"
+        )
 
 
 def _unit_ball(cloud: np.ndarray) -> np.ndarray:
     centred = cloud - cloud.mean(axis=0)
     return (centred / np.linalg.norm(centred, axis=1).max()).astype(np.float32)
+
+
+def _notes(dataset: PublishedDataset, split: str, train: PublishedSplit) -> tuple[str, ...]:
+    note = f"{dataset.title}, {split} split, as the published protocol reads it"
+    size, reduced = len(train.points[0]), dataset.reduced_to
+    if reduced is None or size <= reduced:
+        return (note,)
+    return (
+        note,
+        f"clouds have all their {size:,} points, of which the published code keeps the {reduced:,} "
+        "farthest ones; `pointpeft data convert` writes a file of these",
+    )
 
 
 def _parts(dataset: PublishedDataset, class_names: tuple[str, ...]) -> PartTable | None:

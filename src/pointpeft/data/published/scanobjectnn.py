@@ -3,19 +3,28 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pointpeft.data.published.dataset import Entries, Expected, PublishedDataset
+from pointpeft.data.published.dataset import Entries, PublishedDataset
 from pointpeft.data.published.files import read_h5
+from pointpeft.data.published.layout import Expected
 
 __all__ = ["OBJ_BG", "OBJ_ONLY", "PB_T50_RS"]
 
 _CLASSES = """
 bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet
 """
+_FOLDER = "ScanObjectNN"
+_UNPACKED = "h5_files"
+"""The folder that the archive of its owners unpacks to."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScanObjectNN(PublishedDataset):
     """Clouds of 2,048 points, one HDF5 file for each split; the tree lists them in that order."""
+
+    def find(self, root: Path) -> Path | None:
+        """As of every data set, or in `h5_files`, which its owners' archive unpacks to."""
+        roots = (root, root / _UNPACKED, root / _FOLDER / _UNPACKED)
+        return next(filter(None, map(super().find, roots)), None)
 
     def entries(self, folder: Path, split: str) -> Entries:
         (part,) = self.parts_of(split)
@@ -32,7 +41,7 @@ def _variant(name: str, title: str, files: str, train: int, test: int) -> ScanOb
     return ScanObjectNN(
         name=f"scanobjectnn_{name}",
         title=f"ScanObjectNN {title}",
-        folder="ScanObjectNN",
+        folder=_FOLDER,
         tree=(
             Expected(f"{folder}/training_{kind}.h5", what),
             Expected(f"{folder}/test_{kind}.h5", what),

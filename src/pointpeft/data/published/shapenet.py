@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.published.dataset import Cloud, Entries, Expected, PublishedDataset
+from pointpeft.data.published.dataset import Cloud, Entries, PublishedDataset
 from pointpeft.data.published.files import check_listed, read_array, read_lines
+from pointpeft.data.published.layout import Expected
 from pointpeft.errors import DataError
 
 __all__ = ["SHAPENET55"]

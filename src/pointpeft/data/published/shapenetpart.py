@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pointpeft.data.published.dataset import Cloud, Entries, Expected, PublishedDataset
+from pointpeft.data.parts import as_part_labels
+from pointpeft.data.published.dataset import Cloud, Entries, PublishedDataset
 from pointpeft.data.published.files import check_listed, read_json_list, read_lines, read_table
+from pointpeft.data.published.layout import Expected
 from pointpeft.errors import DataError
 
 __all__ = ["PART_IDS", "SHAPENETPART"]
@@ -64,15 +66,20 @@ class ShapeNetPart(PublishedDataset):
             sources=tuple(folder / file for file in ordered),
         )
 
+    def order(self, ids: Sequence[str], labels: np.ndarray) -> Sequence[int]:
+        """By category and, in it, by file name."""
+        names = [PurePosixPath(f"{id}.txt").name for id in ids]
+        return sorted(range(len(ids)), key=lambda place: (labels[place], names[place]))
+
     def read_file(self, path: Path) -> Cloud:
         table = read_table(path, 7)
         (name,) = (name for name, (synset, _) in _CATEGORIES.items() if synset == path.parent.name)
         allowed = PART_IDS[name]
-        parts = table[:, -1].astype(np.int64)
+        parts = as_part_labels(table[:, -1], (len(table),), f"{path}: parts")
         bad = np.flatnonzero((parts < allowed[0]) | (parts > allowed[-1]))
         if len(bad):
             raise DataError(
-                f"{path}: part {table[bad[0], -1]:g} of point {bad[0]}; "
+                f"{path}: part {parts[bad[0]]} of point {bad[0]}; "
                 f"parts of {name} are {allowed[0]} to {allowed[-1]}"
             )
         return Cloud(np.ascontiguousarray(table[:, :3]), parts)

@@ -1,0 +1,83 @@
+"""Prepared shapes in memory: of one split, and of a data set in all its parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointpeft.data.loading import Problem
+from pointpeft.data.parts import PartTable
+from pointpeft.data.prepare import InputTransform
+from pointpeft.data.statistics import InputStatistics
+
+__all__ = ["ShapeData", "ShapeSplit", "UnlabelledShapes"]
+
+
+@dataclass(frozen=True)
+class ShapeSplit:
+    """Prepared shapes of one part of a data set.
+
+    Attributes:
+        points: `(S, N, 3)` float32, y up, each cloud in farthest point order.
+        labels: `(S,)` int64, places in the class names; -1 without a label.
+        ids: Item names.
+        seg: `(S, N)` int64, the part label of every point, if part labels were asked for.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    ids: tuple[str, ...]
+    seg: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ShapeSplit":
+        """The shapes at `indices`, in that order; a mask `(S,)` of bool serves too."""
+        chosen = np.asarray(indices)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        ids = tuple(self.ids[place] for place in chosen)
+        seg = None if self.seg is None else self.seg[chosen]
+        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg)
+
+
+@dataclass(frozen=True)
+class UnlabelledShapes(ShapeSplit):
+    """Shapes for pre-training, with what was noticed while they were read."""
+
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShapeData:
+    """A labelled data set in its parts.
+
+    Attributes:
+        class_names: In label order.
+        train: To fit on.
+        val: To choose settings and checkpoints by.
+        test: To measure once.
+        unlabelled: Shapes without a class, often none.
+        transform: How the shapes were prepared.
+        statistics: Of the raw training shapes; None without any.
+        notes: What was decided or noticed.
+        problems: Items left out because they cannot be used.
+        parts: What part labels stand for, if they were asked for.
+    """
+
+    class_names: tuple[str, ...]
+    train: ShapeSplit
+    val: ShapeSplit
+    test: ShapeSplit
+    unlabelled: ShapeSplit
+    transform: InputTransform
+    statistics: InputStatistics | None
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    parts: PartTable | None = None
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts, in label order; none without part labels."""
+        return self.parts.names if self.parts else ()
