@@ -100,10 +100,13 @@ def test_run_is_prolonged_by_its_folder_alone(meshes, settings, tmp_path):
 
 
 def test_evaluate_measures_the_same_test_split(trained, meshes, tmp_path):
-    result = run("evaluate", "--adapter", trained, "--data", meshes, "--output", tmp_path)
+    result = run(
+        "evaluate", "--adapter", trained, "--data", meshes, "--output", tmp_path, "--seed", 3
+    )
     assert result.code == 0, result.err
     trained_metrics = json.loads((trained / "metrics.json").read_text())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["protocol"], metrics["seed"]) == ("honest", 3)
     assert metrics["test_accuracy"] == trained_metrics["test_accuracy"]
     assert metrics["confusion"] == trained_metrics["confusion"]
     for name in CLASSES:

@@ -107,7 +107,9 @@ def test_device_that_is_not_there(archive, weights, tmp_path, device, word):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_device_that_is_not_there_for_prediction(trained, meshes):
-    assert_refused(run("predict", "--adapter", trained, meshes, "--device", "cuda"), "--device cpu")
+    assert_refused(
+        run("predict", "--adapter", trained, meshes, "--device", "cuda"), "--device cuda"
+    )
 
 
 @pytest.mark.parametrize(

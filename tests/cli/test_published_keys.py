@@ -2,11 +2,14 @@
 
 import pytest
 
+from pointpeft.cli.published_flags import Command, parse
 from pointpeft.cli.published_keys import PUBLISHED_KEYS, translate
+from pointpeft.cli.published_settings import flag_settings
 from pointpeft.errors import ConfigError
 from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.config_files import setting_names
+from tests.cli.published import CONFIGS
 
 FREE = ("backbone", "pretraining")
 ALL_NAMES = {name for kind in (FinetuneConfig, PretrainConfig) for name in setting_names(kind)}
@@ -92,6 +95,16 @@ def test_keys_without_effect_are_named(given, kind):
     found = translate([given], settings(kind))
     assert not found.overrides
     assert given in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [("point-bert", "svm.every=5"), ("point-bert-dvae", "validate_every=5")],
+)
+def test_frequency_of_validation(config, expected):
+    flags = parse(["--config", "c.yaml", "--val_freq", "5"])
+    stated = load_config(PretrainConfig, [CONFIGS / f"pre-training/{config}.yaml"])
+    assert expected in flag_settings(Command.PRETRAIN, flags, stated)
 
 
 @pytest.mark.parametrize(

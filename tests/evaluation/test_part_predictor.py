@@ -75,7 +75,7 @@ def test_an_unusable_file_is_an_error_of_its_prediction(trained, tmp_path):
 
 def test_a_category_must_be_said_and_known(trained, scan):
     predictor = PartPredictor(trained)
-    with pytest.raises(ConfigError, match="--category, one of lamp, mug"):
+    with pytest.raises(ConfigError, match="`category`, one of lamp, mug"):
         predictor.predict_file(scan[0])
     with pytest.raises(ConfigError, match=r"'lmap'.*'lamp'.*the adapter knows lamp, mug"):
         predictor.predict_file(scan[0], "lmap")
@@ -125,3 +125,11 @@ def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"x\.ply was read"):
         write_predictions([prediction(str(file))], PART_NAMES, tmp_path)
     assert file.read_text() == "mine"
+
+
+def test_shapes_with_other_parts_are_not_mixed_with(tmp_path: Path) -> None:
+    (tmp_path / "parts.txt").write_text("cup/wall\ncup/handle\n")
+    with pytest.raises(ConfigError, match=r"parts\.txt lists other parts"):
+        write_predictions([prediction("x.obj")], PART_NAMES, tmp_path)
+    assert (tmp_path / "parts.txt").read_text() == "cup/wall\ncup/handle\n"
+    assert not (tmp_path / "lamp").exists()

@@ -136,8 +136,11 @@ def test_report_needs_a_run(tmp_path):
         ([run(test_accuracy=None)], ["80.0 % of the validation shapes", "no test split"]),
         ([run(test_accuracy=None, val_accuracy=None, selection="last epoch")],
          ["was not measured", "last epoch"]),
+        ([run(selection="test split (published protocol)")],
+         ["75.0 %", "by the published protocol the epoch to keep was chosen on the test split"]),
         ([run(adapter="a", split="all", all_accuracy=0.25, all_items=9)],
-         ["25.0 % of all shapes of shapes", "9 shapes of 3 classes"]),
+         ["25.0 % of all shapes of shapes", "9 shapes of 3 classes", "by the honest protocol."]),
+        ([run(adapter="a", split="test", protocol="published")], ["by the published protocol."]),
     ],
 )  # fmt: skip
 def test_summary_says_it_in_words(runs, words, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from pointpeft.evaluation.evaluate import evaluate_adapter
 from pointpeft.evaluation.report import read_run
@@ -70,6 +71,9 @@ def test_measuring_shows_training_shapes_only_of_the_data_trained_on(
         assert (output / "report.html").is_file()
         assert run.analysis["confusion"] == run.metrics["confusion"]
         assert run.histories == {}
+        assert yaml.safe_load(run.config)["data"] == str(source)
+        assert run.metrics["protocol"] == "honest"
+        assert "measured by the honest protocol" in (output / "log.txt").read_text()
         for item in run.analysis["mistakes"]["listed"]:
             assert len(item["neighbours"]) == neighbours
     assert run.analysis["mistakes"]["total"] > 0

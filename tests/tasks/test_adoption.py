@@ -5,6 +5,7 @@ import torch
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.evaluation.evaluate import evaluate_adapter
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.models.published import (
     POINT_BERT_CLASSIFICATION,
@@ -47,7 +48,7 @@ def config(tmp_path, data):
     return make
 
 
-def test_a_classifier_with_more_outputs_than_classes(config, tmp_path):
+def test_a_classifier_with_more_outputs_than_classes(config, data, tmp_path):
     """Published Point-BERT has 40 outputs on the 15 classes of ScanObjectNN."""
     model = tiny("classification", "point_bert", num_classes=40)
     settings = config(POINT_BERT_CLASSIFICATION, model, model="point_bert", backbone__embed_dim=16)
@@ -59,6 +60,13 @@ def test_a_classifier_with_more_outputs_than_classes(config, tmp_path):
     points = clouds()
     with torch.no_grad():
         assert torch.equal(adapter.model(points), model.eval()(points))
+    metrics = evaluate_adapter(
+        tmp_path / "adopted", str(data), tmp_path / "measured", protocol="published",
+        variant="scanobjectnn_obj_bg",
+    )  # fmt: skip
+    assert (metrics["protocol"], metrics["test_items"]) == ("published", 2)
+    assert metrics["val_accuracy"] == metrics["test_accuracy"]
+    assert len(metrics["class_names"]) == 40
 
 
 def test_a_part_segmenter(config, tmp_path):

@@ -1,8 +1,11 @@
-"""Which shapes `evaluate` measures when it is not told."""
+"""Which shapes `evaluate` measures when it is not told, and what it refuses."""
+
+import json
 
 import pytest
 
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.evaluation import analysis
 from pointpeft.evaluation.evaluate import evaluate_adapter
 from tests.tasks.support import write_archive
 
@@ -17,7 +20,30 @@ def test_training_shapes_are_never_called_a_test(run_finetune, tmp_path):
     assert metrics["test_accuracy"] is None
 
 
-def test_impossible_votes_are_refused(run_finetune, archive, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"votes": -1}, "votes must be an integer of at least 0"),
+        ({"protocol": "own"}, "protocol must be one of honest, published"),
+        ({"split": "tset"}, "split must be one of train, val, test, all"),
+        ({"split": "all", "protocol": "published"}, "split=all is not measured by the published"),
+        ({"split": "train", "protocol": "published"}, "split=train is not measured by the publish"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        evaluate_adapter(tmp_path / "run", "data", tmp_path / "measured", **settings)
+
+
+def test_what_is_there_is_kept_or_repeated(run_finetune, archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
     run_finetune("trainer.epochs=1")
-    with pytest.raises(ConfigError, match="votes=-1"):
-        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured", votes=-1)
+    with pytest.raises(ConfigError, match="holds a training run or another measurement"):
+        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "run")
+    for seed in (1, 2):
+        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured", seed=seed)
+    assert json.loads((tmp_path / "measured/metrics.json").read_text())["seed"] == 2
+    config = tmp_path / "run/adapter/adapter_config.json"
+    config.write_text(config.read_text().replace('"val_fraction"', '"cache_dir"'))
+    with pytest.raises(CheckpointError, match="`split` of its input must state seed and val_fract"):
+        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured")

@@ -65,8 +65,7 @@ def finetune(
         data__variant=variant, save_published=save_published or None,
         trainer__accelerator=options.accelerator(device),
     )  # fmt: skip
-    files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
-    files += [config] if config else []
+    files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
     first_process_speaks()
     with resumable(output), reading() as progress:
@@ -106,6 +105,7 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or published: read and vote as published.")
     ] = "honest",
+    seed: options.Seed = None,
     checkpoint: options.Checkpoint = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
@@ -115,9 +115,9 @@ def evaluate(
 
     with reading() as progress:
         metrics = evaluate_adapter(
-            adapter, data, output, split=split, checkpoint=checkpoint, up_axis=up_axis,
-            device=device or "auto", progress=progress, variant=variant, votes=votes,
-            protocol=protocol,
+            adapter, data, output, progress, split=split, variant=variant, protocol=protocol,
+            votes=votes, seed=seed or 0, checkpoint=checkpoint, up_axis=up_axis,
+            device=device or "auto",
         )  # fmt: skip
     _list_notes(metrics)
     if metrics["task"] == "part_segmentation":

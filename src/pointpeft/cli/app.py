@@ -1,10 +1,11 @@
 """Assembly of the command line, and what an error looks like there."""
 
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -60,14 +61,21 @@ def pointpeft(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors end as :func:`guarded` says."""
-    guarded(lambda args: app(args=args, prog_name="pointpeft"), arguments)
+    verbs = typer.main.get_command(app)
+    guarded(lambda args: verbs(args=args, prog_name="pointpeft"), _flags(verbs), arguments)
 
 
-def guarded(command: Callable[[list[str]], object], arguments: Sequence[str] | None = None) -> None:
+def guarded(
+    command: Callable[[list[str]], object],
+    flags: Mapping[str, str],
+    arguments: Sequence[str] | None = None,
+) -> None:
     """Run a command; errors end as one paragraph and a non-zero exit code.
 
     Args:
         command: is called with the arguments; ``--debug`` is not passed on but shows tracebacks.
+        flags: names of the library's arguments, and the flags that give them here. Messages of
+            the library name an argument as `output`; what is shown names its flag.
         arguments: by default those of this process.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
@@ -80,10 +88,20 @@ def guarded(command: Callable[[list[str]], object], arguments: Sequence[str] | N
     except Exception as error:
         if debug:
             raise
-        warn(str(error) or type(error).__name__, label="error")
+        text = re.sub(r"`(\w+)`", lambda name: flags.get(name[1], name[0]), str(error))
+        warn(text or type(error).__name__, label="error")
         if not isinstance(error, PointPeftError | OSError):
             warn("not a foreseen error; --debug shows where it happened", label="note")
         sys.exit(1)
+
+
+def _flags(verbs: Any) -> dict[str, str]:
+    """The flags of all verbs by the names of what they give, which are those of the library."""
+    found: dict[str, str] = {}
+    for verb in verbs.commands.values():
+        found |= _flags(verb) if hasattr(verb, "commands") else {}
+        found |= {p.name: p.opts[0] for p in verb.params if p.opts[0].startswith("--")}
+    return found
 
 
 def _log_to_stderr() -> None:

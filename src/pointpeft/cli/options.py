@@ -20,6 +20,7 @@ __all__ = [
     "Variant",
     "accelerator",
     "collect",
+    "config_files",
 ]
 
 ConfigFile = Annotated[
@@ -59,6 +60,13 @@ UpAxis = Annotated[
 def collect(**values: Any) -> dict[str, Any]:
     """Options that were given, by dotted key; ``__`` in a name stands for a dot."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+
+
+def config_files(output: Path, config: Path | None, resume: bool = False) -> list[Path]:
+    """What settings are read from: the config of a run that goes on, then the file given."""
+    own = output / "config.yaml"
+    begun = [own] if resume and own.is_file() else []
+    return [*begun, config] if config else begun
 
 
 def accelerator(device: str | None) -> str | None:

@@ -44,8 +44,7 @@ def pretrain(
         trainer__epochs=epochs, data__up_axis=up_axis, data__variant=variant,
         trainer__accelerator=options.accelerator(device), save_published=save_published or None,
     )  # fmt: skip
-    files = [output / "config.yaml"] if resume and (output / "config.yaml").is_file() else []
-    files += [config] if config else []
+    files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
     first_process_speaks()
     with resumable(output), reading() as progress:
@@ -54,6 +53,8 @@ def pretrain(
         f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "
         f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}"
     )
+    if "best_weights" in metrics:
+        tell(f"best epoch by the {metrics['selection']}: {output / metrics['best_weights']}")
 
 
 def svm(
@@ -83,7 +84,7 @@ def svm(
         data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
         data__up_axis=up_axis, data__variant=variant, C=C,
     )  # fmt: skip
-    files = [config] if config else []
+    files = options.config_files(output, config)
     settings = tasks.load_config(tasks.SvmConfig, files, overrides or [], given)
     if tune:
         settings.C = None

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.cli.published_flags import Command, command_of, parse
 from pointpeft.cli.published_keys import translate
-from pointpeft.cli.published_settings import flag_settings, ineffective_flags, protocol_settings
+from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys
+from pointpeft.cli.published_settings import flag_settings, protocol_settings
 from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
@@ -28,6 +28,9 @@ PROTOCOL_NOTE = (
 
 EXPERIMENTS = Path("experiments")
 """Folder of all runs."""
+
+_FLAGS = {"checkpoint": "--ckpts", "output": "--exp_name", "resume": "--resume"}
+"""What messages of the library call them, and their flags here."""
 
 _KINDS: dict[Command, Any] = {
     Command.PRETRAIN: PretrainConfig,
@@ -59,14 +62,18 @@ class Call:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the published command line; errors end as one paragraph and a non-zero exit code."""
     try:
-        guarded(_run, arguments)
+        guarded(_run, _FLAGS, arguments)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _run(arguments: list[str]) -> None:
+    from pointpeft.tasks.processes import is_first_process
+
     flags = parse(arguments)
     command = command_of(flags)
+    if command in (Command.TEST, Command.SVM) and not is_first_process():
+        return  # measuring is not shared out
     output = _output(flags, command)
     begun = output / "config.yaml"
     config = None if flags.resume and begun.is_file() else flags.config
@@ -76,10 +83,16 @@ def _run(arguments: list[str]) -> None:
     if config is not None:
         overrides = [*protocol_settings(command, flags, stated), *overrides]
     settings = _load(command, config or begun, overrides)
-    notes = [*translated.notes, *ineffective_flags(command, flags)]
+    notes = [
+        *translated.notes,
+        *ineffective_keys(command, flags, translated.overrides),
+        *ineffective_flags(command, flags, settings),
+    ]
     if settings.protocol == "published":
         notes.insert(0, PROTOCOL_NOTE)
-    _begin(output, flags.resume, notes)
+    if is_first_process():  # in the others the first one may have begun the run by now
+        _check_output(command, flags, output)
+        _tell(output, notes)
     _COMMANDS[command](Call(flags, settings, overrides, config, output))
 
 
@@ -101,26 +114,34 @@ def _load(command: Command, file: Path, overrides: Sequence[str] = ()) -> Any:
         raise
 
 
-def _begin(output: Path, resume: bool, notes: list[str]) -> None:
-    """Say what is to be known of a run, and begin its log with it; the first process alone does.
+def _check_output(command: Command, flags: argparse.Namespace, output: Path) -> None:
+    """Refuse the folder of another run; a measurement may be repeated.
 
     Raises:
         ConfigError: there is a run already, and it is not to be resumed.
     """
-    from pointpeft.tasks.processes import is_first_process
+    from pointpeft.evaluation.config import EvaluateConfig
+    from pointpeft.evaluation.records import check_output
 
-    if not is_first_process():  # the first one may have begun the run by now
-        return
-    if (output / "config.yaml").is_file() and not resume:
+    if command is Command.TEST:
+        check_output(output, EvaluateConfig)
+    elif command is Command.SVM:
+        check_output(output, SvmConfig)
+    # Folds of few-shot episodes may be added one by one.
+    elif (output / "config.yaml").is_file() and not flags.resume and flags.fold < 0:
         raise ConfigError(
             f"{output} already holds a run: --resume goes on with it, another --exp_name begins "
             "another"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "log.txt").open("a", encoding="utf-8") as log:
-        for note in notes:
-            tell(note)
-            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} INFO {note}\n")
+
+
+def _tell(output: Path, notes: list[str]) -> None:
+    """Say what is to be known of a run, and begin its log with it."""
+    from pointpeft.evaluation.records import append_log, output_folder
+
+    for note in notes:
+        tell(note)
+    append_log(output_folder(output), notes)
 
 
 # Commands ----------------------------------------------------------------------------------------
@@ -175,7 +196,7 @@ def _test(call: Call) -> None:
         adapter = call.output
     adapt.evaluate(
         adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
-        votes=settings.votes, protocol=settings.protocol,
+        votes=settings.votes, protocol=settings.protocol, seed=settings.seed,
     )  # fmt: skip
 
 

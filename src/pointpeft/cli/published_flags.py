@@ -104,16 +104,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--shot", type=int, metavar="N", help="training shapes of a class")
     add("--fold", type=int, default=-1, metavar="N", help="one episode only; -1: all ten [-1]")
     add = parser.add_argument_group(
-        "Point-PEFT", "For --cache_prompt. Published code reads them on Point-M2AE alone."
+        "Point-PEFT", "For --cache_prompt, on Point-M2AE alone, as published."
     ).add_argument
     add("--propagate_cof", type=float, metavar="X", help="weight of what tokens receive")
     add("--center_cof", type=float, metavar="X", help="weight of the center of a local group")
-    add("--ad_cof", type=float, metavar="X", help="weight of the adapter beside the MLP")
-    add(
-        "--if_maxmean",
-        action="store_true",
-        help="ignored on one scale, as published; not offered on several",
-    )
+    add("--ad_cof", type=float, metavar="X", help="ignored: that weight is learned there")
+    add("--if_maxmean", action="store_true", help="pool local groups by their mean as well")
     add = parser.add_argument_group("Several processes, started by torchrun").add_argument
     add("--launcher", choices=("none", "pytorch"), default="none", help="[none]")
     add("--sync_bn", action="store_true", help="BatchNorm statistics over all processes")

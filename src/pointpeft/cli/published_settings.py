@@ -8,14 +8,14 @@ from pointpeft.cli.published_flags import Command
 from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import TrainerConfig
 
-__all__ = ["flag_settings", "ineffective_flags", "protocol_settings"]
+__all__ = ["flag_settings", "has_scales", "protocol_settings"]
 
 _VOTES = {"point_bert": 9, "point_mae": 299}
 _MOST_VOTES = 49  # of the other models
 
 
 def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
-    """Overrides for what published runs have and a config does not state, as ours differ there.
+    """Overrides for what a published command means beside its config.
 
     Args:
         command: what is run.
@@ -24,21 +24,10 @@ def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) 
     """
     if command in (Command.SVM, Command.TEST):
         return ["protocol=published"]
-    # The length of the cosine does not follow from max_epoch.
+    # A published config states the length of its cosine beside max_epoch, which may be changed.
     epochs = stated.optimizer.cosine_epochs or stated.trainer.epochs
     overrides = ["protocol=published", f"optimizer.cosine_epochs={epochs}"]
-    if command is Command.PRETRAIN and _has_faults(stated.model):
-        overrides.append("pretraining.reference_compat=true")
-    if command is Command.FINETUNE and (flags.cache_prompt or stated.method == "point-peft"):
-        overrides += ["method=point-peft", "peft.reference_compat=true"]
-    return overrides
-
-
-def _has_faults(model: str) -> bool:
-    """Whether published pre-training of a model can be repeated fault by fault."""
-    from pointpeft.models import get_entry
-
-    return hasattr(get_entry(model).pretraining_config, "reference_compat")
+    return [*overrides, "method=point-peft"] if flags.cache_prompt else overrides
 
 
 def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
@@ -54,7 +43,8 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
         given["trainer.deterministic"] = flags.deterministic or None
         given |= _processes(flags)
     if command is Command.PRETRAIN:
-        given["svm.every"] = flags.val_freq
+        measured = "svm.every" if stated.validate_every is None else "validate_every"
+        given[measured] = flags.val_freq
     if command is Command.FINETUNE:
         given["few_shot.way"], given["few_shot.shot"] = flags.way, flags.shot
         given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
@@ -62,16 +52,6 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
     if flags.vote:
         given["votes"] = _VOTES.get(stated.model, _MOST_VOTES)
     return [f"{key}={value}" for key, value in given.items() if value is not None]
-
-
-def ineffective_flags(command: Command, flags: argparse.Namespace) -> list[str]:
-    """Sentences about flags that mean nothing for the command."""
-    notes = []
-    if flags.val_freq is not None and command is not Command.PRETRAIN:
-        notes.append("--val_freq has no effect here: fine-tuning validates after every epoch")
-    if flags.if_maxmean:
-        notes.append("--if_maxmean has no effect on a backbone of one scale, as published")
-    return notes
 
 
 def _processes(flags: argparse.Namespace) -> dict[str, Any]:
@@ -96,15 +76,17 @@ def _processes(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def _point_peft(flags: argparse.Namespace, model: str) -> dict[str, Any]:
-    from pointpeft.models import get_entry
-
-    if flags.if_maxmean and hasattr(get_entry(model).config, "group_sizes"):
-        raise ConfigError(
-            "--if_maxmean: local groups are pooled by their maximum, as in all published runs; "
-            "leave the flag out"
-        )
+    if not has_scales(model):
+        return {}
     return {
         "peft.propagation_coefficient": flags.propagate_cof,
         "peft.center_coefficient": flags.center_cof,
-        "peft.adapter_scale": flags.ad_cof,
+        "peft.group_pooling": "mean+max" if flags.if_maxmean else None,
     }
+
+
+def has_scales(model: str) -> bool:
+    """Whether a backbone has several scales: published code reads coefficients there alone."""
+    from pointpeft.models import get_entry
+
+    return hasattr(get_entry(model).config, "group_sizes")

@@ -1,7 +1,8 @@
 """What a trained model sees: a map of its features, its mistakes, and what they resemble."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from pointpeft.evaluation.predictor import load_base
 from pointpeft.evaluation.projection import project
 from pointpeft.peft import PeftModel, load_adapter
 
-__all__ = ["analyse", "analyse_adapter"]
+__all__ = ["Outputs", "analyse", "analyse_adapter", "analyse_change", "model_outputs"]
 
 _MAPPED = 2000  # items on the map; more make it neither clearer nor faster
 _SHOWN_MISTAKES = 40
@@ -22,6 +23,18 @@ _NEIGHBOURS = 3
 _CLOUD_POINTS = 512
 _DECIMALS = 3
 _BATCH_SIZE = 64
+
+
+class Outputs(NamedTuple):
+    """What an adapted classifier makes of ``S`` clouds.
+
+    Attributes:
+        features: ``(S, C)``, as they enter the head.
+        logits: ``(S, classes)``.
+    """
+
+    features: NDArray
+    logits: NDArray
 
 
 def analyse_adapter(
@@ -43,10 +56,31 @@ def analyse_adapter(
         device: where to compute.
     """
     backbone = load_base(folder, checkpoint).to(device)
-    model = load_adapter(backbone, folder)  # on a copy: the encoder stays as it was
+    model = load_adapter(backbone, folder).to(device)  # on a copy: the encoder stays as it was
+    return analyse_change(backbone, model, train, test, part)
+
+
+def analyse_change(
+    backbone: Any,
+    model: PeftModel,
+    train: ShapeSplit,
+    test: ShapeSplit,
+    part: str = "test",
+    outputs: Outputs | None = None,
+) -> dict[str, Any]:
+    """:func:`analyse` of a model beside the encoder that it was adapted from.
+
+    Args:
+        backbone: that encoder.
+        model: the adapted classifier.
+        train: shapes that it was trained on; may be empty.
+        test: shapes to measure; may be empty.
+        part: what ``test`` is, in a word.
+        outputs: of ``model`` for ``test``, where they are known.
+    """
     compat = getattr(model.config, "reference_compat", False)  # queries as the model makes them
     before = [_encode(backbone, _clouds(model, split), compat) for split in (train, test)]
-    return analyse(model, train, test, before[0], before[1], part)
+    return analyse(model, train, test, before[0], before[1], part, outputs=outputs)
 
 
 def analyse(
@@ -57,6 +91,7 @@ def analyse(
     before_test: NDArray,
     part: str = "test",
     seed: int = 0,
+    outputs: Outputs | None = None,
 ) -> dict[str, Any]:
     """Confusion, feature maps before and after adaptation, and mistakes with their neighbours.
 
@@ -71,12 +106,13 @@ def analyse(
         before_test: the same of ``test``, ``(T, C)``.
         part: what ``test`` is, in a word.
         seed: of the maps, and of the choice of items when there are too many for a map.
+        outputs: of ``model`` for ``test``, where they are known.
 
     Returns:
         Plain values, ready for JSON; the same for the same arguments.
     """
     names = model.class_names or tuple(str(i) for i in range(model.model.num_classes))
-    features, logits = _outputs(model, _clouds(model, test), before_test)
+    features, logits = outputs or model_outputs(model, _clouds(model, test), before_test)
     predictions = logits.argmax(axis=1)
     measured = score(predictions, test.labels, len(names))
     return {
@@ -108,7 +144,7 @@ def _map(
     of_train, of_test = beside[chosen[chosen < len(beside)]], chosen[chosen >= len(beside)]
     of_test = of_test - len(beside)
     trained, tested = train.subset(of_train), test.subset(of_test)
-    after_train, _ = _outputs(model, _clouds(model, trained), before_train[of_train])
+    after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
     before, method = project(_stack(before_train[of_train], before_test[of_test]), seed)
     after, _ = project(_stack(after_train, after_test[of_test]), seed)
     return {
@@ -176,28 +212,29 @@ def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int
 
 
 @torch.no_grad()
-def _outputs(model: PeftModel, points: Tensor, before: NDArray) -> tuple[NDArray, NDArray]:
-    """Features ``(S, C)`` that enter the head, and logits ``(S, classes)``, in eval mode.
+def model_outputs(model: PeftModel, points: Tensor, before: NDArray | None = None) -> Outputs:
+    """Features and logits of clouds ``(S, N, 3)``, in eval mode.
 
-    ``before (S, C)`` spares the model encoding the clouds once more to look up its bank.
+    ``before (S, C)``, features by the un-adapted encoder, spares the model encoding the clouds
+    once more to look up its bank.
     """
     if not len(points):
-        return np.zeros((0, 0)), np.zeros((0, model.model.num_classes))
+        return Outputs(np.zeros((0, 0)), np.zeros((0, model.model.num_classes)))
     device = next(model.parameters()).device
-    queries = torch.from_numpy(before)
+    batches = points.split(_BATCH_SIZE)
+    queries: Sequence[Tensor | None] = [None] * len(batches)
+    if before is not None:
+        queries = torch.from_numpy(before).to(device).split(_BATCH_SIZE)
     features: list[Tensor] = []
     hook = model.model.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     try:
         model.eval()
         logits = [
-            model(batch.to(device), query.to(device))
-            for batch, query in zip(
-                points.split(_BATCH_SIZE), queries.split(_BATCH_SIZE), strict=True
-            )
+            model(batch.to(device), query) for batch, query in zip(batches, queries, strict=True)
         ]
     finally:
         hook.remove()
-    return torch.cat(features).float().cpu().numpy(), torch.cat(logits).float().cpu().numpy()
+    return Outputs(*(torch.cat(each).float().cpu().numpy() for each in (features, logits)))
 
 
 def _encode(backbone: Any, points: Tensor, compat: bool) -> NDArray:

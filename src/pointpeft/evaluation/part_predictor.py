@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from pointpeft.data import RawShape, read_shape, sample_surface
-from pointpeft.data.parts import PART_NAMES
+from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.ply import write_labelled_ply
 from pointpeft.data.prepare import default_num_stored
 from pointpeft.data.surface import usable_faces
@@ -18,7 +18,7 @@ from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import output_folder
 from pointpeft.evaluation.segmentation import part_mask, segment
-from pointpeft.files import file_name
+from pointpeft.files import file_name, replacing
 
 __all__ = ["PartPrediction", "PartPredictor", "write_predictions"]
 
@@ -52,18 +52,32 @@ class PartPredictor(LoadedAdapter):
 
     Arguments are those of :class:`LoadedAdapter`.
 
+    Attributes:
+        part_names: in label order.
+        categories: labels of the parts of each category.
+
     Raises:
         ConfigError: the adapter is for classification.
     """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        checkpoint: str | Path | None = None,
+        up_axis: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(folder, checkpoint, up_axis, device)
+        assert self.parts is not None, "checked"
+        self.part_names = self.parts.names
+        self.categories = self.parts.categories
+        self._mask = part_mask(self.parts)
 
     def _check_task(self, folder: str | Path) -> None:
         if self.parts is None:
             raise ConfigError(
                 f"the adapter in {folder} names classes of whole shapes; use Predictor"
             )
-        self.part_names = self.parts.names
-        self.categories = self.parts.categories
-        self._mask = part_mask(self.parts)
 
     def choose_category(self, name: str | None) -> str:
         """The category called ``name``; the only one if there is only one.
@@ -75,7 +89,7 @@ class PartPredictor(LoadedAdapter):
         if name is None:
             if len(self.class_names) > 1:
                 raise ConfigError(
-                    f"the parts of a shape depend on what it is: pass --category, one of {known}"
+                    f"the parts of a shape depend on what it is: pass `category`, one of {known}"
                 )
             return self.class_names[0]
         if name not in self.class_names:
@@ -151,15 +165,20 @@ def write_predictions(
         For each prediction the file written, None if it has an error.
 
     Raises:
-        ConfigError: a file would replace one that was read.
+        ConfigError: a file would replace one that was read, or the folder holds shapes with other
+            parts.
     """
     targets = _targets(predictions, Path(output))
     read = {Path(one.file).resolve() for one in predictions}
     for target in targets:
         if target is not None and target.resolve() in read:
-            raise ConfigError(f"{target} was read: name another --output")
-    folder = output_folder(output)
-    (folder / PART_NAMES).write_text("\n".join(part_names) + "\n", encoding="utf-8")
+            raise ConfigError(f"{target} was read: name another folder as `output`")
+    listed = Path(output) / PART_NAMES
+    if listed.exists() and read_part_names(listed) != tuple(part_names):
+        raise ConfigError(f"{listed} lists other parts: name another folder as `output`")
+    output_folder(output)
+    with replacing(listed) as temporary:
+        temporary.write_text("\n".join(part_names) + "\n", encoding="utf-8")
     for one, target in zip(predictions, targets, strict=True):
         if target is not None:
             write_labelled_ply(target, one.points, one.seg)
@@ -169,10 +188,13 @@ def write_predictions(
 def _targets(predictions: Sequence[PartPrediction], folder: Path) -> list[Path | None]:
     """A file for each prediction; names that occur again are numbered."""
     targets: list[Path | None] = []
+    taken: set[Path] = set()
     for one in predictions:
         name, number = Path(one.file).stem, 1
-        while (target := folder / file_name(one.category) / f"{name}.ply") in targets:
+        while (target := folder / file_name(one.category) / f"{name}.ply") in taken:
             number += 1
             name = f"{Path(one.file).stem}-{number}"
+        if not one.error:
+            taken.add(target)
         targets.append(None if one.error else target)
     return targets

@@ -85,14 +85,14 @@ def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:
     recorded = base["checkpoint"]
     if recorded is None:
         raise CheckpointError(
-            f"the adapter in {folder} does not say where its encoder's weights are; pass "
-            "--checkpoint FILE"
+            f"the adapter in {folder} does not say where its encoder's weights are; pass their "
+            "file as `checkpoint`"
         )
     path = folder / recorded  # an absolute path stays as it is
     if not path.is_file():
         raise CheckpointError(
             f"the adapter in {folder} was trained on {recorded}, which is not there any more; pass "
-            "--checkpoint FILE"
+            "its file as `checkpoint`"
         )
     return path
 
@@ -137,6 +137,7 @@ class LoadedAdapter:
         device: where to compute.
 
     Attributes:
+        backbone: the encoder as it was before its adaptation.
         model: the adapted model, in eval mode.
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
@@ -154,7 +155,9 @@ class LoadedAdapter:
         up_axis: str | None = None,
         device: str = "cpu",
     ) -> None:
-        self.model = load_adapted(folder, checkpoint).to(device)
+        self.backbone = load_base(folder, checkpoint)
+        self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
+        self.backbone.to(device)
         if not self.model.input or not self.model.class_names:
             raise ConfigError(
                 f"the adapter in {folder} does not say how its input is prepared; it was saved "

@@ -57,7 +57,7 @@ def best_vote(
         labels: ``(S,)``.
         view: as there.
         repetitions: votes of ten passes each.
-        seed: of the first vote.
+        seed: of all votes.
         progress: called with (done, total).
 
     Returns:
@@ -65,7 +65,9 @@ def best_vote(
     """
     best, accuracies = torch.empty(0), []
     for place in range(repetitions):
-        logits = vote(model, points, view, seed=seed + place)
+        # A sum would give runs of neighbouring seeds nearly the same votes.
+        own = int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
+        logits = vote(model, points, view, seed=own)
         accuracies.append(float((logits.argmax(1).numpy() == labels).mean()))
         if accuracies[-1] == max(accuracies):
             best = logits

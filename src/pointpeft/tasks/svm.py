@@ -8,12 +8,16 @@ import lightning as L
 import torch
 
 from pointpeft.data import ShapeData
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import DataError
 from pointpeft.evaluation.classification import extract_features, score
 from pointpeft.evaluation.evaluate import choose_device
-from pointpeft.evaluation.records import output_folder, peak_memory_bytes, versions
+from pointpeft.evaluation.records import (
+    check_output,
+    peak_memory_bytes,
+    versions,
+    write_measurement,
+)
 from pointpeft.evaluation.svm import SvmResult, linear_svm
-from pointpeft.files import write_json
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.inputs import load_data, make_backbone
 
@@ -35,17 +39,17 @@ def evaluate_backbone(
         config: model, weights, data, C.
         device: where to encode: "auto", "cpu" or "cuda".
         progress: called with (done, total) while shapes are read.
-        output: folder for ``metrics.json``; None writes nothing.
+        output: folder for ``config.yaml``, ``metrics.json`` and ``log.txt``; None writes nothing.
 
     Returns:
         The result, and a phrase that names the weights.
 
     Raises:
-        ConfigError: no such device, or ``output`` is a file or holds a run.
+        ConfigError: no such device, or ``output`` is a file or holds another run.
         DataError: there is no test split, or too little to train on.
     """
-    if output is not None and (Path(output) / "config.yaml").exists():
-        raise ConfigError(f"--output {output} holds a training run; name another folder")
+    if output is not None:
+        check_output(output, SvmConfig)
     L.seed_everything(config.seed, verbose=False)
     backbone, source = make_backbone(config)
     backbone = backbone.to(choose_device(device))
@@ -57,7 +61,6 @@ def evaluate_backbone(
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
-    folder = None if output is None else output_folder(output)
     train, test = (
         extract_features(
             backbone,
@@ -67,8 +70,8 @@ def evaluate_backbone(
         for part in (data.train, data.test)
     )
     result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
-    if folder is not None:
-        write_json(folder / "metrics.json", _metrics(config, source or "random", data, result))
+    if output is not None:
+        write_measurement(output, config, _metrics(config, source or "random", data, result))
     return result, f"weights {source}" if source else f"random weights (seed {config.seed})"
 
 
@@ -79,6 +82,7 @@ def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult
         "preset": config.preset,
         "weights": weights,
         "data": config.data.source,
+        "protocol": config.protocol,
         "seed": config.seed,
         "C": result.C,
         "C_from": "cross-validation on train" if result.tuned else "given",

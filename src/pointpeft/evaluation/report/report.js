@@ -79,7 +79,7 @@ function drawResults() {
     ["Trainable parameters", run => number(run.metrics.trainable_parameters)],
     ["Stored size", run => bytes(run.metrics.stored_bytes)],
     [page.runs[0].metrics.adapter ? "Seconds, one pass" : "Seconds per epoch", ({ metrics }) =>
-      metrics.seconds_per_epoch?.toFixed(1) ?? DASH],
+      (metrics.seconds_per_epoch ?? metrics.seconds)?.toFixed(1) ?? DASH],
     ["Peak memory", run => bytes(run.metrics.peak_memory_bytes)],
   ];
   const kind = place => place ? "number" : "";

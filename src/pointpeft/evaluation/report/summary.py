@@ -37,7 +37,8 @@ def _measured(run: ReportRun) -> str:
     return (
         f"{metrics.get('model', 'The model')}, adapted by {run.name}, recognises "
         f"{_accuracy(metrics)} of {of} shapes of {_data(metrics)} "
-        f"({metrics[f'{split}_items']} shapes of {len(metrics['class_names'])} classes)."
+        f"({metrics[f'{split}_items']} shapes of {len(metrics['class_names'])} classes), measured "
+        f"by the {metrics.get('protocol', 'honest')} protocol."
     )
 
 
@@ -71,6 +72,11 @@ def _selection(metrics: dict[str, Any]) -> str:
     chosen = metrics.get("selection", "")
     if chosen == "validation split":
         return "; the epoch to keep was chosen on the validation split alone."
+    if metrics.get("protocol") == "published" or chosen.startswith("test split"):
+        return (
+            "; by the published protocol the epoch to keep was chosen on the test split itself, "
+            "which makes this too high."
+        )
     return f"; kept was the {chosen}." if chosen else "."
 
 

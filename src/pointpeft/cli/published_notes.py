@@ -1,0 +1,94 @@
+"""Which published flags and keys mean nothing for what is run: they are named, not dropped."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pointpeft.cli.published_flags import Command, make_parser
+from pointpeft.cli.published_settings import has_scales
+
+__all__ = ["ineffective_flags", "ineffective_keys"]
+
+_TRAINING = (Command.PRETRAIN, Command.FINETUNE)
+_BELONGS: Mapping[str, tuple[Command, ...]] = {
+    "num_workers": _TRAINING,
+    "deterministic": _TRAINING,
+    "save_published": _TRAINING,
+    "launcher": _TRAINING,
+    "sync_bn": _TRAINING,
+    "val_freq": (Command.PRETRAIN,),
+    "propagate_cof": (Command.FINETUNE,),
+    "center_cof": (Command.FINETUNE,),
+    "ad_cof": (Command.FINETUNE,),
+}
+"""Flags that some commands alone heed, and these; flags that exclude each other are refused."""
+_SPELLED = {"save_published": "--save-published-format"}
+"""Flags that are not spelled as their values are called."""
+
+_MEASURED = ("data.source", "data.variant", "votes", "protocol", "seed")
+_MODEL = ("task", "model", "preset", "data.num_points", "data.normalize", "data.seed",
+          "data.val_fraction")  # fmt: skip
+"""Keys that a test heeds: of any model, and of a published file, which does not know itself."""
+
+
+def ineffective_flags(command: Command, flags: argparse.Namespace, settings: Any) -> list[str]:
+    """Sentences about flags that mean nothing for the command.
+
+    Args:
+        command: what is run.
+        flags: as given.
+        settings: the resolved config.
+    """
+    parser = make_parser()
+    notes = [
+        f"{_SPELLED.get(name, f'--{name}')} has no effect on {command}: it belongs to "
+        f"{' and '.join(commands)}"
+        for name, commands in _BELONGS.items()
+        if command not in commands and getattr(flags, name) != parser.get_default(name)
+    ]
+    checked = command is not Command.PRETRAIN or settings.svm.source or settings.validate_every
+    if flags.val_freq is not None and not checked:
+        notes.append(
+            "--val_freq has no effect: nothing is measured during this pre-training (svm.source)"
+        )
+    if command is Command.FINETUNE:
+        notes += _ineffective_coefficients(flags, settings.model)
+    return notes
+
+
+def _ineffective_coefficients(flags: argparse.Namespace, model: str) -> list[str]:
+    """Sentences about flags of Point-PEFT that published code does not read on a backbone."""
+    several = has_scales(model)
+    given = {
+        "propagate_cof": flags.propagate_cof is not None and not several,
+        "center_cof": flags.center_cof is not None and not several,
+        "ad_cof": flags.ad_cof is not None,
+        "if_maxmean": flags.if_maxmean and not several,
+    }
+    where = "of several scales, where that weight is learned" if several else "of one scale"
+    return [f"--{name} has no effect on a backbone {where}, as published" for name in given
+            if given[name]]  # fmt: skip
+
+
+def ineffective_keys(
+    command: Command, flags: argparse.Namespace, overrides: Iterable[str]
+) -> list[str]:
+    """Sentences about settings that a test does not heed, since the tested model has its own.
+
+    Args:
+        command: what is run.
+        flags: as given.
+        overrides: ``key=value`` with our dotted keys.
+    """
+    if command is not Command.TEST:
+        return []
+    own = Path(flags.ckpts).is_dir()
+    heeded = _MEASURED if own else (*_MEASURED, *_MODEL)
+    what = "a run, which has its own settings" if own else "a published file"
+    notes = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in heeded and (own or not key.startswith("backbone.")):
+            notes.append(f"{override} has no effect on the test of {what}")
+    return notes

@@ -1,0 +1,191 @@
+"""What the published flags mean, which exclude each other, and which have no effect."""
+
+from itertools import takewhile
+
+import pytest
+from lightning.pytorch.utilities import rank_zero_only
+
+from pointpeft.cli.published import main
+from pointpeft.cli.published_flags import Command, command_of, parse
+from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys
+from pointpeft.cli.published_settings import flag_settings
+from pointpeft.errors import ConfigError
+from pointpeft.tasks import FinetuneConfig, PretrainConfig
+from tests.cli.published import CONFIGS, SCALES, run
+
+FLAGS = """
+config exp_name ckpts finetune_model scratch_model test test_svm vote resume start_ckpts seed
+deterministic val_freq num_workers launcher sync_bn local_rank way shot fold cache_prompt
+propagate_cof center_cof ad_cof if_maxmean
+"""
+
+
+def refused(result, *words):
+    assert result.code == 1, result.text
+    assert result.err.count("error:") == 1
+    assert "Traceback" not in result.text
+    for word in words:
+        assert word in result.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--resume --start_ckpts a.pth", "--resume and --start_ckpts exclude each other"),
+        ("--test", "test needs --ckpts"),
+        ("--test_svm scan", "linear SVM needs --ckpts"),
+        ("--test --resume --ckpts a", "nothing to resume in test"),
+        ("--ckpts a.pth", "pre-training starts from --start_ckpts"),
+        ("--finetune_model --start_ckpts a.pth", "fine-tuning starts from --ckpts"),
+        ("--finetune_model --scratch_model", "--scratch_model and --finetune_model exclude"),
+        ("--scratch_model --ckpts a.pth", "leave --ckpts out"),
+        ("--test --ckpts a --cache_prompt", "ask for test and fine-tuning"),
+        ("--finetune_model --way 5", "--way and --shot go together"),
+        ("--way 5 --shot 10", "belong to --finetune_model"),
+        ("--vote", "--vote belongs to"),
+        ("--finetune_model --if_maxmean", "--if_maxmean belongs to --cache_prompt"),
+        ("--finetune_model max_epok=1", "did you mean 'max_epoch' (published)"),
+        ("", "config must be one of pre-training"),
+    ],
+)
+def test_flags_that_exclude_each_other(flags, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(run("fine-tuning/modelnet40.yaml", *flags.split()), words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_of_other_data_than_the_svm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("linear-svm/modelnet40.yaml", "--test_svm", "scan", "--ckpts", "a.pth")
+    refused(result, "data.variant=modelnet40_h5", "config of ScanObjectNN")
+
+
+def test_missing_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(run("fine-tuning/modelnet4.yaml", "--finetune_model"), "modelnet4.yaml does not exist")
+    refused(
+        run("fine-tuning/scan_pb.yaml", "--finetune_model", *SCALES),
+        "training_objectdataset_augmentedrot_scale75.h5",
+        "<-- missing",
+    )
+    refused(run("pre-training/point-mae.yaml", "--resume"), "nothing to resume")
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in FLAGS.split():
+        assert f"--{flag}" in text
+    assert "honest by default" in " ".join(text.split())
+
+
+def test_the_documentation_lists_every_flag_and_config():
+    text = (CONFIGS.parent / "docs/published.md").read_text()
+    for flag in FLAGS.split():
+        assert f"--{flag}" in text
+    for file in {*CONFIGS.rglob("[!_]*.yaml")} - {CONFIGS / "pre-training/point_mae_small.yaml"}:
+        section = text.partition(f"### cfgs/{file.parent.name}\n")[2].partition("\n###")[0]
+        rows = [line.strip("| ").split(" | ") for line in section.splitlines()]
+        (told,) = [row[1] for row in rows if row[0] == f"`{file.stem}`"]
+        said = list(takewhile(lambda line: line.startswith("# "), file.read_text().splitlines()))
+        assert told.startswith(said[0].removeprefix("# "))
+        assert " ".join(line.removeprefix("# ") for line in said).startswith(told)
+
+
+def given(*flags, model="point_mae"):
+    """What flags mean for fine-tuning."""
+    parsed = parse(["--config", "c.yaml", "--cache_prompt", *flags])
+    settings = flag_settings(Command.FINETUNE, parsed, FinetuneConfig(model=model))
+    return dict(item.split("=") for item in settings)
+
+
+def test_flags_are_settings():
+    assert given() == {}
+    assert given("--seed", "3", "--num_workers", "2", "--deterministic") == {
+        "seed": "3", "trainer.num_workers": "2", "trainer.deterministic": "True",
+    }  # fmt: skip
+    assert given("--way", "5", "--shot", "20", "--fold", "-1") == {
+        "few_shot.way": "5", "few_shot.shot": "20",
+    }  # fmt: skip
+    assert given("--sync_bn") == {"trainer.sync_batchnorm": "True"}
+
+
+def notes(*flags, config=FinetuneConfig):
+    """What is said of flags and keys without an effect."""
+    parsed = parse(["--config", "c.yaml", *flags])
+    command = command_of(parsed)
+    found = ineffective_keys(command, parsed, parsed.overrides)
+    return [*found, *ineffective_flags(command, parsed, config())]
+
+
+def test_what_has_no_effect_is_named():
+    everything = ("--num_workers", "0", "--deterministic", "--save-published-format", "--launcher",
+                  "pytorch", "--sync_bn", "--propagate_cof", "0.1", "--center_cof", "0.1",
+                  "--ad_cof", "0.1", "--val_freq", "5")  # fmt: skip
+    flags = {flag for flag in everything if flag.startswith("--")}
+    for command in ("--test", "--test_svm=scan"):
+        said = notes(command, "--ckpts", "a.pth", *everything)
+        assert {note.split()[0] for note in said} == flags
+    assert notes("--cache_prompt", *everything)[0] == (
+        "--val_freq has no effect on fine-tuning: it belongs to pre-training"
+    )
+    assert "svm.source" in notes("--val_freq", "5", config=PretrainConfig)[0]
+
+
+def test_keys_that_a_test_does_not_heed_are_named(tmp_path):
+    given = ["optimizer.lr=1", "data.num_points=64", "backbone.depth=2", "votes=3"]
+    of_a_run = notes("--test", "--ckpts", str(tmp_path), *given)
+    assert [note.split()[0] for note in of_a_run] == given[:3]
+    of_a_file = notes("--test", "--ckpts", "a.pth", *given)
+    assert [note.split()[0] for note in of_a_file] == given[:1]
+    assert notes("--finetune_model", *given) == []
+
+
+@pytest.mark.parametrize("what", ["--test", "--test_svm=scan"])
+def test_only_the_first_of_several_processes_measures(what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    result = run("linear-svm/scan_obj-bg.yaml", what, "--ckpts", "nothing.pth")
+    assert (result.code, result.text) == (0, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_name_the_flags_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments/scan_obj-bg/linear-svm").mkdir(parents=True)
+    (tmp_path / "experiments/scan_obj-bg/linear-svm/default").write_text("")
+    result = run("linear-svm/scan_obj-bg.yaml", "--test_svm", "scan", "--ckpts", "a.pth")
+    refused(result, "--exp_name experiments/scan_obj-bg/linear-svm/default is a file")
+
+
+@pytest.mark.parametrize(
+    ("model", "votes"), [("point_bert", "9"), ("point_mae", "299"), ("i2p_mae", "49")]
+)
+def test_votes_are_as_many_as_published(model, votes):
+    assert given("--vote", model=model) == {"votes": votes}
+
+
+def test_coefficients_are_read_where_published_code_reads_them():
+    flags = ("--cache_prompt", "--propagate_cof", "0.1", "--center_cof", "0.4", "--ad_cof", "0.5",
+             "--if_maxmean")  # fmt: skip
+    assert given(*flags) == {}
+    assert len(notes(*flags)) == 4
+    assert given(*flags, model="point_m2ae") == {
+        "peft.propagation_coefficient": "0.1", "peft.center_coefficient": "0.4",
+        "peft.group_pooling": "mean+max",
+    }  # fmt: skip
+    (said,) = notes(*flags, config=lambda: FinetuneConfig(model="point_m2ae"))
+    assert "--ad_cof" in said
+
+
+def test_the_launcher_reads_what_torchrun_says(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ConfigError, match="torchrun --nproc_per_node=2"):
+        given("--launcher", "pytorch")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert given("--launcher", "pytorch", "--local-rank", "0") == {
+        "trainer.devices": "2", "trainer.num_nodes": "2", "trainer.strategy": "ddp",
+    }  # fmt: skip
