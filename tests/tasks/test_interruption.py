@@ -128,14 +128,19 @@ def test_training_can_be_prolonged(run_finetune, tmp_path):
 
 
 @pytest.mark.parametrize("epoch", [0, pytest.param(2)])
-def test_resumed_pretraining_equals_uninterrupted_one(run_pretrain, tmp_path, cut_at, epoch):
-    run_pretrain(name="whole")
+def test_resumed_pretraining_equals_uninterrupted_one(
+    run_pretrain, archive, tmp_path, cut_at, epoch
+):
+    overrides = [f"svm.source={archive}", "svm.num_points=64", "svm.every=2"]
+    run_pretrain(*overrides, name="whole")
+    measured = [row["svm_accuracy"] != "" for row in rows(tmp_path / "whole")]
+    assert measured == [False, True, False, True]
     cut_at(PretrainingTask, epoch)
     with pytest.raises(PowerCutError):
-        run_pretrain(name="cut")
+        run_pretrain(*overrides, name="cut")
     assert not (tmp_path / "cut/backbone.safetensors").exists()
-    run_pretrain(name="cut", resume=True)
-    for name in ("metrics.csv", "backbone.safetensors"):
+    run_pretrain(*overrides, name="cut", resume=True)
+    for name in ("metrics.csv", "backbone.safetensors", "backbone_best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
 
@@ -212,7 +217,7 @@ def test_full_disk_leaves_the_previous_adapter(run_finetune, tmp_path, monkeypat
     run_finetune("trainer.epochs=1")
     before = adapter_bytes(tmp_path / "run")
     model = load_adapted(tmp_path / "run")
-    monkeypatch.setattr("pointpeft.models.checkpoint.save_file", no_space)
+    monkeypatch.setattr("pointpeft.models.safetensors_files.save_file", no_space)
     with pytest.raises(OSError, match="No space"):
         model.save_pretrained(tmp_path / "run/adapter")
     assert adapter_bytes(tmp_path / "run") == before

@@ -14,6 +14,7 @@ from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import load_adapted
 from pointpeft.tasks import FinetuneConfig, finetune, load_config
+from pointpeft.tasks.batchnorm_momentum import batchnorm_momentum
 from pointpeft.tasks.segmentation import SegmentationTask
 from tests.tasks.parts import (
     CATEGORIES,
@@ -108,6 +109,29 @@ def test_adapter_holds_what_prediction_needs(trained):
     assert model.input["transform"]["num_points"] == 64
     stored = load_file(folder / "adapter/adapter_model.safetensors")
     assert any("attn.qkv" in name for name in stored) == (method == "full")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "momentum"), [(0, 0.1), (19, 0.1), (20, 0.05), (45, 0.025), (299, 0.01)]
+)
+def test_published_momentum_of_an_epoch(epoch, momentum):
+    assert batchnorm_momentum(epoch, decay=0.5, step=20) == momentum
+
+
+def test_momentum_of_batchnorm_falls(run_parts, tmp_path, monkeypatch):
+    few = write_part_archive(tmp_path / "few.npz", 6)
+    seen, step = [], SegmentationTask.training_step
+
+    def watched(self, batch, index):
+        seen.append({m.momentum for m in self.modules() if isinstance(m, torch.nn.BatchNorm1d)})
+        return step(self, batch, index)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", watched)
+    decay = ["optimizer.bn_momentum_decay=0.5", "optimizer.bn_momentum_step=1"]
+    run_parts(f"data.source={few}", *decay)
+    assert (seen[0], seen[-1]) == ({0.1}, {0.05})
+    with pytest.raises(ConfigError, match="bn_momentum_decay must lie in"):
+        run_parts("optimizer.bn_momentum_decay=1.5", name="wrong")
 
 
 def test_defaults_suit_the_task(run_parts, tmp_path):

@@ -173,6 +173,16 @@ class DiscreteVAE(nn.Module):
             weights = sample - weights.detach() + weights
         return Reconstruction(logits, *self.decode(weights, patches.centers))
 
+    def rebuild_clouds(self, points: Tensor) -> Tensor:
+        """Fine points ``(B, G * S, 3)`` of whole clouds, from a token drawn for every patch.
+
+        Args:
+            points: ``(B, N, 3)``, in whose coordinates the result is.
+        """
+        patches = self.group(points)
+        fine = self.reconstruct(patches, temperature=1.0, hard=True).fine
+        return (fine + patches.centers.unsqueeze(2)).flatten(1, 2)
+
     def losses_of(self, rebuilt: Reconstruction, target: Tensor) -> dict[str, Tensor]:
         """Chamfer-L1 distance of both point sets, and the divergence of token use from uniform.
 

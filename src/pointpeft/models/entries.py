@@ -196,6 +196,9 @@ I2P_MAE = dataclasses.replace(
         "scanobjectnn_objects": Preset(  # OBJ-BG and OBJ-ONLY
             2048, _I2P_SCAN | {"local_radius": (0.32, 0.64, 1.28)}, "none"
         ),
+        "shapenetpart": Preset(  # as of Point-M2AE
+            2048, {"local_radius": (0.32, 0.64, 1.28), "skip_near_origin": True}
+        ),
     },
     backbone=I2PMAE,
     pretraining=I2PMAEPretraining,

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.filling import load_into
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
+from pointpeft.models.filling import load_into
 from pointpeft.models.mask_transformer import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.safetensors_files import saved_sizes
@@ -145,6 +145,15 @@ class PointBERTPretraining(MaskTransformer):
         if self.training:
             self.enqueue(keys)
         return losses
+
+    def contrasted_features(self, points: Tensor) -> Tensor:
+        """What the contrasts compare of clouds ``(B, N, 3)`` with no patch hidden.
+
+        ``(B, feature_dim)``, not normalised; the published code measures pre-training by them.
+        """
+        patches = self.backbone.tokenizer.group(points)
+        nothing = torch.zeros(patches.centers.shape[:2], dtype=torch.bool, device=points.device)
+        return self.feature(patches, nothing)
 
     def _moco_loss(self, feature: Tensor, keys: Tensor) -> Tensor:
         """A cloud is its own key, of all keys of the queue."""

@@ -1,5 +1,6 @@
 """From our models to files that the published repositories load."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,18 @@ from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
 __all__ = ["published_layout", "save_published"]
 
 _MODULE = "module."
-"""Before every name, as the published repositories write and read it."""
+"""Before every name, as the published repositories write and read it; not of part segmentation."""
+_SCORES = {
+    "test_acc": "test_accuracy",
+    "class_avg_iou": "test_class_iou",
+    "inctance_avg_iou": "test_instance_iou",
+}
+"""What a file of part segmentation says of itself, and our names for it."""
 
 
-def save_published(model: Any, path: str | Path, epoch: int = 0, accuracy: float = 0.0) -> Layout:
+def save_published(
+    model: Any, path: str | Path, epoch: int = 0, metrics: Mapping[str, Any] | None = None
+) -> Layout:
     """Write a model as a ``.pth`` file with published names.
 
     Args:
@@ -26,7 +35,8 @@ def save_published(model: Any, path: str | Path, epoch: int = 0, accuracy: float
             ``reference_compat=True``), or a model of ``create_model``.
         path: the file, replaced only when the new one is complete.
         epoch: of the weights.
-        accuracy: in percent, what the file says of itself.
+        metrics: what was measured, 0 to 1, under the names of ``metrics.json``. The file repeats
+            ``test_accuracy``, and of part segmentation both mean IoUs.
 
     Returns:
         The layout that was written.
@@ -43,16 +53,33 @@ def save_published(model: Any, path: str | Path, epoch: int = 0, accuracy: float
         for name, tensor in network.state_dict().items()
         if not name.startswith(("tuner.bank.", "tuner.retriever."))
     }
-    content = {
-        "base_model": {_MODULE + n: t for n, t in layout.to_published(state).items()},
+    make = _segmentation_content if layout.task == "part_segmentation" else _content
+    with replacing(path) as temporary:
+        torch.save(make(layout.to_published(state), epoch, metrics or {}), temporary)
+    return layout
+
+
+def _content(state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    percent = 100 * (metrics.get("test_accuracy") or 0.0)
+    return {
+        "base_model": {_MODULE + name: tensor for name, tensor in state.items()},
         "optimizer": {},
         "epoch": epoch,
-        "metrics": {"acc": accuracy},
-        "best_metrics": {"acc": accuracy},
+        "metrics": {"acc": percent},
+        "best_metrics": {"acc": percent},
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
-    return layout
+
+
+def _segmentation_content(
+    state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the programs for part segmentation write, which are separate ones."""
+    return {
+        "model_state_dict": dict(state),
+        "optimizer_state_dict": {},
+        "epoch": epoch,
+        **{theirs: metrics.get(ours) or 0.0 for theirs, ours in _SCORES.items()},
+    }
 
 
 def published_layout(model: Any) -> Layout:

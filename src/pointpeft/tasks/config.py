@@ -54,10 +54,17 @@ class OptimizerConfig:
     cosine_epochs: int | None = None  # published: length of the cosine; None: trainer.epochs
     warmup_epochs: int = 10  # published: epochs of warm-up
     steps_twice: bool = False  # a step before the gradient is clipped and one after, as published
+    bn_momentum_decay: float | None = None  # of BatchNorm's momentum, from 0.1; None: constant
+    bn_momentum_step: int = 20  # epochs between two such decays
 
     def __post_init__(self) -> None:
         check_choices(self, ["rule"], ("default", "published"), prefix="optimizer.")
         check_sizes(self, ["warmup_epochs"], least=0, prefix="optimizer.")
+        check_sizes(self, ["bn_momentum_step"], prefix="optimizer.")
+        if self.bn_momentum_decay is not None and not 0 < self.bn_momentum_decay <= 1:
+            raise ConfigError(
+                f"optimizer.bn_momentum_decay must lie in (0, 1], got {self.bn_momentum_decay}"
+            )
         if self.cosine_epochs is not None:
             check_sizes(self, ["cosine_epochs"], prefix="optimizer.")
         if self.lr is not None and not self.lr > 0:
@@ -108,6 +115,8 @@ class FewShotConfig:
         check_sizes(self, ["shot", "queries", "folds"], prefix="few_shot.")
         if self.fold is not None:
             check_sizes(self, ["fold"], least=0, prefix="few_shot.")
+            if self.way is None:
+                raise ConfigError("few_shot.fold needs few_shot.way, the classes of an episode")
 
 
 @dataclass
@@ -138,6 +147,11 @@ class FinetuneConfig:
         check_choices(self, ["protocol"], PROTOCOLS)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}")
+        if self.optimizer.steps_twice and self.trainer.precision in ("16", "16-mixed"):
+            raise ConfigError(
+                "optimizer.steps_twice=true takes a second step with gradients that float16 may "
+                "have overflowed in; use trainer.precision=bf16-mixed or 32-true"
+            )
 
 
 @dataclass
@@ -148,13 +162,18 @@ class SvmCheckConfig:
     variant: str | None = None
     normalize: str = "none"
     num_points: int = 1024
+    farthest: bool = False  # published protocol: farthest points, not the first ones stored
+    machine: str = "svc"  # or "linear_svc": one class against the rest, as Point-BERT's code has it
     C: float | None = 0.01  # None: by cross-validation on train
     every: int = 1  # epochs
 
     def __post_init__(self) -> None:
         check_sizes(self, ["every", "num_points"], prefix="svm.")
+        check_choices(self, ["machine"], ("svc", "linear_svc"), prefix="svm.")
         if self.C is not None and not self.C > 0:
             raise ConfigError(f"svm.C must be positive, got {self.C}")
+        if self.C is None and self.machine == "linear_svc":
+            raise ConfigError("svm.machine=linear_svc needs svm.C; published: 1.0")
 
 
 @dataclass
@@ -195,10 +214,13 @@ class PretrainConfig:
         default_factory=lambda: TrainerConfig(epochs=300, batch_size=128)
     )
     svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
+    validate_every: int | None = None  # epochs between a tokenizer's rebuildings of unseen shapes
     protocol: str = "honest"  # or "published"
     save_published: bool = False  # also as a file that the published repositories load
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)
+        if self.validate_every is not None:
+            check_sizes(self, ["validate_every"])
         check_choices(self, ["protocol"], PROTOCOLS)

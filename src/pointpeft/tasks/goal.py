@@ -27,6 +27,7 @@ class Goal(abc.ABC):
         of_one_seed: metrics that are reported of the best seed alone.
         shown: metrics in the progress line: (metric, label, format).
         reports: whether :meth:`report` writes a page.
+        published_best: name of the file that the published repositories keep the best epoch in.
     """
 
     name: ClassVar[str]
@@ -38,6 +39,7 @@ class Goal(abc.ABC):
     of_one_seed: ClassVar[tuple[str, ...]] = ()
     shown: ClassVar[tuple[tuple[str, str, str], ...]]
     reports: ClassVar[bool] = False
+    published_best: ClassVar[str] = "ckpt-best.pth"
 
     def learning_rate(self, settings: PeftConfig) -> float:
         """Peak of the schedule unless another one is asked for."""

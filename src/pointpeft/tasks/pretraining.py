@@ -1,33 +1,33 @@
 """Masked pre-training on unlabelled shapes: data in, encoder weights out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
-from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
-from pointpeft.data.published.protocol import load_unlabelled_as_published
-from pointpeft.data.published_sampling import published_recipe
-from pointpeft.data.transforms import Transform, pool_size, recipe
-from pointpeft.errors import ConfigError
+from pointpeft.data.transforms import Transform
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
+from pointpeft.tasks.best_epoch import BestEpoch
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
 from pointpeft.tasks.datamodule import pretraining_loader
-from pointpeft.tasks.optimization import configure_adamw
+from pointpeft.tasks.optimization import configure_adamw, with_cosine
 from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
+from pointpeft.tasks.protocol import as_published
+from pointpeft.tasks.rebuilding_check import RebuildingCheck
 from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
 from pointpeft.tasks.svm_check import SvmCheck
 from pointpeft.tasks.trainer import fit, make_trainer
+from pointpeft.tasks.unlabelled import PretrainingData, load_pretraining_data
 
 __all__ = ["PretrainingTask", "pretrain"]
 
@@ -35,15 +35,16 @@ log = logging.getLogger("pointpeft")
 
 WEIGHTS = "backbone.safetensors"
 """Name of the encoder's file in a run folder."""
-PUBLISHED_LAST = "ckpt-last.pth"
-"""The whole model as its published repository keeps it, where that is asked for."""
 BEST_WEIGHTS = "backbone_best.safetensors"
-"""Encoder of the epoch whose linear SVM was the best, where there is such a check."""
-PROCEDURAL = "procedural"
-"""Name of the data source that stores no shapes: all of them are made on the way."""
+"""Encoder of the best epoch, where there is a check that says which one that is."""
+PUBLISHED_LAST, PUBLISHED_BEST = "ckpt-last.pth", "ckpt-best.pth"
+"""The whole model as its published repository keeps it, where that is asked for."""
 
-_SHOWN = [("train_loss", "loss", ".5f"), ("svm_accuracy", "svm", ".1%")]
-_NO_LABELS = np.empty(0, dtype=np.int64)
+_SHOWN = [
+    ("train_loss", "loss", ".5f"),
+    (SvmCheck.metric, "svm", ".1%"),
+    (RebuildingCheck.metric, "rebuilt", ".5f"),
+]
 
 
 class PretrainingTask(L.LightningModule):
@@ -85,7 +86,8 @@ def pretrain(
     """Pre-train a backbone and write ``backbone.safetensors`` into a run folder.
 
     Besides the shapes of the data source it can train on procedural ones, or on them alone
-    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch. Of several
+    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch. Where a check
+    says which epoch is the best, its encoder is kept as ``backbone_best.safetensors``. Of several
     processes the first one writes; all return the same.
 
     Args:
@@ -102,9 +104,7 @@ def pretrain(
         DataError: unusable data.
     """
     quiet_other_processes()
-    published = config.protocol == "published"
-    if published:
-        config = replace(config, optimizer=replace(config.optimizer, rule="published"))
+    config = as_published(config)
     run = RunFolder(output)
     run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
@@ -114,42 +114,11 @@ def pretrain(
     if config.save_published:
         published_layout(model)  # complains before training if there is none
     with run.logging():
-        network = getattr(model, "backbone", model)  # a tokenizer is trained as it is
-        num_points = config.data.num_points or network.spec.num_points
-        shapes, augmentation = _load(config, num_points, progress)
+        log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config))
+        num_points = config.data.num_points or _network(model).spec.num_points
+        clouds = load_pretraining_data(config, num_points, progress)
         run.begin(config)
-        task = PretrainingTask(model, config.optimizer, augmentation)
-        timer, checks = EpochTimer(), _checks(config, run)
-        trainer = make_trainer(
-            replace(config.trainer, epochs=config.trainer.epochs + published),
-            run,
-            config.seed,
-            [*checks, History(run.history), timer, ProgressBar("pretrain", _SHOWN)],
-            monitor=None,
-            grad_clip=config.optimizer.grad_clip,
-        )
-        drawn_from = min(pool_size(num_points), shapes.points.shape[1])
-        loader = pretraining_loader(
-            shapes, config.procedural, shapes.points.shape[1] if published else drawn_from,
-            config.trainer.batch_size, config.trainer.num_workers, config.seed, published,
-            Share.of(trainer),
-        )  # fmt: skip
-        fit(trainer, task, loader, run.resume_from if resume else None)
-        loss, items = float(trainer.callback_metrics["train_loss"]), len(shapes) + config.procedural
-        metrics = _metrics(config, loss, items, timer)
-        return on_first_process(trainer, lambda: _write(config, run, model, metrics))
-
-
-def _write(
-    config: PretrainConfig, run: RunFolder, model: Any, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    """Write the results of a run; give back what is in ``metrics.json``."""
-    network = getattr(model, "backbone", model)
-    save_model(network, run.path / WEIGHTS, epochs=config.trainer.epochs)
-    if config.save_published:
-        save_published(model, run.path / PUBLISHED_LAST, config.trainer.epochs)
-    write_json(run.metrics, metrics)
-    return metrics
+        return _train(config, run, model, clouds, resume)
 
 
 def _make_model(config: PretrainConfig) -> Any:
@@ -163,16 +132,94 @@ def _make_model(config: PretrainConfig) -> Any:
     )
 
 
-def _checks(config: PretrainConfig, run: RunFolder) -> list[L.Callback]:
-    if config.svm.source is None:
-        return []
-    return [SvmCheck(config.svm, config.protocol, run.path / BEST_WEIGHTS)]
+def _network(model: Any) -> Any:
+    """What a run is for: the encoder, or a tokenizer, which is trained as it is."""
+    return getattr(model, "backbone", model)
 
 
-def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer) -> dict[str, Any]:
+def _selection(config: PretrainConfig) -> str:
+    """What the best epoch is chosen by."""
+    if config.svm.source is None and config.validate_every is None:
+        return "last epoch: there is no check"
+    published = config.protocol == "published"
+    return "test split (published protocol)" if published else "validation split"
+
+
+def _train(
+    config: PretrainConfig, run: RunFolder, model: Any, clouds: PretrainingData, resume: bool
+) -> dict[str, Any]:
+    """Train, and write the results; give back what is in ``metrics.json``."""
+    published = config.protocol == "published"
+    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    task = PretrainingTask(model, optimizer, clouds.augmentation)
+    timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
+    trainer = make_trainer(
+        replace(config.trainer, epochs=config.trainer.epochs + published),
+        run,
+        config.seed,
+        [
+            BatchNormMomentum(config.optimizer), *checks, history, timer,
+            ProgressBar("pretrain", _SHOWN),
+        ],
+        monitor=None,
+        grad_clip=config.optimizer.grad_clip,
+    )  # fmt: skip
+    loader = pretraining_loader(
+        clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
+        config.trainer.num_workers, config.seed, published, Share.of(trainer),
+    )  # fmt: skip
+    fit(trainer, task, loader, run.resume_from if resume else None)
+
+    def conclude() -> dict[str, Any]:
+        items = len(clouds.train) + config.procedural
+        metrics = _metrics(config, history.rows[-1]["train_loss"], items, timer, checks)
+        _save(config, run, model, config.trainer.epochs)
+        write_json(run.metrics, metrics)
+        return metrics
+
+    return on_first_process(trainer, conclude)
+
+
+def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> list[BestEpoch]:
+    """What measures the model during training, and keeps the best one."""
+
+    def keep(model: Any, epochs: int, value: float) -> None:
+        scores = {"test_accuracy": value} if config.svm.source is not None else {}
+        _save(config, run, model, epochs, (BEST_WEIGHTS, PUBLISHED_BEST), scores)
+
+    checks: list[BestEpoch] = []
+    if config.svm.source is not None:
+        checks.append(SvmCheck(config.svm, config.protocol, keep))
+    if config.validate_every is not None and clouds.held_out is not None:
+        points = torch.from_numpy(clouds.held_out.points)
+        checks.append(RebuildingCheck(points, clouds.draw, config.validate_every, keep))
+    return checks
+
+
+def _save(
+    config: PretrainConfig,
+    run: RunFolder,
+    model: Any,
+    epochs: int,
+    names: tuple[str, str] = (WEIGHTS, PUBLISHED_LAST),
+    scores: Mapping[str, float] | None = None,
+) -> None:
+    """Write the encoder and, where that is asked for, the whole model in its published form."""
+    save_model(_network(model), run.path / names[0], epochs=epochs)
+    if config.save_published:
+        save_published(model, run.path / names[1], epochs, scores)
+
+
+def _metrics(
+    config: PretrainConfig, loss: float, items: int, timer: EpochTimer, checks: list[BestEpoch]
+) -> dict[str, Any]:
+    best = {f"best_{check.metric}": check.best for check in checks if check.best is not None}
     return {
         "model": config.model,
+        "protocol": config.protocol,
+        "selection": _selection(config),
         "weights": WEIGHTS,
+        **({"best_weights": BEST_WEIGHTS, **best} if best else {}),
         "loss": loss,
         "epochs": config.trainer.epochs,
         "items": items,
@@ -181,42 +228,3 @@ def _metrics(config: PretrainConfig, loss: float, items: int, timer: EpochTimer)
         "seed": config.seed,
         "versions": versions(),
     }
-
-
-def _load(
-    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
-) -> tuple[ShapeSplit, Transform]:
-    """Clouds to train on, and what is done to them at every access."""
-    data = config.data
-    if config.protocol == "published":
-        as_stored = load_unlabelled_as_published(data.source, data.variant, data.train_split)
-        if as_stored is not None:
-            return as_stored, published_recipe(data.augmentation, num_points, "pretraining")
-    return _prepared(config, num_points, progress), recipe(data.augmentation, num_points)
-
-
-def _prepared(
-    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
-) -> ShapeSplit:
-    if config.data.source == PROCEDURAL:
-        if not config.procedural:
-            raise ConfigError("--data procedural needs procedural=N, the shapes of an epoch")
-        return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
-    transform = InputTransform(
-        num_points=num_points,
-        normalize=config.data.normalize,  # type: ignore[arg-type]
-        up_axis=config.data.up_axis,  # type: ignore[arg-type]
-    )
-    shapes = load_unlabelled(
-        config.data.source,
-        transform,
-        variant=config.data.variant,
-        on_error=config.data.on_error,  # type: ignore[arg-type]
-        seed=config.data.seed,
-        progress=progress,
-    )
-    for note in shapes.notes:
-        log.info("%s: %s", config.data.source, note)
-    for problem in shapes.problems:
-        log.warning("skipped %s: %s", problem.item, problem.reason)
-    return shapes

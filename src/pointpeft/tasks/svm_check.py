@@ -1,19 +1,23 @@
 """A linear SVM on frozen features, again and again while a backbone is pre-trained."""
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+import warnings
 from typing import Any
 
 import lightning as L
 import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+from torch import Tensor
 
-from pointpeft.data import ShapeData
+from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.published.protocol import prepare_as_published
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.classification import extract_features
 from pointpeft.evaluation.svm import linear_svm
-from pointpeft.models import save_model
 from pointpeft.peft.bank import eval_mode
+from pointpeft.tasks.best_epoch import BestEpoch, Keep
 from pointpeft.tasks.config import DataConfig, SvmCheckConfig
 from pointpeft.tasks.inputs import load_data
 
@@ -21,64 +25,73 @@ __all__ = ["SvmCheck"]
 
 log = logging.getLogger("pointpeft")
 
+_BATCH = 64
 
-class SvmCheck(L.Callback):
-    """Logs ``svm_accuracy`` and keeps the weights of the epoch where it is highest.
 
-    It is measured on the validation split, and as published on the test split, by the first of
-    several processes.
+class SvmCheck(BestEpoch):
+    """Logs ``svm_accuracy``, 0 to 1.
+
+    It is measured on the validation split, and as published on the test split. The features are the
+    encoder's retrieval features, and as published those of the whole network, where it has some.
 
     Args:
-        config: data, C and how often.
+        config: data, machine, C and how often.
         protocol: "honest" or "published".
-        path: where the best weights go.
+        keep: what is done with the best epoch.
 
     Raises:
         DataError: unusable data, or no split to measure on.
     """
 
-    def __init__(self, config: SvmCheckConfig, protocol: str, path: Path) -> None:
-        self.config, self.path = config, path
+    metric = "svm_accuracy"
+
+    def __init__(self, config: SvmCheckConfig, protocol: str, keep: Keep) -> None:
+        super().__init__(config.every, keep)
+        self.config = config
         self.published = protocol == "published"
-        self.best = -1.0
-        self.data = _load(config, protocol)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best accuracy so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """That of the interrupted run."""
-        self.best = state["best"]
+        data = _load(config, protocol)
+        self.train, self.held_out = (
+            _prepare(part, config, self.published)
+            for part in (data.train, data.test if self.published else data.val)
+        )
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
         """Refuse a network without features for an SVM."""
         if not hasattr(getattr(task.model, "backbone", None), "retrieval_features"):
             raise ConfigError("svm.source is for encoders: this network has no retrieval features")
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
-        """Measure, log, and keep the weights if they are the best."""
-        if (trainer.current_epoch + 1) % self.config.every or not trainer.is_global_zero:
-            return
-        accuracy = self.measure(task.model.backbone)
-        task.log("svm_accuracy", accuracy, rank_zero_only=True)
-        if accuracy > self.best:
-            self.best = accuracy
-            save_model(task.model.backbone, self.path, epochs=trainer.current_epoch + 1)
-
-    def measure(self, backbone: Any) -> float:
-        """Accuracy of a linear SVM on the features of ``backbone``, 0 to 1."""
-        data, n = self.data, self.config.num_points
-        held_out = data.test if self.published else data.val
-        with eval_mode(backbone):
-            train, test = (
-                extract_features(
-                    backbone, torch.from_numpy(part.points)[:, :n], reference_compat=self.published
-                )
-                for part in (data.train, held_out)
-            )
-        labels = data.train.labels, held_out.labels
+    def measure(self, model: Any) -> float:
+        """Accuracy of a linear SVM on features of ``model``."""
+        with eval_mode(model):
+            train, test = (self._features(model, part) for part in (self.train, self.held_out))
+        labels = self.train.labels, self.held_out.labels
+        if self.config.machine == "linear_svc":
+            return _one_against_rest(train, labels[0], test, labels[1], self.config.C)
         return linear_svm(train, labels[0], test, labels[1], self.config.C).accuracy
+
+    def _features(self, model: Any, part: ShapeSplit) -> NDArray:
+        points = torch.from_numpy(part.points)
+        if self.published and hasattr(model, "contrasted_features"):
+            return _contrasted(model, points)
+        return extract_features(model.backbone, points, reference_compat=self.published)
+
+
+@torch.no_grad()
+def _contrasted(model: Any, points: Tensor) -> NDArray:
+    device = next(model.parameters()).device
+    batches = [model.contrasted_features(batch.to(device)) for batch in points.split(_BATCH)]
+    return torch.cat(batches).float().cpu().numpy()
+
+
+def _one_against_rest(
+    features: NDArray, labels: NDArray, test: NDArray, test_labels: NDArray, C: float | None
+) -> float:
+    """Accuracy of ``sklearn.svm.LinearSVC``, all else default."""
+    machine = LinearSVC(C=C, random_state=0)
+    with warnings.catch_warnings():  # its default number of iterations is part of the measure
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(features, labels)
+    return float(machine.score(test, test_labels))
 
 
 def _load(config: SvmCheckConfig, protocol: str) -> ShapeData:
@@ -97,3 +110,11 @@ def _load(config: SvmCheckConfig, protocol: str) -> ShapeData:
         raise DataError(f"{config.source} has no split for svm.source to measure on")
     log.info("linear SVM on %s every %d epochs", config.source, config.every)
     return data
+
+
+def _prepare(part: ShapeSplit, config: SvmCheckConfig, published: bool) -> ShapeSplit:
+    """Clouds of as many points as are measured; honestly they are in farthest-point order."""
+    if published and config.farthest:
+        return prepare_as_published(part, config.num_points)
+    points = part.points[:, : config.num_points]
+    return ShapeSplit(points, part.labels, part.ids)
