@@ -12,6 +12,7 @@ from pointpeft.tasks.optimization import (
     learning_rate_factor,
     parameter_groups,
     published_learning_rate,
+    with_cosine,
 )
 from tests.tasks.support import rows
 
@@ -94,7 +95,7 @@ def test_everything_trainable_is_in_one_group():
 
 def published(epoch, epochs=300, **settings):
     config = OptimizerConfig(lr=1e-3, rule="published", **settings)
-    return published_learning_rate(epoch, config, epochs)
+    return published_learning_rate(epoch, with_cosine(config, epochs))
 
 
 def test_the_published_rate_lags_an_epoch_behind():

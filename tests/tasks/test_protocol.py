@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from pointpeft.data import InputTransform
-from pointpeft.data.published.protocol import RaggedSplit, load_as_published
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.data.published.protocol import load_as_published
+from pointpeft.data.published.ragged import RaggedSplit, redraw
+from pointpeft.errors import ConfigError
 from pointpeft.evaluation.evaluate import evaluate_adapter
 from pointpeft.models import read_checkpoint
-from pointpeft.tasks import PretrainConfig, load_config, pretrain
-from pointpeft.tasks.config import SvmCheckConfig
-from pointpeft.tasks.svm_check import SvmCheck
+from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config, pretrain
+from pointpeft.tasks.config import OptimizerConfig
+from pointpeft.tasks.optimization import published_learning_rate
+from pointpeft.tasks.protocol import as_published
 from tests.data.published import layouts
 from tests.tasks.support import TINY, rows, write_archive
 
@@ -55,10 +59,41 @@ def test_by_default_the_test_split_is_not_looked_at(run_finetune, root):
     assert metrics["train_items"] + metrics["val_items"] == 4
 
 
-def test_any_data_follows_the_published_protocol(run_finetune):
-    metrics = run_finetune(PUBLISHED, "trainer.epochs=1")
+def test_any_data_follows_the_published_protocol(run_finetune, tmp_path):
+    metrics = run_finetune(PUBLISHED, "trainer.epochs=1", "method=point-peft")
     assert metrics["val_items"] == metrics["test_items"]
     assert metrics["val_accuracy"] == metrics["test_accuracy"]
+    assert "no published data set, so it is read" in (tmp_path / "run/log.txt").read_text()
+
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["peft"] == {"reference_compat": True}
+    assert config["optimizer"]["rule"] == "published"
+
+
+def test_what_is_stated_is_stronger_than_the_protocol():
+    for kind, section, text in (
+        (FinetuneConfig, "peft", "method=point-peft"),
+        (PretrainConfig, "pretraining", "model=point_m2ae"),
+    ):
+        honest = load_config(kind, [], [text])
+        assert as_published(honest) == honest
+        published = as_published(load_config(kind, [], [text, PUBLISHED]))
+        assert getattr(published, section) == {"reference_compat": True}
+        assert as_published(published) == published
+        stated = load_config(kind, [], [text, PUBLISHED, f"{section}.reference_compat=false"])
+        assert getattr(as_published(stated), section) == {"reference_compat": False}
+    faultless = load_config(FinetuneConfig, [], ["method=linear", PUBLISHED])
+    assert as_published(faultless).peft == {}
+
+
+@pytest.mark.parametrize(("given", "length"), [([PUBLISHED], 3), (["optimizer.rule=published"], 3)])
+def test_the_published_cosine_is_as_long_as_asked_for(run_finetune, tmp_path, given, length):
+    """Not as long as the training, which may have an epoch more."""
+    run_finetune("optimizer.warmup_epochs=1", "optimizer.lr=1e-2", "trainer.epochs=3", *given)
+    following = [float(row["lr"]) for row in rows(tmp_path / "run")]  # each that of the next epoch
+    config = OptimizerConfig(lr=1e-2, warmup_epochs=1, cosine_epochs=length)
+    epochs = range(1, 4 + (PUBLISHED in given))
+    assert following == pytest.approx([published_learning_rate(e, config) for e in epochs])
 
 
 def test_clouds_are_as_published(root):
@@ -77,9 +112,12 @@ def test_points_with_part_labels_are_drawn_anew_with_their_labels(root):
     data = load_as_published(root, "shapenetpart", InputTransform(N), "trainval")
     assert isinstance(data.train, RaggedSplit)
     assert data.train.points.shape[1:] == (N, 3)
-    generator = np.random.default_rng(0)
-    one, other = (data.train.draw([0, 1], generator) for _ in range(2))
+    S = len(data.train)
+    one, other = (data.train.draw([number, number + 1], seed=0) for number in (0, S))
     assert not np.array_equal(one[0], other[0])
+    assert np.array_equal(one[0], data.train.points[:2])
+    assert np.array_equal(redraw(data, 0).test.points, data.test.points)
+    assert not np.array_equal(redraw(data, 1).test.points, data.test.points)
     for points, labels in (one, other):
         for place in range(2):
             known = {
@@ -89,13 +127,16 @@ def test_points_with_part_labels_are_drawn_anew_with_their_labels(root):
             assert [known[tuple(p)] for p in points[place]] == labels[place].tolist()
 
 
-def test_published_part_segmentation_runs(run_finetune, root):
+def test_published_part_segmentation_runs(run_finetune, root, tmp_path):
     metrics = run_finetune(
         "task=part_segmentation", f"data.source={root}", "data.variant=shapenetpart",
         "data.train_split=trainval", PUBLISHED, "trainer.epochs=1", "method=full",
         "optimizer.steps_twice=true", "backbone.depth=3", "checkpoint=random",
+        "save_published=true",
     )  # fmt: skip
     assert 0 <= metrics["test_instance_iou"] <= 1
+    layout = read_checkpoint(tmp_path / "run" / "best_model.pth").layout
+    assert layout == "Point-MAE, fine-tuned for part segmentation"
 
 
 def test_two_steps_move_further_than_one(run_finetune, tmp_path):
@@ -105,6 +146,8 @@ def test_two_steps_move_further_than_one(run_finetune, tmp_path):
         run_finetune(f"optimizer.steps_twice={twice}", "trainer.epochs=2", name=name)
         losses.append([row["train_loss"] for row in rows(tmp_path / name)])
     assert losses[0][0] != losses[1][0]
+    with pytest.raises(ConfigError, match=r"steps_twice=true.*float16"):
+        run_finetune("optimizer.steps_twice=true", "trainer.precision=16-mixed")
 
 
 def test_smoothed_labels_raise_the_loss_of_the_same_model(run_finetune, tmp_path):
@@ -129,48 +172,9 @@ def test_votes_are_counted_both_ways(run_finetune, archive, tmp_path):
     assert again["test_vote_accuracy"] == honest["test_vote_accuracy"]
 
 
-@pytest.mark.parametrize("protocol", ["honest", "published"])
-def test_published_episodes_are_run_one_by_one(protocol, run_finetune, root, tmp_path):
-    settings = [f"data.source={root}", "few_shot.way=2", "few_shot.shot=3", "few_shot.folds=2"]
-    settings += [f"protocol={protocol}", "trainer.epochs=1"]
-    metrics = run_finetune(*settings)
-    values = metrics["test_accuracy_per_fold"]
-    assert metrics["folds"] == [0, 1]
-    assert metrics["test_accuracy"] == pytest.approx(np.mean(values))
-    assert metrics["test_accuracy_std"] == pytest.approx(np.std(values))
-    assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
-    assert run_finetune(*settings, resume=True) == metrics
-
-
-def test_episodes_are_drawn_from_any_data(run_finetune, tmp_path):
-    run = ["few_shot.way=2", "few_shot.shot=4", "few_shot.queries=2", "few_shot.fold=1"]
-    metrics = run_finetune(*run, "trainer.epochs=1")
-    assert metrics["folds"] == [1]
-    with pytest.raises(DataError, match="the episode needs 40"):
-        run_finetune("few_shot.way=2", "few_shot.shot=40", name="large")
-
-
 def settings(root, *overrides):
     given = [f"data.source={root}", "data.variant=shapenet55", "trainer.epochs=2", "seed=0"]
     return load_config(PretrainConfig, [], [*TINY, *given, *overrides])
-
-
-def test_published_pretraining_with_a_linear_svm(root, tmp_path):
-    labelled = write_archive(tmp_path / "labelled.npz")
-    config = settings(root, PUBLISHED, f"svm.source={labelled}", f"svm.num_points={N}", "svm.C=1.0")
-    pretrain(config, tmp_path / "run")
-    history = rows(tmp_path / "run")
-    assert len(history) == 3
-    assert all(0 <= float(row["svm_accuracy"]) <= 1 for row in history)
-    assert (tmp_path / "run" / "backbone_best.safetensors").is_file()
-
-
-def test_the_svm_measures_on_validation_unless_asked_otherwise(tmp_path):
-    labelled = write_archive(tmp_path / "labelled.npz")
-    config = SvmCheckConfig(source=str(labelled), num_points=N)
-    for protocol in ("honest", "published"):
-        check = SvmCheck(config, protocol, tmp_path / "best.safetensors")
-        assert (check.data.val is check.data.test) == (protocol == "published")
 
 
 def test_an_svm_needs_an_encoder(root, tmp_path):
@@ -190,8 +194,9 @@ def test_an_svm_needs_an_encoder(root, tmp_path):
 
 def test_runs_are_also_written_as_published(run_finetune, root, tmp_path):
     run_finetune("method=full", "save_published=true", "trainer.epochs=1")
-    layout = read_checkpoint(tmp_path / "run" / "ckpt-best.pth").layout
-    assert layout == "Point-MAE, fine-tuned for classification"
+    best = tmp_path / "run" / "ckpt-best.pth"
+    assert read_checkpoint(best).layout == "Point-MAE, fine-tuned for classification"
+    assert torch.load(best, weights_only=True)["epoch"] == 0
     pretrain(settings(root, "save_published=true", "trainer.epochs=1"), tmp_path / "pre")
     layout = read_checkpoint(tmp_path / "pre" / "ckpt-last.pth").layout
     assert layout == "Point-MAE, pre-trained"

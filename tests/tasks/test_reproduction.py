@@ -1,15 +1,17 @@
 """The published tables: every row has a config, and a tiny grid runs, resumes and skips."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pointpeft.errors import ConfigError
+from pointpeft.evaluation.records import write_measurement
 from pointpeft.models.published import POINT_MAE_PRETRAINED
 from pointpeft.tasks import reproduction
 from pointpeft.tasks.config import FinetuneConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
-from pointpeft.tasks.reproduction import EXPERIMENTS, Experiment, reproduce
+from pointpeft.tasks.reproduction import CHECKPOINTS, EXPERIMENTS, Experiment, reproduce
 from tests.models.test_published import publish
 from tests.models.tiny import SIZES, settle, tiny
 from tests.tasks.test_protocol import BG, root  # noqa: F401 - a shared fixture
@@ -66,7 +68,8 @@ def test_a_grid_runs_skips_and_resumes(workshop, tmp_path, monkeypatch):
     for row in ("MAE, tuned", "MAE, voting", "MAE, SVM"):
         assert 0 <= measured[row] <= 100
     missing = {o.experiment.row: o.missing for o in outcomes if o.measured is None}
-    assert "no weights: point-bert.pth or Point-BERT.pth" in missing["BERT"]
+    names = "point-bert.pth or point-bert/Point-BERT.pth or Point-BERT.pth"
+    assert f"no weights: {names}" in missing["BERT"]
     assert "ModelNet40 is expected as" in missing["missing data"]
     table = (output / "reproduction.md").read_text()
     assert f"| 90.00 % | {measured['MAE, tuned']:.2f} % |" in table
@@ -79,6 +82,8 @@ def test_a_grid_runs_skips_and_resumes(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("pointpeft.tasks.finetuning.fit", never)
     again = reproduce(**workshop, output=output, experiments=GRID)
     assert [o.measured for o in again] == [o.measured for o in outcomes]
+    reproduce(**workshop, output=output, experiments=GRID, only="svm")
+    assert (output / "reproduction.md").read_text() == table
 
 
 def test_a_part_of_the_tables_is_run(workshop, tmp_path):
@@ -88,7 +93,48 @@ def test_a_part_of_the_tables_is_run(workshop, tmp_path):
         reproduce(**workshop, output=tmp_path / "t", experiments=GRID, only="transformer")
 
 
+def test_a_row_is_measured_again_once_its_settings_differ(workshop, tmp_path, monkeypatch):
+    row, C = GRID[2], []
+
+    def measured(config, *_, output):
+        C.append(config.C)
+        write_measurement(output, config, {"test_accuracy": config.C / 4})
+
+    monkeypatch.setattr(reproduction, "evaluate_backbone", measured)
+    file = workshop["configs"] / row.config
+    for _ in range(2):
+        (outcome,) = reproduce(**workshop, output=tmp_path / "t", experiments=[row])
+        assert outcome.measured == 25
+    file.write_text(file.read_text().replace("C: 1.0", "C: 2.0"))
+    (outcome,) = reproduce(**workshop, output=tmp_path / "t", experiments=[row])
+    assert outcome.measured == 50
+    assert C == [1.0, 2.0]
+
+
+def test_files_of_the_same_name_lie_in_folders(workshop, tmp_path, monkeypatch):
+    """Point-M2AE and I2P-MAE both call theirs pre-train.pth."""
+    used = []
+
+    def measured(config, *_, output):
+        used.append(Path(config.checkpoint).relative_to(workshop["checkpoints"]).as_posix())
+        write_measurement(output, config, {"test_accuracy": 0.5})
+
+    monkeypatch.setattr(reproduction, "evaluate_backbone", measured)
+    grid = [replace(GRID[2], row=name, weights=name) for name in ("Point-M2AE", "I2P-MAE")]
+    for name in ("i2p-mae", "point-m2ae"):
+        (workshop["checkpoints"] / name).mkdir()
+        (workshop["checkpoints"] / name / "pre-train.pth").touch()
+    reproduce(**workshop, output=tmp_path / "t", experiments=grid)
+    assert used == ["point-m2ae/pre-train.pth", "i2p-mae/pre-train.pth"]
+
+
+def test_the_documentation_names_what_is_looked_for():
+    text = (CFGS.parent / "docs/reproduction.md").read_text()
+    for weights, names in CHECKPOINTS.items():
+        assert f"| {weights} | {', '.join(f'`{name}`' for name in names)} |" in text
+
+
 def test_without_configs_their_place_is_asked_for(workshop, tmp_path):
     workshop["configs"] = tmp_path / "nowhere"
-    with pytest.raises(ConfigError, match="--configs"):
+    with pytest.raises(ConfigError, match="`configs`"):
         reproduce(**workshop, output=tmp_path / "t", experiments=GRID)

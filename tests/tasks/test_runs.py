@@ -1,10 +1,15 @@
-"""Wherever the encoder's weights are asked for, the folder of its pre-training serves too."""
+"""What a run folder remembers; where encoder weights are asked for, it serves too."""
+
+import json
+from dataclasses import replace
 
 import pytest
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError
-from pointpeft.tasks.runs import resolve_checkpoint
+from pointpeft.tasks import FinetuneConfig
+from pointpeft.tasks.config import FewShotConfig
+from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
 
 
 def test_a_file_means_itself(weights, tmp_path):
@@ -26,3 +31,21 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no backbone\.safetensors.*pretrain") as error:
         resolve_checkpoint(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_run_is_finished_with_its_settings_on_whatever_hardware(tmp_path):
+    run, config = RunFolder(tmp_path / "run"), FinetuneConfig()
+    assert run.finished_metrics(config) is None
+    run.begin(config)
+    assert run.finished_metrics(config) is None
+    run.metrics.write_text(json.dumps({"test_accuracy": 0.5}))
+    moved = replace(config, trainer=replace(config.trainer, num_workers=4, accelerator="gpu"))
+    assert run.finished_metrics(moved) == {"test_accuracy": 0.5}
+    for other in (
+        replace(config, seed=1),
+        replace(config, trainer=replace(config.trainer, epochs=1)),
+        replace(config, few_shot=FewShotConfig(way=5)),
+    ):
+        assert run.finished_metrics(other) is None
+    run.begin(config)
+    assert run.finished_metrics(config) is None

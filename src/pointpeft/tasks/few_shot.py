@@ -1,7 +1,7 @@
 """Few-shot classification: a fine-tuning run for every episode, mean and deviation over them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,21 @@ from pointpeft.data.published.episodes import find_episodes
 from pointpeft.data.published.protocol import prepare_as_published, whole_split
 from pointpeft.data.transforms import pool_size
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.evaluation.records import output_folder, versions
+from pointpeft.evaluation.records import versions
 from pointpeft.files import write_json
-from pointpeft.tasks.config import FewShotConfig, FinetuneConfig
-from pointpeft.tasks.finetuning import finetune
+from pointpeft.tasks.config import FinetuneConfig
+from pointpeft.tasks.finetuning import tune
 from pointpeft.tasks.inputs import input_transform, load_data, make_backbone
 from pointpeft.tasks.processes import is_first_process
+from pointpeft.tasks.runs import RunFolder
 
 __all__ = ["few_shot"]
 
 log = logging.getLogger("pointpeft")
 
 Episodes = Callable[[int], ShapeData]
+_FOLD = "fold"
+"""Name of the folder of an episode, before its number."""
 
 
 def few_shot(
@@ -34,66 +37,115 @@ def few_shot(
     output: str | Path,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    data: ShapeData | None = None,
 ) -> dict[str, Any]:
     """Tune and test on every episode by itself, each in a sub-folder ``fold<N>``.
 
     Episodes are the published ones of ModelNet40 where ``data.source`` holds them and no other
     data set is named, else they are drawn from the training and test part of the data. There is
     nothing to validate on: the last epoch counts, and as published the best one on the test part.
+    Folds may be run one by one in the same folder: what is summed up is all that is finished there.
 
     Args:
-        config: settings of the runs; ``few_shot.way`` must be set.
+        config: settings as :func:`finetune` resolves them; ``few_shot.way`` must be set.
         output: folder of all episodes.
         resume: go on where an earlier call stopped.
         progress: called with (done, total) while shapes are read.
+        data: what to draw episodes from instead of what ``config.data`` names.
 
     Returns:
         What ``metrics.json`` holds: accuracies of the folds, their mean and deviation.
 
     Raises:
-        ConfigError: inconsistent settings.
+        ConfigError: inconsistent settings, or other ones than the folder was begun with.
         DataError: unusable data, or too few shapes for an episode.
     """
-    settings = config.few_shot
-    if settings.way is None:
-        raise ConfigError("few_shot.way must say how many classes an episode has")
-    folder = output_folder(output)
-    episode = _episodes(config, progress)
+    run, settings = RunFolder(output), config.few_shot
     folds = range(settings.folds) if settings.fold is None else [settings.fold]
-    accuracies = {}
-    for fold in folds:
-        run = folder / f"fold{fold}"
-        data = episode(fold)
-        single = replace(config, few_shot=FewShotConfig())
-        log.info("fold %d: %s", fold, ", ".join(data.class_names))
-        going_on = resume and (run / "config.yaml").is_file()
-        accuracies[fold] = finetune(single, run, going_on, data=data)["test_accuracy"]
-    values = list(accuracies.values())
-    metrics = {
-        "way": settings.way,
-        "shot": settings.shot,
-        "folds": list(accuracies),
+    _prepare(run, config, resume)
+    with run.logging():
+        episode = _episodes(config, progress, data)
+        accuracies = {}
+        for fold in folds:
+            shapes = episode(fold)
+            if fold == folds[0]:  # now that there is data
+                run.begin(config)
+            log.info("fold %d: %s", fold, ", ".join(shapes.class_names))
+            single = RunFolder(_folder(run, fold))
+            going_on = resume and single.config.is_file()
+            measured = tune(_of_fold(config, fold), single.path, going_on, data=shapes)
+            accuracies[fold] = measured["test_accuracy"]
+        metrics = _summarize(config, _finished(run, config) | accuracies)
+        if is_first_process():
+            write_json(run.metrics, metrics)
+    return metrics
+
+
+def _prepare(run: RunFolder, config: FinetuneConfig, resume: bool) -> None:
+    """Create the folder of all episodes, or check that it is of the same ones."""
+    if run.checkpoints.is_dir():
+        raise ConfigError(
+            f"{run.path} holds a single run, such as that of an episode; name the folder of all of "
+            "them as `output`"
+        )
+    fold = config.few_shot.fold
+    if fold is not None and run.config.is_file():  # folds may be run one by one
+        resume = resume or not RunFolder(_folder(run, fold)).config.is_file()
+    run.prepare(config, resume)
+
+
+def _folder(run: RunFolder, fold: int) -> Path:
+    return run.path / f"{_FOLD}{fold}"
+
+
+def _of_fold(config: FinetuneConfig, fold: int) -> FinetuneConfig:
+    """Settings of the run of one fold, the same however many are run."""
+    return replace(config, few_shot=replace(config.few_shot, fold=fold, folds=1))
+
+
+def _finished(run: RunFolder, config: FinetuneConfig) -> dict[int, float]:
+    """Accuracies of the folds that were run to their end with these settings."""
+    found = {}
+    for folder in run.path.glob(f"{_FOLD}*"):
+        number = folder.name.removeprefix(_FOLD)
+        if number.isdecimal():
+            metrics = RunFolder(folder).finished_metrics(_of_fold(config, int(number)))
+            if metrics is not None:
+                found[int(number)] = metrics["test_accuracy"]
+    return found
+
+
+def _summarize(config: FinetuneConfig, accuracies: Mapping[int, float]) -> dict[str, Any]:
+    folds = sorted(accuracies)
+    values = [accuracies[fold] for fold in folds]
+    return {
+        "way": config.few_shot.way,
+        "shot": config.few_shot.shot,
+        "folds": folds,
         "test_accuracy_per_fold": values,
         "test_accuracy": float(np.mean(values)),
         "test_accuracy_std": float(np.std(values)),  # of all folds, as published
         "protocol": config.protocol,
         "versions": versions(),
     }
-    if is_first_process():
-        write_json(folder / "metrics.json", metrics)
-    return metrics
 
 
-def _episodes(config: FinetuneConfig, progress: Callable[[int, int], None] | None) -> Episodes:
+def _episodes(
+    config: FinetuneConfig,
+    progress: Callable[[int, int], None] | None,
+    data: ShapeData | None,
+) -> Episodes:
     """What gives the data of each fold."""
     root, settings = Path(config.data.source).expanduser(), config.few_shot
     num_points = make_backbone(config)[0].spec.num_points
-    transform = input_transform(config.data, num_points)
+    transform = data.transform if data else input_transform(config.data, num_points)
     assert settings.way is not None
     way, shot = settings.way, settings.shot
-    if config.data.variant is None and root.is_dir() and find_episodes(root):
+    if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
         return lambda fold: _published(config, root, fold, transform)
-    whole = load_data(config.data, num_points, progress, ("test",), protocol=config.protocol)
+    whole = data or load_data(
+        config.data, num_points, progress, ("test",), protocol=config.protocol
+    )
     if not len(whole.test):
         raise DataError(f"{config.data.source} has no test split to draw the queries from")
 

@@ -1,6 +1,7 @@
 """Optimiser and schedule shared by all tasks."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,7 @@ __all__ = [
     "learning_rate_factor",
     "parameter_groups",
     "published_learning_rate",
+    "with_cosine",
 ]
 
 _TOKENIZERS = ("tokenizers.", "decoder.propagations.")
@@ -52,16 +54,22 @@ def learning_rate_factor(progress: float, warmup: float, floor: float) -> float:
     return floor + (1 - floor) * cosine
 
 
-def published_learning_rate(epoch: int, config: OptimizerConfig, epochs: int) -> float:
+def with_cosine(config: OptimizerConfig, epochs: int) -> OptimizerConfig:
+    """The settings with a cosine over all ``epochs`` asked for, unless they state its length."""
+    return replace(config, cosine_epochs=config.cosine_epochs or epochs)
+
+
+def published_learning_rate(epoch: int, config: OptimizerConfig) -> float:
     """The rate of a whole epoch as the published training loops set it.
 
-    A linear rise over ``warmup_epochs``, then a cosine of length ``cosine_epochs`` (by default
-    ``epochs``) that counts from the beginning, so that the rate falls a little where the rise ends.
-    It lags an epoch behind: epochs 0 and 1 both have the lowest rate.
+    A linear rise over ``warmup_epochs``, then a cosine of length ``cosine_epochs`` that counts from
+    the beginning, so that the rate falls a little where the rise ends. It lags an epoch behind:
+    epochs 0 and 1 both have the lowest rate.
     """
     assert config.lr is not None, "resolved by whoever knows the method"
+    assert config.cosine_epochs is not None, "see with_cosine"
     low, high, t = config.min_lr, config.lr, max(epoch - 1, 0)
-    T, W = config.cosine_epochs or epochs, config.warmup_epochs
+    T, W = config.cosine_epochs, config.warmup_epochs
     if t < W:
         return low + t * (high - low) / W
     if epoch == 0 or t >= T:
@@ -70,14 +78,16 @@ def published_learning_rate(epoch: int, config: OptimizerConfig, epochs: int) ->
 
 
 def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
-    """AdamW on the trainable parameters, its rate set at every step, as published every epoch."""
+    """AdamW on the trainable parameters, its rate set at every step, as published every epoch.
+
+    The published rule needs the length of its cosine, see :func:`with_cosine`.
+    """
     assert config.lr is not None, "resolved by whoever knows the method"
     lr, published = config.lr, config.rule == "published"
     groups = parameter_groups(task, config.weight_decay, published)
     optimizer = torch.optim.AdamW(groups, lr=lr)
     if published:
-        epochs = (task.trainer.max_epochs or 1) - 1  # the published loops have one more
-        factor = lambda epoch: published_learning_rate(epoch, config, epochs) / lr  # noqa: E731
+        factor = lambda epoch: published_learning_rate(epoch, config) / lr  # noqa: E731
     else:
         total, floor = task.trainer.estimated_stepping_batches, config.min_lr / lr
         factor = lambda step: learning_rate_factor(step / total, config.warmup, floor)  # noqa: E731

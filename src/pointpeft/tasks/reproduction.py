@@ -14,6 +14,7 @@ from pointpeft.files import replacing, write_json
 from pointpeft.tasks.config import FinetuneConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
 from pointpeft.tasks.finetuning import finetune
+from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.svm import evaluate_backbone
 
 __all__ = ["EXPERIMENTS", "Experiment", "Outcome", "reproduce"]
@@ -56,12 +57,14 @@ class Experiment:
 
 
 CHECKPOINTS: dict[str, tuple[str, ...]] = {
-    "Point-BERT": ("point-bert.pth", "Point-BERT.pth"),
-    "Point-MAE": ("point-mae.pth", "pretrain.pth"),
-    "Point-M2AE": ("point-m2ae.pth", "ckpt-best.pth"),
-    "I2P-MAE": ("i2p-mae.pth", "pre-train.pth"),
+    "Point-BERT": ("point-bert.pth", "point-bert/Point-BERT.pth", "Point-BERT.pth"),
+    "Point-MAE": ("point-mae.pth", "point-mae/pretrain.pth", "pretrain.pth"),
+    "Point-M2AE": ("point-m2ae.pth", "point-m2ae/pre-train.pth"),
+    "I2P-MAE": ("i2p-mae.pth", "i2p-mae/pre-train.pth", "pre-train.pth"),
 }
-"""File names of pre-trained encoders, ours first and then as their authors call them."""
+"""Where pre-trained encoders are looked for in their folder, first to last: under our name, then
+as their authors call them, in a folder of the model or, but for Point-M2AE, whose file has the name
+of I2P-MAE's, outside one."""
 
 
 def _tuned(table: str, stem: str, numbers: dict[str, tuple[float, float]]) -> list[Experiment]:
@@ -137,7 +140,8 @@ def reproduce(
 ) -> list[Outcome]:
     """Run the published tables under the published protocol, as far as data and weights are there.
 
-    What was finished before is not run again, and what was interrupted goes on.
+    What was finished before with the same settings is not run again, and what was interrupted goes
+    on. Rows that are not run keep what an earlier call in the same folder found.
 
     Args:
         data: folder of the published data sets.
@@ -154,15 +158,15 @@ def reproduce(
     """
     configs = Path(configs)
     if not configs.is_dir():
-        raise ConfigError(f"no folder {configs}: name the package's cfgs with --configs")
+        raise ConfigError(f"no folder {configs}: name the package's cfgs as `configs`")
     chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
     if not chosen:
-        raise ConfigError(f"--only {only}: nothing has this in its table or row")
+        raise ConfigError(f"`only` {only}: nothing has this in its table or row")
     folder, outcomes = output_folder(output), []
     for experiment in chosen:
         outcome = _run(experiment, Path(data), Path(checkpoints), folder, configs, overrides)
         outcomes.append(outcome)
-        _write(folder, outcomes)
+        _write(folder, outcomes, experiments)
         if report is not None:
             report(outcome)
     return outcomes
@@ -176,11 +180,10 @@ def _run(
     configs: Path,
     overrides: Sequence[str],
 ) -> Outcome:
-    candidates = [checkpoints / name for name in CHECKPOINTS[experiment.weights]]
-    found = [path for path in candidates if path.is_file()]
+    names = CHECKPOINTS[experiment.weights]
+    found = [checkpoints / name for name in names if (checkpoints / name).is_file()]
     if not found:
-        names = " or ".join(path.name for path in candidates)
-        return Outcome(experiment, missing=f"no weights: {names} in {checkpoints}")
+        return Outcome(experiment, missing=f"no weights: {' or '.join(names)} in {checkpoints}")
     folder = output / Path(experiment.config).with_suffix("")
     try:
         metrics = _metrics(experiment, data, found[0], folder, configs, overrides)
@@ -212,35 +215,40 @@ def _metrics(
         get_dataset(config.data.variant).folder_in(data)
     if not experiment.is_svm:
         return finetune(config, folder, resume=(folder / "config.yaml").is_file())
-    finished = folder / "metrics.json"
-    if not finished.is_file():
-        evaluate_backbone(config, "auto", output=folder)
-    return json.loads(finished.read_text())
+    run = RunFolder(folder)
+    if (finished := run.finished_metrics(config)) is not None:
+        return finished
+    run.metrics.unlink(missing_ok=True)  # of other weights, data or C
+    evaluate_backbone(config, "auto", output=folder)
+    return json.loads(run.metrics.read_text())
 
 
-def _write(folder: Path, outcomes: Sequence[Outcome]) -> None:
-    rows = [
-        {
-            "table": outcome.experiment.table,
-            "row": outcome.experiment.row,
-            "config": outcome.experiment.config,
-            "published": outcome.experiment.published,
-            "measured": outcome.measured,
-            "missing": outcome.missing,
-        }
-        for outcome in outcomes
-    ]
-    write_json(
-        folder / "reproduction.json",
-        {"protocol": "published", "rows": rows, "versions": versions()},
-    )
+def _write(folder: Path, outcomes: Sequence[Outcome], experiments: Sequence[Experiment]) -> None:
+    """Bring both files up to date; rows of other experiments stay as an earlier call left them."""
+    file = folder / "reproduction.json"
+    earlier = json.loads(file.read_text())["rows"] if file.is_file() else []
+    known = {(row["table"], row["row"]): row for row in earlier}
+    known |= {(o.experiment.table, o.experiment.row): _row(o) for o in outcomes}
+    rows = [known[place] for e in experiments if (place := (e.table, e.row)) in known]
+    write_json(file, {"protocol": "published", "rows": rows, "versions": versions()})
     lines = ["| table | row | published | measured |", "|---|---|---|---|"]
-    for outcome in outcomes:
-        e = outcome.experiment
-        got = f"{outcome.measured:.2f} %" if outcome.measured is not None else outcome.missing
-        lines.append(f"| {e.table} | {e.row} | {e.published:.2f} % | {got} |")
+    for row in rows:
+        measured = row["measured"]
+        got = row["missing"] if measured is None else f"{measured:.2f} %"
+        lines.append(f"| {row['table']} | {row['row']} | {row['published']:.2f} % | {got} |")
     lines.append(
         "\nPublished protocol: every epoch, and every vote, is selected on the test split."
     )
     with replacing(folder / "reproduction.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "table": outcome.experiment.table,
+        "row": outcome.experiment.row,
+        "config": outcome.experiment.config,
+        "published": outcome.experiment.published,
+        "measured": outcome.measured,
+        "missing": outcome.missing,
+    }

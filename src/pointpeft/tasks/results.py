@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from pointpeft.data import ShapeData
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.evaluation.voting import measure_votes
+from pointpeft.files import replacing
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.callbacks import EpochTimer
 from pointpeft.tasks.config import FinetuneConfig
@@ -100,6 +102,12 @@ def summarize(
 
 def _take_over(folder: Path, run: RunFolder) -> None:
     """Copy the adapter of one seed, and the encoder if it lies beside it, into the whole run."""
-    shutil.copytree(folder / "adapter", run.adapter, dirs_exist_ok=True)
-    if (weights := RunFolder(folder).backbone).is_file():
-        shutil.copy2(weights, run.path)
+    chosen = RunFolder(folder)
+    if chosen.backbone.is_file():
+        with replacing(run.backbone) as temporary:
+            shutil.copy2(chosen.backbone, temporary)
+    with TemporaryDirectory(dir=run.path, prefix="adapter", suffix=".tmp") as beside:
+        shutil.copytree(chosen.adapter, Path(beside, "new"))
+        if run.adapter.is_dir():  # a folder cannot take the place of another that holds files
+            run.adapter.rename(Path(beside, "old"))
+        Path(beside, "new").rename(run.adapter)

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,15 @@ __all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "resolve_checkp
 
 log = logging.getLogger("pointpeft")
 
-_MAY_CHANGE = (  # settings of the trainer that a resumed run may change
-    "epochs", "patience", "accelerator", "devices", "strategy", "num_nodes", "num_workers",
-)  # fmt: skip
+_HARDWARE = {
+    "trainer": ("accelerator", "devices", "strategy", "num_nodes", "num_workers"),
+}
+"""Settings, by section, of what a run is computed on, not of what it computes."""
+_MAY_CHANGE = {
+    "trainer": ("epochs", "patience", *_HARDWARE["trainer"]),
+    "few_shot": ("fold", "folds"),
+}
+"""Settings that a resumed run may change."""
 
 
 class RunFolder:
@@ -65,24 +71,25 @@ class RunFolder:
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
         if not resume and self.config.exists():
             raise ConfigError(
-                f"{self.path} already holds a run; pass --resume to continue it, or another "
-                "--output"
+                f"{self.path} already holds a run; pass `resume` to continue it, or another "
+                "`output`"
             )
         if resume:
             self._check_same_run(config)
         output_folder(self.path)
 
     def _check_same_run(self, config: Any) -> None:
-        old = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        new = yaml.safe_load(config_text(config))
-        for key in _MAY_CHANGE:
-            old["trainer"][key] = new["trainer"][key]
-        differ = [key for key in new if old.get(key) != new[key]]
+        differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
         if differ:
+            free = " and ".join(
+                f"{section}.{{{', '.join(keys)}}}"
+                for section, keys in _MAY_CHANGE.items()
+                if hasattr(config, section)
+            )
             raise ConfigError(
                 f"{self.path} was begun with other settings; they differ in: {', '.join(differ)} "
-                f"(see {self.config}). To resume, only trainer.{{{', '.join(_MAY_CHANGE)}}} may "
-                "change; for another run name another --output"
+                f"(see {self.config}). To resume, only {free} may change; for another run "
+                "name another `output`"
             )
 
     def begin(self, config: Any) -> None:
@@ -94,12 +101,12 @@ class RunFolder:
         save_config(config, self.config)
 
     def finished_metrics(self, config: Any) -> dict[str, Any] | None:
-        """Metrics of a run that ended with exactly these settings; None if there is more to do."""
+        """Metrics of a run that ended with these settings, on whatever hardware; None otherwise."""
         try:  # in this order, for the first process may be in begin() while another is here
-            begun_with, metrics = self.config.read_text(), self.metrics.read_text()
+            begun_with, metrics = self.config.read_text(encoding="utf-8"), self.metrics.read_text()
         except FileNotFoundError:
             return None
-        return json.loads(metrics) if begun_with == config_text(config) else None
+        return None if _differences(begun_with, config, _HARDWARE) else json.loads(metrics)
 
     @property
     def resume_from(self) -> Path | None:
@@ -125,6 +132,16 @@ class RunFolder:
             log.removeHandler(handler)
             log.setLevel(previous)
             handler.close()
+
+
+def _differences(begun_with: str, config: Any, free: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keys in which the text of a config differs from a config, those in ``free`` left out."""
+    old, new = yaml.safe_load(begun_with), yaml.safe_load(config_text(config))
+    for section, keys in free.items():
+        for values in (old, new):
+            for key in keys:
+                values.get(section, {}).pop(key, None)
+    return [key for key in new if old.get(key) != new[key]]
 
 
 def resolve_checkpoint(path: str | Path) -> Path:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from pointpeft.data.transforms import Compose
+from pointpeft.errors import CheckpointError
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import OptimizerConfig
 from pointpeft.tasks.optimization import configure_adamw
@@ -81,6 +82,11 @@ class TuningTask(L.LightningModule):
             self.means[name].update(of_items[index >= 0])  # type: ignore[operator]
             self.log(name, self.means[name])  # type: ignore[arg-type]
 
+    def setup(self, stage: str) -> None:
+        """Give every process the memory bank that the first one has built."""
+        if (bank := self.model.bank) is not None:
+            bank.features = self.trainer.strategy.broadcast(bank.features)
+
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.optimizer)
@@ -109,7 +115,25 @@ class TuningTask(L.LightningModule):
         kept = self.model.adapter_state()
         checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
 
-    def load_best(self, path: Path) -> None:
-        """Take over the trained tensors of a checkpoint."""
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        self.load_state_dict(state, strict=False)
+    def load_best(self, path: Path) -> int:
+        """Take over the trained tensors of a checkpoint.
+
+        Returns:
+            The number of its epoch, from 0.
+
+        Raises:
+            CheckpointError: it lacks something that is trained, or holds something unknown.
+        """
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content["state_dict"]
+        needed = {f"model.{name}" for name in self.model.adapter_state()}
+        optional = {f"model.{name}" for name in self.model.optional_names()}
+        wrong = {
+            "missing": sorted(needed - optional - state.keys()),
+            "unknown": sorted(state.keys() - needed - optional),
+        }
+        if any(wrong.values()):
+            listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items())
+            raise CheckpointError(f"{path} is of another model than the run's; entries {listed}")
+        self.load_state_dict(state, strict=False)  # entries were checked one by one
+        return int(content["epoch"])

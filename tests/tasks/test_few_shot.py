@@ -1,0 +1,85 @@
+"""Few-shot episodes: published or drawn, run together or one by one, always the same ones."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.evaluation import analysis
+from pointpeft.tasks import finetune
+from pointpeft.tasks.inputs import load_data
+from tests.tasks.test_protocol import root  # noqa: F401 - a shared fixture
+
+DRAWN = ["few_shot.way=2", "few_shot.shot=4", "few_shot.queries=2", "trainer.epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def plain_maps(monkeypatch):
+    """Reports without t-SNE, which would take most of the time."""
+    monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_published_episodes_are_run_one_by_one(protocol, run_finetune, root, tmp_path):  # noqa: F811
+    settings = [f"data.source={root}", "few_shot.way=2", "few_shot.shot=3", "few_shot.folds=2"]
+    settings += [f"protocol={protocol}", "trainer.epochs=1"]
+    metrics = run_finetune(*settings)
+    values = metrics["test_accuracy_per_fold"]
+    assert metrics["folds"] == [0, 1]
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(values))
+    assert metrics["test_accuracy_std"] == pytest.approx(np.std(values))
+    assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
+    assert run_finetune(*settings, resume=True) == metrics
+
+
+def test_folds_run_one_after_another_are_summed_up(run_finetune, tmp_path):
+    folder = tmp_path / "run"
+    first = run_finetune(*DRAWN, "few_shot.fold=1")
+    assert first["folds"] == [1]
+    both = run_finetune(*DRAWN, "few_shot.fold=0", "trainer.devices=1")
+    assert both["folds"] == [0, 1]
+    assert both["test_accuracy_per_fold"][1] == first["test_accuracy"]
+    assert json.loads((folder / "metrics.json").read_text()) == both
+    assert run_finetune(*DRAWN, "few_shot.folds=2", resume=True) == both
+    assert yaml.safe_load((folder / "config.yaml").read_text())["few_shot"]["folds"] == 2
+    fold = yaml.safe_load((folder / "fold0/config.yaml").read_text())["few_shot"]
+    assert fold == {"way": 2, "shot": 4, "queries": 2, "folds": 1, "fold": 0}
+    assert "command:" in (folder / "log.txt").read_text()
+
+
+def test_other_episodes_need_another_folder(run_finetune, tmp_path):
+    run_finetune(*DRAWN, "few_shot.fold=0")
+    before = (tmp_path / "run/metrics.json").read_text()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run_finetune(*DRAWN, "few_shot.fold=0")
+    for other, fold, resume in (
+        ("few_shot.shot=3", 0, True),
+        ("few_shot.way=3", 1, True),
+        ("few_shot.queries=1", 1, False),
+    ):
+        with pytest.raises(ConfigError, match="begun with other settings"):
+            run_finetune(*DRAWN, f"few_shot.fold={fold}", other, resume=resume)
+    with pytest.raises(ConfigError, match="holds a single run"):
+        run_finetune(*DRAWN, "few_shot.fold=0", name="run/fold0", resume=True)
+    assert (tmp_path / "run/metrics.json").read_text() == before
+
+
+def test_episodes_are_drawn_from_given_data(finetune_config, tmp_path):
+    config = finetune_config(*DRAWN, "few_shot.fold=0")
+    data = load_data(config.data, 64)
+    named = finetune(config, tmp_path / "named")
+    config.data.source = "elsewhere"
+    given = finetune(config, tmp_path / "given", data=data)
+    assert given["test_accuracy"] == named["test_accuracy"]
+
+
+def test_what_is_no_episode_is_refused(run_finetune, tmp_path):
+    with pytest.raises(DataError, match="the episode needs 40"):
+        run_finetune("few_shot.way=2", "few_shot.shot=40")
+    with pytest.raises(ConfigError, match=r"few_shot\.fold needs few_shot\.way"):
+        run_finetune("few_shot.fold=0")
+    with pytest.raises(ConfigError, match=r"few_shot\.way is for classification"):
+        run_finetune("task=part_segmentation", "few_shot.way=2")
+    assert not (tmp_path / "run/config.yaml").exists()
