@@ -56,5 +56,5 @@ def test_a_linear_svm_prefers_it_to_random_weights(backbone):
         )
         return linear_svm(train, data.train.labels, test, data.test.labels, C=1.0).accuracy
 
-    random = [accuracy(pp.create_model("point_mae_small").eval()) for _ in range(2)]
-    assert accuracy(backbone) > np.mean(random) + 0.1
+    random = accuracy(pp.create_model("point_mae_small").eval())
+    assert accuracy(backbone) > random + 0.1

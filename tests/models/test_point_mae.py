@@ -39,13 +39,6 @@ def test_class_features_are_the_class_token_and_the_maximum(points):
     torch.testing.assert_close(model(points), model.head(features))
 
 
-def test_compilation_into_one_graph_changes_nothing(points):
-    model = settle(tiny("classification")).eval()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(points), model(points))
-
-
 @pytest.mark.parametrize("task", ["features", "classification"])
 def test_bfloat16_autocast_stays_close(task, points):
     model = settle(tiny(task)).eval()
