@@ -225,7 +225,7 @@ def test_predict_turns_other_up_axes(trained, tmp_path):
     (b,) = json.loads(result.out)
     assert b["class"] == a["class"]
     assert b["probability"] == pytest.approx(a["probability"], abs=1e-4)
-    assert not any("up-axis" in warning for warning in b["warnings"])
+    assert not any("up_axis" in warning for warning in b["warnings"])
     assert result.err == "note: up-axis z is turned to match y of training\n"
 
 

@@ -88,7 +88,7 @@ def test_normalized_training_files_say_nothing_about_units() -> None:
 def test_other_up_axis_is_suggested(statistics: InputStatistics, lying_along: str) -> None:
     lying = tall_cloud(50)[:, np.roll([0, 1, 2], "xyz".index(lying_along) - 1)]
     (warning,) = statistics.check(lying, TRANSFORM)
-    assert f"--up-axis {lying_along}" in warning
+    assert f"up_axis={lying_along}" in warning
     assert statistics.check(lying, InputTransform(256, up_axis=lying_along)) == []
 
 

@@ -132,7 +132,7 @@ def _as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
         hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == 3 else ""
         if array.ndim == 3:
-            hint = "; a set of shapes is given to --data itself, not put in a class folder"
+            hint = "; a set of shapes is a data source itself, not put in a class folder"
         raise DataError(
             f"{name} has shape {array.shape} and type {array.dtype}, "
             f"a cloud needs numbers of shape (N, 3){hint}"

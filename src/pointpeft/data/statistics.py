@@ -167,7 +167,7 @@ class InputStatistics:
             return []
         return [
             f"its proportions fit the training shapes better with {best} pointing up "
-            f"than with {transform.up_axis}: if that is so, use --up-axis {best}"
+            f"than with {transform.up_axis}: if that is so, say up_axis={best}"
         ]
 
     def _misfit(self, upright: np.ndarray) -> float:

@@ -73,7 +73,7 @@ def _check_same_budget(output: Path, budget: dict[str, int]) -> None:
     if note.is_file() and json.loads(note.read_text()) != budget:
         raise PointPeftError(
             f"{output} holds a demonstration of another length or seed; remove it, or name "
-            "another --output"
+            "another `output`"
         )
     write_json(note, budget)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch.utils.data import DataLoader
 
@@ -22,6 +24,9 @@ from pointpeft.tasks.runs import AtomicCheckpointIO, EpochCheckpoint, RunFolder
 from pointpeft.tasks.sync_batchnorm import CpuSyncBatchNorm
 
 __all__ = ["fit", "make_trainer"]
+
+# The others wait while the first process votes or measures a test split alone.
+_PATIENCE = timedelta(days=2)
 
 
 def make_trainer(
@@ -64,15 +69,15 @@ def make_trainer(
     callbacks.append(EpochCheckpoint(run.last))
     config = _as_launched(config)
     try:
-        trainer = _trainer(config, run, callbacks, grad_clip)
-        if idle_parameters and trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
-            looking = replace(config, strategy="ddp_find_unused_parameters_true")
-            trainer = _trainer(looking, run, callbacks, grad_clip)
+        trainer = _trainer(config, config.strategy, run, callbacks, grad_clip)
+        if trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
+            ddp = DDPStrategy(find_unused_parameters=idle_parameters, timeout=_PATIENCE)
+            trainer = _trainer(config, ddp, run, callbacks, grad_clip)
     except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
             f"{config.devices}, precision {config.precision}): {error}; without a GPU use "
-            "--device cpu"
+            "`device` cpu, which is trainer.accelerator=cpu"
         ) from error
     _check_processes(trainer, config)
     return trainer
@@ -106,7 +111,11 @@ def _as_launched(config: TrainerConfig) -> TrainerConfig:
 
 
 def _trainer(
-    config: TrainerConfig, run: RunFolder, callbacks: list[L.Callback], grad_clip: float | None
+    config: TrainerConfig,
+    strategy: str | Strategy,
+    run: RunFolder,
+    callbacks: list[L.Callback],
+    grad_clip: float | None,
 ) -> L.Trainer:
     on_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
     sync_on_cpu = [CpuSyncBatchNorm()] if config.sync_batchnorm and on_cpu else []
@@ -114,7 +123,7 @@ def _trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
         devices=int(config.devices) if config.devices.isdigit() else config.devices,
-        strategy=config.strategy,
+        strategy=strategy,
         num_nodes=config.num_nodes,
         precision=config.precision,  # type: ignore[arg-type]
         deterministic="warn" if config.deterministic else False,

@@ -50,7 +50,7 @@ def choose_dataset(path: Path, variant: str | None = None) -> PublishedDataset |
     found = find_datasets(path)
     if len(found) > 1:
         raise DataError(
-            f"{path}: holds several data sets; name one with data.variant (--variant of "
-            f"pointpeft data): {', '.join(found)}"
+            f"{path}: holds several data sets; name one with data.variant, or `variant`: "
+            f"{', '.join(found)}"
         )
     return next(iter(found.values()), None)
