@@ -98,7 +98,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("Measuring").add_argument
     add("--vote", action="store_true", help="measure by voting too: the best of many votes")
-    add("--val_freq", type=int, metavar="N", help="epochs between linear SVMs in pre-training")
+    add("--val_freq", type=int, metavar="N", help="epochs between measurements in pre-training")
     add = parser.add_argument_group("Few-shot").add_argument
     add("--way", type=int, metavar="N", help="classes of an episode")
     add("--shot", type=int, metavar="N", help="training shapes of a class")

@@ -134,7 +134,8 @@ def _resolve(config: FinetuneConfig) -> FinetuneConfig:
     if goal.segmented and config.few_shot.way is not None:
         raise ConfigError("few_shot.way is for classification: episodes have no parts")
     config = as_published(replace(config, method=config.method or goal.method))
-    lr = config.optimizer.lr or goal.learning_rate(_settings(config))
+    settings = _settings(config)  # complains of an unknown method or setting
+    lr = config.optimizer.lr or goal.learning_rate(settings)
     return replace(
         config,
         optimizer=replace(config.optimizer, lr=lr),
