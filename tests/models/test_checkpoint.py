@@ -19,9 +19,11 @@ def path(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_the_file_says_what_is_in_it(path):
+def test_the_file_says_what_is_in_it(path, tmp_path):
     model = tiny("pretraining")
     save_model(model, path, epochs=12)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, "others may read it as well"
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["pointpeft"])
     assert facts["name"] == "point_mae"

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pointpeft.errors import CheckpointError, ConfigError, DataError
@@ -18,6 +19,19 @@ def test_training_shapes_are_never_called_a_test(run_finetune, tmp_path):
     metrics = evaluate_adapter(tmp_path / "run", str(source), tmp_path / "measured", split="all")
     assert metrics["split"] == "all"
     assert metrics["test_accuracy"] is None
+
+
+def test_a_folder_that_has_changed_since_training_is_not_a_test(run_finetune, tmp_path):
+    source = write_archive(tmp_path / "data.npz", {"train": 8, "test": 4})
+    run_finetune(
+        f"data.source={source}", "method=point-peft", "peft.num_prompts=3", "trainer.epochs=1"
+    )
+    with np.load(source) as file:
+        content = dict(file)
+    content["split"] = np.where(content["split"] == "test", "train", "test")
+    np.savez(source, **content)
+    with pytest.raises(DataError, match="has changed since the adapter was trained"):
+        evaluate_adapter(tmp_path / "run", str(source), tmp_path / "measured")
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,23 @@ def _choose(
     part: ShapeSplit = getattr(data, split)
     if not len(part):
         raise DataError(f"{config.data} has no {split} split; measure another one, or all of it")
+    if split != "train":
+        _check_unseen(config, adapter, part)
     return part, split
+
+
+def _check_unseen(config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSplit) -> None:
+    """Refuse to call shapes a test that the memory bank, made of training shapes, holds."""
+    bank = adapter.model.bank
+    if bank is None or not _trained_on(adapter, config.data):
+        return
+    seen = [name for name in part.ids if name in set(bank.ids)]
+    if seen:
+        raise DataError(
+            f"{config.data} has changed since the adapter was trained on it: {len(seen)} of the "
+            f"{len(part)} shapes that would be measured, such as {seen[0]}, were trained on; "
+            "restore it, or measure shapes of another folder"
+        )
 
 
 def _whole(data: ShapeData) -> ShapeSplit:

@@ -74,7 +74,10 @@ def write_safetensors(
     """Write tensors with what our own files say about themselves."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary:
+        temporary.touch()  # takes the usual permissions, which the library would not give
+        mode = temporary.stat().st_mode
         save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
+        temporary.chmod(mode)
 
 
 def state_hash(module: nn.Module) -> str:

@@ -154,19 +154,22 @@ def reproduce(
         report: called with each outcome.
 
     Raises:
-        ConfigError: no such folder of configs, or ``only`` fits nothing.
+        ConfigError: no such folder of data, checkpoints or configs, or ``only`` fits nothing.
     """
+    for name, folder in (("data", data), ("checkpoints", checkpoints)):
+        if not Path(folder).is_dir():
+            raise ConfigError(f"`{name}` {folder}: no such folder")
     configs = Path(configs)
     if not configs.is_dir():
         raise ConfigError(f"no folder {configs}: name the package's cfgs as `configs`")
     chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
     if not chosen:
         raise ConfigError(f"`only` {only}: nothing has this in its table or row")
-    folder, outcomes = output_folder(output), []
+    runs, outcomes = output_folder(output), []
     for experiment in chosen:
-        outcome = _run(experiment, Path(data), Path(checkpoints), folder, configs, overrides)
+        outcome = _run(experiment, Path(data), Path(checkpoints), runs, configs, overrides)
         outcomes.append(outcome)
-        _write(folder, outcomes, experiments)
+        _write(runs, outcomes, experiments)
         if report is not None:
             report(outcome)
     return outcomes
