@@ -175,7 +175,7 @@ def _check_unseen(config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSpl
     bank = adapter.model.bank
     if bank is None or not _trained_on(adapter, config.data):
         return
-    seen = [name for name in part.ids if name in set(bank.ids)]
+    seen = sorted(set(part.ids) & set(bank.ids))
     if seen:
         raise DataError(
             f"{config.data} has changed since the adapter was trained on it: {len(seen)} of the "
