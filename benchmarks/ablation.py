@@ -4,7 +4,7 @@
 
 Every row has the same epochs, its learning rate is chosen on the validation split with the first
 seed, and its checkpoints too; the test split is measured once per seed. Results go to
-`benchmarks/results/ablation-<data>.json`. Finished runs are not repeated.
+`benchmarks/results/ablation-<data>-<epochs>.json`. Finished runs are not repeated.
 """
 
 import argparse
@@ -102,10 +102,10 @@ def main() -> None:
         for row in arguments.rows
     }
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"ablation-{Path(arguments.data).stem}.json"
-    if file.is_file():  # rows that were measured before stay, if they are of the same kind
+    file = RESULTS / f"ablation-{Path(arguments.data).stem}-{arguments.epochs}.json"
+    if file.is_file():  # rows that were measured before stay, if they have as many seeds
         old = json.loads(file.read_text(encoding="utf-8"))
-        if (old["epochs"], old["seeds"]) == (arguments.epochs, arguments.seeds):
+        if old["seeds"] == arguments.seeds:
             table = {**old["rows"], **table}
     result = {
         "data": Path(arguments.data).stem,
