@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft.data.damage import describe_damage
 from pointpeft.data.npz import read_npz
 from pointpeft.data.parts import EXPECTED_PARTS, check_part_names
 from pointpeft.data.splits import Item, Listing, canonical_split
@@ -91,7 +92,7 @@ def _load(path: Path, leave: Container[str]) -> dict[str, np.ndarray]:
     try:
         return read_npz(path, leave)
     except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: cannot be read as npz ({error}); {_EXPECTED}") from error
+        raise DataError(f"{path}: {describe_damage(path, error)}; {_EXPECTED}") from error
 
 
 def _points(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -1,16 +1,14 @@
 """Read one shape file, a mesh or a point cloud, without ever running code from it."""
 
-import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from pointpeft.data.damage import describe_damage
+from pointpeft.data.meshes import gltf_buffers, parse_mesh, ply_vertices
+from pointpeft.data.npz import read_npz
 from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
 from pointpeft.errors import DataError
@@ -69,15 +67,16 @@ def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
         raise DataError(f"{path}: unknown suffix {suffix!r}; shapes are read from {known}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: {describe_damage(path)}")
     try:
         shape = _read_segmented(path, suffix) if segmented else _read_by_suffix(path, suffix)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file can make a parser fail in any way
-        reason = f"{type(error).__name__}: {error}".strip(": \n")
-        raise DataError(f"{path}: cannot be read as {suffix[1:]} ({reason})") from error
+        raise DataError(f"{path}: {describe_damage(path, error)}") from error
     if len(shape.points) == 0:
-        raise DataError(f"{path}: holds no points")
+        raise DataError(f"{path}: {describe_damage(path)}")
     return shape
 
 
@@ -86,25 +85,23 @@ def companion_files(path: Path) -> list[Path]:
     if path.suffix.lower() != ".gltf":
         return []
     try:
-        buffers = json.loads(path.read_bytes()).get("buffers", [])
-        names = [str(buffer.get("uri", "data:")) for buffer in buffers]
+        return [file for file in gltf_buffers(path) if file.is_file()]
     except (ValueError, AttributeError, TypeError):
         return []
-    files = [path.parent / name for name in names if not name.startswith("data:")]
-    return [file for file in files if file.is_file()]
 
 
 def _read_by_suffix(path: Path, suffix: str) -> RawShape:
     if suffix in _MESH_SUFFIXES:
-        return _read_mesh(path)
+        points, faces, notes = parse_mesh(path)
+        return RawShape(points, faces, str(path), notes)
     if suffix == ".pcd":
         points, notes = parse_pcd(path.read_bytes())
         return RawShape(points, None, str(path), notes)
     if suffix in _TEXT_SUFFIXES:
         return RawShape(_parse_text(_text(path)), None, str(path))
-    loaded = np.load(path, allow_pickle=False)
-    points = _cloud_of_archive(loaded) if suffix == ".npz" else _as_cloud(loaded, "the array")
-    return RawShape(points, None, str(path))
+    if suffix == ".npz":
+        return RawShape(_cloud_of_archive(path), None, str(path))
+    return RawShape(_as_cloud(np.load(path, allow_pickle=False), "the array"), None, str(path))
 
 
 def _read_segmented(path: Path, suffix: str) -> RawShape:
@@ -114,7 +111,8 @@ def _read_segmented(path: Path, suffix: str) -> RawShape:
         shape, seg = RawShape(rows[:, :3], None, str(path)), rows[:, 3]
     elif suffix in (".npz", ".ply"):
         shape = _read_by_suffix(path, suffix)
-        seg = _named_labels(_ply_vertices(path) if suffix == ".ply" else _arrays(path))
+        arrays = ply_vertices(path) if suffix == ".ply" else read_npz(path, only=_PART_KEYS)
+        seg = _named_labels(arrays)
     else:
         raise DataError(f"a {suffix} file without part labels; {EXPECTED_PARTS}")
     return replace(shape, seg=as_part_labels(seg, (len(shape.points),), "part labels"))
@@ -141,13 +139,13 @@ def _as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(columns, np.float32 if array.dtype == np.float16 else np.float64)
 
 
-def _cloud_of_archive(archive: Any) -> np.ndarray:
-    """The cloud of an opened `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
-    with archive:
-        for key in _CLOUD_KEYS:
-            if key in archive.files:
-                return _as_cloud(archive[key], f"array {key!r}")
-        arrays = {key: archive[key] for key in archive.files}
+def _cloud_of_archive(path: Path) -> np.ndarray:
+    """The cloud of an `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
+    named = read_npz(path, only=_CLOUD_KEYS)
+    for key in _CLOUD_KEYS:
+        if key in named:
+            return _as_cloud(named[key], f"array {key!r}")
+    arrays = read_npz(path)
     fitting = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] >= 3]
     if len(fitting) != 1:
         raise DataError(
@@ -155,11 +153,6 @@ def _cloud_of_archive(archive: Any) -> np.ndarray:
             "or exactly one array of shape (N, 3)"
         )
     return _as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files if key in _PART_KEYS}
 
 
 def _named_labels(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -226,71 +219,3 @@ def _row_point(fields: Sequence[str], columns: tuple[int, ...]) -> tuple[float, 
         return tuple(float(fields[column]) for column in columns)
     except (ValueError, IndexError):
         return None
-
-
-# Meshes ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _quiet_trimesh() -> Iterator[None]:
-    """Silence warnings and log lines of trimesh: what matters is raised or noted instead."""
-    logger = logging.getLogger("trimesh")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = was_disabled
-
-
-def _read_mesh(path: Path) -> RawShape:
-    """Geometry of a mesh file in one frame; materials and textures are not looked at."""
-    with _quiet_trimesh():
-        import trimesh
-
-        loaded = trimesh.load(path, process=False, skip_materials=True)
-        parts = _placed_parts(loaded)
-    meshes = [(points, faces) for points, faces in parts if faces is not None and len(faces)]
-    if not meshes:
-        clouds = [points for points, _ in parts]
-        points = np.concatenate(clouds) if clouds else np.empty((0, 3))
-        return RawShape(points, None, str(path))
-    starts = np.cumsum([0] + [len(points) for points, _ in meshes[:-1]])
-    points = np.concatenate([points for points, _ in meshes])
-    faces = np.concatenate(
-        [faces + start for (_, faces), start in zip(meshes, starts, strict=True)]
-    )
-    others = len(parts) - len(meshes)
-    notes = (f"{others} parts without faces left out beside {len(meshes)} meshes",)
-    return RawShape(points, faces, str(path), notes if others else ())
-
-
-def _ply_vertices(path: Path) -> dict[str, np.ndarray]:
-    """Whatever a ply file says of its vertices, by the name of the property."""
-    with _quiet_trimesh(), path.open("rb") as file:
-        from trimesh.exchange.ply import load_ply
-
-        raw = load_ply(file, skip_materials=True)["metadata"]["_ply_raw"]["vertex"]["data"]
-    names = raw.keys() if isinstance(raw, dict) else raw.dtype.names  # a dict from a text file
-    return {name: raw[name] for name in names}
-
-
-def _placed_parts(loaded: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Vertices and faces of each part of a trimesh geometry, with scene transforms applied."""
-    if not hasattr(loaded, "graph"):
-        return _part(loaded, np.eye(4))
-    parts = []
-    for node in loaded.graph.nodes_geometry:
-        placement, name = loaded.graph[node]
-        parts += _part(loaded.geometry[name], np.asarray(placement, dtype=np.float64))
-    return parts
-
-
-def _part(geometry: Any, placement: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    vertices = np.asarray(getattr(geometry, "vertices", ()), dtype=np.float64)
-    if vertices.ndim != 2 or vertices.shape[1] != 3 or len(vertices) == 0:
-        return []
-    faces = getattr(geometry, "faces", None)
-    points = vertices @ placement[:3, :3].T + placement[:3, 3]
-    return [(points, None if faces is None else np.asarray(faces, dtype=np.int64))]

@@ -64,6 +64,8 @@ class ShapeData:
         notes: What was decided or noticed.
         problems: Items left out because they cannot be used.
         parts: What part labels stand for, if they were asked for.
+        cut: Parts, of "val" and "test", that the source does not state: they were cut from train.
+        title: By which people know a published data set; None for others.
     """
 
     class_names: tuple[str, ...]
@@ -76,6 +78,8 @@ class ShapeData:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
     parts: PartTable | None = None
+    cut: frozenset[str] = frozenset()
+    title: str | None = None
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Load a labelled data set, wherever it comes from, as arrays ready for a model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform, default_num_stored
 from pointpeft.data.published.episodes import refuse_episodes
 from pointpeft.data.published.listing import list_published
-from pointpeft.data.published.stored import archived_dataset
+from pointpeft.data.published.stored import archived_dataset, find_stored
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.splits import Item, Listing, assign_splits, check_classes, check_copies
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
-__all__ = ["EMBEDDED_NAME", "load_shapes", "load_unlabelled"]
+__all__ = ["EMBEDDED_NAME", "check_source", "load_shapes", "load_unlabelled"]
 
 EMBEDDED_NAME = "homeobjects"
 """The data set that comes with the package."""
@@ -82,7 +83,7 @@ def load_shapes(
     class_notes = check_classes(items, names, need_train=class_names is None)
     class_notes += check_copies(items, loaded.digests)
     notes = (*listing.notes, *loaded.notes, *split_notes, *class_notes)
-    return _assemble(items, loaded, names, transform, notes, parts)
+    return _assemble(items, loaded, names, transform, notes, parts, listing.title)
 
 
 def load_unlabelled(
@@ -137,6 +138,25 @@ def load_unlabelled(
 # Sources -----------------------------------------------------------------------------------------
 
 
+def check_source(source: str | Path, variant: str | None = None) -> None:
+    """Refuse a data set that is not there, or not the published one that is named; read nothing.
+
+    Args:
+        source: As for `load_shapes`.
+        variant: As for `load_shapes`.
+
+    Raises:
+        DataError: As for `load_shapes`, of a source that is missing.
+    """
+    path = Path(source).expanduser()
+    if str(source) == EMBEDDED_NAME:
+        return
+    if variant is not None:
+        find_stored(path, variant)  # complains unless it is there
+    elif not path.exists():
+        _list_source(source, labelled=True)  # says what is expected there
+
+
 def _list_source(
     source: str | Path, *, labelled: bool, segmented: bool = False, variant: str | None = None
 ) -> Listing:
@@ -153,7 +173,9 @@ def _list_source(
     if embedded:
         return list_embedded(labelled=labelled)
     if path.is_file() and path.suffix.lower() == ".npz":
-        return list_archive(path, labelled=labelled, segmented=segmented)
+        listing = list_archive(path, labelled=labelled, segmented=segmented)
+        archived = archived_dataset(path)
+        return listing if archived is None else replace(listing, title=archived.title)
     seen = "not a folder or .npz" if path.exists() else "no such folder or file"
     raise DataError(f"{path}: {seen}; give {EMBEDDED_NAME!r}, an .npz or a folder, {EXPECTED_TREE}")
 
@@ -185,8 +207,10 @@ def _assemble(
     transform: InputTransform,
     notes: tuple[str, ...],
     parts: PartTable | None,
+    title: str | None,
 ) -> ShapeData:
     """The data set of items that each have a part."""
+    chosen, stated = {item.split for item in items}, {item.split for item in loaded.items}
     return ShapeData(
         class_names=names,
         train=_gather(items, loaded, "train", names),
@@ -198,6 +222,8 @@ def _assemble(
         notes=notes,
         problems=loaded.problems,
         parts=parts,
+        cut=frozenset({"val", "test"} & (chosen - stated)),
+        title=title,
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,15 @@ from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, companion_files, read_shape
 from pointpeft.errors import DataError
 
-__all__ = ["Item", "Listing", "assign_splits", "canonical_split", "check_classes", "check_copies"]
+__all__ = [
+    "Item",
+    "Listing",
+    "assign_splits",
+    "canonical_split",
+    "check_classes",
+    "check_copies",
+    "split_digest",
+]
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -82,6 +90,7 @@ class Listing:
         stored_points: Points per shape where all have the same number, else None.
         notes: What the user should know.
         part_names: In label order; empty where part labels have no names, or where there are none.
+        title: By which people know a published data set; None for others.
     """
 
     items: tuple[Item, ...]
@@ -89,6 +98,7 @@ class Listing:
     stored_points: int | None = None
     notes: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
+    title: str | None = None
 
 
 def canonical_split(name: str) -> str | None:
@@ -185,6 +195,12 @@ def check_copies(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
     if not copies:
         return []
     return [f"{len(copies)} held-out shapes are copies of training shapes: {_some(copies)}"]
+
+
+def split_digest(ids: Iterable[str]) -> str:
+    """SHA-256 in hex of the names of a split's shapes, whatever their order."""
+    names = "\n".join(sorted(ids))
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
 
 def _cut(

@@ -59,6 +59,7 @@ def test_variant_names_a_data_set(root: Path, variant: str) -> None:
         data = load_shapes(folder, SMALL, variant=variant, val_fraction=0)
         assert (len(data.train), len(data.test)) == (5, 3)
         assert data.class_names == ("bag", "bin")
+        assert data.title == "ScanObjectNN OBJ-ONLY"
 
 
 def test_wrong_variants_are_refused(root: Path, mesh_folder: Path) -> None:

@@ -52,6 +52,8 @@ def test_archive_follows_both_protocols(root: Path) -> None:
         assert published.val is published.test
         honest = load_shapes(root / "set.npz", SMALL, variant=variant)
         assert len(honest.train) + len(honest.val) == len(published.train)
+        assert honest.title == published.title == "ScanObjectNN PB-T50-RS"
+        assert (honest.cut, published.cut) == ({"val"}, frozenset())
     for load in (load_shapes, lambda path, _, variant: load_as_published(path, variant, SMALL)):
         with pytest.raises(DataError, match=r"set\.npz holds scanobjectnn_pb_t50_rs; leave"):
             load(root / "set.npz", SMALL, variant="shapenet55")

@@ -86,6 +86,7 @@ def load_as_published(
         notes=_notes(dataset, train_split, train),
         problems=(),
         parts=_parts(dataset, train.class_names),
+        title=dataset.title,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.archive import list_archive
+from pointpeft.data.damage import describe_damage
 from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz
 from pointpeft.data.published.dataset import PublishedDataset, PublishedSplit
@@ -83,7 +84,7 @@ def _archived_name(path: Path) -> str | None:
     try:
         name = read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)
     except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: cannot be read as npz ({error})") from error
+        raise DataError(f"{path}: {describe_damage(path, error)}") from error
     return None if name is None or name.shape != () else str(name)
 
 
