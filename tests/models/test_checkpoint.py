@@ -96,6 +96,12 @@ def test_a_failure_while_writing_leaves_the_old_file(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_file_of_another_model_says_which_one(path):
+    save_model(tiny(), path)
+    with pytest.raises(CheckpointError, match="holds 'point_mae', not 'i2p_mae': `model`=point_ma"):
+        pp.create_model("i2p_mae", checkpoint=path)
+
+
 def test_truncated_and_empty_files_are_refused(path):
     save_model(tiny(), path)
     content = path.read_bytes()

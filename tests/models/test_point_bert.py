@@ -175,7 +175,7 @@ def test_the_tokenizer_stays_as_it_is_unless_as_published(reference_compat):
 
 
 def test_pretraining_starts_from_a_trained_tokenizer(tmp_path):
-    dvae = settle(tiny("pretraining", "point_bert_dvae"))
+    dvae = settle(tiny("pretraining", "point_bert_dvae", token_dim=20, decoder_dim=32))
     pp.save_model(dvae, tmp_path / "tokenizer.safetensors")
     model = bert(tokenizer=str(tmp_path / "tokenizer.safetensors"))
     for name, tensor in dvae.state_dict().items():
@@ -186,6 +186,10 @@ def test_pretraining_starts_from_a_trained_tokenizer(tmp_path):
         torch.equal(a, b)
         for a, b in zip(model.key.backbone.parameters(), model.backbone.parameters(), strict=True)
     )
+    pp.save_model(model, tmp_path / "whole.safetensors")
+    (tmp_path / "tokenizer.safetensors").unlink()
+    again = bert(checkpoint=tmp_path / "whole.safetensors").state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("task", ["features", "classification", "pretraining"])

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.models import load_into, read_checkpoint
 from pointpeft.models.filling import fill
 from pointpeft.models.published import (
     LAYOUTS,
+    POINT_BERT_TOKENIZER,
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
     recognise,
@@ -145,6 +147,23 @@ def test_missing_encoder_entries_are_refused_and_listed(tmp_path):
 def test_a_deeper_model_is_refused(pretrained):
     with pytest.raises(CheckpointError, match=r"backbone\.blocks\.3"):
         tiny(depth=4, checkpoint=pretrained[1])
+
+
+@pytest.mark.parametrize("name", ["i2p_mae", "point_mae_small"])
+def test_a_file_of_another_model_says_which_one(name, pretrained):
+    with pytest.raises(CheckpointError) as caught:
+        pp.create_model(name, checkpoint=pretrained[1])
+    message = str(caught.value)
+    assert f"pretrain.pth is Point-MAE, pre-trained, but the model is {name}" in message
+    assert "`model`=point_mae takes the file" in message
+    assert "cfgs/*/point-mae*.yaml" in message
+
+
+def test_a_file_of_a_tokenizer_is_proposed_for_no_other_task(tmp_path):
+    state = POINT_BERT_TOKENIZER.to_published(tiny("pretraining", "point_bert_dvae").state_dict())
+    path = publish(tmp_path / "dvae.pth", state)
+    with pytest.raises(CheckpointError, match=r"is Point-BERT, tokenizer.*pass a file of point_b"):
+        tiny("classification", "point_bert", checkpoint=path)
 
 
 def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):

@@ -1,13 +1,16 @@
 """Files for the published repositories: written, and read back as what they were."""
 
+import logging
+
 import pytest
 import torch
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
 from pointpeft.peft import save_published
+from pointpeft.peft.publishing import BANK, ENCODER
 from tests.models.tiny import clouds, run, settle, tiny
-from tests.peft.test_published import SIZES, tuned
+from tests.peft.test_published import SIZES, columns, tuned
 
 DEPTHS = {"depths": (5, 5, 5)}
 MODELS = [
@@ -52,11 +55,19 @@ def test_a_tuned_model_is_written_as_a_plain_one(method, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(SIZES))
-def test_point_peft_as_published_comes_back(name, tmp_path):
-    model, _ = tuned(name)
-    save_published(model, tmp_path / "ckpt-best.pth")
+def test_point_peft_as_published_comes_back(name, tmp_path, caplog):
+    model, encoder = tuned(name)
+    model.set_bank(columns(encoder), encoder)
     path = tmp_path / "ckpt-best.pth"
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        save_published(model, path)
+    assert f"{path}: written as published, Point-PEFT on" in caplog.text
     loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
+    bank = torch.load(tmp_path / BANK, weights_only=True)
+    assert bank.dtype == torch.float32
+    assert torch.equal(bank, model.bank.features.float())
+    queries = pp.create_model(name, checkpoint=tmp_path / ENCODER)
+    loaded.set_bank(pp.MemoryBank.import_published(tmp_path / BANK), queries)
     assert torch.equal(loaded(clouds()), model(clouds()))
 
 

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError
+from pointpeft.evaluation.predictor import load_adapted
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
+from pointpeft.peft.portable_paths import find_path, portable_path
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder, point_peft
 
@@ -121,6 +123,31 @@ def test_what_the_user_recorded_comes_back(tmp_path):
     assert "pretrain.pth" in card
 
 
+def test_the_weights_of_the_encoder_are_found_again_where_all_was_moved(tmp_path):
+    model = adapted(pp.LinearConfig())
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    save_model(encoder(), project / "ckpts/pretrain.safetensors")
+    model.base_checkpoint = str(project / "ckpts/pretrain.safetensors")
+    model.save_pretrained(project / "runs/first/adapter")
+    for file in (project / "runs/first/adapter").iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes()
+    project.rename(elsewhere)
+    (elsewhere / "runs/first").rename(elsewhere / "kept")
+    found = str(elsewhere / "ckpts/pretrain.safetensors")
+    assert load_adapted(elsewhere / "kept").base_checkpoint == found
+    (elsewhere / "kept").rename(tmp_path / "alone")
+    identity = state_hash(encoder())[:16]
+    with pytest.raises(CheckpointError, match=f"not there any more.*{identity}, as `checkpoint`"):
+        load_adapted(tmp_path / "alone")
+    assert load_adapted(tmp_path / "alone", found).base_checkpoint == "./ckpts/pretrain.safetensors"
+
+
+@pytest.mark.parametrize("path", ["embedded", "pretrain.pth", "/elsewhere/pretrain.pth"])
+def test_what_shares_no_folder_stays_as_it_is(path, tmp_path):
+    assert portable_path(path, tmp_path) == path
+    assert find_path(path, tmp_path) == path
+
+
 def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
     model = point_peft()
     model.tuner.bank = pp.MemoryBank(
@@ -162,7 +189,7 @@ def test_a_folder_without_an_adapter_is_refused(make, tmp_path):
         (lambda: tiny(dim=48), ["dim is 48, the adapter needs 24"]),
         (lambda: tiny(depth=2, num_groups=6), ["depth is 2", "num_groups is 6"]),
         (lambda: tiny(name="point_mae_small"), ["name is 'point_mae_small'", "'point_mae'"]),
-        (lambda: tiny(), ["weights are others", "not recorded"]),
+        (lambda: tiny(), ["weights are others", "not recorded", "hash"]),
         (lambda: tiny("classification"), ["backbone must be an encoder"]),
     ],
     ids=["dim", "two sizes", "name", "weights", "classifier"],

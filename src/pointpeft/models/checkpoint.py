@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pointpeft.errors import CheckpointError
+from pointpeft.locations import existing_weights
 from pointpeft.models.published import LAYOUTS, Layout, recognise
 from pointpeft.models.safetensors_files import read_safetensors
 
@@ -65,9 +66,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: no such file, not a checkpoint, code in a pickle, unknown layout.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist; pass the path of a weights file")
+    path = existing_weights(path)
     if path.suffix == ".safetensors":
         return _read_ours(path)
     return _read_published(path)

@@ -104,10 +104,30 @@ def create_model(
         model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
     if checkpoint is not None:
         content = read_checkpoint(checkpoint)
-        if content.published is not None and content.published.attach is not None:
-            model = content.published.attach(model, content)
-        _say(content, fill(model, content, reset_head), chosen)
+        try:
+            if content.published is not None and content.published.attach is not None:
+                model = content.published.attach(model, content)
+            report = fill(model, content, reset_head)
+        except CheckpointError as error:
+            if hint := _of_another_model(content, entry, chosen):
+                raise CheckpointError(hint) from error
+            raise
+        _say(content, report, chosen)
     return model
+
+
+def _of_another_model(checkpoint: Checkpoint, entry: ModelEntry, task: str) -> str | None:
+    """Which model takes a published checkpoint that ``entry`` does not; None: ``entry`` itself."""
+    if checkpoint.published is None:
+        return None
+    other = get_entry(checkpoint.published.model)
+    if other.config == entry.config:  # or one of the same network, as I2P-MAE is Point-M2AE's
+        return None
+    refused = f"{checkpoint.source} is {checkpoint.layout}, but the model is {entry.name}"
+    if task not in other.tasks:
+        return f"{refused}: pass a file of {entry.name}"
+    configs = ", ".join(f"cfgs/{each}" for each in other.configs)
+    return f"{refused}: `model`={other.name} takes the file, and so do the configs {configs}"
 
 
 def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:

@@ -33,6 +33,8 @@ class PointBERTPretrainingConfig:
     queue_size: int = 16384
     feature_dim: int = 512  # channels of a contrasted feature
     num_tokens: int = 8192  # vocabulary of the tokenizer
+    token_dim: int | None = None  # channels of its codebook entries; None: as its file says
+    decoder_dim: int | None = None  # and of its decoder
     reference_compat: bool = False  # the tokenizer's statistics drift, as published
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from two with their sources.
 """
 
 import copy
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -26,6 +27,9 @@ __all__ = ["PointBERTPretraining"]
 
 log = logging.getLogger("pointpeft")
 
+_INNER = ("token_dim", "decoder_dim")
+"""Sizes of the tokenizer that the rest of the network does not depend on."""
+
 
 class PointBERTPretraining(MaskTransformer):
     """Masked point modeling: the query network, with a key network and a tokenizer beside it.
@@ -46,8 +50,11 @@ class PointBERTPretraining(MaskTransformer):
         self, backbone: PointMAE, config: PointBERTPretrainingConfig | None = None
     ) -> None:
         config = config or PointBERTPretrainingConfig()
+        dvae = _make_tokenizer(backbone, config)
+        sizes = {name: getattr(dvae.config, name) for name in _INNER}
+        config = dataclasses.replace(config, **sizes)
         super().__init__(backbone, config)
-        self.dvae = self._make_tokenizer(backbone, config)
+        self.dvae = dvae
         if config.tokenizer is not None:
             # The patch embedding starts from the tokenizer's, and is trained on.
             backbone.tokenizer.embed.load_state_dict(self.dvae.embed.state_dict())
@@ -58,25 +65,6 @@ class PointBERTPretraining(MaskTransformer):
         queue = F.normalize(torch.randn(config.feature_dim, config.queue_size), dim=0)
         self.register_buffer("queue", queue)
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
-
-    @staticmethod
-    def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> DiscreteVAE:
-        c = backbone.config
-        if c.embed_dim is None:
-            raise ConfigError("Point-BERT needs embed_dim, the channels of the tokenizer's patches")
-        sizes: dict[str, Any] = {
-            "num_groups": c.num_groups, "group_size": c.group_size, "embed_dim": c.embed_dim,
-            "num_tokens": config.num_tokens, "patch_widths": c.patch_widths,
-            "skip_near_origin": c.skip_near_origin,
-        }  # fmt: skip
-        if config.tokenizer is None:
-            log.warning("pre-training with an untrained tokenizer: its tokens mean nothing")
-            return DiscreteVAE(DiscreteVAEConfig(**sizes))
-        saved = saved_sizes(config.tokenizer, "point_bert_dvae")
-        inner = {key: saved[key] for key in ("token_dim", "decoder_dim") if key in saved}
-        dvae = DiscreteVAE(DiscreteVAEConfig(**sizes, **inner))
-        load_into(dvae, config.tokenizer)
-        return dvae
 
     def train(self, mode: bool = True) -> "PointBERTPretraining":
         """Set the mode; the frozen tokenizer stays in eval mode, unless as published."""
@@ -238,3 +226,29 @@ def _mix(patches: Patches, labels: Tensor, kept: Tensor) -> tuple[Patches, Tenso
         torch.where(kept[:, :, None], centers, centers.flip(0)),
     )
     return mixed, torch.where(kept, labels, labels.flip(0))
+
+
+def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> DiscreteVAE:
+    """The tokenizer of patches as the encoder cuts them, with the weights that it is to have."""
+    c = backbone.config
+    if c.embed_dim is None:
+        raise ConfigError("Point-BERT needs embed_dim, the channels of the tokenizer's patches")
+    saved = saved_sizes(config.tokenizer, "point_bert_dvae") if config.tokenizer else {}
+    stated = {name: getattr(config, name) for name in _INNER}
+    inner = {**saved, **{name: size for name, size in stated.items() if size is not None}}
+    dvae = DiscreteVAE(
+        DiscreteVAEConfig(
+            num_groups=c.num_groups,
+            group_size=c.group_size,
+            embed_dim=c.embed_dim,
+            num_tokens=config.num_tokens,
+            patch_widths=c.patch_widths,
+            skip_near_origin=c.skip_near_origin,
+            **{name: inner[name] for name in _INNER if name in inner},
+        )
+    )
+    if config.tokenizer is None:
+        log.warning("pre-training with an untrained tokenizer: its tokens mean nothing")
+    else:
+        load_into(dvae, config.tokenizer)
+    return dvae

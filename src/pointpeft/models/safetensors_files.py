@@ -103,8 +103,9 @@ def saved_sizes(path: str | Path, name: str) -> dict[str, Any]:
         CheckpointError: the file holds another model than ``name``.
     """
     metadata = _own_metadata(Path(path))
-    if metadata.get("name", name) != name:
-        raise CheckpointError(f"{path} holds {metadata['name']!r}, not {name!r}")
+    held = metadata.get("name", name)
+    if held != name:
+        raise CheckpointError(f"{path} holds {held!r}, not {name!r}: `model`={held} takes it")
     if "config" not in metadata:
         return {}
     return {**metadata["config"], "num_points": metadata["num_points"]}

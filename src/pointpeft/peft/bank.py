@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.files import replacing
 from pointpeft.models import state_hash
 
 __all__ = ["MemoryBank", "Retrieved"]
@@ -106,6 +107,15 @@ class MemoryBank(nn.Module):
         if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
             raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
         return cls(features.detach())
+
+    def export_published(self, path: str | Path) -> None:
+        """Write the features as published code keeps them, without labels and ids.
+
+        Args:
+            path: the file, replaced only when the new one is complete.
+        """
+        with replacing(path) as temporary:
+            torch.save(self.features.float().cpu().contiguous(), temporary)
 
     def check(self, channels: int, k: int, excluding: bool = False) -> None:
         """Refuse to serve queries of other channels, or more items than there are.

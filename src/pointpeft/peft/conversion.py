@@ -14,7 +14,7 @@ from pointpeft.models.filling import LoadReport, fill
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
-__all__ = ["convert"]
+__all__ = ["convert", "on_encoder"]
 
 ENCODER = "backbone.safetensors"
 ADAPTER = "adapter"
@@ -59,7 +59,7 @@ def convert(
     if layout.attach is not None:
         tuned = layout.attach(model, content)
         report = fill(tuned, content)
-        _save_adapter(_on_encoder(tuned, content, encoder), Path(target), bank)
+        _save_adapter(on_encoder(tuned, content, encoder), Path(target), bank)
         return report
     if bank is not None or encoder is not None:
         raise CheckpointError(f"{source} is {content.layout}, which has neither bank nor adapter")
@@ -68,10 +68,15 @@ def convert(
     return report
 
 
-def _on_encoder(
+def on_encoder(
     tuned: PeftModel, content: Checkpoint, encoder: str | Path | None
 ) -> tuple[Any, PeftModel]:
     """The plain encoder, and the tuned model made anew from it, so that it knows its base.
+
+    Args:
+        tuned: what the layout of ``content`` attached.
+        content: a published file of a tuned model.
+        encoder: checkpoint of the encoder; None: made of the matrices of ``tuned``.
 
     Raises:
         CheckpointError: the tuned model was made from another encoder.

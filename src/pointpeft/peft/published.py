@@ -92,7 +92,7 @@ def attach_published(model: Any, checkpoint: Checkpoint) -> PeftModel:
     adapted = get_peft_model(model, _settings(checkpoint))
     log.warning(
         "%s: computing as published (reference_compat=True), faults included. The file holds no "
-        "memory bank: give the model one with set_bank, or it works without",
+        "memory bank, which is one of its own: without set_bank the model works without",
         checkpoint.source,
     )
     return adapted

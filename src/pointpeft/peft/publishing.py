@@ -1,5 +1,6 @@
 """From our models to files that the published repositories load."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,20 @@ import torch
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
+from pointpeft.models import save_model
 from pointpeft.models.published import LAYOUTS, Layout, i2p_mae, point_m2ae
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
 
-__all__ = ["published_layout", "save_published"]
+__all__ = ["BANK", "ENCODER", "published_layout", "save_published"]
+
+log = logging.getLogger("pointpeft")
+
+BANK = "cache_shape.pt"
+"""The memory bank beside a file of Point-PEFT, under the name that the published one has."""
+ENCODER = "pretrain.safetensors"
+"""The encoder beside it that makes the queries; published code takes its ``pretrain.pth``."""
 
 _MODULE = "module."
 """Before every name, as the published repositories write and read it; not of part segmentation."""
@@ -29,6 +38,9 @@ def save_published(
     model: Any, path: str | Path, epoch: int = 0, metrics: Mapping[str, Any] | None = None
 ) -> Layout:
     """Write a model as a ``.pth`` file with published names.
+
+    Of Point-PEFT with a memory bank, beside it :data:`BANK` as published and :data:`ENCODER`, the
+    frozen encoder in our form: the ``.pth`` holds neither.
 
     Args:
         model: a :class:`PeftModel` (full or linear tuning, or Point-PEFT with
@@ -56,7 +68,16 @@ def save_published(
     make = _segmentation_content if layout.task == "part_segmentation" else _content
     with replacing(path) as temporary:
         torch.save(make(layout.to_published(state), epoch, metrics or {}), temporary)
+    log.info("%s: written as published, %s", path, layout.name)
+    if layout.attach is not None and model.bank is not None:
+        _save_retrieval(model, Path(path).parent)
     return layout
+
+
+def _save_retrieval(model: Any, folder: Path) -> None:
+    model.bank.export_published(folder / BANK)
+    save_model(model.tuner.retriever, folder / ENCODER)
+    log.info("%s: its memory bank, beside %s, which makes the queries", folder / BANK, ENCODER)
 
 
 def _content(state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

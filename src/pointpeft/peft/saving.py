@@ -9,35 +9,41 @@ from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
+from pointpeft.locations import ADAPTER_CONFIG, resolve_adapter
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import config_class
 from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.peft.portable_paths import find_path, portable_path
 
 __all__ = ["load_adapter", "read_adapter_config", "resolve_adapter", "save_adapter"]
 
-CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 FORMAT_VERSION = 1
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BANK = "tuner.bank."
 _SHOWN = 6
+_HASH = 16  # characters of a hash that are shown
 
 
 def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
-    Each file replaces an older one only when it is complete.
+    Each file replaces an older one only when it is complete. Where the encoder's weights came from
+    is written so that the adapter may be moved together with them.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = _adapter_config(model)
+    if source := model.base_checkpoint:
+        config["base_model"]["checkpoint"] = portable_path(source, folder)
     bank_ids = list(model.bank.ids) if model.bank else []
     write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
     with replacing(folder / CARD) as temporary:
         temporary.write_text(_card(config), encoding="utf-8")
-    write_json(folder / CONFIG, config)
+    write_json(folder / ADAPTER_CONFIG, config)
     return folder
 
 
@@ -81,19 +87,12 @@ def _build(backbone: Any, config: dict[str, Any]) -> Any:
     return build_segmenter(backbone, config["num_parts"], config["num_classes"])
 
 
-def resolve_adapter(folder: str | Path) -> Path:
-    """The adapter folder meant by ``folder``: itself, or ``folder/adapter`` of a run."""
-    for candidate in (Path(folder), Path(folder) / "adapter"):
-        if (candidate / CONFIG).is_file():
-            return candidate
-    raise CheckpointError(
-        f"{folder} holds no adapter: expected {CONFIG} in it, or in its sub-folder 'adapter'"
-    )
-
-
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:
-    """The content of ``adapter_config.json``, checked for its format version."""
-    path = Path(folder) / CONFIG
+    """The content of ``adapter_config.json``, checked for its format version.
+
+    ``["base_model"]["checkpoint"]`` is the path of the encoder's weights, if they are found.
+    """
+    path = Path(folder) / ADAPTER_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         newer = int(config["format_version"]) > FORMAT_VERSION
@@ -107,6 +106,9 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
         )
     if missing:
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    base = config["base_model"]
+    if base["checkpoint"]:
+        base["checkpoint"] = find_path(base["checkpoint"], path.parent)
     return config
 
 
@@ -144,10 +146,11 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
         for key in sorted(own.keys() | wanted.keys())
         if own.get(key) != wanted.get(key)
     ]
-    if not differences and state_hash(backbone) != expected["hash"]:
+    if not differences and (found := state_hash(backbone)) != expected["hash"]:
         came_from = expected["checkpoint"] or "not recorded"
         differences = [
-            f"its weights are others than those trained on ({came_from}), in content or precision"
+            f"its weights are others than those trained on ({came_from}), in content or precision: "
+            f"their hash is {found[:_HASH]}, the adapter needs {expected['hash'][:_HASH]}"
         ]
     if differences:
         raise CheckpointError(
@@ -193,7 +196,7 @@ def _card(config: dict[str, Any]) -> str:
 
 | | |
 |---|---|
-| base model | `{base["name"]}`, weights `{base["hash"][:16]}`, from {source} |
+| base model | `{base["name"]}`, weights `{base["hash"][:_HASH]}`, from {source} |
 | trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
 | classes | {classes} |
 

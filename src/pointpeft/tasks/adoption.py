@@ -11,7 +11,8 @@ from pointpeft.data.published.registry import choose_dataset
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import create_model, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
-from pointpeft.peft import FullConfig, get_peft_model
+from pointpeft.peft import FullConfig, MemoryBank, PeftModel, get_peft_model, publishing
+from pointpeft.peft.conversion import on_encoder
 from pointpeft.tasks.config import FinetuneConfig
 
 __all__ = ["adopt_checkpoint"]
@@ -19,9 +20,18 @@ __all__ = ["adopt_checkpoint"]
 ENCODER = "backbone.safetensors"
 ADAPTER = "adapter"
 
+_BANKS = (publishing.BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
+"""Names of the memory bank beside a file of Point-PEFT: ours, then those in published code."""
+_ENCODERS = (publishing.ENCODER, "pretrain.pth", "pre-train.pth")
+"""Names of the encoder there."""
+
 
 def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     """Write the model of a published ``.pth`` file as an adapter with its encoder beside it.
+
+    Beside a file of Point-PEFT its memory bank (``cache_shape.pt``) and the encoder that it was
+    tuned from (``pretrain.safetensors`` as :func:`pointpeft.peft.save_published` writes it, or a
+    published ``pretrain.pth``) are looked for.
 
     Args:
         config: of a run that would give such a model: model, preset, data, and the file as its
@@ -29,24 +39,24 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
         folder: gets ``backbone.safetensors`` and ``adapter/``.
 
     Raises:
-        CheckpointError: no published file, one of another task, or one that does not fit.
+        CheckpointError: no published file, one of another task, one that does not fit, or there
+            is nothing beside a file of Point-PEFT.
         ConfigError: the data is no published data set.
         DataError: it is not known, or several are.
     """
     content = read_checkpoint(str(config.checkpoint))
     _check_layout(content, config)
     dataset = _dataset(config)
-    model = _model(content, config, dataset)
+    encoder, adapted = _adapted(content, config, dataset)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model.backbone, folder / ENCODER)
-    adapted = get_peft_model(model, FullConfig())
+    save_model(encoder, folder / ENCODER)
     adapted.base_checkpoint = f"../{ENCODER}"
     adapted.class_names = _names(adapted.sizes["num_classes"], dataset)
     if dataset.part_names:
         categories = {name: tuple(PART_IDS[name]) for name in dataset.class_names}
         adapted.parts = PartTable(dataset.part_names, categories).to_dict()
-    num_points = config.data.num_points or model.backbone.spec.num_points
+    num_points = config.data.num_points or encoder.spec.num_points
     transform = InputTransform(num_points, config.data.normalize)  # type: ignore[arg-type]
     adapted.input = {
         "transform": transform.to_dict(),
@@ -63,11 +73,6 @@ def _check_layout(content: Checkpoint, config: FinetuneConfig) -> None:
         raise CheckpointError(
             f"{content.source} is {content.layout}, no published file; of a model of ours pass the "
             "folder of its run"
-        )
-    if layout.attach is not None:
-        raise CheckpointError(
-            f"{content.source} is {layout.name}, which cannot be measured without its memory bank; "
-            "pass the folder of a run of ours"
         )
     if layout.task != config.task:
         raise CheckpointError(
@@ -87,13 +92,40 @@ def _dataset(config: FinetuneConfig) -> PublishedDataset:
     return dataset
 
 
+def _adapted(
+    content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset
+) -> tuple[Any, PeftModel]:
+    """The encoder of a file and its model under the method that it was tuned by."""
+    if content.published is None or content.published.attach is None:
+        model = _model(content, config, dataset)
+        return model.backbone, get_peft_model(model, FullConfig())
+    bank = _beside(content, _BANKS, "its memory bank, one tensor (channels, items)")
+    tuned_from = _beside(content, _ENCODERS, "the encoder that it was tuned from")
+    encoder, adapted = on_encoder(_model(content, config, dataset), content, tuned_from)
+    adapted.set_bank(MemoryBank.import_published(bank), encoder)
+    return encoder, adapted
+
+
+def _beside(content: Checkpoint, names: tuple[str, ...], what: str) -> Path:
+    """The file beside a checkpoint that has one of ``names``."""
+    folder = content.source.parent
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{content.source} is {content.layout}, which cannot be measured without {what}; expected "
+        f"in {folder}: {' or '.join(names)}"
+    )
+
+
 def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset) -> Any:
     counts: dict[str, Any] = {
         "num_parts": len(dataset.part_names),
         "num_categories": len(dataset.class_names),
     }
     if config.task == "classification":
-        layers = sorted(name for name in content.state if re.fullmatch(r"head\.\d+\.weight", name))
+        heads = r"(model\.)?head\.\d+\.weight"
+        layers = sorted(name for name in content.state if re.fullmatch(heads, name))
         counts = {"num_classes": len(content.state[layers[-1]])}
     return create_model(
         config.model,
