@@ -1,6 +1,6 @@
 """Put a pre-trained backbone into the package, with its config, log and model card.
 
-    python scripts/embed_backbone.py runs/point_mae_small [shapes.npz ...]
+    python scripts/embed_backbone.py runs/point_mae_small [shapes.npz ...] --machine "One CPU core"
 
 The linear SVM is measured on homeobjects and on every data set named, for the weights as shipped
 (float16) and for three random initialisations of the same network.
@@ -8,6 +8,7 @@ The linear SVM is measured on homeobjects and on every data set named, for the w
 
 import argparse
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,33 +18,33 @@ import yaml
 
 import pointpeft as pp
 from pointpeft.data.shapes import EMBEDDED_NAME
+from pointpeft.models import get_entry
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.svm import evaluate_backbone
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
+RANDOM_SEEDS = 3
 CARD = """# {name}
 
-{summary}. {parameters:,} parameters, float16,
-{size:.1f} MB; input: {points} points in the unit ball, y up.
+{summary}.
+{parameters:,} parameters, float16, {size:.1f} MB; input: {points} points in the unit ball, y up.
 
 ## How it was made
 
-`pointpeft pretrain --config {name}.yaml` with the settings beside this file;
-the loss of every epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural
-shapes, each once, and
-the training part and the unlabelled rest of homeobjects {epochs} times under other scales and
-shifts. No other shapes. One CPU core, {hours:.1f} hours.
+`pointpeft pretrain --config {name}.yaml` with the settings beside this file; the loss of every
+epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural shapes, each once, and
+{epochs} times the {stored:,} shapes of {source} that are for training or have no label, each time
+with the augmentation {augmentation}. No other shapes. {machine}, {hours:.1f} hours.
 {note}
 
-The objective is that of Point-MAE (rebuild hidden patches, Chamfer distance) plus {contrast} times
-an instance contrast between two views of each cloud: of the two terms the second is what makes the
-features separable in so short a training.
+The objective is that of {paper},
+plus {contrast} times an instance contrast between two views of each cloud.
 
 ## Linear SVM on frozen features
 
 C by 5-fold cross-validation on the training split; accuracy on the test split.
 
-| data set | random initialisation, mean of 3 | these weights |
+| data set | random initialisation, mean of {seeds} | these weights |
 |---|---|---|
 {rows}
 
@@ -64,11 +65,49 @@ def svm(source: str, checkpoint: str | None, seed: int = 0) -> float:
 
 def row(source: str, shipped: Path) -> str:
     """Line of the table: random against trained."""
-    random = [svm(source, None, seed) for seed in range(3)]
+    random = [svm(source, None, seed) for seed in range(RANDOM_SEEDS)]
     trained = svm(source, str(shipped))
     line = f"| {Path(source).stem} | {np.mean(random):.1%} | {trained:.1%} |"
     print(line, flush=True)
     return line
+
+
+def card(run: Path, shipped: Path, machine: str, note: str, rows: list[str]) -> str:
+    """The model card, of what the run folder says and of what it cannot.
+
+    Args:
+        run: Folder of `pointpeft pretrain`.
+        shipped: The weights in the package.
+        machine: What it was trained on.
+        note: A sentence on the training.
+        rows: Lines of the table.
+    """
+    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
+    with (run / "metrics.csv").open() as file:
+        epochs = len(list(csv.DictReader(file)))
+    backbone = pp.create_model(config["model"], checkpoint=shipped)
+    entry, data = get_entry(config["model"]), config["data"]
+    return CARD.format(
+        name=entry.name,
+        summary=entry.summary,
+        parameters=sum(p.numel() for p in backbone.parameters()),
+        size=shipped.stat().st_size / 1e6,
+        points=backbone.spec.num_points,
+        seen=epochs * metrics["items"],
+        fresh=epochs * config["procedural"],
+        stored=metrics["items"] - config["procedural"],
+        source=data["source"],
+        augmentation=data["augmentation"],
+        epochs=epochs,
+        machine=machine,
+        hours=epochs * metrics["seconds_per_epoch"] / 3600,
+        note=note,
+        paper=entry.paper,
+        contrast=config["pretraining"].get("contrast", 0),
+        seeds=RANDOM_SEEDS,
+        rows="\n".join(rows),
+    )
 
 
 def main() -> None:
@@ -76,11 +115,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of `pointpeft pretrain`")
     parser.add_argument("data", nargs="*", help="further labelled data sets to measure on")
+    parser.add_argument("--machine", required=True, help='such as "One CPU core", for the card')
     parser.add_argument("--note", default="", help="a sentence on the training, for the card")
     arguments = parser.parse_args()
     run: Path = arguments.run
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
     name = config["model"]
+    if config["data"]["source"] != EMBEDDED_NAME:
+        parser.error(
+            f"{run} was not trained on {EMBEDDED_NAME}, of which the card states a licence"
+        )
 
     WEIGHTS.mkdir(exist_ok=True)
     shipped = WEIGHTS / f"{name}.safetensors"
@@ -89,25 +133,9 @@ def main() -> None:
     shipped.chmod(0o644)
     shutil.copyfile(run / "config.yaml", WEIGHTS / f"{name}.yaml")
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
-
-    metrics = yaml.safe_load((run / "metrics.json").read_text())
-    with (run / "metrics.csv").open() as file:
-        epochs = len(list(csv.DictReader(file)))
-    card = CARD.format(
-        name=name,
-        summary=pp.models.get_entry(name).summary,
-        parameters=sum(p.numel() for p in backbone.parameters()),
-        size=shipped.stat().st_size / 1e6,
-        points=backbone.spec.num_points,
-        seen=epochs * metrics["items"],
-        fresh=epochs * config["procedural"],
-        epochs=epochs,
-        hours=epochs * metrics["seconds_per_epoch"] / 3600,
-        note=arguments.note,
-        contrast=config["pretraining"]["contrast"],
-        rows="\n".join(row(source, shipped) for source in [EMBEDDED_NAME, *arguments.data]),
-    )
-    (WEIGHTS / f"{name}.md").write_text(card)
+    rows = [row(source, shipped) for source in [EMBEDDED_NAME, *arguments.data]]
+    text = card(run, shipped, arguments.machine, arguments.note, rows)
+    (WEIGHTS / f"{name}.md").write_text(text)
 
 
 if __name__ == "__main__":

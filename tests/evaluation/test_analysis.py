@@ -91,6 +91,7 @@ def test_same_for_the_same_input_and_ready_for_json(name):
     assert first["map"]["held_out"] == [False] * 12 + [True] * 8
     assert first["map"]["labels"] == [*train.labels.tolist(), *test.labels.tolist()]
     assert first["map"]["method"] == "t-SNE"
+    assert (first["map"]["after"] is None) == (name == "linear")  # the head alone is trained
     predicted = classify(model, torch.from_numpy(test.points)).argmax(1).numpy()
     assert np.trace(first["confusion"]) == (predicted == test.labels).sum()
     assert np.sum(first["confusion"], axis=1).tolist() == [2, 2, 2, 2]
@@ -98,7 +99,8 @@ def test_same_for_the_same_input_and_ready_for_json(name):
 
 @pytest.mark.parametrize("train_items", [0, 1, 12])
 @pytest.mark.parametrize("test_items", [0, 1, 3])
-def test_copes_with_few_or_no_items(model, train_items, test_items):
+def test_copes_with_few_or_no_items(train_items, test_items):
+    model = adapted(pp.FullConfig())
     train = split(train_items, 5, "train/")
     test = relabelled(model, split(test_items, 9, "test/"), wrong=range(test_items))
     found = analyse(

@@ -66,7 +66,7 @@ def test_points_are_sampled_on_a_mesh(trained, tmp_path):
 def test_an_unusable_file_is_an_error_of_its_prediction(trained, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((50, 3), np.nan))
     (tmp_path / "text.ply").write_text("no ply")
-    for name, word in (("nan.npy", "NaN"), ("text.ply", "cannot be read"), ("gone.ply", "no such")):
+    for name, word in (("nan.npy", "NaN"), ("text.ply", "not a PLY file"), ("gone.ply", "no such")):
         found = PartPredictor(trained).predict_file(tmp_path / name, "mug")
         assert name in found.error
         assert word in found.error

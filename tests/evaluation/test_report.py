@@ -161,7 +161,7 @@ def test_run_folder_of_one_seed_is_read(tmp_path):
     write_rows(tmp_path, 2)
     path = write_run_report(tmp_path, analysis())
     found = read_run(tmp_path)
-    assert found.name == "point-peft"
+    assert found.name == "Point-PEFT"
     assert found.config == "method: point-peft\n"
     assert found.analysis == analysis()
     assert found.histories == {
@@ -170,7 +170,12 @@ def test_run_folder_of_one_seed_is_read(tmp_path):
             {"epoch": 1.0, "train_loss": 1.9, "val_accuracy": None},
         ]
     }
-    assert Page(path).title == "point-peft on shapes"
+    assert Page(path).title == "Point-PEFT on shapes"
+    named = metrics(method="full", data_title="ScanObjectNN PB-T50-RS")
+    (tmp_path / "metrics.json").write_text(json.dumps(named))
+    page = Page(write_run_report(tmp_path, analysis()))
+    assert page.title == "Full fine-tuning on ScanObjectNN PB-T50-RS"
+    assert "adapted to ScanObjectNN PB-T50-RS by full fine-tuning" in page.data["summary"]
 
 
 def test_run_folder_of_several_seeds_has_a_history_for_each(tmp_path):
@@ -257,8 +262,10 @@ f.onload = () => {{
   page.querySelector("#class-table th button").click();
   page.querySelector("#features-key button").click();
   const method = page.querySelector("#confusion select");
-  method.value = "1";
+  told.opened = method.selectedOptions[0].text;
+  method.value = "0";
   method.dispatchEvent(new Event("change"));
+  told.maps = page.querySelectorAll("#features .plot:not([hidden] *)").length;
   told.method = page.querySelector("#mistakes .pick select").value;
   told.first = page.getElementById("mistake").value;
   setTimeout(() => told.failed = page.documentElement.dataset.error ?? "nothing", 500);
@@ -268,10 +275,16 @@ f.onload = () => {{
 
 @needs_browser
 def test_page_fits_a_phone_and_its_controls_work(tmp_path):
-    path = write_report(tmp_path / "report.html", "shapes", [run("linear"), run("full")])
+    linear = run("linear")
+    linear.analysis["map"]["after"] = None
+    path = write_report(tmp_path / "report.html", "shapes", [linear, run("point-peft")], "A check.")
+    assert '<p class="warning">A check.</p>' in path.read_text(encoding="utf-8")
     frame = tmp_path / "phone.html"
     frame.write_text(FRAME.format(path.as_uri()))
     opening = re.search("<body[^>]*>", browse(frame, tmp_path, *WEBGL))[0]
     told = dict(re.findall(r'data-(\w+)="([^"]*)"', opening))
     assert int(told.pop("width")) <= 390
-    assert told == {"second": "1", "method": "1", "first": "0", "failed": "nothing"}
+    assert told == {
+        "second": "1", "opened": "Point-peft", "method": "0", "maps": "1", "first": "0",
+        "failed": "nothing",
+    }  # fmt: skip

@@ -134,7 +134,10 @@ def _map(
     after_test: NDArray,
     seed: int,
 ) -> dict[str, Any]:
-    """The same items placed by their features before and after adaptation."""
+    """The same items placed by their features before and after adaptation.
+
+    "after" is None where the head alone was trained, which leaves the features as they were.
+    """
     held_out = set(test.ids)
     beside = np.array([i for i, name in enumerate(train.ids) if name not in held_out], dtype=int)
     items = len(beside) + len(test)
@@ -144,9 +147,11 @@ def _map(
     of_train, of_test = beside[chosen[chosen < len(beside)]], chosen[chosen >= len(beside)]
     of_test = of_test - len(beside)
     trained, tested = train.subset(of_train), test.subset(of_test)
-    after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
     before, method = project(_stack(before_train[of_train], before_test[of_test]), seed)
-    after, _ = project(_stack(after_train, after_test[of_test]), seed)
+    after = None
+    if model.count_parameters()["trainable_without_head"]:
+        after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
+        after = project(_stack(after_train, after_test[of_test]), seed)[0].tolist()
     return {
         "method": method,
         "items": items,
@@ -155,7 +160,7 @@ def _map(
         "labels": [*trained.labels.tolist(), *tested.labels.tolist()],
         "held_out": [False] * len(trained) + [True] * len(tested),
         "before": before.tolist(),
-        "after": after.tolist(),
+        "after": after,
     }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.published.protocol import load_as_published
+from pointpeft.data.splits import split_digest
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.evaluation.analysis import Outputs, analyse_change, model_outputs
 from pointpeft.evaluation.classification import Scores, score
@@ -31,6 +32,8 @@ __all__ = ["choose_device", "evaluate_adapter"]
 
 _CUT = ("seed", "val_fraction")
 """What an adapter says of how its data was cut."""
+_DIGEST = "digest"
+"""What it may say beside it: hashes of the shapes' names by split, to tell a change of the data."""
 
 
 def choose_device(name: str) -> str:
@@ -144,12 +147,16 @@ def _cut(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, Any]:
     if not _trained_on(adapter, config.data):
         return {"val_fraction": 0.0}
     cut = adapter.split
-    if not isinstance(cut, dict) or set(cut) != set(_CUT):
+    if (
+        not isinstance(cut, dict)
+        or set(cut) - {_DIGEST} != set(_CUT)
+        or not isinstance(cut.get(_DIGEST, {}), dict)
+    ):
         raise CheckpointError(
             f"the adapter in {config.adapter} is damaged: the `split` of its input must state "
-            f"{' and '.join(_CUT)} alone, got {cut!r}"
+            f"{' and '.join(_CUT)} alone, beside a table `{_DIGEST}` that may be there, got {cut!r}"
         )
-    return cut
+    return {key: cut[key] for key in _CUT}
 
 
 def _choose(
@@ -165,23 +172,38 @@ def _choose(
     part: ShapeSplit = getattr(data, split)
     if not len(part):
         raise DataError(f"{config.data} has no {split} split; measure another one, or all of it")
-    if split != "train":
-        _check_unseen(config, adapter, part)
+    if split != "train" and _trained_on(adapter, config.data):
+        _check_unseen(config, adapter, part, split, split in data.cut)
     return part, split
 
 
-def _check_unseen(config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSplit) -> None:
-    """Refuse to call shapes a test that the memory bank, made of training shapes, holds."""
+def _check_unseen(
+    config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSplit, split: str, is_cut: bool
+) -> None:
+    """Refuse to call shapes a test that the adapter was trained on.
+
+    A memory bank, made of training shapes, names them. Without one, a split that is cut from the
+    data must hold the very shapes that were kept apart in training.
+    """
     bank = adapter.model.bank
-    if bank is None or not _trained_on(adapter, config.data):
-        return
-    seen = sorted(set(part.ids) & set(bank.ids))
+    seen = sorted(set(part.ids) & set(bank.ids)) if bank is not None else []
+    kept = adapter.split.get(_DIGEST) if is_cut else None
     if seen:
-        raise DataError(
-            f"{config.data} has changed since the adapter was trained on it: {len(seen)} of the "
-            f"{len(part)} shapes that would be measured, such as {seen[0]}, were trained on; "
-            "restore it, or measure shapes of another folder"
+        trained = (
+            f"{len(seen)} of the {len(part)} shapes that would be measured, such as {seen[0]}, "
+            "were trained on"
         )
+    elif kept and kept.get(split) != split_digest(part.ids):
+        trained = (
+            f"the {len(part)} shapes that would be measured are not those that were kept apart, "
+            "so some of them may have been trained on"
+        )
+    else:
+        return
+    raise DataError(
+        f"{config.data} has changed since the adapter was trained on it: {trained}; restore it, or "
+        "measure shapes of another folder"
+    )
 
 
 def _whole(data: ShapeData) -> ShapeSplit:
@@ -205,12 +227,13 @@ def _measure(
     scores, outputs = _scores(adapter, part)
     seconds = time.perf_counter() - start
     val = None
-    if len(data.val):
+    if len(data.val) and data.val is not data.test:  # as published they are the same
         val = scores if data.val is part else _scores(adapter, data.val)[0]
     model = adapter.model
     metrics: dict[str, Any] = {
         "adapter": config.adapter,
         "data": config.data,
+        "data_title": data.title,
         "split": split,
         "protocol": config.protocol,
         "seed": config.seed,

@@ -92,7 +92,7 @@ def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"the adapter in {folder} was trained on {recorded}, which is not there any more; pass "
-            "its file as `checkpoint`"
+            f"its file, of weights with the hash {base['hash'][:16]}, as `checkpoint`"
         )
     return path
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import Compose, recipe
 from pointpeft.evaluation.classification import classify
+from pointpeft.progress import Meter
 
 __all__ = ["PASSES", "best_vote", "measure_votes", "vote"]
 
@@ -19,7 +20,12 @@ PASSES = 10
 
 
 def vote(
-    model: nn.Module, points: Tensor, view: Compose, passes: int = PASSES, seed: int = 0
+    model: nn.Module,
+    points: Tensor,
+    view: Compose,
+    passes: int = PASSES,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Mean logits of ``passes`` random views of each cloud.
 
@@ -29,12 +35,16 @@ def vote(
         view: what a training cloud goes through: a choice of points, and augmentation.
         passes: views per cloud.
         seed: of the views.
+        progress: called with (done, total).
 
     Returns:
         ``(S, classes)``.
     """
-    generator = torch.Generator().manual_seed(seed)
-    logits = [classify(model, view(points, generator)) for _ in range(passes)]
+    generator, logits = torch.Generator().manual_seed(seed), []
+    for place in range(passes):
+        logits.append(classify(model, view(points, generator)))
+        if progress is not None:
+            progress(place + 1, passes)
     return torch.stack(logits).mean(dim=0)
 
 
@@ -100,14 +110,16 @@ def measure_votes(
     """
     points, view = torch.from_numpy(split.points), recipe("scale-shift", num_points)
     if protocol == "published":
-        _, accuracies = best_vote(model, points, split.labels, view, votes, seed)
+        with Meter("voting") as meter:
+            _, accuracies = best_vote(model, points, split.labels, view, votes, seed, meter.update)
         rule = f"best of {votes} votes of {PASSES} passes, chosen on the measured split"
         return {
             "vote_accuracy": max(accuracies),
             "vote_rule": rule,
             "vote_accuracies": accuracies,
         }
-    found = vote(model, points, view, votes, seed).argmax(1).numpy()
+    with Meter("voting") as meter:
+        found = vote(model, points, view, votes, seed, meter.update).argmax(1).numpy()
     return {
         "vote_accuracy": float((found == split.labels).mean()),
         "vote_rule": f"mean of {votes} seeded passes",

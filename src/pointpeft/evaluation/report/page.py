@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from pointpeft.evaluation.report.runs import ANALYSIS, ReportRun, read_run
-from pointpeft.evaluation.report.summary import summary
+from pointpeft.evaluation.report.summary import data_name, summary
 from pointpeft.files import replacing
 
 __all__ = ["REPORT", "write_report", "write_run_report"]
@@ -28,13 +28,20 @@ def write_run_report(folder: str | Path, analysis: dict[str, Any]) -> Path:
     folder = Path(folder)
     _write(folder / ANALYSIS, _json(analysis))
     run = read_run(folder)
-    data = run.metrics.get("data")
-    title = f"{run.name} on {Path(data).name or data}" if data else run.name
+    title = f"{run.name[:1].upper()}{run.name[1:]} on {data_name(run.metrics)}"
     return write_report(folder / REPORT, title, [run])
 
 
-def write_report(path: str | Path, title: str, runs: Sequence[ReportRun]) -> Path:
+def write_report(
+    path: str | Path, title: str, runs: Sequence[ReportRun], warning: str = ""
+) -> Path:
     """Write a page about ``runs`` that needs no other file and no network.
+
+    Args:
+        path: the page.
+        title: its heading.
+        runs: what it tells of, in this order.
+        warning: what a reader must know before all else, if there is such a thing.
 
     Raises:
         ValueError: there is no run to report.
@@ -49,6 +56,7 @@ def write_report(path: str | Path, title: str, runs: Sequence[ReportRun]) -> Pat
     }
     page = Template(_part("template.html")).substitute(
         title=html.escape(title),
+        warning=f'<p class="warning">{html.escape(warning)}</p>' if warning else "",
         style=_part("report.css"),
         library=get_plotlyjs(),
         data=_json(content).replace("<", "\\u003c"),  # no text can end the element that holds it

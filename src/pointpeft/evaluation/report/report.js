@@ -5,6 +5,7 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const several = page.runs.length > 1;
+const titled = name => name.slice(0, 1).toUpperCase() + name.slice(1);
 const DASH = "–";
 const INK = "#1d2733", SOFT = "#5b6876", LINE = "#dfe4ea", ACCENT = "#1f6f8b";
 const RUN_COLOURS = [ACCENT, "#d1752b", "#7a5ba6", "#3f8f4f", "#b8445a", "#8a6d1f"];
@@ -71,11 +72,11 @@ function withSpread(value, deviation) {
 function drawResults() {
   const measured = page.runs[0].metrics.split ?? "test";
   const columns = [
-    ["Method", run => run.name],
+    ["Method", run => titled(run.name)],
     [measured === "test" ? "Test accuracy" : `Accuracy (${measured})`, ({ metrics }) =>
       withSpread(metrics[`${measured}_accuracy`], metrics[`${measured}_accuracy_std`])],
-    ["Validation accuracy", ({ metrics }) =>
-      withSpread(metrics.val_accuracy, metrics.val_accuracy_std)],
+    ...(page.runs.some(({ metrics }) => known(metrics.val_accuracy)) ? [["Validation accuracy",
+      ({ metrics }) => withSpread(metrics.val_accuracy, metrics.val_accuracy_std)]] : []),
     ["Trainable parameters", run => number(run.metrics.trainable_parameters)],
     ["Stored size", run => bytes(run.metrics.stored_bytes)],
     [page.runs[0].metrics.adapter ? "Seconds, one pass" : "Seconds per epoch", ({ metrics }) =>
@@ -97,6 +98,7 @@ const CURVES = [
   ["train_loss", "Training loss", ".2~f"],
   ["train_accuracy", "Training accuracy", ".0%"],
   ["val_accuracy", "Validation accuracy", ".0%"],
+  ["test_accuracy", "Test accuracy", ".0%"],  // where it selects the epoch
 ];
 
 function drawCurves() {
@@ -107,7 +109,7 @@ function drawCurves() {
     byId("curves-key").append(...page.runs.map((run, place) => {
       const dot = el("i");
       dot.style.color = RUN_COLOURS[place % RUN_COLOURS.length];
-      return el("span", {}, dot, run.name);
+      return el("span", {}, dot, titled(run.name));
     }));
   }
   const drawn = CURVES.map(([key, title, tickformat]) => {
@@ -197,7 +199,10 @@ function confusionNote(run) {
   } else if (part !== "test") {
     notes.push(`Measured: ${part === "all" ? "all shapes" : `the ${part} split`}.`);
   }
-  if (seeds > 1) notes.push(`The best of ${seeds} seeds by validation accuracy, here and below.`);
+  if (seeds > 1) {
+    const selects = run.metrics.selection?.startsWith("test") ? "test" : "validation";
+    notes.push(`The best of ${seeds} seeds by ${selects} accuracy, here and below.`);
+  }
   return notes.join(" ");
 }
 
@@ -238,11 +243,14 @@ function drawMaps(run) {
   byId("features").hidden = !map?.shown;
   if (!map?.shown) return;
   const names = run.analysis.class_names, hidden = new Set();
+  byId("features-title").textContent =
+    map.after ? "Features before and after adaptation" : "Features of the pre-trained encoder";
+  byId("before-title").hidden = byId("after").hidden = !map.after;
   byId("features-note").textContent = mapNote(map);
   const present = names.map((_, label) => label).filter(label => map.labels.includes(label));
   const redraw = () => {
     drawMap(byId("map-before"), map, map.before, names, hidden);
-    drawMap(byId("map-after"), map, map.after, names, hidden);
+    if (map.after) drawMap(byId("map-after"), map, map.after, names, hidden);
   };
   byId("features-key").replaceChildren(
     ...present.map(label => classChip(names, label, hidden, redraw)),
@@ -255,8 +263,10 @@ function mapNote(map) {
   const drawn = map.shown < map.items
     ? `${number(map.shown)} of ${number(map.items)} shapes, drawn at random`
     : `${number(map.items)} shapes`;
-  return `${drawn}, placed by ${map.method}: near each other means alike to the network. ` +
-    "Directions and distances between far groups mean nothing. Click a class to hide it.";
+  const frozen = map.after ? "" : "The head alone was trained, so the features are the same " +
+    "before and after adaptation. ";
+  return `${frozen}${drawn}, placed by ${map.method}: near each other means alike to the ` +
+    "network. Directions and distances between far groups mean nothing. Click a class to hide it.";
 }
 
 function markerKey(map, part) {
@@ -347,7 +357,7 @@ function choose(place) {
 function addPickers() {
   if (!several) return;
   for (const where of document.querySelectorAll("[data-pick]")) {
-    const options = page.runs.map((run, i) => el("option", { value: i }, run.name));
+    const options = page.runs.map((run, i) => el("option", { value: i }, titled(run.name)));
     const select = el("select", {}, options);
     select.onchange = () => choose(Number(select.value));
     where.append(el("label", {}, "Method ", select));
@@ -358,6 +368,6 @@ byId("summary").textContent = page.summary;
 drawResults();
 drawCurves();
 addPickers();
-choose(0);
+choose(Math.max(0, page.runs.findIndex(({ metrics }) => metrics.method === "point-peft")));
 drawSettings();
 document.documentElement.dataset.state = "drawn";

@@ -10,6 +10,8 @@ __all__ = ["ANALYSIS", "ReportRun", "read_run"]
 
 ANALYSIS = "analysis.json"
 """Name of the file, in a run folder, of what the page shows beside the metrics."""
+_METHODS = {"full": "full fine-tuning", "linear": "linear probing", "point-peft": "Point-PEFT"}
+"""Methods as people write them; others go by the name they are registered by."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class ReportRun:
     """A run, or the measurement of an adapter.
 
     Attributes:
-        name: how the page calls it; by convention the method.
+        name: how the page calls it: the method as people write it.
         metrics: content of ``metrics.json``.
         histories: rows of ``metrics.csv`` by the seed's label; empty if nothing was trained.
         analysis: from :func:`pointpeft.evaluation.analysis.analyse`, if it was made.
@@ -39,9 +41,10 @@ def read_run(folder: str | Path) -> ReportRun:
     """
     folder = Path(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    method = metrics.get("method")
     analysis, config = folder / ANALYSIS, folder / "config.yaml"
     return ReportRun(
-        name=metrics.get("method") or folder.resolve().name,
+        name=_METHODS.get(method, method) or folder.resolve().name,
         metrics=metrics,
         histories=_histories(folder, metrics),
         analysis=json.loads(analysis.read_text(encoding="utf-8")) if analysis.is_file() else None,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pointpeft.evaluation.report.runs import ReportRun
 
-__all__ = ["summary"]
+__all__ = ["data_name", "summary"]
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
@@ -16,7 +16,7 @@ def summary(runs: Sequence[ReportRun]) -> str:
     first = runs[0].metrics
     if "adapter" in first:
         return _measured(runs[0])
-    model, data = first.get("model", "The model"), _data(first)
+    model, data = first.get("model", "The model"), data_name(first)
     if len(runs) == 1:
         text = f"{model}, adapted to {data} by {runs[0].name}, {_result(first)}"
     else:
@@ -30,13 +30,19 @@ def summary(runs: Sequence[ReportRun]) -> str:
     return text + _spread(first) + _selection(first)
 
 
+def data_name(metrics: dict[str, Any]) -> str:
+    """What people call the data: a published data set by its title, else the folder or file."""
+    source = metrics.get("data")
+    return metrics.get("data_title") or (Path(source).name or source if source else "the data")
+
+
 def _measured(run: ReportRun) -> str:
     metrics = run.metrics
     split = metrics["split"]
     of = "all" if split == "all" else f"the {split}"
     return (
         f"{metrics.get('model', 'The model')}, adapted by {run.name}, recognises "
-        f"{_accuracy(metrics)} of {of} shapes of {_data(metrics)} "
+        f"{_accuracy(metrics)} of {of} shapes of {data_name(metrics)} "
         f"({metrics[f'{split}_items']} shapes of {len(metrics['class_names'])} classes), measured "
         f"by the {metrics.get('protocol', 'honest')} protocol."
     )
@@ -78,11 +84,6 @@ def _selection(metrics: dict[str, Any]) -> str:
             "which makes this too high."
         )
     return f"; kept was the {chosen}." if chosen else "."
-
-
-def _data(metrics: dict[str, Any]) -> str:
-    source = metrics.get("data")
-    return Path(source).name or source if source else "the data"
 
 
 def _percent(share: float) -> str:

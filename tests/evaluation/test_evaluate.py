@@ -1,0 +1,77 @@
+"""Shapes that an adapter may have been trained on are not measured as a test."""
+
+import numpy as np
+import pytest
+
+import pointpeft as pp
+from pointpeft.data import InputTransform, load_shapes
+from pointpeft.data.splits import split_digest
+from pointpeft.errors import CheckpointError, DataError
+from pointpeft.evaluation import analysis
+from pointpeft.evaluation.evaluate import evaluate_adapter
+from tests.models.tiny import clouds
+from tests.peft.support import adapted, encoder
+
+CLASSES = ("box", "cone", "rod", "torus")
+CUT = {"seed": 0, "val_fraction": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("POINTPEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
+
+
+def write_shapes(path, first=0, **arrays):
+    """Ten shapes of every class; `first` is the number in the name of the first shape."""
+    label = np.repeat(np.arange(len(CLASSES)), 10)
+    names = [f"{CLASSES[number]}/{first + place}" for place, number in enumerate(label)]
+    points = clouds(len(label), seed=3).numpy()
+    np.savez(path, points=points, label=label, names=CLASSES, id=names, **arrays)
+
+
+def save_adapter(folder, source, digest=None):
+    """An adapter that says it was trained on `source`, and which shapes were kept apart."""
+    pp.save_model(encoder(), folder / "encoder.safetensors")
+    model = adapted(pp.LinearConfig())
+    model.class_names, model.base_checkpoint = CLASSES, "../encoder.safetensors"
+    model.input = {
+        "transform": InputTransform(64).to_dict(), "statistics": None,
+        "source": str(source.resolve()), "split": CUT | ({"digest": digest} if digest else {}),
+    }  # fmt: skip
+    model.save_pretrained(folder / "adapter")
+
+
+def digests(source):
+    data = load_shapes(source, InputTransform(64), **CUT)
+    return {part: split_digest(getattr(data, part).ids) for part in ("train", "val", "test")}
+
+
+def measure(folder, source):
+    return evaluate_adapter(folder / "adapter", str(source), folder / "measured")
+
+
+def test_a_test_split_cut_from_other_shapes_than_in_training_is_refused(tmp_path):
+    source = tmp_path / "data.npz"
+    write_shapes(source)
+    save_adapter(tmp_path, source, digests(source))
+    assert measure(tmp_path, source)["test_items"] == 8
+    write_shapes(source, first=5)
+    with pytest.raises(DataError, match="has changed since the adapter was trained on it: the 8 "):
+        measure(tmp_path, source)
+    write_shapes(source, split=np.tile(["train"] * 8 + ["test"] * 2, len(CLASSES)))
+    assert measure(tmp_path, source)["test_items"] == 8  # no one cut it: it is what it is called
+
+
+def test_adapters_that_do_not_say_what_was_kept_apart_are_measured(tmp_path):
+    source = tmp_path / "data.npz"
+    write_shapes(source)
+    save_adapter(tmp_path, source)
+    assert measure(tmp_path, source)["test_items"] == 8
+
+
+def test_a_damaged_digest_is_refused(tmp_path):
+    write_shapes(tmp_path / "data.npz")
+    save_adapter(tmp_path, tmp_path / "data.npz", "abc")
+    with pytest.raises(CheckpointError, match="a table `digest` that may be there"):
+        measure(tmp_path, tmp_path / "data.npz")
