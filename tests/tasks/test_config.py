@@ -88,7 +88,7 @@ def test_unknown_key_proposes_the_nearest(write, override, proposed):
 
 
 def test_unknown_key_lists_valid_ones():
-    with pytest.raises(ConfigError, match=r"valid keys: .*optimizer\.min_lr"):
+    with pytest.raises(ConfigError, match="all keys: see `FinetuneConfig`"):
         load_config(FinetuneConfig, [], ["optimizer.xyzzy=1"])
 
 

@@ -1,6 +1,7 @@
 """Few-shot episodes: published or drawn, run together or one by one, always the same ones."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -22,16 +23,28 @@ def plain_maps(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", ["honest", "published"])
-def test_published_episodes_are_run_one_by_one(protocol, run_finetune, root, tmp_path):  # noqa: F811
+def test_published_episodes_are_run_one_by_one(
+    protocol,
+    run_finetune,
+    root,  # noqa: F811
+    tmp_path,
+    caplog,
+):
     settings = [f"data.source={root}", "few_shot.way=2", "few_shot.shot=3", "few_shot.folds=2"]
     settings += [f"protocol={protocol}", "trainer.epochs=1"]
-    metrics = run_finetune(*settings)
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        metrics = run_finetune(*settings)
+    for said in ("fold 1, 2 of 2: ", "linear fold 1 seed 0: trains"):
+        assert caplog.text.count(said) == 1
     values = metrics["test_accuracy_per_fold"]
     assert metrics["folds"] == [0, 1]
     assert metrics["test_accuracy"] == pytest.approx(np.mean(values))
     assert metrics["test_accuracy_std"] == pytest.approx(np.std(values))
     assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
     assert run_finetune(*settings, resume=True) == metrics
+    with pytest.raises(DataError, match=r"2\.pkl: no such file"):
+        run_finetune(*settings, "few_shot.folds=3", name="other")
+    assert not (tmp_path / "other/fold0").exists()
 
 
 def test_folds_run_one_after_another_are_summed_up(run_finetune, tmp_path):

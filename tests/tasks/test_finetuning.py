@@ -1,6 +1,7 @@
 """Fine-tuning learns, writes everything it promises, and looks at the test split once."""
 
 import json
+import logging
 import math
 import re
 
@@ -10,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import pointpeft as pp
+from pointpeft.data import InputTransform, load_shapes
+from pointpeft.data.splits import split_digest
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import Predictor
 from pointpeft.tasks import FinetuneConfig, finetune, load_config
@@ -103,11 +106,25 @@ def test_config_in_the_folder_repeats_the_run(trained):
     assert config.optimizer.weight_decay == 0.05  # a default, written too
 
 
-def test_log_names_versions(trained):
-    _, folder, _ = trained
+def test_log_names_versions_data_and_what_is_trained(trained, archive):
+    method, folder, metrics = trained
     text = (folder / "log.txt").read_text()
     assert '"torch"' in text
     assert '"pointpeft"' in text
+    counts = "shapes: 32 training, 8 validation, 8 test; classes: 4; points of a shape: 64"
+    assert f"{archive}: {counts}" in text
+    number = f"{metrics['trainable_parameters']:,}"
+    assert f"{method} seed 0: trains {number} parameters on cpu; epochs 1 to 25, batches" in text
+    assert "batches of an epoch: 4, shapes of a batch: 8; writes to" in text
+
+
+def test_adapter_remembers_the_shapes_of_every_split(trained, archive):
+    _, folder, _ = trained
+    config = json.loads((folder / "adapter/adapter_config.json").read_text())
+    digest, data = config["input"]["split"]["digest"], load_shapes(archive, InputTransform(64))
+    for name in ("train", "val", "test"):
+        assert digest[name] == split_digest(reversed(getattr(data, name).ids))
+    assert len(set(digest.values())) == 3
 
 
 def test_adapter_predicts_files(trained, tmp_path):
@@ -132,8 +149,10 @@ def test_same_seed_gives_same_run(run_finetune, tmp_path, method):
     assert adapter_bytes(a) != adapter_bytes(c)
 
 
-def test_several_seeds_are_summed_up(run_finetune, tmp_path):
-    metrics = run_finetune("seeds=2", "seed=5", "trainer.epochs=2")
+def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        metrics = run_finetune("seeds=2", "seed=5", "trainer.epochs=2")
+    assert caplog.text.count("linear seed 6: trains") == 1
     assert metrics["seeds"] == [5, 6]
     single = [
         json.loads((tmp_path / f"run/seed{seed}/metrics.json").read_text()) for seed in (5, 6)
@@ -207,11 +226,13 @@ def test_trains_in_bfloat16(run_finetune, tmp_path):
     assert 0 <= metrics["test_accuracy"] <= 1
 
 
-def test_random_weights_are_kept_beside_the_adapter(run_finetune, tmp_path, caplog):
+def test_random_weights_are_kept_beside_the_adapter(run_finetune, tmp_path, caplog, recwarn):
     """A model without shipped weights starts at random; its adapter must still be usable."""
     overrides = ["model=point_mae", "checkpoint=null", "trainer.epochs=1"]
     metrics = run_finetune(*overrides)
     assert "random weights" in caplog.text
+    assert all(record.levelno >= logging.WARNING for record in caplog.records)
+    assert not [str(warning.message) for warning in recwarn if "lightning" in warning.filename]
     (tmp_path / "run").rename(tmp_path / "moved")
     predictor = Predictor(tmp_path / "moved")
     assert list(predictor.class_names) == metrics["class_names"]

@@ -54,6 +54,8 @@ def test_as_published_the_test_split_is_held_out(tmp_path):
     config = load_config(PretrainConfig, [], [*TOKENIZER, *given, "validate_every=1"])
     data = load_pretraining_data(config, 16)
     assert data.held_out is not None
+    check = RebuildingCheck(clouds(2, 16), data.draw, 1, lambda *found: None, data.split)
+    assert check.metric == "test_chamfer_l1"
     assert len(data.held_out) > 0
     assert not set(data.train.ids) & set(data.held_out.ids)
     seen = data.draw(torch.from_numpy(data.held_out.points))

@@ -8,7 +8,6 @@ import pytest
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation.records import write_measurement
 from pointpeft.models.published import POINT_MAE_PRETRAINED
-from pointpeft.tasks import reproduction
 from pointpeft.tasks.config import FinetuneConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
 from pointpeft.tasks.reproduction import CHECKPOINTS, EXPERIMENTS, Experiment, reproduce
@@ -78,7 +77,7 @@ def test_a_grid_runs_skips_and_resumes(workshop, tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished run was begun again")
 
-    monkeypatch.setattr(reproduction, "evaluate_backbone", never)
+    monkeypatch.setattr("pointpeft.tasks.svm.evaluate_backbone", never)
     monkeypatch.setattr("pointpeft.tasks.finetuning.fit", never)
     again = reproduce(**workshop, output=output, experiments=GRID)
     assert [o.measured for o in again] == [o.measured for o in outcomes]
@@ -100,7 +99,7 @@ def test_a_row_is_measured_again_once_its_settings_differ(workshop, tmp_path, mo
         C.append(config.C)
         write_measurement(output, config, {"test_accuracy": config.C / 4})
 
-    monkeypatch.setattr(reproduction, "evaluate_backbone", measured)
+    monkeypatch.setattr("pointpeft.tasks.svm.evaluate_backbone", measured)
     file = workshop["configs"] / row.config
     for _ in range(2):
         (outcome,) = reproduce(**workshop, output=tmp_path / "t", experiments=[row])
@@ -119,7 +118,7 @@ def test_files_of_the_same_name_lie_in_folders(workshop, tmp_path, monkeypatch):
         used.append(Path(config.checkpoint).relative_to(workshop["checkpoints"]).as_posix())
         write_measurement(output, config, {"test_accuracy": 0.5})
 
-    monkeypatch.setattr(reproduction, "evaluate_backbone", measured)
+    monkeypatch.setattr("pointpeft.tasks.svm.evaluate_backbone", measured)
     grid = [replace(GRID[2], row=name, weights=name) for name in ("Point-M2AE", "I2P-MAE")]
     for name in ("i2p-mae", "point-m2ae"):
         (workshop["checkpoints"] / name).mkdir()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import pointpeft as pp
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.tasks import FinetuneConfig
 from pointpeft.tasks.config import FewShotConfig
 from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
@@ -27,10 +27,15 @@ def test_a_pretraining_run_means_its_encoder(run_pretrain, tmp_path):
     assert model.backbone.spec.name == "point_mae_small"
 
 
-def test_a_folder_without_an_encoder_is_refused(tmp_path):
+def test_a_folder_without_an_encoder_is_refused(weights, tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no backbone\.safetensors.*pretrain") as error:
         resolve_checkpoint(tmp_path)
     assert str(tmp_path) in str(error.value)
+    best = tmp_path / "backbone_best.safetensors"
+    pp.save_model(pp.create_model("point_mae_small", checkpoint=weights), best, epochs=7)
+    with pytest.raises(CheckpointError, match=r"has not ended.* of 7 epochs") as error:
+        resolve_checkpoint(tmp_path)
+    assert str(best) in str(error.value)
 
 
 def test_a_run_is_finished_with_its_settings_on_whatever_hardware(tmp_path):
@@ -49,3 +54,40 @@ def test_a_run_is_finished_with_its_settings_on_whatever_hardware(tmp_path):
         assert run.finished_metrics(other) is None
     run.begin(config)
     assert run.finished_metrics(config) is None
+
+
+def test_settings_that_differ_are_listed_with_both_values(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(FinetuneConfig(backbone={"depth": 3}, method="linear"))
+    other = FinetuneConfig(backbone={"dim": 24}, method="linear", seed=2)
+    other.trainer.batch_size, other.trainer.epochs = 8, 1
+    with pytest.raises(ConfigError) as error:
+        run.prepare(other, resume=True)
+    listed = [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")]
+    assert sorted(listed) == [
+        "backbone.depth: 3 in the run, not set now",
+        "backbone.dim: not set in the run, 24 now",
+        "seed: 0 in the run, 2 now",
+        "trainer.batch_size: 16 in the run, 8 now",
+    ]
+
+
+def test_what_ends_a_run_is_in_its_log_and_a_refused_one_leaves_no_folder(tmp_path):
+    run = RunFolder(tmp_path / "new/run")
+
+    def fail(error, after_an_epoch=False):
+        run.begin(FinetuneConfig())
+        if after_an_epoch:
+            run.checkpoints.mkdir()
+            run.last.touch()
+        raise error
+
+    with pytest.raises(DataError), run.logging():
+        fail(DataError("no data"))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError), run.logging():
+        fail(DataError("no more data"), after_an_epoch=True)
+    assert run.log.read_text().endswith("ERROR no more data\n")
+    with pytest.raises(ZeroDivisionError), run.logging():
+        fail(ZeroDivisionError())
+    assert "ERROR Traceback" in run.log.read_text()

@@ -12,6 +12,7 @@ from pointpeft.data.published.protocol import prepare_as_published
 from pointpeft.evaluation.evaluate import choose_device
 from pointpeft.models import state_hash
 from pointpeft.peft import MemoryBank
+from pointpeft.progress import Meter
 from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.datamodule import cloud_loader
 from pointpeft.tasks.processes import is_first_process
@@ -66,5 +67,8 @@ class Banks:
         num_points, train = self.data.transform.num_points, self.data.train
         if self.config.protocol == "published":  # there clouds have all their points, in no order
             train = prepare_as_published(train, num_points)
-        for batch in cloud_loader(train, num_points, self.config.trainer.batch_size):
-            yield {**batch, "id": [train.ids[place] for place in batch["index"].tolist()]}
+        loader = cloud_loader(train, num_points, self.config.trainer.batch_size)
+        with Meter("memory bank") as meter:
+            for place, batch in enumerate(loader):
+                yield {**batch, "id": [train.ids[item] for item in batch["index"].tolist()]}
+                meter.update(place + 1, len(loader))

@@ -24,11 +24,17 @@ class BestEpoch(L.Callback, abc.ABC):
 
     Attributes:
         metric: name of the value.
+        label: what the progress line calls it.
+        form: its format there.
+        split: name of the split that is measured, "val" or "test".
         larger_is_better: whether the best value is the largest.
         best: the best value so far; None before the first one.
     """
 
-    metric: ClassVar[str]
+    metric: str
+    label: ClassVar[str]
+    form: ClassVar[str]
+    split: str
     larger_is_better: ClassVar[bool] = True
 
     def __init__(self, every: int, keep: Keep) -> None:

@@ -6,7 +6,7 @@ import logging
 import random
 import statistics
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import lightning as L
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pointpeft.files import replacing
+from pointpeft.progress import Meter
+from pointpeft.tasks.announcing import announce_training
 
 __all__ = ["EpochSeeds", "EpochTimer", "History", "ProgressBar"]
 
@@ -124,56 +125,43 @@ class ProgressBar(L.Callback):
     def __init__(
         self, title: str, shown: list[tuple[str, str, str]], console: Console | None = None
     ) -> None:
-        self.title, self.shown = title, shown
-        self.console = console or Console(stderr=True)
-        self._progress: Progress | None = None
-        self._advance: Callable[..., None] = lambda **_: None
+        self.title, self.shown, self.console = title, shown, console
+        self._meter: Meter | None = None
+        self._open = ExitStack()
+        self._metrics = ""
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Open the bar at the epoch training starts from."""
-        if not trainer.is_global_zero:
-            return
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            TextColumn("{task.fields[metrics]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        epochs = trainer.max_epochs or 0
-        steps = int(trainer.estimated_stepping_batches)
-        bar = self._progress.add_task(
-            self.title, total=steps, completed=trainer.global_step,
-            epoch=trainer.current_epoch, epochs=epochs, metrics="",
-        )  # fmt: skip
-        self._advance = lambda **fields: self._progress.update(bar, **fields)  # type: ignore[union-attr]
-        self._progress.start()
+        """Say what begins, and open the bar at the epoch that it begins with."""
+        if trainer.is_global_zero:
+            announce_training(self.title, trainer, task)
+            self._meter = self._open.enter_context(Meter(self.title, self.console))
+            self._advance(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         """Move on by one step."""
-        self._advance(completed=trainer.global_step, epoch=trainer.current_epoch + 1)
+        self._advance(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Show that something happens."""
+        self._advance(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Show the epoch's metrics."""
         values = trainer.callback_metrics
-        text = "  ".join(
+        self._metrics = "  ".join(
             f"{label} {float(values[key]):{form}}"
             for key, label, form in self.shown
             if key in values
         )
-        self._advance(metrics=text)
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        every = max(1, epochs // 10)
-        plain = trainer.is_global_zero and not self.console.is_terminal
-        if plain and (epoch % every == 0 or epoch == epochs):
-            self.console.print(f"{self.title}: epoch {epoch}/{epochs}  {text}", highlight=False)
+        if self._meter is not None and (epoch % max(1, epochs // 10) == 0 or epoch == epochs):
+            self._meter.say(self._text(trainer))
+        self._advance(trainer)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Close the bar."""
@@ -185,8 +173,15 @@ class ProgressBar(L.Callback):
         """Close the bar before an error is shown."""
         self._close()
 
+    def _text(self, trainer: L.Trainer) -> str:
+        epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
+        return f"epoch {epoch}/{trainer.max_epochs}  {self._metrics}".rstrip()
+
+    def _advance(self, trainer: L.Trainer) -> None:
+        if self._meter is not None:
+            steps = int(trainer.estimated_stepping_batches)
+            self._meter.update(trainer.global_step, steps, self._text(trainer))
+
     def _close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-            self._advance = lambda **_: None
+        self._open.close()
+        self._meter = None

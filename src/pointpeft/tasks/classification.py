@@ -17,7 +17,7 @@ from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, selecting_split
 
 __all__ = ["Classification", "ClassificationTask"]
 
@@ -30,9 +30,10 @@ class ClassificationTask(TuningTask):
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
         label_smoothing: share of the target that the other classes have in equal parts.
+        split: name of the split that validation measures.
     """
 
-    validated = ("val_loss", "val_accuracy", "val_score")
+    validated = ("loss", "accuracy", "score")
 
     def __init__(
         self,
@@ -40,8 +41,9 @@ class ClassificationTask(TuningTask):
         optimizer: OptimizerConfig,
         augmentation: Compose,
         label_smoothing: float = 0.0,
+        split: str = "val",
     ) -> None:
-        super().__init__(model, optimizer, augmentation)
+        super().__init__(model, optimizer, augmentation, split)
         self.label_smoothing = label_smoothing
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -71,11 +73,7 @@ class ClassificationTask(TuningTask):
         logits = self.model(batch["points"])
         loss = F.cross_entropy(logits, batch["label"], reduction="none")
         correct = (logits.argmax(1) == batch["label"]).float()
-        values = {
-            "val_loss": loss,
-            "val_accuracy": correct,
-            "val_score": correct - TIE_WEIGHT * loss,
-        }
+        values = {"loss": loss, "accuracy": correct, "score": correct - TIE_WEIGHT * loss}
         self.log_means(values, batch["index"])
 
 
@@ -87,7 +85,7 @@ class Classification(Goal):
     augmentation = "scale-shift"
     headline = "accuracy"
     of_one_seed = ("confusion", "test_mean_class_accuracy")
-    shown = (("train_loss", "loss", ".3f"), ("val_accuracy", "val", ".1%"))
+    label = "accuracy"
     reports = True
 
     def check(self, data: ShapeData, source: str) -> None:
@@ -110,16 +108,23 @@ class Classification(Goal):
         data: ShapeData,
     ) -> ClassificationTask:
         """Cross-entropy."""
-        return ClassificationTask(model, config.optimizer, augmentation, config.label_smoothing)
+        split = selecting_split(data)
+        return ClassificationTask(
+            model, config.optimizer, augmentation, config.label_smoothing, split
+        )
 
     def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""
         test = evaluate_split(model, data.test)
-        val = test if data.val is data.test else evaluate_split(model, data.val)
-        return {
+        metrics = {
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
-            "val_accuracy": val.accuracy if val else None,
+        }
+        if selecting_split(data) == "val":
+            val = evaluate_split(model, data.val)
+            metrics["val_accuracy"] = val.accuracy if val else None
+        return {
+            **metrics,
             "class_names": list(data.class_names),
             "confusion": test.confusion.tolist() if test else None,
         }

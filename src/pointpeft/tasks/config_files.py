@@ -130,8 +130,9 @@ def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None
             wanted = "".join([prefix, key, *tail])
             near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            kind: Any = OmegaConf.get_type(config._get_root())
             raise ConfigError(
-                f"{source}: unknown key {wanted}{hint}\nvalid keys: {', '.join(everywhere)}"
+                f"{source}: unknown key {wanted}{hint}\nall keys: see `{kind.__name__}`"
             )
         child = config._get_node(key)
         if isinstance(child, DictConfig):

@@ -1,7 +1,7 @@
 """Few-shot classification: a fine-tuning run for every episode, mean and deviation over them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,20 @@ def few_shot(
 
     Raises:
         ConfigError: inconsistent settings, or other ones than the folder was begun with.
-        DataError: unusable data, or too few shapes for an episode.
+        DataError: unusable data, too few shapes for an episode, or no such one; no fold is trained
+            before all of them are known to be there.
     """
     run, settings = RunFolder(output), config.few_shot
     folds = range(settings.folds) if settings.fold is None else [settings.fold]
     _prepare(run, config, resume)
     with run.logging():
-        episode = _episodes(config, progress, data)
+        episode = _episodes(config, progress, data, folds)
+        run.begin(config)  # now that there is data
         accuracies = {}
-        for fold in folds:
+        for place, fold in enumerate(folds):
             shapes = episode(fold)
-            if fold == folds[0]:  # now that there is data
-                run.begin(config)
-            log.info("fold %d: %s", fold, ", ".join(shapes.class_names))
+            classes = ", ".join(shapes.class_names)
+            log.info("fold %d, %d of %d: %s", fold, place + 1, len(folds), classes)
             single = RunFolder(_folder(run, fold))
             going_on = resume and single.config.is_file()
             measured = tune(_of_fold(config, fold), single.path, going_on, data=shapes)
@@ -134,14 +135,17 @@ def _episodes(
     config: FinetuneConfig,
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
+    folds: Sequence[int],
 ) -> Episodes:
-    """What gives the data of each fold."""
+    """What gives the data of each fold; complains now if one of ``folds`` cannot be had."""
     root, settings = Path(config.data.source).expanduser(), config.few_shot
     num_points = make_backbone(config)[0].spec.num_points
     transform = data.transform if data else input_transform(config.data, num_points)
     assert settings.way is not None
     way, shot = settings.way, settings.shot
     if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
+        for fold in folds:
+            read_episode(root, way, shot, fold)
         return lambda fold: _published(config, root, fold, transform)
     whole = data or load_data(
         config.data, num_points, progress, ("test",), protocol=config.protocol
@@ -157,6 +161,8 @@ def _episodes(
         names = tuple(whole.class_names[number] for number in made.classes)
         return _data(names, made.train, made.test, transform, config.protocol)
 
+    for fold in folds:
+        drawn(fold)
     return drawn
 
 

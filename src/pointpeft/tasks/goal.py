@@ -22,10 +22,10 @@ class Goal(abc.ABC):
         augmentation: recipe of training clouds unless another one is asked for.
         segmented: whether training needs part labels.
         headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
-            ``test_<headline>``.
+            ``test_<headline>``, where epochs are selected on the test split as the latter alone.
+        label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
-        shown: metrics in the progress line: (metric, label, format).
         reports: whether :meth:`report` writes a page.
         published_best: name of the file that the published repositories keep the best epoch in.
     """
@@ -35,11 +35,16 @@ class Goal(abc.ABC):
     augmentation: ClassVar[str]
     segmented: ClassVar[bool] = False
     headline: ClassVar[str]
+    label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
     of_one_seed: ClassVar[tuple[str, ...]] = ()
-    shown: ClassVar[tuple[tuple[str, str, str], ...]]
     reports: ClassVar[bool] = False
     published_best: ClassVar[str] = "ckpt-best.pth"
+
+    def shown(self, split: str) -> list[tuple[str, str, str]]:
+        """Metrics in the progress line, (metric, label, format), if ``split`` selects epochs."""
+        of_split = (f"{split}_{self.headline}", f"{split} {self.label}", ".1%")
+        return [("train_loss", "loss", ".3f"), of_split]
 
     def learning_rate(self, settings: PeftConfig) -> float:
         """Peak of the schedule unless another one is asked for."""
@@ -65,7 +70,9 @@ class Goal(abc.ABC):
         augmentation: Compose,
         data: ShapeData,
     ) -> TuningTask:
-        """What trains the model; it logs ``val_score``, larger is better, to choose the epoch."""
+        """What trains the model; it logs ``<split>_score``, larger is better, of the split that
+        chooses the epoch.
+        """
 
     @abc.abstractmethod
     def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:

@@ -3,22 +3,25 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
 from pointpeft.data.published.protocol import load_as_published
+from pointpeft.data.shapes import EMBEDDED_NAME
+from pointpeft.data.splits import split_digest
 from pointpeft.models import create_model
 from pointpeft.models.factory import has_embedded_weights
 from pointpeft.tasks.config import DataConfig
 from pointpeft.tasks.runs import resolve_checkpoint
+from pointpeft.tasks.sources import RANDOM
 
-__all__ = ["input_transform", "load_data", "make_backbone"]
+__all__ = ["describe_input", "input_transform", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
-RANDOM = "random"
-"""Values of ``checkpoint`` that name no file."""
+"""What weights that come with the package are called."""
 
 _NOT_PUBLISHED = (
     "no published data set, so it is read as by protocol=honest; the epoch is selected on its test "
@@ -122,3 +125,22 @@ def load_data(
     for problem in data.problems:
         log.warning("skipped %s: %s", problem.item, problem.reason)
     return data
+
+
+def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
+    """What an adapter remembers of its training input.
+
+    Of the shapes of each split it keeps one digest, by which another set of shapes is told.
+    """
+    source = config.source
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {
+        "transform": data.transform.to_dict(),
+        "statistics": data.statistics.to_dict() if data.statistics else None,
+        "source": source if source == EMBEDDED_NAME else str(Path(source).resolve()),
+        "split": {
+            "seed": config.seed,
+            "val_fraction": config.val_fraction,
+            "digest": {name: split_digest(split.ids) for name, split in splits.items()},
+        },
+    }

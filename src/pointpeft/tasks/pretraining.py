@@ -1,7 +1,7 @@
 """Masked pre-training on unlabelled shapes: data in, encoder weights out."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pointpeft.tasks.optimization import configure_adamw, with_cosine
 from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.tasks.protocol import as_published
 from pointpeft.tasks.rebuilding_check import RebuildingCheck
-from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
+from pointpeft.tasks.runs import BEST_WEIGHTS, WEIGHTS, RunFolder, resolve_checkpoint
 from pointpeft.tasks.svm_check import SvmCheck
 from pointpeft.tasks.trainer import fit, make_trainer
 from pointpeft.tasks.unlabelled import PretrainingData, load_pretraining_data
@@ -33,18 +33,8 @@ __all__ = ["PretrainingTask", "pretrain"]
 
 log = logging.getLogger("pointpeft")
 
-WEIGHTS = "backbone.safetensors"
-"""Name of the encoder's file in a run folder."""
-BEST_WEIGHTS = "backbone_best.safetensors"
-"""Encoder of the best epoch, where there is a check that says which one that is."""
 PUBLISHED_LAST, PUBLISHED_BEST = "ckpt-last.pth", "ckpt-best.pth"
 """The whole model as its published repository keeps it, where that is asked for."""
-
-_SHOWN = [
-    ("train_loss", "loss", ".5f"),
-    (SvmCheck.metric, "svm", ".1%"),
-    (RebuildingCheck.metric, "rebuilt", ".5f"),
-]
 
 
 class PretrainingTask(L.LightningModule):
@@ -114,9 +104,12 @@ def pretrain(
     if config.save_published:
         published_layout(model)  # complains before training if there is none
     with run.logging():
-        log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config))
         num_points = config.data.num_points or _network(model).spec.num_points
         clouds = load_pretraining_data(config, num_points, progress)
+        log.info(
+            "%s: shapes: %s; procedural shapes of an epoch: %s; points of a shape: %d",
+            config.data.source, f"{len(clouds.train):,}", f"{config.procedural:,}", num_points,
+        )  # fmt: skip
         run.begin(config)
         return _train(config, run, model, clouds, resume)
 
@@ -137,12 +130,11 @@ def _network(model: Any) -> Any:
     return getattr(model, "backbone", model)
 
 
-def _selection(config: PretrainConfig) -> str:
+def _selection(checks: Sequence[BestEpoch]) -> str:
     """What the best epoch is chosen by."""
-    if config.svm.source is None and config.validate_every is None:
+    if not checks:
         return "last epoch: there is no check"
-    published = config.protocol == "published"
-    return "test split (published protocol)" if published else "validation split"
+    return {"val": "validation split", "test": "test split (published protocol)"}[checks[0].split]
 
 
 def _train(
@@ -153,13 +145,15 @@ def _train(
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
     task = PretrainingTask(model, optimizer, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
+    log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(checks))
+    shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + published),
         run,
         config.seed,
         [
             BatchNormMomentum(config.optimizer), *checks, history, timer,
-            ProgressBar("pretrain", _SHOWN),
+            ProgressBar("pretrain", shown),
         ],
         monitor=None,
         grad_clip=config.optimizer.grad_clip,
@@ -192,7 +186,8 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
         checks.append(SvmCheck(config.svm, config.protocol, keep))
     if config.validate_every is not None and clouds.held_out is not None:
         points = torch.from_numpy(clouds.held_out.points)
-        checks.append(RebuildingCheck(points, clouds.draw, config.validate_every, keep))
+        every, split = config.validate_every, clouds.split
+        checks.append(RebuildingCheck(points, clouds.draw, every, keep, split))
     return checks
 
 
@@ -217,11 +212,11 @@ def _metrics(
     return {
         "model": config.model,
         "protocol": config.protocol,
-        "selection": _selection(config),
+        "selection": _selection(checks),
         "weights": WEIGHTS,
         **({"best_weights": BEST_WEIGHTS, **best} if best else {}),
         "loss": loss,
-        "epochs": config.trainer.epochs,
+        "epochs": config.trainer.epochs + (config.protocol == "published"),
         "items": items,
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),

@@ -18,20 +18,24 @@ _BATCH = 32
 
 
 class RebuildingCheck(BestEpoch):
-    """Logs the Chamfer-L1 distance of rebuilt clouds as ``val_chamfer_l1``; the least is the best.
+    """Logs the Chamfer-L1 distance of rebuilt clouds as ``<split>_chamfer_l1``; the least is best.
 
     Args:
         points: clouds ``(S, N, 3)`` that are not trained on.
         draw: makes of a batch of them what the network sees.
         every: epochs from one measurement to the next.
         keep: what is done with the best epoch.
+        split: of which the clouds are, "val" or "test".
     """
 
-    metric = "val_chamfer_l1"
+    label, form = "rebuilt", ".5f"
     larger_is_better = False
 
-    def __init__(self, points: Tensor, draw: Transform, every: int, keep: Keep) -> None:
+    def __init__(
+        self, points: Tensor, draw: Transform, every: int, keep: Keep, split: str = "val"
+    ) -> None:
         super().__init__(every, keep)
+        self.metric, self.split = f"{split}_chamfer_l1", split
         self.points, self.draw = points, draw
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:

@@ -17,6 +17,7 @@ from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.runs import RunFolder
+from pointpeft.tasks.tuning import selecting_split
 
 __all__ = ["measure", "summarize"]
 
@@ -41,14 +42,16 @@ def measure(
     """
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
-    selection = "validation split" if len(data.val) else "last epoch: there is no validation split"
-    if config.protocol == "published":
-        selection = "test split (published protocol)"
+    split = selecting_split(data)
+    selection = "last epoch: there is no validation split"
+    if len(data.val):
+        selection = "test split (published protocol)" if split == "test" else "validation split"
     return {
         "task": goal.name,
         "method": config.method,
         "model": config.model,
         "data": config.data.source,
+        "data_title": data.title,
         "seed": config.seed,
         **goal.measure(model, data),
         **_votes(model, data, config),
@@ -59,7 +62,7 @@ def measure(
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),
         "train_items": len(data.train),
-        "val_items": len(data.val),
+        f"{split}_items": len(data.val),
         "test_items": len(data.test),
         "selection": selection,
         "notes": list(data.notes),
@@ -80,15 +83,19 @@ def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[st
 def summarize(
     results: list[dict[str, Any]], folders: list[Path], run: RunFolder, goal: Goal
 ) -> dict[str, Any]:
-    """Metrics of several seeds: of the best one by validation, with lists, mean and deviation."""
+    """Metrics of several seeds: of the best one, and lists, means and deviations of all.
+
+    Which one is the best is measured on the split that also selects epochs.
+    """
     val, test = f"val_{goal.headline}", f"test_{goal.headline}"
-    best = max(range(len(results)), key=lambda i: results[i][val] or 0.0)
+    measured = [test, val] if all(val in result for result in results) else [test]
+    best = max(range(len(results)), key=lambda i: results[i][measured[-1]] or 0.0)
     if is_first_process():
         _take_over(folders[best], run)
     summary = dict(results[best])
     for key in ("seed", *goal.of_one_seed):
         summary[f"best_{key}"] = summary.pop(key)
-    for key in (test, val, *goal.averaged, "seconds_per_epoch"):
+    for key in (*measured, *goal.averaged, "seconds_per_epoch"):
         values = [result[key] for result in results if result[key] is not None]
         summary[f"{key}_per_seed"] = values
         if values:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,34 @@ import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.evaluation.records import output_folder, versions
+from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
+from pointpeft.evaluation.records import (
+    append_log,
+    no_trace_if_refused,
+    output_folder,
+    versions,
+)
 from pointpeft.files import replacing
+from pointpeft.models import read_checkpoint
 from pointpeft.tasks.config_files import config_text, save_config
 from pointpeft.tasks.processes import is_first_process
+from pointpeft.tasks.run_log import logged_to
 
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "resolve_checkpoint"]
+__all__ = [
+    "BEST_WEIGHTS",
+    "WEIGHTS",
+    "AtomicCheckpointIO",
+    "EpochCheckpoint",
+    "RunFolder",
+    "resolve_checkpoint",
+]
 
 log = logging.getLogger("pointpeft")
 
+WEIGHTS = "backbone.safetensors"
+"""Name of the encoder's file in a run folder."""
+BEST_WEIGHTS = "backbone_best.safetensors"
+"""Encoder of the best epoch, where there is a check that says which one that is."""
 _HARDWARE = {
     "trainer": ("accelerator", "devices", "strategy", "num_nodes", "num_workers"),
 }
@@ -34,6 +53,8 @@ _MAY_CHANGE = {
     "few_shot": ("fold", "folds"),
 }
 """Settings that a resumed run may change."""
+_UNSET = "not set"
+"""What is said of an entry of a free-form mapping, such as ``backbone``, that is not there."""
 
 
 class RunFolder:
@@ -43,7 +64,7 @@ class RunFolder:
     effect.
 
     Args:
-        path: the folder; created when absent.
+        path: the folder; created when absent, once there is something to write.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -55,11 +76,14 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
+        self.best_vote = self.checkpoints / "best_vote.ckpt"
         self.adapter = self.path / "adapter"
-        self.backbone = self.path / "backbone.safetensors"
+        self.best_vote_adapter = self.path / "adapter_best_vote"
+        self.backbone = self.path / WEIGHTS
+        self.best_backbone = self.path / BEST_WEIGHTS
 
     def prepare(self, config: Any, resume: bool) -> None:
-        """Create the folder; refuse to write over another run.
+        """Refuse to write over another run.
 
         Raises:
             ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
@@ -76,7 +100,6 @@ class RunFolder:
             )
         if resume:
             self._check_same_run(config)
-        output_folder(self.path)
 
     def _check_same_run(self, config: Any) -> None:
         differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
@@ -86,10 +109,13 @@ class RunFolder:
                 for section, keys in _MAY_CHANGE.items()
                 if hasattr(config, section)
             )
+            changes = "\n".join(
+                f"  {key}: {was} in the run, {given} now" for key, (was, given) in differ.items()
+            )
             raise ConfigError(
-                f"{self.path} was begun with other settings; they differ in: {', '.join(differ)} "
-                f"(see {self.config}). To resume, only {free} may change; for another run "
-                "name another `output`"
+                f"{self.path} was begun with other settings, see {self.config.name} in it:\n"
+                f"{changes}\nleave these as they were to resume; only {free} may change. For "
+                "another run name another `output`"
             )
 
     def begin(self, config: Any) -> None:
@@ -115,33 +141,50 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Send the package's log messages to ``log.txt`` as well."""
+        """Send the package's log messages to ``log.txt`` as well, and what ends the run early.
+
+        Of a run that is refused before an epoch is completed no new folder is left.
+        """
         if not is_first_process():
             yield
             return
-        handler = logging.FileHandler(self.log)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        previous = log.level
-        log.setLevel(logging.DEBUG)
-        log.addHandler(handler)
-        log.info("command: %s", " ".join(sys.argv))
-        log.info("versions: %s", json.dumps(versions()))
-        try:
-            yield
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(previous)
-            handler.close()
+        with no_trace_if_refused(self.path), logged_to(output_folder(self.path) / self.log.name):
+            log.debug("command: %s", " ".join(sys.argv))
+            log.debug("versions: %s", json.dumps(versions()))
+            try:
+                yield
+            except Exception as error:
+                foreseen = isinstance(error, PointPeftError)
+                text = str(error) if foreseen else traceback.format_exc()
+                append_log(self.path, [text], "ERROR")
+                raise
 
 
-def _differences(begun_with: str, config: Any, free: Mapping[str, Sequence[str]]) -> list[str]:
-    """Keys in which the text of a config differs from a config, those in ``free`` left out."""
-    old, new = yaml.safe_load(begun_with), yaml.safe_load(config_text(config))
-    for section, keys in free.items():
-        for values in (old, new):
-            for key in keys:
-                values.get(section, {}).pop(key, None)
-    return [key for key in new if old.get(key) != new[key]]
+def _differences(
+    begun_with: str, config: Any, free: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, str]]:
+    """Dotted keys in which the text of a config differs from a config, with both their values.
+
+    Those in ``free`` are left out.
+    """
+    old, new = (_flat(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
+    ignored = {f"{section}.{key}" for section, keys in free.items() for key in keys}
+    return {
+        key: (old.get(key, _UNSET), new.get(key, _UNSET))
+        for key in {**new, **old}
+        if key not in ignored and old.get(key, "null") != new.get(key, "null")
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by their dotted keys, as they are written in overrides."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if not isinstance(value, str) else value
+    return flat
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
@@ -156,13 +199,19 @@ def resolve_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    weights = RunFolder(path).backbone
-    if not weights.is_file():
+    run = RunFolder(path)
+    if run.backbone.is_file():
+        return run.backbone
+    if run.best_backbone.is_file():
+        epochs = read_checkpoint(run.best_backbone).metadata["epochs"]
         raise CheckpointError(
-            f"folder {path} holds no {weights.name}, which pre-training writes at its end; pass a "
-            "weights file, or the folder of a `pointpeft pretrain` run that has ended"
+            f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
+            f"best encoder so far, of {epochs} epochs, as `checkpoint`: {run.best_backbone}"
         )
-    return weights
+    raise CheckpointError(
+        f"folder {path} holds no {run.backbone.name}, which pre-training writes at its end; pass a "
+        "weights file, or the folder of a `pointpeft pretrain` run that has ended"
+    )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -20,7 +20,7 @@ from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, selecting_split
 
 __all__ = ["PartSegmentation", "SegmentationTask"]
 
@@ -35,9 +35,10 @@ class SegmentationTask(TuningTask):
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, which takes their labels along.
         parts: which parts belong to which category.
+        split: name of the split that validation measures.
     """
 
-    validated = ("val_loss", "val_accuracy", "val_instance_iou", "val_score")
+    validated = ("loss", "accuracy", "instance_iou", "score")
     mask: Tensor
 
     def __init__(
@@ -46,8 +47,9 @@ class SegmentationTask(TuningTask):
         optimizer: OptimizerConfig,
         augmentation: Compose,
         parts: PartTable,
+        split: str = "val",
     ) -> None:
-        super().__init__(model, optimizer, augmentation)
+        super().__init__(model, optimizer, augmentation, split)
         self.parts = tuple(parts.categories.values())
         self.register_buffer("mask", part_mask(parts), persistent=False)
 
@@ -79,10 +81,10 @@ class SegmentationTask(TuningTask):
         found = likeliest_parts(logits, batch["label"], self.mask)
         iou = self._ious(found, seg, batch["label"]).to(loss)
         values = {
-            "val_loss": loss,
-            "val_accuracy": (found == seg).float().mean(dim=1),
-            "val_instance_iou": iou,
-            "val_score": iou - TIE_WEIGHT * loss,
+            "loss": loss,
+            "accuracy": (found == seg).float().mean(dim=1),
+            "instance_iou": iou,
+            "score": iou - TIE_WEIGHT * loss,
         }
         self.log_means(values, batch["index"])
 
@@ -104,7 +106,7 @@ class PartSegmentation(Goal):
     published_best = "best_model.pth"
     averaged = ("test_class_iou", "test_accuracy")
     of_one_seed = ("test_category_iou", "test_mean_class_accuracy")
-    shown = (("train_loss", "loss", ".3f"), ("val_instance_iou", "val IoU", ".1%"))
+    label = "IoU"
 
     def learning_rate(self, settings: PeftConfig) -> float:
         """The published one for full fine-tuning, else the method's."""
@@ -132,22 +134,24 @@ class PartSegmentation(Goal):
         data: ShapeData,
     ) -> SegmentationTask:
         """Cross-entropy of all points."""
-        return SegmentationTask(model, config.optimizer, augmentation, _parts(data))
+        split = selecting_split(data)
+        return SegmentationTask(model, config.optimizer, augmentation, _parts(data), split)
 
     def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""
         parts, num_points = _parts(data), data.transform.num_points
         test = score_segmenter(model, data.test, parts, num_points)
-        val = test
-        if data.val is not data.test:
+        metrics: dict[str, float | None] = {}
+        if selecting_split(data) == "val":
             val = score_segmenter(model, data.val, parts, num_points)
+            metrics["val_instance_iou"] = val.instance_iou if val else None
         return {
+            **metrics,
             "test_instance_iou": test.instance_iou if test else None,
             "test_class_iou": test.class_iou if test else None,
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
             "test_category_iou": test.category_iou if test else None,
-            "val_instance_iou": val.instance_iou if val else None,
             "class_names": list(data.class_names),
             "class_items": np.bincount(data.test.labels, minlength=len(data.class_names)).tolist(),
             "part_names": list(parts.names),

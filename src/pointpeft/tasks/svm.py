@@ -1,5 +1,6 @@
 """Linear-SVM evaluation of a backbone on a data set."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from pointpeft.evaluation.records import (
     write_measurement,
 )
 from pointpeft.evaluation.svm import SvmResult, linear_svm
+from pointpeft.tasks.announcing import announce_data
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.inputs import load_data, make_backbone
 
 __all__ = ["evaluate_backbone"]
+
+log = logging.getLogger("pointpeft")
 
 
 def evaluate_backbone(
@@ -52,7 +56,8 @@ def evaluate_backbone(
         check_output(output, SvmConfig)
     L.seed_everything(config.seed, verbose=False)
     backbone, source = make_backbone(config)
-    backbone = backbone.to(choose_device(device))
+    device = choose_device(device)
+    backbone = backbone.to(device)
     data = load_data(
         config.data, backbone.spec.num_points, progress, needed=("test",),
         protocol=config.protocol, farthest=False,
@@ -61,6 +66,8 @@ def evaluate_backbone(
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
+    announce_data(config.data.source, data)
+    log.info("linear SVM on features of %s, computed on %s", config.model, device)
     train, test = (
         extract_features(
             backbone,

@@ -44,15 +44,17 @@ class SvmCheck(BestEpoch):
     """
 
     metric = "svm_accuracy"
+    label, form = "svm", ".1%"
 
     def __init__(self, config: SvmCheckConfig, protocol: str, keep: Keep) -> None:
         super().__init__(config.every, keep)
         self.config = config
         self.published = protocol == "published"
+        self.split = "test" if self.published else "val"
         data = _load(config, protocol)
         self.train, self.held_out = (
             _prepare(part, config, self.published)
-            for part in (data.train, data.test if self.published else data.val)
+            for part in (data.train, getattr(data, self.split))
         )
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:

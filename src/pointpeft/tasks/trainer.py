@@ -2,6 +2,9 @@
 
 import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +30,14 @@ __all__ = ["fit", "make_trainer"]
 
 # The others wait while the first process votes or measures a test split alone.
 _PATIENCE = timedelta(days=2)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Leave out what the trainer says of how it is used here, which no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning(\..*)?")
+        yield
 
 
 def make_trainer(
@@ -83,6 +94,7 @@ def make_trainer(
     return trainer
 
 
+@_without_advice()
 def fit(
     trainer: L.Trainer,
     task: L.LightningModule,
@@ -110,6 +122,7 @@ def _as_launched(config: TrainerConfig) -> TrainerConfig:
     )
 
 
+@_without_advice()
 def _trainer(
     config: TrainerConfig,
     strategy: str | Strategy,

@@ -10,16 +10,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
+from pointpeft.data import ShapeData
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import CheckpointError
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import OptimizerConfig
 from pointpeft.tasks.optimization import configure_adamw
+from pointpeft.tasks.runs import AtomicCheckpointIO
 
-__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask"]
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "selecting_split"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
+
+
+def selecting_split(data: ShapeData) -> str:
+    """Name of the split that epochs are selected on: "val", or as published "test", which is it."""
+    return "test" if data.val is data.test else "val"
 
 
 class ItemMean(Metric):
@@ -52,16 +59,24 @@ class TuningTask(L.LightningModule):
         model: the adapted model.
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
+        split: name of the split that validation measures, see :func:`selecting_split`.
 
     Attributes:
-        validated: names of what validation logs.
+        validated: what validation measures; it is logged as ``<split>_<name>``.
     """
 
     validated: ClassVar[tuple[str, ...]]
 
-    def __init__(self, model: PeftModel, optimizer: OptimizerConfig, augmentation: Compose) -> None:
+    def __init__(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        split: str = "val",
+    ) -> None:
         super().__init__()
         self.means = nn.ModuleDict({name: ItemMean() for name in self.validated})
+        self.split = split
         self.model = model
         self.optimizer = optimizer
         self.augmentation = augmentation
@@ -72,7 +87,7 @@ class TuningTask(L.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=items, sync_dist=True)
 
     def log_means(self, values: Mapping[str, Tensor], index: Tensor) -> None:
-        """Log means over the validation split.
+        """Log means over the split that epochs are selected on.
 
         Args:
             values: by name, one of each item of a batch, ``(B,)``.
@@ -80,7 +95,7 @@ class TuningTask(L.LightningModule):
         """
         for name, of_items in values.items():
             self.means[name].update(of_items[index >= 0])  # type: ignore[operator]
-            self.log(name, self.means[name])  # type: ignore[arg-type]
+            self.log(f"{self.split}_{name}", self.means[name])  # type: ignore[arg-type]
 
     def setup(self, stage: str) -> None:
         """Give every process the memory bank that the first one has built."""
@@ -114,6 +129,12 @@ class TuningTask(L.LightningModule):
         """Leave out what the base encoder holds."""
         kept = self.model.adapter_state()
         checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
+
+    def keep(self, path: Path, epoch: int) -> None:
+        """Write what :meth:`load_best` reads."""
+        checkpoint: dict[str, Any] = {"epoch": epoch}
+        self.on_save_checkpoint(checkpoint)
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
 
     def load_best(self, path: Path) -> int:
         """Take over the trained tensors of a checkpoint.

@@ -12,13 +12,11 @@ from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import PretrainConfig
+from pointpeft.tasks.sources import PROCEDURAL
 
-__all__ = ["PROCEDURAL", "PretrainingData", "load_pretraining_data"]
+__all__ = ["PretrainingData", "load_pretraining_data"]
 
 log = logging.getLogger("pointpeft")
-
-PROCEDURAL = "procedural"
-"""Name of the data source that stores no shapes: all of them are made on the way."""
 
 _NO_LABELS = np.empty(0, dtype=np.int64)
 _NONE = "none"  # the recipe that leaves clouds as they are
@@ -34,6 +32,7 @@ class PretrainingData:
         num_points: points of a cloud before that.
         held_out: clouds of which there is none in ``train``; None where they are not asked for.
         draw: makes of them what the network sees, without augmentation.
+        split: name of the split that they are held out as, "val" or "test".
     """
 
     train: ShapeSplit
@@ -41,6 +40,7 @@ class PretrainingData:
     num_points: int
     held_out: ShapeSplit | None
     draw: Transform
+    split: str = "val"
 
 
 def load_pretraining_data(
@@ -86,7 +86,7 @@ def _as_published(
     augmentation, draw = (
         published_recipe(name, num_points, "pretraining") for name in (data.augmentation, _NONE)
     )
-    return PretrainingData(train, augmentation, train.points.shape[1], held_out, draw)
+    return PretrainingData(train, augmentation, train.points.shape[1], held_out, draw, "test")
 
 
 def _prepared(

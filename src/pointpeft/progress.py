@@ -1,0 +1,79 @@
+"""Work that takes a while: a moving bar on a terminal, elsewhere a plain line now and then."""
+
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Meter"]
+
+_SILENCE = 60.0
+"""Seconds after which a plain line says that the work goes on."""
+_SPEED_OVER = 600.0
+"""Seconds over which the speed is averaged that tells the time left."""
+
+
+class Meter:
+    """Shows how far a piece of work has come, and the time left.
+
+    Without a terminal there is a line a minute, so that what is done sooner prints nothing.
+
+    Args:
+        title: what is being done.
+        console: where to show it; by default standard error.
+    """
+
+    def __init__(self, title: str, console: Console | None = None) -> None:
+        self.title, self.console = title, console or Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            speed_estimate_period=_SPEED_OVER,
+        )
+        self._task = self._progress.add_task(title, total=None, text="", visible=False)
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int, text: str | None = None) -> None:
+        """Move on; the bar is there from the first call until all is done.
+
+        Args:
+            done: steps that are done.
+            total: steps of the whole work.
+            text: what is said beside the bar; by default these numbers.
+        """
+        text = f"{done}/{total}" if text is None else text
+        self._progress.update(
+            self._task, completed=done, total=total, text=text, visible=done < total
+        )
+        if done < total and time.monotonic() - self._said >= _SILENCE:
+            seconds = self._progress.tasks[self._task].time_remaining
+            left = "" if seconds is None else f", about {timedelta(seconds=seconds)} left"
+            self.say(f"{text}, {done / total:.0%} done{left}")
+
+    def say(self, text: str) -> None:
+        """Print a line; on a terminal, where the bar says it, nothing."""
+        if not self.console.is_terminal:
+            self.console.print(f"{self.title}: {text}", highlight=False, markup=False)
+            self._said = time.monotonic()

@@ -1,0 +1,163 @@
+"""One fine-tuning run: a network under its method, trained with one seed and measured."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+
+from pointpeft.data import ShapeData
+from pointpeft.data.published.ragged import redraw
+from pointpeft.data.published_sampling import published_recipe
+from pointpeft.data.transforms import recipe
+from pointpeft.files import write_json
+from pointpeft.models import save_model
+from pointpeft.peft import PeftConfig, PeftModel, config_class, get_peft_model
+from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.tasks.banks import Banks
+from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
+from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.tasks.config import FinetuneConfig
+from pointpeft.tasks.datamodule import ShapeDataModule
+from pointpeft.tasks.epoch_votes import EpochVotes, votes_in_training
+from pointpeft.tasks.goal import Goal
+from pointpeft.tasks.inputs import describe_input, make_backbone
+from pointpeft.tasks.optimization import with_cosine
+from pointpeft.tasks.processes import Share, is_first_process, on_first_process
+from pointpeft.tasks.results import measure
+from pointpeft.tasks.runs import RunFolder
+from pointpeft.tasks.trainer import fit, make_trainer
+from pointpeft.tasks.tuning import TuningTask, selecting_split
+
+__all__ = ["method_settings", "train_one_seed"]
+
+
+def method_settings(config: FinetuneConfig) -> PeftConfig:
+    """Settings of the tuning method of a config in which it is chosen.
+
+    Raises:
+        ConfigError: an unknown method or setting.
+    """
+    assert config.method is not None, "resolved at the beginning"
+    return config_class(config.method).from_dict(config.peft)
+
+
+def train_one_seed(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
+) -> dict[str, Any]:
+    """Train with one seed, keep the best epoch, and measure it.
+
+    Args:
+        config: of the one seed, all settings resolved.
+        goal: its task.
+        data: what to train on, and to measure.
+        run: the folder to fill.
+        resume: continue what is in it.
+        banks: memory banks, which seeds share.
+
+    Returns:
+        What ``metrics.json`` holds.
+    """
+    seed = config.seed
+    if resume and (finished := run.finished_metrics(config)):
+        return finished
+    run.begin(config)
+    data = redraw(data, seed)
+    L.seed_everything(seed, verbose=False)
+    task = _make_task(config, goal, data, run, banks)
+    model, published = task.model, config.protocol == "published"
+    # Published loops have one epoch more and do not look at the first, but for part segmentation.
+    one_more = int(published and not goal.segmented)
+    timer, votes = EpochTimer(), _votes_in_training(config, data, run, one_more)
+    trainer = make_trainer(
+        replace(config.trainer, epochs=config.trainer.epochs + one_more),
+        run,
+        seed,
+        [
+            BatchNormMomentum(config.optimizer),
+            History(run.history),
+            timer,
+            ProgressBar(_title(config), goal.shown(selecting_split(data))),
+            *votes,
+        ],
+        monitor=_monitor(config, goal, data),
+        grad_clip=config.optimizer.grad_clip,
+        first_epoch=one_more,
+        idle_parameters=model.tuner.leaves_idle,
+    )
+    modules = ShapeDataModule(
+        data.train, data.val, data.transform.num_points, config.trainer.batch_size,
+        config.trainer.num_workers, seed, drop_last=published, share=Share.of(trainer),
+    )  # fmt: skip
+    fit(trainer, task, modules, run.resume_from if resume else None)
+
+    def conclude() -> dict[str, Any]:
+        epoch = task.load_best(run.best if len(data.val) else run.last)
+        model.save_pretrained(run.adapter)
+        model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+        metrics = measure(model, goal, data, config, run, timer)
+        if config.save_published:
+            save_published(model, run.path / goal.published_best, epoch, metrics)
+        for each in votes:
+            metrics |= each.conclude(task, run, config.save_published)
+        write_json(run.metrics, metrics)
+        return metrics
+
+    return on_first_process(trainer, conclude)
+
+
+def _votes_in_training(
+    config: FinetuneConfig, data: ShapeData, run: RunFolder, first_epoch: int
+) -> list[EpochVotes]:
+    """What votes after good epochs, if the published code of the model does."""
+    if config.protocol != "published" or not (config.votes and votes_in_training(config.model)):
+        return []
+    num_points = data.transform.num_points
+    return [EpochVotes(config.model, data.test, num_points, run, config.seed, first_epoch)]
+
+
+def _title(config: FinetuneConfig) -> str:
+    """What the progress line calls the run."""
+    fold = "" if config.few_shot.fold is None else f" fold {config.few_shot.fold}"
+    return f"{config.method}{fold} seed {config.seed}"
+
+
+def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
+    """What chooses the epoch; without a validation split nothing does."""
+    if not len(data.val):
+        return None
+    criterion = goal.headline if config.protocol == "published" else "score"
+    return f"{selecting_split(data)}_{criterion}"
+
+
+def _make_task(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
+) -> TuningTask:
+    model = _make_model(config, goal, data, run, banks)
+    if config.save_published:
+        published_layout(model)  # complains before training if there is none
+    augmentation = recipe(config.data.augmentation, data.transform.num_points)
+    if config.protocol == "published":
+        augmentation = published_recipe(
+            config.data.augmentation, data.transform.num_points, config.task
+        )
+    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    return goal.module(model, replace(config, optimizer=optimizer), augmentation, data)
+
+
+def _make_model(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
+) -> PeftModel:
+    """The network under its method, with all that its adapter is to say about itself."""
+    backbone, source = make_backbone(config)
+    if source is None:  # random weights exist nowhere else
+        if is_first_process():
+            save_model(backbone, run.backbone)
+        source = f"../{run.backbone.name}"
+    settings = method_settings(config)
+    compat = getattr(settings, "reference_compat", False)
+    bank = banks.of(backbone, compat) if settings.uses_bank else None
+    model = get_peft_model(goal.network(backbone, data), settings, bank)
+    model.class_names, model.base_checkpoint = data.class_names, source
+    model.parts = data.parts.to_dict() if data.parts else None
+    model.input = describe_input(data, config.data)
+    return model

@@ -1,0 +1,44 @@
+"""The log file of a run, beside what is shown of the package's messages."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["logged_to"]
+
+log = logging.getLogger("pointpeft")
+
+
+class _Onward(logging.Handler):
+    """Hands messages on to the handlers above the package's logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if log.parent is not None:
+            log.parent.handle(record)
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Write the package's messages of every level to a file as well.
+
+    What is shown elsewhere stays as logging is configured.
+    """
+    file = logging.FileHandler(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level, propagate = log.level, log.propagate
+    handlers: list[logging.Handler] = [file]
+    if propagate:  # a run within another one has its messages handed on by that one
+        handlers.append(_Onward(log.getEffectiveLevel()))
+    for handler in handlers:
+        log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = propagate
+        for handler in handlers:
+            log.removeHandler(handler)
+        file.close()

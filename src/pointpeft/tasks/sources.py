@@ -1,0 +1,31 @@
+"""Data and weights of a run that are not there: refused before anything slow is imported."""
+
+from pathlib import Path
+from typing import Any
+
+from pointpeft.data.shapes import check_source
+from pointpeft.locations import existing_weights
+
+__all__ = ["PROCEDURAL", "RANDOM", "check_sources"]
+
+RANDOM = "random"
+"""Value of ``checkpoint`` that asks for no weights."""
+PROCEDURAL = "procedural"
+"""Name of the data source that stores no shapes: all of them are made on the way."""
+
+
+def check_sources(config: Any) -> None:
+    """Refuse a run whose data or weights are plainly not there; none of them is read.
+
+    Args:
+        config: of fine-tuning, pre-training or a linear SVM.
+
+    Raises:
+        DataError: there is no such data; the message shows what is expected.
+        CheckpointError: there are no such weights.
+    """
+    for data in (config.data, getattr(config, "svm", None)):
+        if data is not None and data.source not in (None, PROCEDURAL):
+            check_source(data.source, data.variant)
+    if config.checkpoint not in (None, RANDOM) and not Path(config.checkpoint).is_dir():
+        existing_weights(config.checkpoint)
