@@ -28,6 +28,8 @@ def test_help_describes_every_option(verb, monkeypatch):
     assert rows
     for option, _, text in rows:
         assert text, option
+    if verb in ("finetune", "pretrain", "svm"):
+        assert "data.source" in result.out
 
 
 def test_help_lists_every_verb():
@@ -202,7 +204,7 @@ def test_predict_goes_on_after_unreadable_files(trained, meshes, tmp_path):
     found = json.loads(result.out)
     assert [each["class"] is None for each in found] == [True, False, True, True, True]
     for each, word in zip(
-        found, ("cannot be read", "", "no such file", "NaN", ".docx"), strict=True
+        found, ("not an OFF file", "", "no such file", "NaN", ".docx"), strict=True
     ):
         assert word in (each["error"] or "")
     table = run("predict", "--adapter", trained, *given)
@@ -322,7 +324,7 @@ def test_resuming_with_another_method_is_refused_and_loses_nothing(meshes, setti
         "finetune", "--data", meshes, "--output", folder, *settings, "--method", "full", "--resume"
     )
     assert again.code == 1
-    assert "differ in: method" in again.err
+    assert "method: linear in the run, full now" in again.err
     assert all(f.read_bytes() == content for f, content in before.items())
 
 

@@ -41,7 +41,7 @@ def assert_refused(result, *words):
         ("method=point-pft", ["'point-peft'"]),
         ("preset=modelnet", ["preset", "modelnet"]),
         ("sede=1", ["unknown key sede", "'seed'"]),
-        ("optimizer.lrr=1", ["optimizer.lrr", "'optimizer.lr'", "valid keys"]),
+        ("optimizer.lrr=1", ["optimizer.lrr", "'optimizer.lr'", "pointpeft finetune --help"]),
         ("backbone.dmi=3", ["'dmi'", "'dim'"]),
         ("peft.num_promts=3", ["num_promts"]),
         ("optimizer.lr=fast", ["optimizer.lr", "'fast'"]),
@@ -71,8 +71,9 @@ def assert_refused(result, *words):
         pytest.param("seed=-1", ["seed"]),
     ],
 )  # fmt: skip
-def test_settings(finetune, override, words):
+def test_settings(finetune, tmp_path, override, words):
     assert_refused(finetune(override), *words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,9 @@ def test_settings(finetune, override, words):
         ("peft.attention_heads=0", ["attention_heads"]),
     ],
 )
-def test_settings_of_point_peft(finetune, override, words):
+def test_settings_of_point_peft(finetune, tmp_path, override, words):
     assert_refused(finetune("method=point-peft", override), *words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -358,6 +360,13 @@ def test_nothing_to_resume(verb, tmp_path):
 def test_corrected_command_runs(finetune, tmp_path):
     finetune("--data", tmp_path / "typo")
     assert finetune().code == 0
+
+
+def test_nothing_to_reproduce(tmp_path):
+    folders = ["--data", tmp_path, "--checkpoints", tmp_path, "--output", tmp_path / "tables"]
+    result = run("reproduce", *folders, "--only", "svm")
+    assert_refused(result, "nothing was measured, of 2 rows")
+    assert "no weights: i2p-mae.pth" in (tmp_path / "tables/reproduction.md").read_text()
 
 
 def test_unknown_option_and_model():

@@ -62,6 +62,8 @@ def test_pretraining_of_i2p_mae(workplace):
     result = run("pre-training/i2p-mae.yaml", "--exp_name", "pre-train", *SCALES, *IMAGES,
                  "svm.num_points=64")  # fmt: skip
     assert succeeded(result)
+    assert "one epoch more than max_epoch: 2 here" in result.out
+    assert "for 2 epochs" in result.out
     folder = workplace / "experiments/i2p-mae/pre-training/pre-train"
     assert (folder / "backbone.safetensors").is_file()
     assert PROTOCOL_NOTE in (folder / "log.txt").read_text().splitlines()[0]

@@ -7,7 +7,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pointpeft.cli.published import main
 from pointpeft.cli.published_flags import Command, command_of, parse
-from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys
+from pointpeft.cli.published_notes import (
+    ineffective_flags,
+    ineffective_keys,
+    longer_training,
+)
 from pointpeft.cli.published_settings import flag_settings
 from pointpeft.errors import ConfigError
 from pointpeft.tasks import FinetuneConfig, PretrainConfig
@@ -18,6 +22,8 @@ config exp_name ckpts finetune_model scratch_model test test_svm vote resume sta
 deterministic val_freq num_workers launcher sync_bn local_rank way shot fold cache_prompt
 propagate_cof center_cof ad_cof if_maxmean
 """
+THERE = ("--ckpts", __file__, "data.source=homeobjects")
+"""Weights and data that are not missed before they are read."""
 
 
 def refused(result, *words):
@@ -69,6 +75,13 @@ def test_missing_files(tmp_path, monkeypatch):
         "<-- missing",
     )
     refused(run("pre-training/point-mae.yaml", "--resume"), "nothing to resume")
+    gone = run("fine-tuning/scan_pb.yaml", "--finetune_model", *THERE, "--ckpts", "gone.pth")
+    refused(gone, "gone.pth does not exist")
+    tested = run("fine-tuning/scan_pb.yaml", "--test", *THERE, "--ckpts", tmp_path)
+    refused(tested, "holds no adapter")
+    unknown = run("fine-tuning/scan_pb.yaml", "--finetune_model", *THERE, "method=point-pft")
+    refused(unknown, "'point-peft'")
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_names_every_flag(capsys):
@@ -79,6 +92,8 @@ def test_help_names_every_flag(capsys):
     for flag in FLAGS.split():
         assert f"--{flag}" in text
     assert "honest by default" in " ".join(text.split())
+    for key in ("max_epoch", "dataset.val.others.subset", "trainer.epochs", "svm.source"):
+        assert key in text
 
 
 def test_the_documentation_lists_every_flag_and_config():
@@ -134,6 +149,15 @@ def test_what_has_no_effect_is_named():
     assert "svm.source" in notes("--val_freq", "5", config=PretrainConfig)[0]
 
 
+def test_the_epoch_that_published_loops_have_more_is_told():
+    (said,) = longer_training(Command.PRETRAIN, PretrainConfig(protocol="published"))
+    assert said == "published loops run one epoch more than max_epoch: 301 here"
+    parts = FinetuneConfig(task="part_segmentation", protocol="published")
+    assert not longer_training(Command.FINETUNE, parts)
+    assert not longer_training(Command.FINETUNE, FinetuneConfig())
+    assert not longer_training(Command.TEST, FinetuneConfig(protocol="published"))
+
+
 def test_keys_that_a_test_does_not_heed_are_named(tmp_path):
     given = ["optimizer.lr=1", "data.num_points=64", "backbone.depth=2", "votes=3"]
     of_a_run = notes("--test", "--ckpts", str(tmp_path), *given)
@@ -143,11 +167,12 @@ def test_keys_that_a_test_does_not_heed_are_named(tmp_path):
     assert notes("--finetune_model", *given) == []
 
 
-@pytest.mark.parametrize("what", ["--test", "--test_svm=scan"])
-def test_only_the_first_of_several_processes_measures(what, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["fine-tuning --test", "linear-svm --test_svm=scan"])
+def test_only_the_first_of_several_processes_measures(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    result = run("linear-svm/scan_obj-bg.yaml", what, "--ckpts", "nothing.pth")
+    folder, what = command.split()
+    result = run(f"{folder}/scan_obj-bg.yaml", what, *THERE)
     assert (result.code, result.text) == (0, "")
     assert not list(tmp_path.iterdir())
 
@@ -156,7 +181,7 @@ def test_errors_name_the_flags_that_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments/scan_obj-bg/linear-svm").mkdir(parents=True)
     (tmp_path / "experiments/scan_obj-bg/linear-svm/default").write_text("")
-    result = run("linear-svm/scan_obj-bg.yaml", "--test_svm", "scan", "--ckpts", "a.pth")
+    result = run("linear-svm/scan_obj-bg.yaml", "--test_svm", "scan", *THERE)
     refused(result, "--exp_name experiments/scan_obj-bg/linear-svm/default is a file")
 
 

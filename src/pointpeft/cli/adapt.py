@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pointpeft.cli import options
 from pointpeft.cli.console import (
+    counted,
     first_process_speaks,
     human_bytes,
     out,
@@ -23,6 +24,7 @@ from pointpeft.cli.console import (
 )
 from pointpeft.cli.segmentation import predict_parts, show_scores
 from pointpeft.errors import ConfigError
+from pointpeft.locations import resolve_adapter
 
 __all__ = ["evaluate", "finetune", "predict"]
 
@@ -58,6 +60,7 @@ def finetune(
     The best epoch is chosen on the validation split; the test split is used once, at the end.
     """
     from pointpeft import tasks
+    from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
         task=task, data__source=data, method=method, model=model, checkpoint=checkpoint,
@@ -67,6 +70,8 @@ def finetune(
     )  # fmt: skip
     files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    if not resume:
+        check_sources(settings)
     first_process_speaks()
     with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
@@ -111,7 +116,11 @@ def evaluate(
     device: options.Device = None,
 ) -> None:
     """Measure a saved adapter on labelled shapes, or on shapes with labelled parts."""
-    from pointpeft.evaluation.evaluate import evaluate_adapter
+    from pointpeft.data.shapes import check_source
+
+    resolve_adapter(adapter)
+    check_source(data, variant)
+    from pointpeft.evaluation.evaluate import evaluate_adapter  # slow
 
     with reading() as progress:
         metrics = evaluate_adapter(
@@ -153,7 +162,8 @@ def predict(
     device: options.Device = None,
 ) -> None:
     """Name the class of each mesh or scan, or the parts that its points belong to."""
-    from pointpeft.evaluation.evaluate import choose_device
+    resolve_adapter(adapter)
+    from pointpeft.evaluation.evaluate import choose_device  # slow
     from pointpeft.evaluation.predictor import Predictor, adapter_task, list_shape_files
 
     device = choose_device(device or "auto")
@@ -205,7 +215,8 @@ def _list_notes(metrics: dict[str, Any]) -> None:
     for note in metrics["notes"]:
         tell(f"note: {note}", style="dim")
     if metrics["skipped"]:
-        warn(f"{len(metrics['skipped'])} unusable items were skipped:")
+        items = counted(len(metrics["skipped"]), "unusable item was", "unusable items were")
+        warn(f"{items} skipped:")
         for item in metrics["skipped"]:
             warn(item, label="skipped")
 
@@ -222,7 +233,7 @@ def _print_folds(metrics: dict[str, Any], output: Path) -> None:
     out.print(
         f"[bold]{metrics['way']}-way {metrics['shot']}-shot accuracy: "
         f"{percent(metrics['test_accuracy'])}[/] +- {percent(metrics['test_accuracy_std'])} "
-        f"over {len(metrics['folds'])} folds ({each})",
+        f"over {counted(len(metrics['folds']), 'fold')} ({each})",
         highlight=False,
     )
 
@@ -238,6 +249,7 @@ def _print_accuracy(metrics: dict[str, Any], split: str = "test") -> None:
         spread = f" +- {percent(metrics['test_accuracy_std'])} over seeds ({each})"
     out.print(
         f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread} "
-        f"({metrics[f'{split}_items']} shapes, {len(metrics['class_names'])} classes)",
+        f"({counted(metrics[f'{split}_items'], 'shape')}, "
+        f"{counted(len(metrics['class_names']), 'class', 'classes')})",
         highlight=False,
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, convert, data, info, pretraining, reproduction
+from pointpeft.cli import adapt, convert, data, info, options, pretraining, reproduction
 from pointpeft.cli.console import tell, warn
 from pointpeft.errors import PointPeftError
 
@@ -26,16 +26,24 @@ app = typer.Typer(
 )
 """The verbs as Typer knows them; :func:`main` runs them."""
 
-app.command()(adapt.finetune)
+app.command(cls=options.listing_settings("FinetuneConfig"))(adapt.finetune)
 app.command()(adapt.evaluate)
 app.command()(adapt.predict)
-app.command()(pretraining.pretrain)
-app.command()(pretraining.svm)
+app.command(cls=options.listing_settings("PretrainConfig"))(pretraining.pretrain)
+app.command(cls=options.listing_settings("SvmConfig"))(pretraining.svm)
 app.command()(pretraining.demo)
 app.command()(convert.convert)
 app.command()(reproduction.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
+
+
+_HELP = {
+    "FinetuneConfig": "pointpeft finetune --help",
+    "PretrainConfig": "pointpeft pretrain --help",
+    "SvmConfig": "pointpeft svm --help",
+}
+"""Where the settings of a config class are listed."""
 
 
 def _print_versions(asked: bool) -> None:
@@ -62,7 +70,7 @@ def pointpeft(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors end as :func:`guarded` says."""
     verbs = typer.main.get_command(app)
-    guarded(lambda args: verbs(args=args, prog_name="pointpeft"), _flags(verbs), arguments)
+    guarded(lambda args: verbs(args=args, prog_name="pointpeft"), _flags(verbs) | _HELP, arguments)
 
 
 def guarded(
@@ -74,8 +82,9 @@ def guarded(
 
     Args:
         command: is called with the arguments; ``--debug`` is not passed on but shows tracebacks.
-        flags: names of the library's arguments, and the flags that give them here. Messages of
-            the library name an argument as `output`; what is shown names its flag.
+        flags: names of the library's arguments, and the flags that give them here; names of config
+            classes, and the command whose help lists their settings. Messages of the library name
+            such things as `output`; what is shown names the flag.
         arguments: by default those of this process.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
@@ -104,10 +113,22 @@ def _flags(verbs: Any) -> dict[str, str]:
     return found
 
 
+class _Shown(logging.Handler):
+    """Prints messages, information once: seeds and folds say the same of their data and weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno > logging.INFO or text not in self._said:
+            self._said.add(text)
+            print(text, file=sys.stderr)  # as it is now: a progress bar may stand in for it
+
+
 def _log_to_stderr() -> None:
-    """Warnings of this package only: what libraries warn about is not for the user."""
+    """Messages of this package only: what libraries warn about is not for the user."""
     for module in ("lightning", "torch", "tensorboard"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    logging.basicConfig(format="%(message)s", handlers=[handler])
+    logging.basicConfig(format="%(message)s", handlers=[_Shown()])

@@ -1,16 +1,19 @@
 """Where the command line prints, and pieces that several verbs share."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from pointpeft.progress import Meter
+
 __all__ = [
+    "counted",
     "err",
     "first_process_speaks",
     "human_bytes",
@@ -31,9 +34,10 @@ err = Console(stderr=True)
 
 
 def first_process_speaks() -> None:
-    """Leave results and progress to the first of several processes; errors are shown by all."""
+    """Have a run say what it does; of several processes the first alone, but for errors."""
     from pointpeft.tasks.processes import is_first_process
 
+    logging.getLogger("pointpeft").setLevel(logging.INFO)
     out.quiet = not is_first_process()
 
 
@@ -68,16 +72,9 @@ def show_table(table: Table) -> None:
 
 @contextmanager
 def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for reading shapes; yields the function to call with (done, total)."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disable = out.quiet or not err.is_terminal
-    with Progress(*columns, console=err, transient=True, disable=disable) as progress:
-        task = progress.add_task(title, total=None)
-
-        def update(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, visible=done < total)
-
-        yield update
+    """Show how far shapes are read; yields the function to call with (done, total)."""
+    with Meter(title, Console(quiet=True) if out.quiet else err) as meter:
+        yield meter.update
 
 
 @contextmanager
@@ -90,6 +87,11 @@ def resumable(output: Path) -> Iterator[None]:
             text = "every completed epoch is saved; the same command with --resume goes on"
             warn(text, label="stopped")
         raise
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number and what is counted: "1 epoch", "2 epochs"; ``several`` where an s will not do."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 def percent(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pointpeft.cli.console import tell
+from pointpeft.locations import existing_weights
 
 __all__ = ["convert"]
 
@@ -30,7 +31,8 @@ def convert(
     ] = None,
 ) -> None:
     """Write a published checkpoint as safetensors, or as an adapter with its encoder."""
-    from pointpeft.peft import convert as convert_checkpoint
+    existing_weights(source)
+    from pointpeft.peft import convert as convert_checkpoint  # slow
 
     report = convert_checkpoint(source, target, model, preset, bank, encoder)
     tell(str(report))

@@ -9,7 +9,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from pointpeft.cli import options
-from pointpeft.cli.console import reading, show_table, tell, warn
+from pointpeft.cli.console import counted, reading, show_table, tell, warn
 
 if TYPE_CHECKING:
     from pointpeft.data.published import DatasetCheck
@@ -29,7 +29,10 @@ class _ShowByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_ShowByDefault,
-    help="Show what a data set holds (the default), check published data sets, or convert them.",
+    help=(
+        "Show what a data set holds (the default; --export DIR also writes its prepared clouds), "
+        "check published data sets, or convert them to one .npz."
+    ),
 )
 """The verb as Typer knows it."""
 
@@ -50,7 +53,7 @@ def show(
         typer.Option("--export", help="Write the prepared clouds there, a folder per class."),
     ] = None,
 ) -> None:
-    """Read a data set as training would, and show its classes, splits and unusable items."""
+    """Show classes, splits and unusable items as training would read them; --export the clouds."""
     from pointpeft.data import InputTransform, load_shapes
     from pointpeft.data.export import export_folder
 
@@ -65,14 +68,14 @@ def show(
     table.add_row("all", *(str(len(part)) for part in parts))
     show_table(table)
     if len(shapes.unlabelled):
-        tell(f"{len(shapes.unlabelled)} shapes without a label")
+        tell(f"{counted(len(shapes.unlabelled), 'shape')} without a label")
     for note in shapes.notes:
         tell(f"note: {note}", style="dim")
     for problem in shapes.problems:
         warn(f"{problem.item}: {problem.reason}", label="unusable")
     if export is not None:
         count = export_folder(shapes, export)
-        tell(f"wrote {count} clouds below {export}")
+        tell(f"wrote {counted(count, 'cloud')} below {export}")
 
 
 @app.command()
@@ -111,7 +114,7 @@ def convert(
 
     with reading("writing shapes") as progress:
         count = convert_published(path, output, variant, progress)
-    tell(f"wrote {count} shapes to {output}")
+    tell(f"wrote {counted(count, 'shape')} to {output}")
 
 
 def _counts(found: "DatasetCheck") -> Table:

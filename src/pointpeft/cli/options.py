@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from pointpeft.cli.console import tell
 
 __all__ = [
     "Checkpoint",
@@ -21,6 +24,7 @@ __all__ = [
     "accelerator",
     "collect",
     "config_files",
+    "listing_settings",
 ]
 
 ConfigFile = Annotated[
@@ -72,3 +76,21 @@ def config_files(output: Path, config: Path | None, resume: bool = False) -> lis
 def accelerator(device: str | None) -> str | None:
     """The trainer's name for ``--device``."""
     return {"cuda": "gpu"}.get(device or "", device)
+
+
+def listing_settings(kind: str) -> type[TyperCommand]:
+    """A command whose help ends with every key that a setting may have.
+
+    Args:
+        kind: name of the config class, one of :mod:`pointpeft.tasks.config`.
+    """
+
+    class Command(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            from pointpeft.tasks import config
+            from pointpeft.tasks.config_files import setting_names
+
+            super().format_help(ctx, formatter)
+            tell(f"Keys of settings: {', '.join(setting_names(getattr(config, kind)))}")
+
+    return Command

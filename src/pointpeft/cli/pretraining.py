@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pointpeft.cli import options
 from pointpeft.cli.console import (
+    counted,
     first_process_speaks,
     human_bytes,
     out,
@@ -38,6 +39,7 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone on shapes without labels, by masked autoencoding."""
     from pointpeft import tasks
+    from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, seed=seed,
@@ -46,12 +48,15 @@ def pretrain(
     )  # fmt: skip
     files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
+    if not resume:
+        check_sources(settings)
     first_process_speaks()
     with resumable(output), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
     tell(
-        f"pre-trained {metrics['model']} on {metrics['items']} shapes for {metrics['epochs']} "
-        f"epochs, loss {metrics['loss']:.5f}\nweights: {output / metrics['weights']}"
+        f"pre-trained {metrics['model']} on {counted(metrics['items'], 'shape')} for "
+        f"{counted(metrics['epochs'], 'epoch')}, loss {metrics['loss']:.5f}\n"
+        f"weights: {output / metrics['weights']}"
     )
     if "best_weights" in metrics:
         tell(f"best epoch by the {metrics['selection']}: {output / metrics['best_weights']}")
@@ -79,6 +84,7 @@ def svm(
 ) -> None:
     """Measure a frozen backbone with a linear SVM on its retrieval features."""
     from pointpeft import tasks
+    from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
         data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
@@ -86,8 +92,10 @@ def svm(
     )  # fmt: skip
     files = options.config_files(output, config)
     settings = tasks.load_config(tasks.SvmConfig, files, overrides or [], given)
+    check_sources(settings)
     if tune:
         settings.C = None
+    first_process_speaks()
     with reading() as progress:
         result, weights = tasks.evaluate_backbone(settings, device or "auto", progress, output)
     how = "5-fold cross-validation on train" if result.tuned else "as given"

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from pointpeft.cli import adapt, pretraining
 from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.cli.published_flags import Command, command_of, parse
-from pointpeft.cli.published_keys import translate
-from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys
+from pointpeft.cli.published_keys import named_as_typed, translate
+from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys, longer_training
 from pointpeft.cli.published_settings import flag_settings, protocol_settings
 from pointpeft.errors import ConfigError
+from pointpeft.locations import resolve_adapter
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
 
@@ -29,7 +30,12 @@ PROTOCOL_NOTE = (
 EXPERIMENTS = Path("experiments")
 """Folder of all runs."""
 
-_FLAGS = {"checkpoint": "--ckpts", "output": "--exp_name", "resume": "--resume"}
+_FLAGS = {
+    "checkpoint": "--ckpts",
+    "output": "--exp_name",
+    "resume": "--resume",
+    **dict.fromkeys(("FinetuneConfig", "PretrainConfig", "SvmConfig"), "python main.py --help"),
+}
 """What messages of the library call them, and their flags here."""
 
 _KINDS: dict[Command, Any] = {
@@ -45,6 +51,7 @@ class Call:
     """A call of the published command line, translated.
 
     Attributes:
+        command: what is run.
         flags: as given.
         settings: the resolved config.
         overrides: what the flags and keys mean, over the config file.
@@ -52,6 +59,7 @@ class Call:
         output: where the run is.
     """
 
+    command: Command
     flags: argparse.Namespace
     settings: Any
     overrides: list[str]
@@ -68,32 +76,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    from pointpeft.tasks.processes import is_first_process
-
     flags = parse(arguments)
     command = command_of(flags)
-    if command in (Command.TEST, Command.SVM) and not is_first_process():
-        return  # measuring is not shared out
     output = _output(flags, command)
     begun = output / "config.yaml"
     config = None if flags.resume and begun.is_file() else flags.config
     stated = _load(command, config or begun)
     translated = translate(flags.overrides, stated)
-    overrides = [*flag_settings(command, flags, stated), *translated.overrides]
-    if config is not None:
-        overrides = [*protocol_settings(command, flags, stated), *overrides]
-    settings = _load(command, config or begun, overrides)
-    notes = [
-        *translated.notes,
-        *ineffective_keys(command, flags, translated.overrides),
-        *ineffective_flags(command, flags, settings),
-    ]
-    if settings.protocol == "published":
-        notes.insert(0, PROTOCOL_NOTE)
-    if is_first_process():  # in the others the first one may have begun the run by now
-        _check_output(command, flags, output)
-        _tell(output, notes)
-    _COMMANDS[command](Call(flags, settings, overrides, config, output))
+    with named_as_typed(translated):
+        overrides = [*flag_settings(command, flags, stated), *translated.overrides]
+        if config is not None:
+            overrides = [*protocol_settings(command, flags, stated), *overrides]
+        settings = _load(command, config or begun, overrides)
+        call = Call(command, flags, settings, overrides, config, output)
+        _check_sources(call)
+        notes = [
+            *([PROTOCOL_NOTE] if settings.protocol == "published" else []),
+            *longer_training(command, settings),
+            *translated.notes,
+            *ineffective_keys(command, flags, translated.overrides),
+            *ineffective_flags(command, flags, settings),
+        ]
+        _carry_out(call, notes)
 
 
 def _output(flags: argparse.Namespace, command: Command) -> Path:
@@ -112,6 +116,34 @@ def _load(command: Command, file: Path, overrides: Sequence[str] = ()) -> Any:
                 "--test_svm the config must be one of pre-training"
             ) from error
         raise
+
+
+def _check_sources(call: Call) -> None:
+    """Refuse data and weights that are not there, before anything slow is imported."""
+    from pointpeft.tasks.sources import check_sources
+
+    if call.command is Command.SVM:
+        _check_data(call)
+    if call.flags.resume:
+        return  # a run has what it began with
+    weights = call.flags.ckpts or call.flags.start_ckpts or call.settings.checkpoint
+    check_sources(replace(call.settings, checkpoint=weights))
+    if call.command is Command.TEST and Path(weights).is_dir():
+        resolve_adapter(weights)
+
+
+def _carry_out(call: Call, notes: list[str]) -> None:
+    from pointpeft.evaluation.records import no_trace_if_refused  # slow
+    from pointpeft.tasks.processes import is_first_process
+
+    run = _COMMANDS[call.command]
+    if is_first_process():  # in the others the first one may have begun the run by now
+        _check_output(call.command, call.flags, call.output)
+        with no_trace_if_refused(call.output):
+            _tell(call.output, notes)
+            run(call)
+    elif call.command in (Command.PRETRAIN, Command.FINETUNE):  # measuring is not shared out
+        run(call)
 
 
 def _check_output(command: Command, flags: argparse.Namespace, output: Path) -> None:
@@ -167,7 +199,6 @@ def _finetune(call: Call) -> None:
 
 
 def _svm(call: Call) -> None:
-    _check_data(call)
     pretraining.svm(
         call.overrides, checkpoint=call.flags.ckpts, output=call.output, config=call.config
     )

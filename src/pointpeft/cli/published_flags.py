@@ -1,10 +1,12 @@
 """The flags of the published command line, what they select, and which exclude each other."""
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from pointpeft.cli.published_keys import list_keys
 from pointpeft.errors import ConfigError
 
 __all__ = ["Command", "command_of", "make_parser", "parse"]
@@ -24,7 +26,8 @@ examples:
   python main.py --config cfgs/few-shot/point-mae.yaml --finetune_model --way 5 --shot 10 --fold 0
 
 A run goes to experiments/<config>/<folder of the config>/<exp_name>. --debug shows the full
-traceback of an error."""
+traceback of an error.
+"""
 
 
 class Command(StrEnum):
@@ -42,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="main.py",
         usage="python main.py --config FILE [--exp_name NAME] [flags] [KEY=VALUE ...]",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=_EPILOG + "".join(_paragraph(whose, keys) for whose, keys in list_keys().items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -73,6 +76,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_selection(parser)
     _add_settings(parser)
     return parser
+
+
+def _paragraph(whose: str, keys: Sequence[str]) -> str:
+    text = textwrap.fill(", ".join(keys), 78, break_on_hyphens=False)
+    return f"\nkeys, {whose}:\n{textwrap.indent(text, '  ')}\n"
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

@@ -1,15 +1,18 @@
 """Settings under their published names, translated into ours."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import setting_names
 
-__all__ = ["PUBLISHED_KEYS", "Translation", "translate"]
+__all__ = ["PUBLISHED_KEYS", "Translation", "list_keys", "named_as_typed", "translate"]
 
 PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     # training
@@ -64,8 +67,8 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.m": "pretraining.momentum",
     "model.dvae_config.ckpt": "pretraining.tokenizer",
     "model.num_tokens": ("pretraining.num_tokens", "backbone.num_tokens"),
-    "model.tokens_dims": "backbone.token_dim",
-    "model.decoder_dims": "backbone.decoder_dim",
+    "model.tokens_dims": ("pretraining.token_dim", "backbone.token_dim"),
+    "model.decoder_dims": ("pretraining.decoder_dim", "backbone.decoder_dim"),
 }
 """Published key -> ours; of several, the first that the model has. ``model.transformer_config.x``
 and ``model.dvae_config.x`` are read as ``model.x``."""
@@ -92,10 +95,12 @@ class Translation:
     Attributes:
         overrides: ``key=value`` with our dotted keys.
         notes: published keys that mean nothing for the command at hand.
+        typed: what was given under a published key, by the override that it has become.
     """
 
-    overrides: list[str]
-    notes: list[str]
+    overrides: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    typed: dict[str, str] = field(default_factory=dict)
 
 
 def translate(overrides: Iterable[str], settings: Any) -> Translation:
@@ -110,12 +115,12 @@ def translate(overrides: Iterable[str], settings: Any) -> Translation:
         ConfigError: no ``key=value``, a key of neither vocabulary (the nearest of each is named),
             or a value that cannot be had.
     """
-    known = setting_names(type(settings))
-    found = Translation([], [])
+    known, overrides = setting_names(type(settings)), list(overrides)
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is no override: write key=value, as in max_epoch=1")
+        _check_key(override, known)  # all of them, before models are imported for one
+    found = Translation()
+    for override in overrides:
+        key, _, value = override.partition("=")
         name = _plain(key)
         if name == "model.cls_dim" and "pretraining" not in known:
             _check_classes(override, value, settings)
@@ -125,14 +130,58 @@ def translate(overrides: Iterable[str], settings: Any) -> Translation:
         elif name in PUBLISHED_KEYS:
             target = _choose(PUBLISHED_KEYS[name], settings)
             if target in known or target.partition(".")[0] in known:
-                found.overrides.append(f"{target}={_value(name, value, override)}")
+                ours = f"{target}={_value(name, value, override)}"
+                found.overrides.append(ours)
+                found.typed[ours] = override
             else:
                 found.notes.append(f"{override} ({target}) has no effect here")
-        elif key in known or key.startswith(_FREE):
-            found.overrides.append(override)
         else:
-            raise ConfigError(_unknown(key, known))
+            found.overrides.append(override)
     return found
+
+
+@contextmanager
+def named_as_typed(translation: Translation) -> Iterator[None]:
+    """Let errors inside name settings by the published keys that they were given under as well."""
+    try:
+        yield
+    except PointPeftError as error:
+        text = str(error)
+        for ours, typed in translation.typed.items():
+            text = _as_typed(text, ours, typed)
+        raise type(error)(text) from error
+
+
+def list_keys() -> dict[str, list[str]]:
+    """Every key by whose it is: "published" or "ours"."""
+    kinds = (FinetuneConfig, PretrainConfig, SvmConfig)
+    ours = dict.fromkeys(name for kind in kinds for name in setting_names(kind))
+    return {"published": [*PUBLISHED_KEYS, *_ONLY], "ours": list(ours)}
+
+
+def _as_typed(text: str, ours: str, typed: str) -> str:
+    """The text with what was typed at the first place that names the override or its key."""
+    for mine, given in ((ours, typed), (ours.partition("=")[0], typed.partition("=")[0])):
+        if place := re.search(rf"(?<![\w.]){re.escape(mine)}(?![\w.])", text):
+            return f"{text[: place.start()]}{given} ({mine}){text[place.end() :]}"
+    return text
+
+
+def _check_key(override: str, known: Sequence[str]) -> None:
+    """Refuse what is no ``key=value``, or has a key of neither vocabulary."""
+    key, equals, _ = override.partition("=")
+    if not equals:
+        raise ConfigError(f"{override!r} is no override: write key=value, as in max_epoch=1")
+    published = [*PUBLISHED_KEYS, *_ONLY]
+    if _plain(key) in published or key in known or key.startswith(_FREE):
+        return
+    near = [
+        f"{name!r} ({whose})"
+        for whose, names in (("published", published), ("ours", known))
+        for name in difflib.get_close_matches(key, names, n=1)
+    ]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ConfigError(f"unknown key {key}{hint}\nall keys: see python main.py --help")
 
 
 def _plain(key: str) -> str:
@@ -179,16 +228,3 @@ def _check_classes(override: str, value: str, settings: Any) -> None:
             f"{override}: {dataset.title} has {len(dataset.class_names)} classes, and the head as "
             "many outputs; leave the key out"
         )
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    published = [*PUBLISHED_KEYS, *_ONLY]
-    return (
-        f"unknown key {key}; did you mean {_nearest(key, published)!r} (published) or "
-        f"{_nearest(key, known)!r} (ours)?\npublished keys: {', '.join(published)}\n"
-        f"our keys: {', '.join(known)}"
-    )
-
-
-def _nearest(key: str, names: Sequence[str]) -> str:
-    return difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]

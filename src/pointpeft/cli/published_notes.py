@@ -1,4 +1,4 @@
-"""Which published flags and keys mean nothing for what is run: they are named, not dropped."""
+"""What published flags and keys do not mean for what is run: it is said, not passed over."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from pointpeft.cli.published_flags import Command, make_parser
 from pointpeft.cli.published_settings import has_scales
 
-__all__ = ["ineffective_flags", "ineffective_keys"]
+__all__ = ["ineffective_flags", "ineffective_keys", "longer_training"]
 
 _TRAINING = (Command.PRETRAIN, Command.FINETUNE)
 _BELONGS: Mapping[str, tuple[Command, ...]] = {
@@ -59,16 +59,29 @@ def ineffective_flags(command: Command, flags: argparse.Namespace, settings: Any
 
 def _ineffective_coefficients(flags: argparse.Namespace, model: str) -> list[str]:
     """Sentences about flags of Point-PEFT that published code does not read on a backbone."""
+    names = ("propagate_cof", "center_cof", "ad_cof", "if_maxmean")
+    given = [name for name in names if getattr(flags, name) not in (None, False)]
+    if not given:
+        return []  # without importing a model
     several = has_scales(model)
-    given = {
-        "propagate_cof": flags.propagate_cof is not None and not several,
-        "center_cof": flags.center_cof is not None and not several,
-        "ad_cof": flags.ad_cof is not None,
-        "if_maxmean": flags.if_maxmean and not several,
-    }
     where = "of several scales, where that weight is learned" if several else "of one scale"
     return [f"--{name} has no effect on a backbone {where}, as published" for name in given
-            if given[name]]  # fmt: skip
+            if name == "ad_cof" or not several]  # fmt: skip
+
+
+def longer_training(command: Command, settings: Any) -> list[str]:
+    """A sentence about the epoch that published loops run beyond their number, where they do.
+
+    Args:
+        command: what is run.
+        settings: the resolved config.
+    """
+    if command not in _TRAINING or settings.protocol != "published":
+        return []
+    if command is Command.FINETUNE and settings.task == "part_segmentation":
+        return []
+    epochs = settings.trainer.epochs + 1
+    return [f"published loops run one epoch more than max_epoch: {epochs} here"]
 
 
 def ineffective_keys(

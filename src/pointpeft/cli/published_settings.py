@@ -76,13 +76,13 @@ def _processes(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def _point_peft(flags: argparse.Namespace, model: str) -> dict[str, Any]:
-    if not has_scales(model):
-        return {}
-    return {
+    given = {
         "peft.propagation_coefficient": flags.propagate_cof,
         "peft.center_coefficient": flags.center_cof,
         "peft.group_pooling": "mean+max" if flags.if_maxmean else None,
     }
+    asked = any(value is not None for value in given.values())  # else no model is imported
+    return given if asked and has_scales(model) else {}
 
 
 def has_scales(model: str) -> bool:

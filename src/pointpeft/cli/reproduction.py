@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import show_table, tell
+from pointpeft.cli.console import counted, show_table, tell
+from pointpeft.errors import DataError
 
 __all__ = ["reproduce"]
 
@@ -31,7 +32,8 @@ def reproduce(
 ) -> None:
     """Run the published tables: published and measured numbers side by side.
 
-    What lacks data or weights is skipped and named; what was finished is not run again.
+    What lacks data or weights is skipped and named; what was finished is not run again. It is an
+    error if nothing at all can be measured.
     KEY=VALUE settings apply to every fine-tuning run.
     """
     from pointpeft.tasks.reproduction import reproduce as run
@@ -47,7 +49,12 @@ def reproduce(
         got = "-" if outcome.measured is None else f"{outcome.measured:.2f} %"
         table.add_row(escape(e.table), escape(e.row), f"{e.published:.2f} %", got)
     show_table(table)
-    skipped = sum(outcome.measured is None for outcome in outcomes)
-    if skipped:
-        tell(f"{skipped} of {len(outcomes)} rows were not measured; the reasons stand above")
     tell(f"table: {output / 'reproduction.md'}")
+    skipped = sum(outcome.measured is None for outcome in outcomes)
+    if skipped == len(outcomes):
+        raise DataError(
+            f"nothing was measured, of {counted(skipped, 'row')}; the reasons stand above"
+        )
+    if skipped:
+        were = "was" if skipped == 1 else "were"
+        tell(f"{skipped} of {len(outcomes)} rows {were} not measured; the reasons stand above")

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pointpeft.cli.console import out, percent, show_table, tell, warn, warn_of_files
+from pointpeft.cli.console import counted, out, percent, show_table, tell, warn, warn_of_files
 
 if TYPE_CHECKING:
     from pointpeft.evaluation import PartPrediction
@@ -30,8 +30,9 @@ def show_scores(metrics: dict[str, Any], split: str = "test") -> None:
     out.print(
         f"[bold]{split} IoU over shapes: {percent(iou)}[/]{_spread(metrics, split)}, over "
         f"categories {percent(metrics[f'{split}_class_iou'])}, accuracy of points "
-        f"{percent(metrics[f'{split}_accuracy'])} ({metrics[f'{split}_items']} shapes, "
-        f"{len(metrics['class_names'])} categories, {len(metrics['part_names'])} parts)",
+        f"{percent(metrics[f'{split}_accuracy'])} ({counted(metrics[f'{split}_items'], 'shape')}, "
+        f"{counted(len(metrics['class_names']), 'category', 'categories')}, "
+        f"{counted(len(metrics['part_names']), 'part')})",
         highlight=False,
         soft_wrap=True,
     )
