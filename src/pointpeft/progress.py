@@ -40,11 +40,10 @@ class Meter:
             disable=not self.console.is_terminal,
             speed_estimate_period=_SPEED_OVER,
         )
-        self._task = self._progress.add_task(title, total=None, text="", visible=False)
+        self._task = self._progress.add_task(title, total=None, text="")
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -53,6 +52,10 @@ class Meter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
         self._progress.stop()
 
     def update(self, done: int, total: int, text: str | None = None) -> None:
@@ -64,9 +67,11 @@ class Meter:
             text: what is said beside the bar; by default these numbers.
         """
         text = f"{done}/{total}" if text is None else text
-        self._progress.update(
-            self._task, completed=done, total=total, text=text, visible=done < total
-        )
+        self._progress.update(self._task, completed=done, total=total, text=text)
+        if done < total:  # another bar may be drawn before and after; both calls may be repeated
+            self._progress.start()
+        else:
+            self.close()
         if done < total and time.monotonic() - self._said >= _SILENCE:
             seconds = self._progress.tasks[self._task].time_remaining
             left = "" if seconds is None else f", about {timedelta(seconds=seconds)} left"
@@ -75,5 +80,7 @@ class Meter:
     def say(self, text: str) -> None:
         """Print a line; on a terminal, where the bar says it, nothing."""
         if not self.console.is_terminal:
-            self.console.print(f"{self.title}: {text}", highlight=False, markup=False)
+            self.console.print(
+                f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True
+            )
             self._said = time.monotonic()

@@ -73,7 +73,10 @@ def show_table(table: Table) -> None:
 @contextmanager
 def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None]]:
     """Show how far shapes are read; yields the function to call with (done, total)."""
-    with Meter(title, Console(quiet=True) if out.quiet else err) as meter:
+    if out.quiet:
+        yield lambda done, total: None
+        return
+    with Meter(title, err) as meter:
         yield meter.update
 
 

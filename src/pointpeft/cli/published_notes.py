@@ -76,11 +76,9 @@ def longer_training(command: Command, settings: Any) -> list[str]:
         command: what is run.
         settings: the resolved config.
     """
-    if command not in _TRAINING or settings.protocol != "published":
+    if command not in _TRAINING or not settings.extra_epochs:
         return []
-    if command is Command.FINETUNE and settings.task == "part_segmentation":
-        return []
-    epochs = settings.trainer.epochs + 1
+    epochs = settings.trainer.epochs + settings.extra_epochs
     return [f"published loops run one epoch more than max_epoch: {epochs} here"]
 
 

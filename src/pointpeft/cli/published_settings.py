@@ -7,11 +7,9 @@ from typing import Any
 from pointpeft.cli.published_flags import Command
 from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import TrainerConfig
+from pointpeft.tasks.published_votes import published_votes
 
 __all__ = ["flag_settings", "has_scales", "protocol_settings"]
-
-_VOTES = {"point_bert": 9, "point_mae": 299}
-_MOST_VOTES = 49  # of the other models
 
 
 def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
@@ -50,7 +48,7 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
         given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
         given |= _point_peft(flags, stated.model)
     if flags.vote:
-        given["votes"] = _VOTES.get(stated.model, _MOST_VOTES)
+        given["votes"] = published_votes(stated.model).repetitions
     return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 

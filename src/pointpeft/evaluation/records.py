@@ -110,11 +110,11 @@ def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) ->
     append_log(folder, [command, f"measured by the {config.protocol} protocol"])
 
 
-def append_log(folder: Path, lines: Iterable[str], level: str = "INFO") -> None:
+def append_log(folder: Path, lines: Iterable[str]) -> None:
     """Add lines to the ``log.txt`` of a folder, as training runs write theirs."""
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for line in lines:
-            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {level} {line}\n")
+            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} INFO {line}\n")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pointpeft.data.transforms import Compose, recipe
 from pointpeft.evaluation.classification import classify
 from pointpeft.progress import Meter
 
-__all__ = ["PASSES", "best_vote", "measure_votes", "vote"]
+__all__ = ["PASSES", "best_vote", "measure_votes", "vote", "vote_accuracy", "vote_seed"]
 
 PASSES = 10
 """Passes of one vote, as published."""
@@ -48,6 +48,16 @@ def vote(
     return torch.stack(logits).mean(dim=0)
 
 
+def vote_accuracy(logits: Tensor, labels: NDArray[np.int64]) -> float:
+    """Share of clouds, 0 to 1, whose largest logit ``(S, classes)`` is that of ``labels (S,)``."""
+    return float((logits.argmax(1).numpy() == labels).mean())
+
+
+def vote_seed(seed: int, place: int) -> int:
+    """Seed of one of several votes; a sum would give neighbouring seeds nearly the same ones."""
+    return int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
+
+
 def best_vote(
     model: nn.Module,
     points: Tensor,
@@ -75,10 +85,8 @@ def best_vote(
     """
     best, accuracies = torch.empty(0), []
     for place in range(repetitions):
-        # A sum would give runs of neighbouring seeds nearly the same votes.
-        own = int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
-        logits = vote(model, points, view, seed=own)
-        accuracies.append(float((logits.argmax(1).numpy() == labels).mean()))
+        logits = vote(model, points, view, seed=vote_seed(seed, place))
+        accuracies.append(vote_accuracy(logits, labels))
         if accuracies[-1] == max(accuracies):
             best = logits
         if progress is not None:
@@ -119,8 +127,8 @@ def measure_votes(
             "vote_accuracies": accuracies,
         }
     with Meter("voting") as meter:
-        found = vote(model, points, view, votes, seed, meter.update).argmax(1).numpy()
+        found = vote(model, points, view, votes, seed, meter.update)
     return {
-        "vote_accuracy": float((found == split.labels).mean()),
+        "vote_accuracy": vote_accuracy(found, split.labels),
         "vote_rule": f"mean of {votes} seeded passes",
     }

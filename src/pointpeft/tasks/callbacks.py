@@ -6,7 +6,6 @@ import logging
 import random
 import statistics
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from rich.console import Console
 
 from pointpeft.files import replacing
 from pointpeft.progress import Meter
-from pointpeft.tasks.announcing import announce_training
 
 __all__ = ["EpochSeeds", "EpochTimer", "History", "ProgressBar"]
 
@@ -127,14 +125,12 @@ class ProgressBar(L.Callback):
     ) -> None:
         self.title, self.shown, self.console = title, shown, console
         self._meter: Meter | None = None
-        self._open = ExitStack()
         self._metrics = ""
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Say what begins, and open the bar at the epoch that it begins with."""
+        """Open the bar at the epoch that training begins with."""
         if trainer.is_global_zero:
-            announce_training(self.title, trainer, task)
-            self._meter = self._open.enter_context(Meter(self.title, self.console))
+            self._meter = Meter(self.title, self.console)
             self._advance(trainer)
 
     def on_train_batch_end(
@@ -183,5 +179,6 @@ class ProgressBar(L.Callback):
             self._meter.update(trainer.global_step, steps, self._text(trainer))
 
     def _close(self) -> None:
-        self._open.close()
-        self._meter = None
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None

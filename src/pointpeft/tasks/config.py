@@ -141,6 +141,11 @@ class FinetuneConfig:
     seed: int = 0
     seeds: int = 1  # repetitions with seed, seed + 1, ...
 
+    @property
+    def extra_epochs(self) -> int:
+        """Epochs beyond ``trainer.epochs``: published loops run one, but for part segmentation."""
+        return int(self.protocol == "published" and self.task != "part_segmentation")
+
     def __post_init__(self) -> None:
         check_sizes(self, ["seeds"])
         check_sizes(self, ["seed", "votes"], least=0)
@@ -218,6 +223,11 @@ class PretrainConfig:
     protocol: str = "honest"  # or "published"
     save_published: bool = False  # also as a file that the published repositories load
     seed: int = 0
+
+    @property
+    def extra_epochs(self) -> int:
+        """Epochs beyond ``trainer.epochs``: published loops run one."""
+        return int(self.protocol == "published")
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)

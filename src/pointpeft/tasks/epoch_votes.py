@@ -2,41 +2,26 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
-from pointpeft.evaluation.voting import vote
+from pointpeft.evaluation.voting import vote, vote_accuracy, vote_seed
 from pointpeft.peft.bank import eval_mode
 from pointpeft.peft.publishing import save_published
+from pointpeft.tasks.published_votes import Thresholds
 from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.tuning import TuningTask
 
-__all__ = ["EpochVotes", "votes_in_training"]
+__all__ = ["EpochVotes"]
 
 log = logging.getLogger("pointpeft")
 
 PUBLISHED_BEST_VOTE = "ckpt-best_vote.pth"
 """Name of the file that the published repositories keep the epoch of the best vote in."""
-
-
-class Threshold(NamedTuple):
-    """Test accuracies, 0 to 1, above which an epoch is voted on."""
-
-    any: float
-    best_so_far: float
-
-
-_THRESHOLDS = {"point_mae": Threshold(0.921, 0.91), "point_bert": Threshold(0.915, 0.90)}
-
-
-def votes_in_training(model: str) -> bool:
-    """Whether published code of a model, by its name, votes while it trains."""
-    return model.removesuffix("_small") in _THRESHOLDS
 
 
 class EpochVotes(L.Callback):
@@ -46,7 +31,7 @@ class EpochVotes(L.Callback):
     processes votes.
 
     Args:
-        model: name of the backbone; see :func:`votes_in_training`.
+        thresholds: which epochs are voted on.
         split: labelled clouds in farthest-point order, those that epochs are selected on.
         num_points: points that the model sees.
         run: where the weights of the best vote are kept.
@@ -59,17 +44,17 @@ class EpochVotes(L.Callback):
 
     def __init__(
         self,
-        model: str,
+        thresholds: Thresholds,
         split: ShapeSplit,
         num_points: int,
         run: RunFolder,
         seed: int = 0,
         first_epoch: int = 0,
     ) -> None:
-        self.threshold = _THRESHOLDS[model.removesuffix("_small")]
+        self.thresholds = thresholds
         self.points, self.labels = torch.from_numpy(split.points), split.labels
         self.view = recipe("scale-shift", num_points)
-        self.weights, self.seed, self.first_epoch = run.best_vote, seed, first_epoch
+        self.run, self.seed, self.first_epoch = run, seed, first_epoch
         self.best: float | None = None
         self.best_accuracy = 0.0  # of an epoch, without voting
 
@@ -89,34 +74,31 @@ class EpochVotes(L.Callback):
         accuracy = float(trainer.callback_metrics[f"{task.split}_accuracy"])
         best_so_far = accuracy > self.best_accuracy
         self.best_accuracy = max(accuracy, self.best_accuracy)
-        needed = self.threshold.best_so_far if best_so_far else self.threshold.any
+        needed = self.thresholds.if_best if best_so_far else self.thresholds.always
         if accuracy > needed:
             self._vote(task, epoch)
 
     def _vote(self, task: TuningTask, epoch: int) -> None:
-        own = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
         with eval_mode(task.model):
-            logits = vote(task.model, self.points, self.view, seed=own)
-        voted = float((logits.argmax(1).numpy() == self.labels).mean())
-        log.info("epoch %d: %.2f %% by voting", epoch, 100 * voted)
+            logits = vote(task.model, self.points, self.view, seed=vote_seed(self.seed, epoch))
+        voted = vote_accuracy(logits, self.labels)
+        log.info("%s, epoch %d: %.2f %% by voting", self.run.path.name, epoch + 1, 100 * voted)
         if self.best is None or voted > self.best:
             self.best = voted
-            task.keep(self.weights, epoch)
+            task.keep(self.run.best_vote, epoch)
 
-    def conclude(self, task: TuningTask, run: RunFolder, published: bool) -> dict[str, Any]:
+    def conclude(self, task: TuningTask, published: bool) -> dict[str, Any]:
         """Save the adapter of the best vote, if there was one, and say so in the metrics.
 
         Args:
             task: what was trained; it has the weights of the best vote afterwards.
-            run: its folder.
             published: whether to write the file of the published repositories too.
         """
         if self.best is None:
             return {}
-        epoch = task.load_best(self.weights)
-        task.model.save_pretrained(run.best_vote_adapter)
+        epoch = task.load_best(self.run.best_vote)
+        task.model.save_pretrained(self.run.best_vote_adapter)
         if published:
-            save_published(
-                task.model, run.path / PUBLISHED_BEST_VOTE, epoch, {"test_accuracy": self.best}
-            )
+            file = self.run.path / PUBLISHED_BEST_VOTE
+            save_published(task.model, file, epoch, {"test_accuracy": self.best})
         return {"training_vote_accuracy": self.best, "training_vote_epoch": epoch}

@@ -159,7 +159,7 @@ def _episodes(
             whole.train, whole.test, way, shot, settings.queries, seed, whole.class_names
         )
         names = tuple(whole.class_names[number] for number in made.classes)
-        return _data(names, made.train, made.test, transform, config.protocol)
+        return _data(names, made.train, made.test, transform)
 
     for fold in folds:
         drawn(fold)
@@ -177,7 +177,7 @@ def _published(
         test = prepare_as_published(test, pool_size(transform.num_points))
     else:
         train, test = (_prepared(part, transform) for part in (episode.train, episode.test))
-    return _data(names, train, test, transform, config.protocol)
+    return _data(names, train, test, transform)
 
 
 def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
@@ -191,16 +191,12 @@ def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
 
 
 def _data(
-    names: tuple[str, ...],
-    train: ShapeSplit,
-    test: ShapeSplit,
-    transform: InputTransform,
-    protocol: str,
+    names: tuple[str, ...], train: ShapeSplit, test: ShapeSplit, transform: InputTransform
 ) -> ShapeData:
     return ShapeData(
         class_names=names,
         train=train,
-        val=test if protocol == "published" else test.subset([]),
+        val=test.subset([]),
         test=test,
         unlabelled=test.subset([]),
         transform=transform,

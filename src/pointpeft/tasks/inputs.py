@@ -84,8 +84,8 @@ def load_data(
         class_names: fixes the label order.
         needed: parts that are cut from train when they are missing.
         segmented: whether part labels are read too.
-        protocol: "published" validates on the test split, and reads published data sets as the
-            published code does.
+        protocol: "published" reads published data sets as the published code does, and cuts no
+            validation split.
         farthest: with it, put test clouds into farthest-point order.
 
     Raises:
@@ -119,7 +119,7 @@ def load_data(
             progress=progress,
         )
         if published:
-            data = replace(data, val=data.test, notes=(*data.notes, _NOT_PUBLISHED))
+            data = replace(data, notes=(*data.notes, _NOT_PUBLISHED))
     for note in data.notes:
         log.info("%s: %s", config.source, note)
     for problem in data.problems:

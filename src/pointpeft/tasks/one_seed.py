@@ -13,16 +13,18 @@ from pointpeft.files import write_json
 from pointpeft.models import save_model
 from pointpeft.peft import PeftConfig, PeftModel, config_class, get_peft_model
 from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.banks import Banks
 from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.datamodule import ShapeDataModule
-from pointpeft.tasks.epoch_votes import EpochVotes, votes_in_training
+from pointpeft.tasks.epoch_votes import EpochVotes
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.inputs import describe_input, make_backbone
 from pointpeft.tasks.optimization import with_cosine
 from pointpeft.tasks.processes import Share, is_first_process, on_first_process
+from pointpeft.tasks.published_votes import published_votes
 from pointpeft.tasks.results import measure
 from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.trainer import fit, make_trainer
@@ -65,23 +67,22 @@ def train_one_seed(
     L.seed_everything(seed, verbose=False)
     task = _make_task(config, goal, data, run, banks)
     model, published = task.model, config.protocol == "published"
-    # Published loops have one epoch more and do not look at the first, but for part segmentation.
-    one_more = int(published and not goal.segmented)
-    timer, votes = EpochTimer(), _votes_in_training(config, data, run, one_more)
+    timer, votes = EpochTimer(), _votes_in_training(config, data, run)
     trainer = make_trainer(
-        replace(config.trainer, epochs=config.trainer.epochs + one_more),
+        replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
         run,
         seed,
         [
             BatchNormMomentum(config.optimizer),
             History(run.history),
             timer,
+            Announcement(_title(config)),
             ProgressBar(_title(config), goal.shown(selecting_split(data))),
-            *votes,
+            *([votes] if votes else []),
         ],
         monitor=_monitor(config, goal, data),
         grad_clip=config.optimizer.grad_clip,
-        first_epoch=one_more,
+        first_epoch=config.extra_epochs,  # loops that run one more do not look at the first
         idle_parameters=model.tuner.leaves_idle,
     )
     modules = ShapeDataModule(
@@ -97,8 +98,8 @@ def train_one_seed(
         metrics = measure(model, goal, data, config, run, timer)
         if config.save_published:
             save_published(model, run.path / goal.published_best, epoch, metrics)
-        for each in votes:
-            metrics |= each.conclude(task, run, config.save_published)
+        if votes:
+            metrics |= votes.conclude(task, config.save_published)
         write_json(run.metrics, metrics)
         return metrics
 
@@ -106,13 +107,14 @@ def train_one_seed(
 
 
 def _votes_in_training(
-    config: FinetuneConfig, data: ShapeData, run: RunFolder, first_epoch: int
-) -> list[EpochVotes]:
+    config: FinetuneConfig, data: ShapeData, run: RunFolder
+) -> EpochVotes | None:
     """What votes after good epochs, if the published code of the model does."""
-    if config.protocol != "published" or not (config.votes and votes_in_training(config.model)):
-        return []
+    rule = published_votes(config.model).in_training
+    if config.protocol != "published" or not config.votes or rule is None:
+        return None
     num_points = data.transform.num_points
-    return [EpochVotes(config.model, data.test, num_points, run, config.seed, first_epoch)]
+    return EpochVotes(rule, data.test, num_points, run, config.seed, config.extra_epochs)
 
 
 def _title(config: FinetuneConfig) -> str:

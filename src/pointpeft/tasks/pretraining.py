@@ -15,6 +15,7 @@ from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
 from pointpeft.tasks.best_epoch import BestEpoch
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
@@ -143,17 +144,18 @@ def _train(
     """Train, and write the results; give back what is in ``metrics.json``."""
     published = config.protocol == "published"
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    epochs = config.trainer.epochs + config.extra_epochs
     task = PretrainingTask(model, optimizer, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
     log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(checks))
     shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]
     trainer = make_trainer(
-        replace(config.trainer, epochs=config.trainer.epochs + published),
+        replace(config.trainer, epochs=epochs),
         run,
         config.seed,
         [
             BatchNormMomentum(config.optimizer), *checks, history, timer,
-            ProgressBar("pretrain", shown),
+            Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,
         grad_clip=config.optimizer.grad_clip,
@@ -167,7 +169,7 @@ def _train(
     def conclude() -> dict[str, Any]:
         items = len(clouds.train) + config.procedural
         metrics = _metrics(config, history.rows[-1]["train_loss"], items, timer, checks)
-        _save(config, run, model, config.trainer.epochs)
+        _save(config, run, model, epochs)
         write_json(run.metrics, metrics)
         return metrics
 
@@ -202,7 +204,7 @@ def _save(
     """Write the encoder and, where that is asked for, the whole model in its published form."""
     save_model(_network(model), run.path / names[0], epochs=epochs)
     if config.save_published:
-        save_published(model, run.path / names[1], epochs, scores)
+        save_published(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
 
 
 def _metrics(
@@ -216,7 +218,7 @@ def _metrics(
         "weights": WEIGHTS,
         **({"best_weights": BEST_WEIGHTS, **best} if best else {}),
         "loss": loss,
-        "epochs": config.trainer.epochs + (config.protocol == "published"),
+        "epochs": config.trainer.epochs + config.extra_epochs,
         "items": items,
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),

@@ -1,13 +1,18 @@
 """The log file of a run, beside what is shown of the package's messages."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pointpeft.errors import PointPeftError
+
 __all__ = ["logged_to"]
 
 log = logging.getLogger("pointpeft")
+
+_FORM = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _Onward(logging.Handler):
@@ -20,12 +25,12 @@ class _Onward(logging.Handler):
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Write the package's messages of every level to a file as well.
+    """Write the package's messages of every level to a file as well, and the error that ends it.
 
     What is shown elsewhere stays as logging is configured.
     """
-    file = logging.FileHandler(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter(_FORM, datefmt="%Y-%m-%d %H:%M:%S"))
     level, propagate = log.level, log.propagate
     handlers: list[logging.Handler] = [file]
     if propagate:  # a run within another one has its messages handed on by that one
@@ -36,6 +41,15 @@ def logged_to(path: Path) -> Iterator[None]:
     log.propagate = False
     try:
         yield
+    except Exception as error:
+        foreseen = isinstance(error, PointPeftError)
+        file.handle(
+            log.makeRecord(
+                log.name, logging.ERROR, __file__, 0, "%s", (error,),
+                None if foreseen else sys.exc_info(),
+            )
+        )  # fmt: skip
+        raise
     finally:
         log.setLevel(level)
         log.propagate = propagate

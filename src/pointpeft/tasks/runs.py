@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,8 @@ import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
-from pointpeft.evaluation.records import (
-    append_log,
-    no_trace_if_refused,
-    output_folder,
-    versions,
-)
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.evaluation.records import no_trace_if_refused, output_folder, versions
 from pointpeft.files import replacing
 from pointpeft.models import read_checkpoint
 from pointpeft.tasks.config_files import config_text, save_config
@@ -109,13 +103,13 @@ class RunFolder:
                 for section, keys in _MAY_CHANGE.items()
                 if hasattr(config, section)
             )
-            changes = "\n".join(
-                f"  {key}: {was} in the run, {given} now" for key, (was, given) in differ.items()
+            changes = "; ".join(
+                f"{key} was {was} and is {given} now" for key, (was, given) in differ.items()
             )
             raise ConfigError(
-                f"{self.path} was begun with other settings, see {self.config.name} in it:\n"
-                f"{changes}\nleave these as they were to resume; only {free} may change. For "
-                "another run name another `output`"
+                f"{self.path} was begun with other settings: {changes}\nleave these as they are in "
+                f"its {self.config.name} to resume; only {free} may change. For another run name "
+                "another `output`"
             )
 
     def begin(self, config: Any) -> None:
@@ -141,7 +135,7 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Send the package's log messages to ``log.txt`` as well, and what ends the run early.
+        """Send the package's log messages to ``log.txt`` as well, and the error that ends the run.
 
         Of a run that is refused before an epoch is completed no new folder is left.
         """
@@ -151,13 +145,7 @@ class RunFolder:
         with no_trace_if_refused(self.path), logged_to(output_folder(self.path) / self.log.name):
             log.debug("command: %s", " ".join(sys.argv))
             log.debug("versions: %s", json.dumps(versions()))
-            try:
-                yield
-            except Exception as error:
-                foreseen = isinstance(error, PointPeftError)
-                text = str(error) if foreseen else traceback.format_exc()
-                append_log(self.path, [text], "ERROR")
-                raise
+            yield
 
 
 def _differences(

@@ -66,7 +66,7 @@ def evaluate_backbone(
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
-    announce_data(config.data.source, data)
+    announce_data(config.data.source, data, ("train", "test"))
     log.info("linear SVM on features of %s, computed on %s", config.model, device)
     train, test = (
         extract_features(
