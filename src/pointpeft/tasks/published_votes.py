@@ -1,0 +1,35 @@
+"""How the published code of each backbone votes."""
+
+from typing import NamedTuple
+
+__all__ = ["PublishedVotes", "Thresholds", "published_votes"]
+
+
+class Thresholds(NamedTuple):
+    """Test accuracies, 0 to 1, above which an epoch is voted on while it trains."""
+
+    always: float
+    if_best: float  # where the epoch is the best so far
+
+
+class PublishedVotes(NamedTuple):
+    """Votes of one backbone.
+
+    Attributes:
+        repetitions: votes of a trained model, of which the best is reported.
+        in_training: which epochs are voted on; None: none.
+    """
+
+    repetitions: int
+    in_training: Thresholds | None = None
+
+
+_VOTES = {
+    "point_bert": PublishedVotes(9, Thresholds(always=0.915, if_best=0.90)),
+    "point_mae": PublishedVotes(299, Thresholds(always=0.921, if_best=0.91)),
+}
+
+
+def published_votes(model: str) -> PublishedVotes:
+    """Those of a model by its name; the smaller ones vote as the published ones do."""
+    return _VOTES.get(model.removesuffix("_small"), PublishedVotes(49))
