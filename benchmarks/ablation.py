@@ -65,6 +65,7 @@ def summary(runs: list[dict[str, Any]], rate: str, validation: dict[str, float])
         "val_accuracy": val,
         "val_mean": float(np.mean(val)),
         "seconds_per_epoch": float(np.median([run["seconds_per_epoch"] for run in runs])),
+        "versions": runs[0]["versions"],
     }
 
 
@@ -103,16 +104,16 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"ablation-{Path(arguments.data).stem}-{arguments.epochs}.json"
-    if file.is_file():  # rows that were measured before stay, if they have as many seeds
+    if file.is_file():  # rows that were measured before stay
         old = json.loads(file.read_text(encoding="utf-8"))
-        if old["seeds"] == arguments.seeds:
-            table = {**old["rows"], **table}
+        if old["seeds"] != arguments.seeds:
+            raise SystemExit(f"{file} has rows of {old['seeds']} seeds; move it away")
+        table = {**old["rows"], **table}
     result = {
         "data": Path(arguments.data).stem,
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "rows": table,
-        "versions": next(iter(runs.values()))["versions"],
     }
     file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for row, values in table.items():

@@ -72,21 +72,29 @@ def row(source: str, shipped: Path) -> str:
     return line
 
 
-def card(run: Path, shipped: Path, machine: str, note: str, rows: list[str]) -> str:
+def card(
+    run: Path,
+    config: dict[str, Any],
+    backbone: Any,
+    shipped: Path,
+    machine: str,
+    note: str,
+    rows: list[str],
+) -> str:
     """The model card, of what the run folder says and of what it cannot.
 
     Args:
         run: Folder of `pointpeft pretrain`.
+        config: Its settings.
+        backbone: The encoder that it trained.
         shipped: The weights in the package.
         machine: What it was trained on.
         note: A sentence on the training.
         rows: Lines of the table.
     """
-    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
     with (run / "metrics.csv").open() as file:
         epochs = len(list(csv.DictReader(file)))
-    backbone = pp.create_model(config["model"], checkpoint=shipped)
     entry, data = get_entry(config["model"]), config["data"]
     return CARD.format(
         name=entry.name,
@@ -134,7 +142,7 @@ def main() -> None:
     shutil.copyfile(run / "config.yaml", WEIGHTS / f"{name}.yaml")
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
     rows = [row(source, shipped) for source in [EMBEDDED_NAME, *arguments.data]]
-    text = card(run, shipped, arguments.machine, arguments.note, rows)
+    text = card(run, config, backbone, shipped, arguments.machine, arguments.note, rows)
     (WEIGHTS / f"{name}.md").write_text(text)
 
 

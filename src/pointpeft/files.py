@@ -1,13 +1,16 @@
-"""Writing files so that a failure leaves the old one intact."""
+"""Writing files and folders so that a failure leaves what was there before."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_name", "replacing", "write_json"]
+from pointpeft.errors import PointPeftError
+
+__all__ = ["file_name", "no_trace_if_refused", "replacing", "write_json"]
 
 
 @contextmanager
@@ -25,6 +28,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def no_trace_if_refused(path: str | Path) -> Iterator[None]:
+    """Take a folder that is made inside away again if what is inside is refused.
+
+    Refused means an error that the user can act on, before a checkpoint was written. Then the
+    corrected command may use the same folder.
+    """
+    path = Path(path)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except PointPeftError:
+        if new and not any(path.rglob("*.ckpt")):
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # another run may be in a folder above by now
+                for folder in new[1:]:
+                    folder.rmdir()
+        raise
 
 
 def file_name(text: str) -> str:

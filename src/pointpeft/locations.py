@@ -4,8 +4,12 @@ from pathlib import Path
 
 from pointpeft.errors import CheckpointError
 
-__all__ = ["ADAPTER_CONFIG", "existing_weights", "resolve_adapter"]
+__all__ = ["ADAPTER", "ADAPTER_CONFIG", "ENCODER", "existing_weights", "resolve_adapter"]
 
+ENCODER = "backbone.safetensors"
+"""Name of the encoder's file in the folder of a run."""
+ADAPTER = "adapter"
+"""Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
 
@@ -28,10 +32,10 @@ def resolve_adapter(folder: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    for candidate in (Path(folder), Path(folder) / "adapter"):
+    for candidate in (Path(folder), Path(folder) / ADAPTER):
         if (candidate / ADAPTER_CONFIG).is_file():
             return candidate
     raise CheckpointError(
         f"{folder} holds no adapter: expected {ADAPTER_CONFIG} in it, or in its sub-folder "
-        "'adapter'"
+        f"{ADAPTER!r}"
     )

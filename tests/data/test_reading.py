@@ -123,8 +123,10 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, name: str) -> None:
     array = np.array([Bomb()], dtype=object)
     save = np.save if name.endswith("npy") else np.savez
     save(tmp_path / name, array)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"holds Python objects, which are not read; save plain"):
         read_shape(tmp_path / name)
+    np.savez(tmp_path / "b.npz", cloud=np.eye(3), beside=array)
+    assert np.array_equal(read_shape(tmp_path / "b.npz").points, np.eye(3))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -188,6 +190,26 @@ def test_text_files_that_end_early_are_not_read_as_smaller_ones(
             read_shape(tmp_path / name)
 
 
+@pytest.mark.parametrize("header", [b"solid endsolid facet", b"exported, endsolid"])
+def test_words_in_the_header_of_a_binary_stl_do_not_make_it_text(
+    tmp_path: Path, sphere: trimesh.Trimesh, header: bytes
+) -> None:
+    content = header.ljust(80) + sphere.export(file_type="stl")[80:]
+    (tmp_path / "a.stl").write_bytes(content)
+    assert len(read_shape(tmp_path / "a.stl").points) == 3 * len(sphere.faces)
+    (tmp_path / "b.stl").write_bytes(sphere.export(file_type="stl") + b"more")
+    with pytest.raises(DataError, match=r"b\.stl: not an STL file, or too long: a binary one"):
+        read_shape(tmp_path / "b.stl")
+
+
+def test_stl_text_that_lacks_only_its_end_is_read(tmp_path: Path, sphere: trimesh.Trimesh) -> None:
+    text = str(sphere.export(file_type="stl_ascii")).replace("endsolid", "")
+    (tmp_path / "a.stl").write_text(text)
+    shape = read_shape(tmp_path / "a.stl")
+    assert len(shape.points) == 3 * len(sphere.faces)
+    assert "no 'endsolid'" in shape.notes[-1]
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_array_that_claims_terabytes_is_refused(
     tmp_path: Path, cloud: np.ndarray, suffix: str
@@ -203,7 +225,7 @@ def test_array_that_claims_terabytes_is_refused(
     else:
         path.write_bytes(path.read_bytes().replace(shape, claim))
     assert claim in path.read_bytes()
-    with pytest.raises(DataError, match=r"claims\.np.: "):
+    with pytest.raises(DataError, match=r"claims\.np.: .* is shorter than its header says"):
         read_shape(path)
 
 

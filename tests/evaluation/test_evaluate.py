@@ -1,11 +1,12 @@
 """Shapes that an adapter may have been trained on are not measured as a test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import pointpeft as pp
 from pointpeft.data import InputTransform, load_shapes
-from pointpeft.data.splits import split_digest
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.evaluation import analysis
 from pointpeft.evaluation.evaluate import evaluate_adapter
@@ -43,12 +44,11 @@ def save_adapter(folder, source, digest=None):
 
 
 def digests(source):
-    data = load_shapes(source, InputTransform(64), **CUT)
-    return {part: split_digest(getattr(data, part).ids) for part in ("train", "val", "test")}
+    return load_shapes(source, InputTransform(64), **CUT).digests()
 
 
-def measure(folder, source):
-    return evaluate_adapter(folder / "adapter", str(source), folder / "measured")
+def measure(folder, source, **settings):
+    return evaluate_adapter(folder / "adapter", str(source), folder / "measured", **settings)
 
 
 def test_a_test_split_cut_from_other_shapes_than_in_training_is_refused(tmp_path):
@@ -61,6 +61,39 @@ def test_a_test_split_cut_from_other_shapes_than_in_training_is_refused(tmp_path
         measure(tmp_path, source)
     write_shapes(source, split=np.tile(["train"] * 8 + ["test"] * 2, len(CLASSES)))
     assert measure(tmp_path, source)["test_items"] == 8  # no one cut it: it is what it is called
+
+
+def test_data_that_was_moved_with_its_run_is_known_by_the_names_of_its_shapes(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    write_shapes(before / "data.npz")
+    save_adapter(before, before / "data.npz", digests(before / "data.npz"))
+    there = measure(before, before / "data.npz")
+    before.rename(after)
+    moved = measure(after, after / "data.npz")
+    assert moved["test_items"] == 8
+    same = ("confusion", "val_accuracy", "test_accuracy", "class_items")
+    assert [moved[key] for key in same] == [there[key] for key in same]
+    assert (
+        "the shapes have the names of those that the adapter was trained on" in moved["notes"][-1]
+    )
+    assert measure(after, after / "data.npz", split="val")["val_items"] == 8
+    write_shapes(after / "data.npz", first=5)  # in another place these are other data
+    assert measure(after, after / "data.npz")["test_items"] == 40
+
+
+def test_splits_that_training_did_not_have_are_not_cut_for_measuring(tmp_path):
+    source = tmp_path / "data.npz"
+    write_shapes(source)
+    whole = load_shapes(source, InputTransform(64), needed=("test",), **CUT)
+    as_published = replace(whole, val=whole.test)
+    assert set(as_published.digests()) == {"train", "test"}
+    for place in (source, tmp_path / "elsewhere.npz"):
+        save_adapter(tmp_path, place, as_published.digests())
+        metrics = measure(tmp_path, source)
+        assert (metrics["test_items"], metrics["val_accuracy"]) == (8, None)
+        with pytest.raises(DataError, match="had no validation split"):
+            measure(tmp_path, source, split="val")
 
 
 def test_adapters_that_do_not_say_what_was_kept_apart_are_measured(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pointpeft.evaluation.report import ReportRun, read_run, write_report, write_run_report
+from pointpeft.method_names import display_name
 
 SECTIONS = ("results", "curves", "confusion", "features", "mistakes", "settings")
 BAD_CLASS, BAD_ID = '<b>x</b>&"', "a</script><script>document.title='taken'</script><!--"
@@ -56,8 +57,9 @@ def history(epochs=3):
 
 def run(name="point-peft", **changes):
     return ReportRun(
-        name, metrics(method=name, **changes), {"seed 0": history()}, analysis(), "method: x\n"
-    )
+        display_name(name), metrics(method=name, **changes), {"seed 0": history()}, analysis(),
+        "method: x\n",
+    )  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -128,10 +130,10 @@ def test_report_needs_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("runs", "words"),
     [
-        ([run()], ["point_mae_small", "shapes by point-peft", "75.0 % of 8 test shapes",
+        ([run()], ["point_mae_small", "shapes by Point-PEFT", "75.0 % of 8 test shapes",
                    "chosen on the validation split alone"]),
-        ([run("linear"), run("full", test_accuracy=0.5)], ["two ways", "75.0 % (linear)",
-                                                           "50.0 % (full)"]),
+        ([run("linear"), run("full", test_accuracy=0.5)], ["two ways", "75.0 % (linear probing)",
+                                                           "50.0 % (full fine-tuning)"]),
         ([run(test_accuracy_std=0.02, seeds=[0, 1])], ["75.0 ± 2.0 %", "2 seeds"]),
         ([run(test_accuracy=None)], ["80.0 % of the validation shapes", "no test split"]),
         ([run(test_accuracy=None, val_accuracy=None, selection="last epoch")],
@@ -285,6 +287,6 @@ def test_page_fits_a_phone_and_its_controls_work(tmp_path):
     told = dict(re.findall(r'data-(\w+)="([^"]*)"', opening))
     assert int(told.pop("width")) <= 390
     assert told == {
-        "second": "1", "opened": "Point-peft", "method": "0", "maps": "1", "first": "0",
+        "second": "1", "opened": "Point-PEFT", "method": "0", "maps": "1", "first": "0",
         "failed": "nothing",
     }  # fmt: skip

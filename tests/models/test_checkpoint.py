@@ -100,6 +100,11 @@ def test_a_file_of_another_model_says_which_one(path):
     save_model(tiny(), path)
     with pytest.raises(CheckpointError, match="holds 'point_mae', not 'i2p_mae': `model`=point_ma"):
         pp.create_model("i2p_mae", checkpoint=path)
+    save_model(tiny("pretraining", "point_bert_dvae"), path)
+    with pytest.raises(CheckpointError, match="'point_bert': pass it as the setting `tokenizer`"):
+        tiny("pretraining", "point_bert", checkpoint=path)
+    with pytest.raises(CheckpointError, match="'point_bert': pass a file of point_bert"):
+        tiny("classification", "point_bert", checkpoint=path)
 
 
 def test_truncated_and_empty_files_are_refused(path):

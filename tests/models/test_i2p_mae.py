@@ -14,7 +14,7 @@ from pointpeft.models.masking import salience_mask
 from pointpeft.models.published import LAYOUTS, point_m2ae, recognise
 from pointpeft.models.published.i2p_mae import pretrained_layout
 from pointpeft.vision import NUM_VIEWS, RandomTeacher, Seen, Teacher, view_clouds
-from tests.models.tiny import clouds, settle, tiny
+from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1, 1, 1]])
 CHANNELS = 5  # of the tiny teacher
@@ -158,6 +158,15 @@ def test_features_of_members_of_visible_groups_against_loops(steps, points, mask
                 expected = large[image.item(), :, line, column]
                 actual = target[row, k, CHANNELS * v : CHANNELS * (v + 1)]
                 torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scales", [TWO, FOUR], ids=["two", "four"])
+def test_any_number_of_scales(scales, points):
+    assert i2p(**scales).eval().retrieval_features(points).shape == (3, 24)
+    assert i2p("classification", **scales).eval()(points).shape == (3, 4)
+    model = settle(i2p("pretraining", **scales)).eval()
+    model(points).backward()
+    assert not {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
 
 
 def test_the_loss_is_the_sum_of_its_terms(points, mask):

@@ -225,7 +225,9 @@ def test_a_tokenizer_of_another_vocabulary_does_not_fit(tmp_path):
 
 def test_an_encoder_is_no_tokenizer(tmp_path):
     pp.save_model(tiny("features", "point_bert"), tmp_path / "encoder.safetensors")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(
+        CheckpointError, match="holds 'point_bert': `tokenizer` takes a file of the"
+    ):
         bert(tokenizer=str(tmp_path / "encoder.safetensors"))
 
 

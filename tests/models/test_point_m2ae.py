@@ -32,17 +32,8 @@ from pointpeft.models.published.point_m2ae import (
     segmentation_layout,
 )
 from pointpeft.ops import farthest_point_sample, gather_points
-from tests.models.tiny import clouds, settle, tiny
+from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 
-# Encoders with two and with four scales.
-TWO = {
-    "num_groups": (16, 8), "group_sizes": (8, 4), "dims": (12, 24), "depths": (2, 1),
-    "local_radius": (0.5, 1.0),
-}  # fmt: skip
-FOUR = {
-    "num_groups": (24, 16, 12, 6), "group_sizes": (8, 2, 2, 2), "dims": (6, 12, 18, 24),
-    "depths": (1, 2, 1, 1), "local_radius": (0.4, 0.6, 0.0, 1.2),
-}  # fmt: skip
 # Visible groups differ in number between these clouds at every finer scale.
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1, 1, 1]])
 LAYOUTS_BY_TASK = {

@@ -112,6 +112,25 @@ def test_the_report_says_what_was_used_left_and_not_found(pretrained):
     assert "keep their initial values (cls_pos, cls_token, head)" in text
 
 
+@pytest.mark.parametrize(
+    ("task", "level"),
+    [("classification", "WARNING"), ("features", "INFO"), ("pretraining", "INFO")],
+)
+def test_what_the_task_needs_and_a_published_file_lacks_is_a_warning(
+    task, level, pretrained, caplog
+):
+    caplog.set_level("INFO", "pointpeft")
+    tiny(task, checkpoint=pretrained[1])
+    (said,) = [record for record in caplog.records if "entries used" in record.getMessage()]
+    assert said.levelname == level
+    assert "pretrain.pth: Point-MAE, pre-trained: " in said.getMessage()
+
+
+def test_what_a_fresh_head_was_asked_for_is_no_warning(finetuned, caplog):
+    tiny("classification", num_classes=5, reset_head=True, checkpoint=finetuned[1])
+    assert not caplog.records
+
+
 def test_files_of_older_numpy_releases_are_read(pretrained):
     """Accuracies in files from before NumPy 2 name a module that has moved since."""
     model, path = pretrained
@@ -156,7 +175,7 @@ def test_a_file_of_another_model_says_which_one(name, pretrained):
     message = str(caught.value)
     assert f"pretrain.pth is Point-MAE, pre-trained, but the model is {name}" in message
     assert "`model`=point_mae takes the file" in message
-    assert "cfgs/*/point-mae*.yaml" in message
+    assert "backbone." in message  # what does not fit
 
 
 def test_a_file_of_a_tokenizer_is_proposed_for_no_other_task(tmp_path):
@@ -164,6 +183,8 @@ def test_a_file_of_a_tokenizer_is_proposed_for_no_other_task(tmp_path):
     path = publish(tmp_path / "dvae.pth", state)
     with pytest.raises(CheckpointError, match=r"is Point-BERT, tokenizer.*pass a file of point_b"):
         tiny("classification", "point_bert", checkpoint=path)
+    with pytest.raises(CheckpointError, match="pass it as the setting `tokenizer`"):
+        tiny("pretraining", "point_bert", checkpoint=path)
 
 
 def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
@@ -175,8 +196,13 @@ def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
 
 
 def test_a_head_for_other_classes_is_refused(finetuned):
-    with pytest.raises(CheckpointError, match=r"head\.8\.weight is \(4, 256\).*reset_head=True"):
-        tiny("classification", num_classes=5, checkpoint=finetuned[1])
+    for name in ("point_mae", "point_mae_small"):  # which the encoder fits
+        with pytest.raises(CheckpointError) as caught:
+            tiny("classification", name, num_classes=5, checkpoint=finetuned[1])
+        message = str(caught.value)
+        assert "head.8.weight is (4, 256)" in message
+        assert "reset_head=True" in message
+        assert "takes the file" not in message
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_published_entries_name_their_configs_and_input(name):
             assert load_config(_kind(file), [file]).model == name
     for preset, sizes in entry.presets.items():
         assert sizes.normalize == ("none" if "scan" in preset else "unit_ball")
-    assert entry.up_axis == "y"
+    assert (entry.up_axis, entry.normalize) == ("y", "unit_ball")
 
 
 def _kind(file):

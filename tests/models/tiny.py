@@ -19,6 +19,15 @@ _SCALES = {
     "num_groups": (24, 16, 8), "group_sizes": (8, 4, 4), "dims": (12, 18, 24),
     "depths": (1, 1, 2), "patch_widths": (8, 12, 16),
 }  # fmt: skip
+#: Encoders with two and with four scales.
+TWO: dict[str, Any] = {
+    "num_groups": (16, 8), "group_sizes": (8, 4), "dims": (12, 24), "depths": (2, 1),
+    "local_radius": (0.5, 1.0),
+}  # fmt: skip
+FOUR: dict[str, Any] = {
+    "num_groups": (24, 16, 12, 6), "group_sizes": (8, 2, 2, 2), "dims": (6, 12, 18, 24),
+    "depths": (1, 2, 1, 1), "local_radius": (0.4, 0.6, 0.0, 1.2),
+}  # fmt: skip
 _SIZES_OF: dict[str, dict[str, Any]] = {
     "i2p_mae": _SCALES,
     "i2p_mae_small": _SCALES,

@@ -8,18 +8,22 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from tests.models.tiny import clouds, settle, tiny
+from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 from tests.peft import slow
 
-NAMES = ("point_m2ae", "i2p_mae")
 SMALL = {"num_prompts": 5, "adapter_dim": 4, "attention_dim": 6, "attention_heads": 3}
-RADII = (0.5, 0.9, 1.4)
+THREE = {"local_radius": (0.5, 0.9, 1.4), "depths": (2, 1, 2)}
+every_network = pytest.mark.parametrize(
+    ("name", "scales"),
+    [("point_m2ae", THREE), ("i2p_mae", THREE), ("point_m2ae", FOUR), ("i2p_mae", TWO)],
+    ids=["point_m2ae", "i2p_mae", "point_m2ae, four scales", "i2p_mae, two scales"],
+)
 
 
-def adapted(name: str = "point_m2ae", fresh: bool = False, **settings):
+def adapted(name: str = "point_m2ae", scales=THREE, fresh: bool = False, **settings):
     """A small adapted classifier with a bank; unless fresh, nothing is at its initial value."""
     torch.manual_seed(0)
-    backbone = settle(tiny("features", name, local_radius=RADII, depths=(2, 1, 2)))
+    backbone = settle(tiny("features", name, **scales))
     bank = pp.MemoryBank.build(backbone, [clouds(12, seed=5)])
     model = pp.build_classifier(backbone, 4)
     plain = pp.build_classifier(copy.deepcopy(backbone), 4)
@@ -32,9 +36,17 @@ def adapted(name: str = "point_m2ae", fresh: bool = False, **settings):
     return model.eval(), plain.eval()
 
 
-@pytest.mark.parametrize(("place", "pooling"), [*((i, "max") for i in range(5)), (4, "mean+max")])
-def test_a_block_equals_its_equations_group_by_group(place, pooling):
-    model, _ = adapted(group_pooling=pooling)
+@pytest.mark.parametrize(
+    ("place", "pooling", "scales"),
+    [
+        *((place, "max", THREE) for place in range(5)),
+        (4, "mean+max", THREE),
+        (2, "max", TWO),
+        (4, "max", FOUR),
+    ],
+)
+def test_a_block_equals_its_equations_group_by_group(place, pooling, scales):
+    model, _ = adapted(scales=scales, group_pooling=pooling)
     model.bank.float()
     points, seen = clouds(2), {}
     block = model.model.backbone.blocks[place]
@@ -44,9 +56,17 @@ def test_a_block_equals_its_equations_group_by_group(place, pooling):
         x, geometry, out = seen["io"]
         (scale,) = [s for s, one in enumerate(model.model.backbone.scales) if place in one.blocks]
         for b in range(2):
-            prompt = geometry.context["bank_prompt"][b] if scale == 2 else None
+            last = scale == len(scales["depths"]) - 1
+            prompt = geometry.context["bank_prompt"][b] if last else None
             expected = slow.block(
-                block, model.tuner, x[b], geometry.centers[b], prompt, scale, 0, RADII[scale]
+                block,
+                model.tuner,
+                x[b],
+                geometry.centers[b],
+                prompt,
+                scale,
+                0,
+                scales["local_radius"][scale],
             )
             torch.testing.assert_close(out[b], expected, rtol=1e-4, atol=1e-5)
 
@@ -62,9 +82,9 @@ def test_what_was_left_open_is_as_published():
     assert one_scale.propagation_coefficient == 0.3
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_cloud_does_not_feel_its_batch(name):
-    model, _ = adapted(name)
+@every_network
+def test_a_cloud_does_not_feel_its_batch(name, scales):
+    model, _ = adapted(name, scales)
     points = clouds(4)
     together = model(points)
     for row in range(4):
@@ -89,9 +109,9 @@ def test_training_begins_with_closed_gates(compat):
     torch.testing.assert_close(block.adapt(h), torch.zeros_like(h) if compat else h)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_training_reaches_all_that_is_trained_and_nothing_else(name):
-    model, _ = adapted(name, fresh=False)
+@every_network
+def test_training_reaches_all_that_is_trained_and_nothing_else(name, scales):
+    model, _ = adapted(name, scales)
     frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     F.cross_entropy(model.train()(clouds(4)), torch.arange(4)).backward()
@@ -99,7 +119,8 @@ def test_training_reaches_all_that_is_trained_and_nothing_else(name):
     assert not {n for n, p in trained.items() if p.grad is None or not p.grad.any()}
     optimizer.step()
     assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
-    assert not any("norms.0" in name or "norms.1" in name for name in trained)
+    finer = [f"norms.{scale}." for scale in range(len(scales["depths"]) - 1)]
+    assert not any(norm in name for name in trained for norm in finer)
 
 
 def test_the_bank_reaches_the_blocks_of_the_last_scale_alone():
@@ -108,9 +129,9 @@ def test_the_bank_reaches_the_blocks_of_the_last_scale_alone():
     assert with_bank == [False, False, False, True, True]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_adapter_is_saved_and_loaded(name, tmp_path):
-    model, plain = adapted(name)
+@every_network
+def test_an_adapter_is_saved_and_loaded(name, scales, tmp_path):
+    model, plain = adapted(name, scales)
     points = clouds(3)
     model.save_pretrained(tmp_path)
     loaded = pp.load_adapter(plain.backbone, tmp_path)

@@ -50,7 +50,7 @@ def test_a_file_gives_the_model_that_wrote_it(name, tmp_path, caplog):
     assert loaded.config == model.config
     assert torch.equal(loaded(clouds()), model(clouds()))
     assert "computing as published (reference_compat=True)" in caplog.text
-    assert "no memory bank" in caplog.text
+    assert "memory bank is a separate file: give it by set_bank" in caplog.text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import torch
 import pointpeft as pp
 from pointpeft.errors import ConfigError
 from pointpeft.peft import save_published
-from pointpeft.peft.publishing import BANK, ENCODER
+from pointpeft.peft.publishing import BANK, QUERY_ENCODER
 from tests.models.tiny import clouds, run, settle, tiny
 from tests.peft.test_published import SIZES, columns, tuned
 
@@ -66,9 +66,30 @@ def test_point_peft_as_published_comes_back(name, tmp_path, caplog):
     bank = torch.load(tmp_path / BANK, weights_only=True)
     assert bank.dtype == torch.float32
     assert torch.equal(bank, model.bank.features.float())
-    queries = pp.create_model(name, checkpoint=tmp_path / ENCODER)
+    queries = pp.create_model(name, checkpoint=tmp_path / QUERY_ENCODER)
     loaded.set_bank(pp.MemoryBank.import_published(tmp_path / BANK), queries)
     assert torch.equal(loaded(clouds()), model(clouds()))
+
+
+def test_the_bank_of_another_file_is_not_replaced(tmp_path):
+    """That of the same run is, and files that need the same may share it."""
+    model, encoder = tuned("point_mae")
+    model.set_bank(columns(encoder), encoder)
+    for name in ("ckpt-best.pth", "other.pth"):
+        save_published(model, tmp_path / name)
+    (tmp_path / "other.pth").unlink()
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    model.set_bank(columns(encoder), settle(tiny()))
+    with pytest.raises(ConfigError, match=rf"other\.pth would replace \S*{QUERY_ENCODER}, "):
+        save_published(model, tmp_path / "other.pth")
+    bank = pp.MemoryBank.build(encoder, [clouds(12, seed=6)])
+    model.set_bank(bank, encoder)
+    with pytest.raises(ConfigError, match=rf"other\.pth would replace \S*{BANK}, .*folder"):
+        save_published(model, tmp_path / "other.pth")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    for name in ("ckpt-best.pth", "ckpt-best_vote.pth"):
+        save_published(model, tmp_path / name)
+    assert torch.equal(torch.load(tmp_path / BANK, weights_only=True), bank.features.float())
 
 
 def test_what_no_repository_loads_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.evaluation.predictor import load_adapted
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
-from pointpeft.peft.portable_paths import find_path, portable_path
+from pointpeft.peft.saving import copy_adapter
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder, point_peft
 
@@ -132,20 +133,41 @@ def test_the_weights_of_the_encoder_are_found_again_where_all_was_moved(tmp_path
     for file in (project / "runs/first/adapter").iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
     project.rename(elsewhere)
-    (elsewhere / "runs/first").rename(elsewhere / "kept")
     found = str(elsewhere / "ckpts/pretrain.safetensors")
-    assert load_adapted(elsewhere / "kept").base_checkpoint == found
-    (elsewhere / "kept").rename(tmp_path / "alone")
+    assert load_adapted(elsewhere / "runs/first").base_checkpoint == found
+    (elsewhere / "runs/first").rename(tmp_path / "alone")
     identity = state_hash(encoder())[:16]
     with pytest.raises(CheckpointError, match=f"not there any more.*{identity}, as `checkpoint`"):
         load_adapted(tmp_path / "alone")
-    assert load_adapted(tmp_path / "alone", found).base_checkpoint == "./ckpts/pretrain.safetensors"
+    assert load_adapted(tmp_path / "alone", found).base_checkpoint == found
+
+
+def test_a_copied_adapter_finds_the_weights_of_the_encoder(tmp_path):
+    """Those elsewhere where they are, and those beside it beside the copy."""
+    model, first, copied = adapted(pp.LinearConfig()), tmp_path / "run/seed1", tmp_path / "run"
+    save_model(encoder(), tmp_path / "ckpts/pretrain.safetensors")
+    model.base_checkpoint = str(tmp_path / "ckpts/pretrain.safetensors")
+    model.save_pretrained(first / "adapter")
+    copy_adapter(first / "adapter", copied / "adapter")
+    assert load_adapted(copied).base_checkpoint == model.base_checkpoint
+    assert "`point_mae`, weights" in (copied / "adapter/README.md").read_text()
+    save_model(encoder(), first / "backbone.safetensors")
+    model.base_checkpoint = "../backbone.safetensors"
+    model.save_pretrained(first / "adapter")
+    copy_adapter(first / "adapter", copied / "adapter")
+    shutil.move(first / "backbone.safetensors", copied)
+    assert load_adapted(copied).base_checkpoint == str(copied / "backbone.safetensors")
+    assert sorted(path.name for path in copied.iterdir()) == [
+        "adapter", "backbone.safetensors", "seed1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["embedded", "pretrain.pth", "/elsewhere/pretrain.pth"])
 def test_what_shares_no_folder_stays_as_it_is(path, tmp_path):
-    assert portable_path(path, tmp_path) == path
-    assert find_path(path, tmp_path) == path
+    model = adapted(pp.LinearConfig())
+    model.base_checkpoint = path
+    model.save_pretrained(tmp_path)
+    assert read_adapter_config(tmp_path)["base_model"]["checkpoint"] == path
 
 
 def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
@@ -277,6 +299,24 @@ def test_a_damaged_config_is_refused(content, folder):
     (folder / CONFIG).write_bytes(content)
     with pytest.raises(CheckpointError, match=CONFIG):
         pp.load_adapter(encoder(), folder)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {},
+        "x",
+        None,
+        {"name": {}, "config": {}, "num_points": 64, "hash": "0", "checkpoint": None},
+        {"name": "point_mae", "config": 3, "num_points": 64, "hash": "0", "checkpoint": None},
+        {"name": "point_mae", "config": {}, "num_points": 64, "hash": "0", "checkpoint": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_base_model_is_refused(base, folder):
+    change_config(folder, base_model=base)
+    with pytest.raises(CheckpointError, match=rf"{CONFIG} is damaged: it lacks base_model\."):
+        load_adapted(folder)
 
 
 def test_a_newer_format_is_refused(folder):

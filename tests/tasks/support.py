@@ -75,8 +75,9 @@ def write_archive(
 
 
 def adapter_bytes(run: Path) -> dict[str, bytes]:
-    """The files of a run's adapter."""
-    return {file.name: file.read_bytes() for file in sorted((run / "adapter").iterdir())}
+    """The files of a run's adapter, but for how far up from it the weights of its encoder lie."""
+    files = sorted((run / "adapter").iterdir())
+    return {file.name: file.read_bytes().replace(b"../", b"") for file in files}
 
 
 def rows(run: Path) -> list[dict[str, str]]:

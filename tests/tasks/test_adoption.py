@@ -1,5 +1,7 @@
 """Published fine-tuned files become adapters that say what they are."""
 
+import logging
+
 import pytest
 import torch
 
@@ -81,8 +83,12 @@ def test_a_part_segmenter(config, tmp_path):
     assert adapter.parts.categories["Airplane"] == (0, 1, 2, 3)
 
 
-def test_point_peft_with_what_lies_beside_it(config, tmp_path):
-    """Its bank, and the encoder that it was tuned from, of whose biases the file has others."""
+@pytest.fixture
+def point_peft(config):
+    """A model tuned by the published computation, its encoder, and settings that name its file.
+
+    The encoder has other biases than the file, as they were tuned.
+    """
     network = tiny("classification", num_classes=15)
     encoder = tiny().eval()
     encoder.load_state_dict(network.backbone.state_dict())
@@ -96,6 +102,11 @@ def test_point_peft_with_what_lies_beside_it(config, tmp_path):
             parameter.add_(0.1 * torch.randn_like(parameter) * parameter.requires_grad)
     settings = config(POINT_PEFT_MAE, tiny())
     save_published(model, settings.checkpoint)  # in place of what was written there
+    return model, encoder, settings
+
+
+def test_point_peft_with_what_lies_beside_it(point_peft, tmp_path):
+    model, _, settings = point_peft
     adopt_checkpoint(settings, tmp_path / "adopted")
     adapter = LoadedAdapter(tmp_path / "adopted")
     with torch.no_grad():
@@ -104,6 +115,33 @@ def test_point_peft_with_what_lies_beside_it(config, tmp_path):
         (tmp_path / name).unlink()
         with pytest.raises(CheckpointError, match=f"cannot be measured without.*{name}"):
             adopt_checkpoint(settings, tmp_path / "adopted")
+
+
+def test_of_several_encoders_the_one_that_fits_is_taken(point_peft, tmp_path, caplog):
+    model, encoder, settings = point_peft
+    pp.save_model(tiny(), tmp_path / "pretrain.safetensors")
+    other = tiny("pretraining", "point_m2ae", depths=(5, 5, 5))
+    save_published(other, tmp_path / "pretrain.pth")
+    with pytest.raises(CheckpointError, match=r"none of pretrain.safetensors and pretrain.pth"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    pretraining = tiny("pretraining")
+    pretraining.backbone.load_state_dict(encoder.state_dict())
+    save_published(pretraining, tmp_path / "pre-train.pth")
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    assert "memory bank cache_shape.pt, tuned from the encoder pre-train.pth" in caplog.text
+    with torch.no_grad():
+        adopted = LoadedAdapter(tmp_path / "adopted").model
+        assert torch.equal(adopted(clouds()), model(clouds()))
+
+
+def test_of_several_banks_none_is_guessed(point_peft, tmp_path):
+    *_, settings = point_peft
+    names = ("train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
+    (tmp_path / "cache_shape.pt").rename(tmp_path / names[0])
+    torch.save(torch.rand(24, 5), tmp_path / names[1])
+    with pytest.raises(CheckpointError, match=f"{names[0]} and {names[1]} lie beside it.*folder"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
 
 
 def test_what_is_no_published_tuned_model_is_refused(config, tmp_path):

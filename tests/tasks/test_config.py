@@ -87,7 +87,7 @@ def test_unknown_key_proposes_the_nearest(write, override, proposed):
     assert str(path) in str(error.value)
 
 
-def test_unknown_key_lists_valid_ones():
+def test_unknown_key_says_where_valid_ones_are_listed():
     with pytest.raises(ConfigError, match="all keys: see `FinetuneConfig`"):
         load_config(FinetuneConfig, [], ["optimizer.xyzzy=1"])
 

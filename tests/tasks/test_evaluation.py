@@ -21,6 +21,18 @@ def test_training_shapes_are_never_called_a_test(run_finetune, tmp_path):
     assert metrics["test_accuracy"] is None
 
 
+def test_data_is_known_however_its_place_is_written(run_finetune, tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = write_archive(tmp_path / "data.npz", {"train": 8})
+    run_finetune("data.source=~/data.npz", "trainer.epochs=1")
+    config = json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())
+    assert config["input"]["source"] == str(source)
+    monkeypatch.chdir(tmp_path)
+    for place in ("~/data.npz", "data.npz"):
+        assert evaluate_adapter(tmp_path / "run", place, tmp_path / "out")["test_items"] == 8
+
+
 def test_a_folder_that_has_changed_since_training_is_not_a_test(run_finetune, tmp_path):
     source = write_archive(tmp_path / "data.npz", {"train": 8, "test": 4})
     run_finetune(

@@ -41,6 +41,8 @@ def test_published_episodes_are_run_one_by_one(
     assert metrics["test_accuracy"] == pytest.approx(np.mean(values))
     assert metrics["test_accuracy_std"] == pytest.approx(np.std(values))
     assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
+    measured = json.loads((tmp_path / "run/fold1/metrics.json").read_text())
+    assert measured["data_title"] == "ModelNet40 few-shot"
     assert run_finetune(*settings, resume=True) == metrics
     with pytest.raises(DataError, match=r"2\.pkl: no such file"):
         run_finetune(*settings, "few_shot.folds=3", name="other")

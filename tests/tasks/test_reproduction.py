@@ -78,7 +78,7 @@ def test_a_grid_runs_skips_and_resumes(workshop, tmp_path, monkeypatch):
         raise AssertionError("a finished run was begun again")
 
     monkeypatch.setattr("pointpeft.tasks.svm.evaluate_backbone", never)
-    monkeypatch.setattr("pointpeft.tasks.finetuning.fit", never)
+    monkeypatch.setattr("pointpeft.tasks.one_seed.fit", never)
     again = reproduce(**workshop, output=output, experiments=GRID)
     assert [o.measured for o in again] == [o.measured for o in outcomes]
     reproduce(**workshop, output=output, experiments=GRID, only="svm")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.vision import ConvolutionalTeacher, load_teacher
+from pointpeft.vision import ConvolutionalTeacher, TransformersTeacher, load_teacher
 from tests.vision.test_teacher import assert_is_clip, clip, images  # noqa: F401 - fixtures
 
 transformers = pytest.importorskip("transformers")
@@ -21,7 +21,7 @@ class Hub:
     def __init__(self):
         self.networks, self.downloaded, self.asked = {}, {}, []
 
-    def from_pretrained(self, name, local_files_only=False):
+    def from_pretrained(self, name, local_files_only=False, attn_implementation=None):
         if local_files_only:
             if name in self.downloaded:
                 return self.downloaded[name]
@@ -90,6 +90,32 @@ def test_what_cannot_be_had_is_said_with_the_ways_out(checkpoints, hub):
         "model.clip_config.visual_encoder=efficientnet-lite0", "pretraining.teacher",
     ):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize("place", ["ckpts", "networks", "downloaded", "nowhere"])
+def test_a_vision_transformer_of_the_hub(place, images, checkpoints, hub, monkeypatch):  # noqa: F811
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=12, patch_size=4,
+        attn_implementation="eager",
+    )  # fmt: skip
+    network, name = transformers.Dinov2Model(config).eval(), "facebook/dinov2-tiny"
+    if place == "ckpts":
+        network.save_pretrained(checkpoints / "dinov2-tiny")
+    else:
+        for kind in (transformers.AutoConfig, transformers.AutoModel):
+            monkeypatch.setattr(kind, "from_pretrained", hub.from_pretrained)
+        monkeypatch.setattr(network, "model_type", "dinov2", raising=False)  # read as config too
+        getattr(hub, place, {})[name] = network
+    if place == "nowhere":
+        with pytest.raises(
+            ConfigError, match=rf"{name}.*ckpts/dinov2-tiny.*\(we could not connect\)"
+        ):
+            load_teacher(name)
+        return
+    teacher = load_teacher(name)
+    assert isinstance(teacher, TransformersTeacher)
+    tokens = network(pixel_values=images).last_hidden_state[:, -9:]
+    torch.testing.assert_close(teacher(images).features.flatten(2).transpose(1, 2), tokens)
 
 
 class Network(nn.Module):

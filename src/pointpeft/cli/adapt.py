@@ -11,13 +11,13 @@ from rich.table import Table
 from pointpeft.cli import options
 from pointpeft.cli.console import (
     counted,
-    first_process_speaks,
     human_bytes,
     out,
     percent,
     reading,
     resumable,
     show_table,
+    speak,
     tell,
     warn,
     warn_of_files,
@@ -72,13 +72,15 @@ def finetune(
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
     if not resume:
         check_sources(settings)
-    first_process_speaks()
+    speak()
     with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
     if "folds" in metrics:
         _print_folds(metrics, output)
         return
     _list_notes(metrics)
+    if metrics["skipped"]:  # each was named when it was read
+        warn(f"{_unusable(metrics)} skipped")
     tell(
         f"trained {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
@@ -129,6 +131,7 @@ def evaluate(
             device=device or "auto",
         )  # fmt: skip
     _list_notes(metrics)
+    _list_skipped(metrics)
     if metrics["task"] == "part_segmentation":
         tell(f"metrics: {output / 'metrics.json'}")
         show_scores(metrics, metrics["split"])
@@ -214,17 +217,26 @@ def _print_predictions(predictions: list[Any]) -> None:
 def _list_notes(metrics: dict[str, Any]) -> None:
     for note in metrics["notes"]:
         tell(f"note: {note}", style="dim")
+
+
+def _list_skipped(metrics: dict[str, Any]) -> None:
     if metrics["skipped"]:
-        items = counted(len(metrics["skipped"]), "unusable item was", "unusable items were")
-        warn(f"{items} skipped:")
+        warn(f"{_unusable(metrics)} skipped:")
         for item in metrics["skipped"]:
             warn(item, label="skipped")
+
+
+def _unusable(metrics: dict[str, Any]) -> str:
+    return counted(len(metrics["skipped"]), "unusable item was", "unusable items were")
 
 
 def _print_votes(metrics: dict[str, Any], split: str = "test") -> None:
     if f"{split}_vote_accuracy" in metrics:
         accuracy, rule = metrics[f"{split}_vote_accuracy"], metrics[f"{split}_vote_rule"]
         tell(f"{split} accuracy by voting: {percent(accuracy)} ({rule})")
+    if "training_vote_accuracy" in metrics:
+        accuracy = metrics["training_vote_accuracy"]
+        tell(f"best vote in training: {percent(accuracy)} (adapter_best_vote)")
 
 
 def _print_folds(metrics: dict[str, Any], output: Path) -> None:

@@ -15,13 +15,13 @@ from pointpeft.progress import Meter
 __all__ = [
     "counted",
     "err",
-    "first_process_speaks",
     "human_bytes",
     "out",
     "percent",
     "reading",
     "resumable",
     "show_table",
+    "speak",
     "tell",
     "warn",
     "warn_of_files",
@@ -33,7 +33,7 @@ err = Console(stderr=True)
 """Standard error: warnings, errors and progress."""
 
 
-def first_process_speaks() -> None:
+def speak() -> None:
     """Have a run say what it does; of several processes the first alone, but for errors."""
     from pointpeft.tasks.processes import is_first_process
 

@@ -34,7 +34,7 @@ def models(
     table.add_row("paper", entry.paper)
     table.add_row("licence", entry.licence)
     up = f"{entry.up_axis} up"
-    table.add_row("input", f"{entry.num_points} points, normalize=unit_ball, {up}")
+    table.add_row("input", f"{entry.num_points} points, normalize={entry.normalize}, {up}")
     for key, value in asdict(entry.config).items():
         table.add_row(f"backbone.{key}", str(value))
     for preset, sizes in entry.presets.items():

@@ -9,13 +9,13 @@ from rich.table import Table
 from pointpeft.cli import options
 from pointpeft.cli.console import (
     counted,
-    first_process_speaks,
     human_bytes,
     out,
     percent,
     reading,
     resumable,
     show_table,
+    speak,
     tell,
 )
 
@@ -50,7 +50,7 @@ def pretrain(
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
     if not resume:
         check_sources(settings)
-    first_process_speaks()
+    speak()
     with resumable(output), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
     tell(
@@ -95,7 +95,7 @@ def svm(
     check_sources(settings)
     if tune:
         settings.C = None
-    first_process_speaks()
+    speak()
     with reading() as progress:
         result, weights = tasks.evaluate_backbone(settings, device or "auto", progress, output)
     how = "5-fold cross-validation on train" if result.tuned else "as given"

@@ -15,6 +15,7 @@ from pointpeft.cli.published_keys import named_as_typed, translate
 from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys, longer_training
 from pointpeft.cli.published_settings import flag_settings, protocol_settings
 from pointpeft.errors import ConfigError
+from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
@@ -133,12 +134,11 @@ def _check_sources(call: Call) -> None:
 
 
 def _carry_out(call: Call, notes: list[str]) -> None:
-    from pointpeft.evaluation.records import no_trace_if_refused  # slow
     from pointpeft.tasks.processes import is_first_process
 
     run = _COMMANDS[call.command]
     if is_first_process():  # in the others the first one may have begun the run by now
-        _check_output(call.command, call.flags, call.output)
+        _check_output(call)
         with no_trace_if_refused(call.output):
             _tell(call.output, notes)
             run(call)
@@ -146,7 +146,7 @@ def _carry_out(call: Call, notes: list[str]) -> None:
         run(call)
 
 
-def _check_output(command: Command, flags: argparse.Namespace, output: Path) -> None:
+def _check_output(call: Call) -> None:
     """Refuse the folder of another run; a measurement may be repeated.
 
     Raises:
@@ -155,15 +155,15 @@ def _check_output(command: Command, flags: argparse.Namespace, output: Path) -> 
     from pointpeft.evaluation.config import EvaluateConfig
     from pointpeft.evaluation.records import check_output
 
-    if command is Command.TEST:
-        check_output(output, EvaluateConfig)
-    elif command is Command.SVM:
-        check_output(output, SvmConfig)
+    if call.command is Command.TEST:
+        check_output(call.output, EvaluateConfig)
+    elif call.command is Command.SVM:
+        check_output(call.output, SvmConfig)
     # Folds of few-shot episodes may be added one by one.
-    elif (output / "config.yaml").is_file() and not flags.resume and flags.fold < 0:
+    elif (call.output / "config.yaml").is_file() and not call.flags.resume and call.flags.fold < 0:
         raise ConfigError(
-            f"{output} already holds a run: --resume goes on with it, another --exp_name begins "
-            "another"
+            f"{call.output} already holds a run: --resume goes on with it, another --exp_name "
+            "begins another"
         )
 
 

@@ -149,6 +149,8 @@ def named_as_typed(translation: Translation) -> Iterator[None]:
         text = str(error)
         for ours, typed in translation.typed.items():
             text = _as_typed(text, ours, typed)
+        if text == str(error):
+            raise
         raise type(error)(text) from error
 
 
@@ -176,12 +178,12 @@ def _check_key(override: str, known: Sequence[str]) -> None:
     if _plain(key) in published or key in known or key.startswith(_FREE):
         return
     near = [
-        f"{name!r} ({whose})"
+        f"{difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]!r} ({whose})"
         for whose, names in (("published", published), ("ours", known))
-        for name in difflib.get_close_matches(key, names, n=1)
     ]
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ConfigError(f"unknown key {key}{hint}\nall keys: see python main.py --help")
+    raise ConfigError(
+        f"unknown key {key}; did you mean {' or '.join(near)}?\nall keys: see python main.py --help"
+    )
 
 
 def _plain(key: str) -> str:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import counted, show_table, tell
+from pointpeft.cli.console import counted, show_table, speak, tell
 from pointpeft.errors import DataError
 
 __all__ = ["reproduce"]
@@ -36,7 +36,11 @@ def reproduce(
     error if nothing at all can be measured.
     KEY=VALUE settings apply to every fine-tuning run.
     """
+    from pointpeft.tasks.reproduction import check_folders
     from pointpeft.tasks.reproduction import reproduce as run
+
+    check_folders(data, checkpoints, configs)
+    speak()
 
     def show(outcome: Any) -> None:
         got = outcome.missing if outcome.measured is None else f"{outcome.measured:.2f} %"

@@ -21,6 +21,7 @@ _EXPECTED = (
     "and optionally split (S,) of 'train', 'val', 'test', seg (S, N) part labels, parts text"
 )
 _ID_KEYS = ("id", "ids", "model")
+_KEYS = ("points", "label", "names", "split", "seg", "parts", *_ID_KEYS)
 
 
 def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) -> Listing:
@@ -90,7 +91,9 @@ def _listing(
 
 def _load(path: Path, leave: Container[str]) -> dict[str, np.ndarray]:
     try:
-        return read_npz(path, leave)
+        return read_npz(path, leave, wanted=_KEYS)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; {_EXPECTED}") from error
     except Exception as error:  # a damaged file can make the reader fail in any way
         raise DataError(f"{path}: {describe_damage(path, error)}; {_EXPECTED}") from error
 

@@ -1,17 +1,14 @@
 """What can be told of a shape file that its reader could not use: of another kind, or cut short."""
 
 import re
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pointpeft.data.meshes import gltf_buffers
+from pointpeft.data.meshes import binary_stl_size, gltf_buffers
 
 __all__ = ["describe_damage"]
 
-_STL_HEADER, _STL_TRIANGLE = 84, 50
-"""Bytes of a binary `.stl` before its triangles, and of each."""
 _GLB_HEADER = 12
 _VERTEX = re.compile(r"\s*v(\s+[-+.\deE]*\d\S*){3}")
 _CUT = "the file is cut short"
@@ -57,15 +54,15 @@ def _stl(path: Path) -> str | None:
     text = content.strip().lower()
     if text.startswith(b"solid") and (b"facet" in text or b"endsolid" in text):
         return None if b"endsolid" in text else f"{_CUT}: no 'endsolid' at its end"
-    if len(content) < _STL_HEADER:
+    expected = binary_stl_size(content)
+    if expected is None:
         return _not_a(path)
-    (triangles,) = struct.unpack_from("<I", content, _STL_HEADER - 4)
-    expected = _STL_HEADER + triangles * _STL_TRIANGLE
     if len(content) == expected:
         return None
     return (
-        f"{_not_a(path)}, or cut short: a binary one with the {triangles:,} triangles that its "
-        f"header says has {expected:,} bytes, this one {len(content):,}"
+        f"{_not_a(path)}, or {'cut short' if len(content) < expected else 'too long'}: a binary "
+        f"one with the triangles that its header says has {expected:,} bytes, this one "
+        f"{len(content):,}"
     )
 
 

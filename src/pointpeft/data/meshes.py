@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ import numpy as np
 
 from pointpeft.errors import DataError
 
-__all__ = ["gltf_buffers", "parse_mesh", "ply_vertices"]
+__all__ = ["binary_stl_size", "gltf_buffers", "parse_mesh", "ply_vertices"]
 
 Geometry = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]
 """Points `(N, 3)`, faces `(F, 3)` or None, and notes."""
+_HEAD = 64 << 10
+"""Bytes at the beginning of a file that hold its header."""
+_STL_HEADER, _STL_TRIANGLE = 84, 50
+"""Bytes of a binary `.stl` before its triangles, and of each."""
+_NO_END = "no 'endsolid' at its end: read as far as it goes"
 _PLY_VERTICES = re.compile(rb"^element\s+vertex\s+(\d+)", re.MULTILINE)
 
 
@@ -31,13 +37,17 @@ def parse_mesh(path: Path) -> Geometry:
     with _quiet_trimesh():
         import trimesh
 
-        file = io.BytesIO(_utf8(path)) if _is_text(path) else path
         kind = path.suffix.lower()[1:]
+        text = _utf8(path) if _is_text(path) else b""
+        ends_early = kind == "stl" and text.rstrip().lower().endswith(b"endfacet")
+        if ends_early:  # trimesh reads nothing that has no end
+            text += b"\nendsolid\n"
+        file = io.BytesIO(text) if text else path
         loaded = trimesh.load(file, file_type=kind, process=False, skip_materials=True)
         points, faces, notes = _joined(_placed_parts(loaded))
     if kind == "ply":
         _check_count(path, len(points))
-    return points, faces, notes
+    return points, faces, (*notes, _NO_END) if ends_early else notes
 
 
 def ply_vertices(path: Path) -> dict[str, np.ndarray]:
@@ -61,9 +71,25 @@ def gltf_buffers(path: Path) -> list[Path]:
     return [path.parent / name for name in names if not name.startswith("data:")]
 
 
+def binary_stl_size(head: bytes) -> int | None:
+    """Bytes of a whole binary `.stl` that begins with `head`; None: that is no header of one."""
+    if len(head) < _STL_HEADER:
+        return None
+    (triangles,) = struct.unpack_from("<I", head, _STL_HEADER - 4)
+    return _STL_HEADER + triangles * _STL_TRIANGLE
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
 def _is_text(path: Path) -> bool:
     kind = path.suffix.lower()
-    return kind in (".obj", ".off") or (kind == ".stl" and b"endsolid" in path.read_bytes())
+    if kind != ".stl":
+        return kind in (".obj", ".off")
+    head = _head(path)  # a binary one may begin with "solid" too, then its size tells
+    return head.lstrip()[:5].lower() == b"solid" and binary_stl_size(head) != path.stat().st_size
 
 
 def _utf8(path: Path) -> bytes:
@@ -73,7 +99,7 @@ def _utf8(path: Path) -> bytes:
 
 def _check_count(path: Path, number: int) -> None:
     """Refuse a ply cloud in text that ends early, which trimesh reads as far as it goes."""
-    promised = _PLY_VERTICES.search(path.read_bytes())
+    promised = _PLY_VERTICES.search(_head(path))
     if promised and number < int(promised[1]):
         raise DataError(
             f"the file is cut short: its header says {int(promised[1]):,} vertices, it has "

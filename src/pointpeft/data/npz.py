@@ -1,4 +1,4 @@
-"""Arrays in one `.npz` file: written row by row, and read by mapping the file into memory."""
+"""Arrays in an `.npz` file: written row by row, and read by mapping the file into memory."""
 
 import math
 import struct
@@ -13,7 +13,7 @@ import numpy as np
 from pointpeft.errors import DataError
 from pointpeft.files import replacing
 
-__all__ = ["Rows", "read_npz", "write_npz"]
+__all__ = ["Rows", "read_npy", "read_npz", "write_npz"]
 
 _SMALLEST_MAPPED = 1 << 20
 """Arrays of fewer bytes are copied into memory, which also verifies their checksum."""
@@ -60,7 +60,10 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None
 
 
 def read_npz(
-    path: Path, leave: Container[str] = (), only: Container[str] | None = None
+    path: Path,
+    leave: Container[str] = (),
+    only: Container[str] | None = None,
+    wanted: Container[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of an `.npz`, by name.
 
@@ -71,10 +74,11 @@ def read_npz(
         path: The file.
         leave: Names that are not read.
         only: Names besides which none is read.
+        wanted: Names besides which arrays of Python objects are left out; None: none of them is.
 
     Raises:
-        Exception: Of any kind, when the file is damaged, holds objects, or unpacks to more than
-            32 GiB.
+        DataError: An array that is not left out holds Python objects.
+        Exception: Of any kind, when the file is damaged or unpacks to more than 32 GiB.
     """
     with np.load(path, allow_pickle=False) as archive:
         members = {
@@ -94,10 +98,25 @@ def read_npz(
         arrays = {}
         for name, info in members.items():
             with archive.zip.open(info) as member:
-                header = _read_header(member, info)
+                header = _read_header(member)
+            if header.dtype.hasobject and wanted is not None and name not in wanted:
+                continue
+            _check(header, info.filename, info.file_size)
             is_mapped = info not in packed and info.file_size >= _SMALLEST_MAPPED
             arrays[name] = _map(path, info, header) if is_mapped else archive[name]
         return arrays
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an `.npy`.
+
+    Raises:
+        DataError: It holds Python objects.
+        Exception: Of any kind, when the file is damaged.
+    """
+    with path.open("rb") as file:
+        _check(_read_header(file), "the array", path.stat().st_size)
+    return np.load(path, allow_pickle=False)
 
 
 def _write_rows(member: Any, name: str, array: Rows) -> None:
@@ -118,7 +137,7 @@ def _write_rows(member: Any, name: str, array: Rows) -> None:
 
 
 class _Header(NamedTuple):
-    """What the beginning of a member says of its array; it is `length` bytes long."""
+    """What the beginning of a file or member says of its array; it is `length` bytes long."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -126,17 +145,21 @@ class _Header(NamedTuple):
     length: int
 
 
-def _read_header(member: IO[bytes], info: zipfile.ZipInfo) -> _Header:
-    """The header of a member; it promises no more than the member holds."""
-    read = _HEADERS[np.lib.format.read_magic(member)]
-    header = _Header(*read(member), member.tell())
+def _read_header(file: IO[bytes]) -> _Header:
+    read = _HEADERS[np.lib.format.read_magic(file)]
+    return _Header(*read(file), file.tell())
+
+
+def _check(header: _Header, name: str, size: int) -> None:
+    """Refuse an array of objects, and one that promises more than the `size` bytes that it has."""
     if header.dtype.hasobject:
-        raise ValueError(f"{info.filename} holds objects")
+        raise DataError(
+            f"{name} holds Python objects, which are not read; save plain numbers or text"
+        )
     if min(header.shape, default=0) < 0:
-        raise ValueError(f"{info.filename} has the shape {header.shape}")
-    if header.length + math.prod(header.shape) * header.dtype.itemsize > info.file_size:
-        raise ValueError(f"{info.filename} is shorter than its header says")
-    return header
+        raise ValueError(f"{name} has the shape {header.shape}")
+    if header.length + math.prod(header.shape) * header.dtype.itemsize > size:
+        raise ValueError(f"{name} is shorter than its header says")
 
 
 def _map(path: Path, info: zipfile.ZipInfo, header: _Header) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pointpeft.data.damage import describe_damage
 from pointpeft.data.meshes import gltf_buffers, parse_mesh, ply_vertices
-from pointpeft.data.npz import read_npz
+from pointpeft.data.npz import read_npy, read_npz
 from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
 from pointpeft.errors import DataError
@@ -101,7 +101,7 @@ def _read_by_suffix(path: Path, suffix: str) -> RawShape:
         return RawShape(_parse_text(_text(path)), None, str(path))
     if suffix == ".npz":
         return RawShape(_cloud_of_archive(path), None, str(path))
-    return RawShape(_as_cloud(np.load(path, allow_pickle=False), "the array"), None, str(path))
+    return RawShape(_as_cloud(read_npy(path), "the array"), None, str(path))
 
 
 def _read_segmented(path: Path, suffix: str) -> RawShape:
@@ -145,8 +145,10 @@ def _cloud_of_archive(path: Path) -> np.ndarray:
     for key in _CLOUD_KEYS:
         if key in named:
             return _as_cloud(named[key], f"array {key!r}")
-    arrays = read_npz(path)
+    arrays = read_npz(path, wanted=())
     fitting = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] >= 3]
+    if not fitting:
+        read_npz(path)  # complains of arrays of Python objects: the cloud may be one
     if len(fitting) != 1:
         raise DataError(
             f"arrays {sorted(arrays)}: expected 'points', 'xyz' or 'pos', "

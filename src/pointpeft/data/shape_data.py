@@ -8,6 +8,7 @@ import numpy as np
 from pointpeft.data.loading import Problem
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.splits import split_digest
 from pointpeft.data.statistics import InputStatistics
 
 __all__ = ["ShapeData", "ShapeSplit", "UnlabelledShapes"]
@@ -80,6 +81,13 @@ class ShapeData:
     parts: PartTable | None = None
     cut: frozenset[str] = frozenset()
     title: str | None = None
+
+    def digests(self) -> dict[str, str]:
+        """Of the names of the shapes of each split, a hash; without "val" where it is the test."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        if self.val is self.test:
+            del splits["val"]
+        return {name: split_digest(split.ids) for name, split in splits.items()}
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pointpeft.data.splits import Item, Listing, assign_splits, check_classes, c
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
-__all__ = ["EMBEDDED_NAME", "check_source", "load_shapes", "load_unlabelled"]
+__all__ = ["EMBEDDED_NAME", "absolute_source", "check_source", "load_shapes", "load_unlabelled"]
 
 EMBEDDED_NAME = "homeobjects"
 """The data set that comes with the package."""
@@ -136,6 +136,11 @@ def load_unlabelled(
 
 
 # Sources -----------------------------------------------------------------------------------------
+
+
+def absolute_source(source: str | Path) -> str:
+    """The same data set whatever the working directory: an absolute path, or `EMBEDDED_NAME`."""
+    return str(source) if str(source) == EMBEDDED_NAME else str(Path(source).expanduser().resolve())
 
 
 def check_source(source: str | Path, variant: str | None = None) -> None:

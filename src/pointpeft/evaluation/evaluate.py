@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointpeft.data import ShapeData, ShapeSplit, load_shapes
-from pointpeft.data.published.protocol import load_as_published
-from pointpeft.data.splits import split_digest
-from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.data import ShapeSplit
+from pointpeft.errors import ConfigError
 from pointpeft.evaluation.analysis import Outputs, analyse_change, model_outputs
 from pointpeft.evaluation.classification import Scores, score
 from pointpeft.evaluation.config import EvaluateConfig
+from pointpeft.evaluation.measured import Measured, read_measured
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import (
     check_output,
@@ -27,13 +26,9 @@ from pointpeft.evaluation.segmentation import SegmentationScores, score_segmente
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import WEIGHTS
+from pointpeft.progress import Meter
 
 __all__ = ["choose_device", "evaluate_adapter"]
-
-_CUT = ("seed", "val_fraction")
-"""What an adapter says of how its data was cut."""
-_DIGEST = "digest"
-"""What it may say beside it: hashes of the shapes' names by split, to tell a change of the data."""
 
 
 def choose_device(name: str) -> str:
@@ -82,147 +77,22 @@ def evaluate_adapter(
     adapter = LoadedAdapter(folder, config.checkpoint, config.up_axis, device)
     if config.votes and adapter.parts is not None:
         raise ConfigError(f"votes={config.votes}: classifiers alone vote")
-    data = _read(config, adapter, progress)
-    part, split = _choose(config, adapter, data)
-    metrics, outputs = _measure(config, adapter, data, part, split)
+    measured = read_measured(config, adapter, progress)
+    metrics, outputs = _measure(config, adapter, measured)
     write_measurement(output, config, metrics)
     if outputs is not None:
-        # Of other data the train part is nothing that the adapter has seen.
-        seen = data.train if _trained_on(adapter, source) else data.train.subset([])
-        analysis = analyse_change(adapter.backbone, adapter.model, seen, part, split, outputs)
+        analysis = analyse_change(
+            adapter.backbone, adapter.model, measured.seen, measured.part, measured.split, outputs
+        )
         write_run_report(output, analysis)
     return metrics
 
 
-# Data --------------------------------------------------------------------------------------------
-
-
-def _read(
-    config: EvaluateConfig,
-    adapter: LoadedAdapter,
-    progress: Callable[[int, int], None] | None,
-) -> ShapeData:
-    if config.protocol == "published":
-        data = load_as_published(
-            config.data, config.variant, adapter.transform, seed=config.seed,
-            segmented=adapter.parts is not None, progress=progress,
-        )  # fmt: skip
-        if data is not None:
-            _check_classes(data, adapter)
-            return data
-    return load_shapes(
-        config.data,
-        adapter.transform,
-        variant=config.variant,
-        class_names=adapter.class_names,
-        segmented=adapter.parts is not None,
-        parts=adapter.parts,
-        progress=progress,
-        **_cut(config, adapter),
-    )
-
-
-def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
-    """Refuse data of other classes: as published, labels are numbers of all classes of the set.
-
-    A model may have more outputs than that: published Point-BERT has 40 on ScanObjectNN.
-    """
-    if data.class_names != adapter.class_names[: len(data.class_names)]:
-        raise DataError(
-            f"the adapter knows the classes {', '.join(adapter.class_names)}; the data set has "
-            f"{', '.join(data.class_names)}: measure it with protocol honest"
-        )
-
-
-def _trained_on(adapter: LoadedAdapter, source: str) -> bool:
-    return adapter.source in (source, str(Path(source).resolve()))
-
-
-def _cut(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, Any]:
-    """Data without stated parts is cut as it was for training; other data is not cut.
-
-    Raises:
-        CheckpointError: the adapter says it in another way than ours do.
-    """
-    if not _trained_on(adapter, config.data):
-        return {"val_fraction": 0.0}
-    cut = adapter.split
-    if (
-        not isinstance(cut, dict)
-        or set(cut) - {_DIGEST} != set(_CUT)
-        or not isinstance(cut.get(_DIGEST, {}), dict)
-    ):
-        raise CheckpointError(
-            f"the adapter in {config.adapter} is damaged: the `split` of its input must state "
-            f"{' and '.join(_CUT)} alone, beside a table `{_DIGEST}` that may be there, got {cut!r}"
-        )
-    return {key: cut[key] for key in _CUT}
-
-
-def _choose(
-    config: EvaluateConfig, adapter: LoadedAdapter, data: ShapeData
-) -> tuple[ShapeSplit, str]:
-    """The shapes to measure, and what they are called."""
-    # Of new data all is a test; of the data trained on, only what was kept apart.
-    if config.split is None and not len(data.test) and not _trained_on(adapter, config.data):
-        return _whole(data), "test"
-    split = config.split or "test"
-    if split == "all":
-        return _whole(data), split
-    part: ShapeSplit = getattr(data, split)
-    if not len(part):
-        raise DataError(f"{config.data} has no {split} split; measure another one, or all of it")
-    if split != "train" and _trained_on(adapter, config.data):
-        _check_unseen(config, adapter, part, split, split in data.cut)
-    return part, split
-
-
-def _check_unseen(
-    config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSplit, split: str, is_cut: bool
-) -> None:
-    """Refuse to call shapes a test that the adapter was trained on.
-
-    A memory bank, made of training shapes, names them. Without one, a split that is cut from the
-    data must hold the very shapes that were kept apart in training.
-    """
-    bank = adapter.model.bank
-    seen = sorted(set(part.ids) & set(bank.ids)) if bank is not None else []
-    kept = adapter.split.get(_DIGEST) if is_cut else None
-    if seen:
-        trained = (
-            f"{len(seen)} of the {len(part)} shapes that would be measured, such as {seen[0]}, "
-            "were trained on"
-        )
-    elif kept and kept.get(split) != split_digest(part.ids):
-        trained = (
-            f"the {len(part)} shapes that would be measured are not those that were kept apart, "
-            "so some of them may have been trained on"
-        )
-    else:
-        return
-    raise DataError(
-        f"{config.data} has changed since the adapter was trained on it: {trained}; restore it, or "
-        "measure shapes of another folder"
-    )
-
-
-def _whole(data: ShapeData) -> ShapeSplit:
-    parts = (data.train, data.val, data.test)
-    return ShapeSplit(
-        np.concatenate([part.points for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        tuple(name for part in parts for name in part.ids),
-        None if data.train.seg is None else np.concatenate([part.seg for part in parts]),
-    )
-
-
-# Metrics -----------------------------------------------------------------------------------------
-
-
 def _measure(
-    config: EvaluateConfig, adapter: LoadedAdapter, data: ShapeData, part: ShapeSplit, split: str
+    config: EvaluateConfig, adapter: LoadedAdapter, measured: Measured
 ) -> tuple[dict[str, Any], Outputs | None]:
     """What ``metrics.json`` holds, and what a classifier made of the shapes."""
+    data, part, split = measured.data, measured.part, measured.split
     start = time.perf_counter()
     scores, outputs = _scores(adapter, part)
     seconds = time.perf_counter() - start
@@ -254,7 +124,10 @@ def _measure(
     }
     if config.votes:
         num_points = adapter.transform.num_points
-        voted = measure_votes(model, part, num_points, config.votes, config.protocol, config.seed)
+        with Meter("voting") as meter:
+            voted = measure_votes(
+                model, part, num_points, config.votes, config.protocol, config.seed, meter.update
+            )
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}
     return metrics, outputs
 

@@ -56,7 +56,10 @@ class Prediction:
 
 def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
     """An adapter on its encoder; arguments and errors are those of :func:`load_base`."""
-    return load_adapter(load_base(folder, checkpoint), folder)
+    adapted = load_adapter(load_base(folder, checkpoint), folder)
+    if checkpoint is not None:
+        adapted.base_checkpoint = str(Path(checkpoint).resolve())
+    return adapted
 
 
 def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
@@ -88,7 +91,7 @@ def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:
             f"the adapter in {folder} does not say where its encoder's weights are; pass their "
             "file as `checkpoint`"
         )
-    path = folder / recorded  # an absolute path stays as it is
+    path = folder / recorded  # absolute, unless nothing is there
     if not path.is_file():
         raise CheckpointError(
             f"the adapter in {folder} was trained on {recorded}, which is not there any more; pass "

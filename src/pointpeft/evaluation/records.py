@@ -2,10 +2,8 @@
 
 import json
 import platform
-import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
 from importlib.metadata import version
@@ -15,13 +13,12 @@ from typing import Any
 import torch
 import yaml
 
-from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.errors import ConfigError
 from pointpeft.files import replacing, write_json
 
 __all__ = [
     "append_log",
     "check_output",
-    "no_trace_if_refused",
     "output_folder",
     "peak_memory_bytes",
     "versions",
@@ -115,23 +112,3 @@ def append_log(folder: Path, lines: Iterable[str]) -> None:
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for line in lines:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} INFO {line}\n")
-
-
-@contextmanager
-def no_trace_if_refused(path: str | Path) -> Iterator[None]:
-    """Take a folder that is made inside away again if what is inside is refused.
-
-    Refused means an error that the user can act on, before a checkpoint was written. Then the
-    corrected command may use the same folder.
-    """
-    path = Path(path)
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        yield
-    except PointPeftError:
-        if new and not any(path.rglob("*.ckpt")):
-            shutil.rmtree(path, ignore_errors=True)
-            with suppress(OSError):  # another run may be in a folder above by now
-                for folder in new[1:]:
-                    folder.rmdir()
-        raise

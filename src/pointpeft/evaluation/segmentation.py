@@ -117,7 +117,7 @@ def score_labels(
 
 
 def score_segmenter(
-    model: nn.Module, split: ShapeSplit, parts: PartTable, num_points: int
+    model: nn.Module, split: ShapeSplit, parts: PartTable, num_points: int, batch_size: int = 32
 ) -> SegmentationScores | None:
     """Scores of a part-segmentation model on a split with part labels; None when it is empty.
 
@@ -126,11 +126,13 @@ def score_segmenter(
         split: prepared clouds.
         parts: what the logits stand for, and which belong to which category.
         num_points: of each cloud, counted from its first one, that the model sees.
+        batch_size: shapes at a time.
     """
     if not len(split) or split.seg is None:
         return None
     points = torch.from_numpy(split.points)[:, :num_points]
-    found = segment(model, points, torch.from_numpy(split.labels), part_mask(parts))
+    labels = torch.from_numpy(split.labels)
+    found = segment(model, points, labels, part_mask(parts), batch_size)
     names = list(parts.categories)
     return score_labels(
         list(found),

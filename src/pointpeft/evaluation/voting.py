@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import Compose, recipe
 from pointpeft.evaluation.classification import classify
-from pointpeft.progress import Meter
 
 __all__ = ["PASSES", "best_vote", "measure_votes", "vote", "vote_accuracy", "vote_seed"]
 
@@ -101,6 +100,7 @@ def measure_votes(
     votes: int,
     protocol: str,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Accuracy by voting, and how it came about.
 
@@ -111,6 +111,7 @@ def measure_votes(
         votes: honest: passes of the one vote; published: votes, of which the best is reported.
         protocol: "honest" or "published".
         seed: of the views.
+        progress: called with (done, total).
 
     Returns:
         ``vote_accuracy`` (0 to 1), ``vote_rule`` in words, and as published ``vote_accuracies`` of
@@ -118,16 +119,14 @@ def measure_votes(
     """
     points, view = torch.from_numpy(split.points), recipe("scale-shift", num_points)
     if protocol == "published":
-        with Meter("voting") as meter:
-            _, accuracies = best_vote(model, points, split.labels, view, votes, seed, meter.update)
+        _, accuracies = best_vote(model, points, split.labels, view, votes, seed, progress)
         rule = f"best of {votes} votes of {PASSES} passes, chosen on the measured split"
         return {
             "vote_accuracy": max(accuracies),
             "vote_rule": rule,
             "vote_accuracies": accuracies,
         }
-    with Meter("voting") as meter:
-        found = vote(model, points, view, votes, seed, meter.update)
+    found = vote(model, points, view, votes, seed, progress)
     return {
         "vote_accuracy": vote_accuracy(found, split.labels),
         "vote_rule": f"mean of {votes} seeded passes",

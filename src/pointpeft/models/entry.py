@@ -37,7 +37,8 @@ class ModelEntry:
         paper: where the network was published.
         licence: terms of the published weights.
         config: settings without a preset.
-        num_points: points per cloud without a preset; clouds then lie in the unit ball.
+        num_points: points per cloud without a preset.
+        normalize: how clouds are normalised without a preset, as in :class:`Preset`.
         presets: published sizes by data set name.
         published: published accuracies in percent, by data set.
         configs: published experiments with it, patterns of files below the folder of configs.
@@ -67,6 +68,7 @@ class ModelEntry:
     published: dict[str, float] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
     up_axis: str = "y"
+    normalize: str = "unit_ball"
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
-from pointpeft.models.filling import LoadReport, fill
-from pointpeft.models.registry import ModelEntry, Task, get_entry
-from pointpeft.models.safetensors_files import saved_objective, saved_sizes
+from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
+from pointpeft.models.registry import ModelEntry, Task, get_entry, list_models
+from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
 
 __all__ = [
     "ModelSpec",
@@ -89,11 +89,13 @@ def create_model(
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
     if pretrained:
         checkpoint = _embedded_weights(entry)
+    if checkpoint:
+        _check_held(checkpoint, entry, chosen)
     objective = {}
     if chosen == "pretraining":
         saved = saved_objective(checkpoint) if checkpoint else {}
         objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
-    settings = saved_sizes(checkpoint, name) if checkpoint else {}
+    settings = saved_sizes(checkpoint) if checkpoint else {}
     core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
     model: Any = core
     if num_classes is not None:
@@ -102,39 +104,63 @@ def create_model(
         model = entry.segmenter(core, num_parts, num_categories)  # type: ignore[misc]
     elif chosen == "pretraining" and entry.pretraining is not None:
         model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
-    if checkpoint is not None:
-        content = read_checkpoint(checkpoint)
-        try:
-            if content.published is not None and content.published.attach is not None:
-                model = content.published.attach(model, content)
-            report = fill(model, content, reset_head)
-        except CheckpointError as error:
-            if hint := _of_another_model(content, entry, chosen):
-                raise CheckpointError(hint) from error
-            raise
-        _say(content, report, chosen)
+    if checkpoint:
+        model = _load(model, read_checkpoint(checkpoint), entry, chosen, reset_head)
     return model
 
 
-def _of_another_model(checkpoint: Checkpoint, entry: ModelEntry, task: str) -> str | None:
-    """Which model takes a published checkpoint that ``entry`` does not; None: ``entry`` itself."""
-    if checkpoint.published is None:
-        return None
-    other = get_entry(checkpoint.published.model)
-    if other.config == entry.config:  # or one of the same network, as I2P-MAE is Point-M2AE's
-        return None
-    refused = f"{checkpoint.source} is {checkpoint.layout}, but the model is {entry.name}"
-    if task not in other.tasks:
-        return f"{refused}: pass a file of {entry.name}"
-    configs = ", ".join(f"cfgs/{each}" for each in other.configs)
-    return f"{refused}: `model`={other.name} takes the file, and so do the configs {configs}"
+def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:
+    """Refuse a file of ours that holds another model than ``entry``."""
+    held = saved_name(path)
+    if held not in (None, entry.name):
+        raise CheckpointError(
+            f"{path} holds {held!r}, not {entry.name!r}: {_remedy(entry, held, task)}"
+        )
+
+
+def _load(
+    model: Any, checkpoint: Checkpoint, entry: ModelEntry, task: str, reset_head: bool
+) -> Any:
+    """The model with the weights of a checkpoint, under the method that it was tuned by."""
+    published = checkpoint.published
+    try:
+        if published is not None and published.attach is not None:
+            model = published.attach(model, checkpoint)
+        report = fill(model, checkpoint, reset_head)
+    except WrongEncoderError as error:
+        # One of the same network takes it too, as I2P-MAE does what is Point-M2AE's.
+        if published is None or get_entry(published.model).config == entry.config:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.source} is {checkpoint.layout}, but the model is {entry.name}: "
+            f"{_remedy(entry, published.model, task)}. {error}"
+        ) from error
+    _say(checkpoint, report, task)
+    return model
+
+
+def _remedy(entry: ModelEntry, held: str, task: str) -> str:
+    """What to do with a file of the model ``held`` that was given for ``entry``."""
+    other = get_entry(held) if held in list_models() else None
+    if other is None or task not in other.tasks:
+        return f"pass a file of {entry.name}"
+    if other.tokenizer is not None and hasattr(entry.pretraining_config, "tokenizer"):
+        return "pass it as the setting `tokenizer`"
+    return f"`model`={held} takes the file"
 
 
 def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:
-    """Log what became of a checkpoint; warn where one of the same task should have had more."""
-    log.info("%s: %s", checkpoint.source, report)
-    missing = [name for name in report.fresh if name not in report.reasons]
-    if checkpoint.task == task and missing:
+    """Log what became of a checkpoint; warn where one of the same task should have had more.
+
+    Of a published file, whose form others chose, it is a warning wherever the task has no use for
+    an entry of it, or needs more.
+    """
+    reasons, same = tuple(report.reasons), checkpoint.task == task
+    missing = [name for name in report.fresh if name not in reasons]
+    unused = [name for name in report.left if same and not name.startswith(reasons)]
+    partly = checkpoint.published is not None and (unused or (missing and not same))
+    log.log(logging.WARNING if partly else logging.INFO, "%s: %s", checkpoint.source, report)
+    if same and missing:
         log.warning(
             "%s is for %s too, but has nothing for %d entries, which keep their initial values "
             "(%s, ...); pass the settings that it was trained with",

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import Checkpoint, enumerate_names, read_checkpoint
 
-__all__ = ["LoadReport", "fill", "load_into"]
+__all__ = ["LoadReport", "WrongEncoderError", "fill", "load_into"]
 
 log = logging.getLogger("pointpeft")
 
 _HEADS = ("head.", "model.head.")
+
+
+class WrongEncoderError(CheckpointError):
+    """The encoder of a checkpoint is another one than that of the model."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def _check_fit(
     refused = f"{checkpoint.source} ({checkpoint.layout}) does not fit this model"
     for names, problem in problems:
         if names:
-            raise CheckpointError(
+            raise WrongEncoderError(
                 f"{refused}: {problem.format(len(names))}: {enumerate_names(names)}; use a "
                 "checkpoint of this backbone and depth"
             )
@@ -137,7 +141,9 @@ def _check_fit(
         remedy = "use a checkpoint of the same sizes, or pass the sizes of this one as settings"
         if all(name.startswith(_HEADS) for name in wrong):
             remedy = "pass the number of classes of the file, or reset_head=True for a fresh head"
-        raise CheckpointError(f"{refused}: {enumerate_names(wrong)}; {remedy}")
+        of_encoder = any(name.startswith(core) for name in wrong)
+        kind = WrongEncoderError if of_encoder else CheckpointError
+        raise kind(f"{refused}: {enumerate_names(wrong)}; {remedy}")
 
 
 def _roots(names: tuple[str, ...]) -> str:

@@ -49,7 +49,7 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     points are rebuilt as groups of the decoded scale have.
     """
 
-    teacher: str = "ViT-B-16.pt"  # weights of OpenAI's CLIP, a transformers folder, or "random"
+    teacher: str = "ViT-B-16.pt"  # weights of OpenAI's CLIP, a transformers folder, or a name
     teacher_image_size: int = 224  # side of an image in pixels, of the random teacher
     teacher_patch_size: int = 16  # side of a patch in pixels, of the random teacher
     teacher_channels: int = 512  # of the random teacher

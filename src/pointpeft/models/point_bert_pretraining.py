@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
 from pointpeft.models.filling import load_into
 from pointpeft.models.mask_transformer import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
-from pointpeft.models.safetensors_files import saved_sizes
+from pointpeft.models.safetensors_files import saved_name, saved_sizes
 from pointpeft.models.tokenizer import Patches
 from pointpeft.ops._numerics import full_precision, working
 
@@ -233,7 +233,7 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
     c = backbone.config
     if c.embed_dim is None:
         raise ConfigError("Point-BERT needs embed_dim, the channels of the tokenizer's patches")
-    saved = saved_sizes(config.tokenizer, "point_bert_dvae") if config.tokenizer else {}
+    saved = _tokenizer_sizes(config.tokenizer) if config.tokenizer else {}
     stated = {name: getattr(config, name) for name in _INNER}
     inner = {**saved, **{name: size for name, size in stated.items() if size is not None}}
     dvae = DiscreteVAE(
@@ -252,3 +252,11 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
     else:
         load_into(dvae, config.tokenizer)
     return dvae
+
+
+def _tokenizer_sizes(path: str) -> dict[str, Any]:
+    if (held := saved_name(path)) not in (None, "point_bert_dvae"):
+        raise CheckpointError(
+            f"{path} holds {held!r}: `tokenizer` takes a file of the model point_bert_dvae"
+        )
+    return saved_sizes(path)

@@ -1,5 +1,7 @@
 """Models by name."""
 
+import re
+
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.entries import ENTRIES
 from pointpeft.models.entry import ModelEntry, Preset, Task
@@ -22,7 +24,21 @@ def get_entry(name: str) -> ModelEntry:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    known = list_models()
     raise ConfigError(
-        f"unknown model {name!r}: {nearest_hint(name, known)}known models: {', '.join(known)}"
+        f"unknown model {name!r}: {_proposal(name)}known models: {', '.join(list_models())}"
     )
+
+
+def _proposal(name: str) -> str:
+    """ "did you mean 'x'? " with the names that are spelled so, that hold it, or that resemble."""
+    asked = _letters(name)
+    found = [known for known in list_models() if asked and asked in _letters(known)]
+    meant = [known for known in found if asked == _letters(known)] or found
+    if meant:
+        return f"did you mean {' or '.join(map(repr, meant))}? "
+    return nearest_hint(name.lower(), list_models())
+
+
+def _letters(name: str) -> str:
+    """A name as it is compared: without case, hyphens and underscores."""
+    return re.sub(r"[-_\s]", "", name.lower())

@@ -18,6 +18,7 @@ from pointpeft.files import replacing
 __all__ = [
     "read_safetensors",
     "save_model",
+    "saved_name",
     "saved_objective",
     "saved_sizes",
     "state_hash",
@@ -96,16 +97,14 @@ def state_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def saved_sizes(path: str | Path, name: str) -> dict[str, Any]:
-    """Settings of the encoder that a file of ours was written from; none for published files.
+def saved_name(path: str | Path) -> str | None:
+    """Registry name of the model that a file of ours holds; None for published files."""
+    return _own_metadata(Path(path)).get("name")
 
-    Raises:
-        CheckpointError: the file holds another model than ``name``.
-    """
+
+def saved_sizes(path: str | Path) -> dict[str, Any]:
+    """Settings of the encoder that a file of ours was written from; none for published files."""
     metadata = _own_metadata(Path(path))
-    held = metadata.get("name", name)
-    if held != name:
-        raise CheckpointError(f"{path} holds {held!r}, not {name!r}: `model`={held} takes it")
     if "config" not in metadata:
         return {}
     return {**metadata["config"], "num_points": metadata["num_points"]}

@@ -8,16 +8,14 @@ from typing import Any
 import torch
 
 from pointpeft.errors import CheckpointError
+from pointpeft.locations import ADAPTER, ENCODER
 from pointpeft.models import ModelSpec, build_classifier, create_model, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, fill
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
-__all__ = ["convert", "on_encoder"]
-
-ENCODER = "backbone.safetensors"
-ADAPTER = "adapter"
+__all__ = ["convert", "head_sizes", "on_encoder", "save_tuned"]
 
 
 def convert(
@@ -54,12 +52,15 @@ def convert(
     if layout is None:
         raise CheckpointError(f"{source} is {content.layout} already: there is nothing to convert")
     name = name or layout.model
-    settings = {**_counts(content), **_objective(content, name, layout.task)}
+    settings = {**head_sizes(content), **_objective(content, name, layout.task)}
     model = create_model(name, task=layout.task, preset=preset, **settings)
     if layout.attach is not None:
         tuned = layout.attach(model, content)
         report = fill(tuned, content)
-        _save_adapter(on_encoder(tuned, content, encoder), Path(target), bank)
+        base, adapted = on_encoder(tuned, content, encoder)
+        if bank is not None:
+            adapted.set_bank(MemoryBank.import_published(bank), base)
+        save_tuned(adapted, base, target)
         return report
     if bank is not None or encoder is not None:
         raise CheckpointError(f"{source} is {content.layout}, which has neither bank nor adapter")
@@ -103,18 +104,15 @@ def on_encoder(
     return base, adapted
 
 
-def _save_adapter(made: tuple[Any, PeftModel], target: Path, bank: str | Path | None) -> None:
-    base, adapted = made
-    if bank is not None:
-        adapted.set_bank(MemoryBank.import_published(bank), base)
-    target.mkdir(parents=True, exist_ok=True)
-    save_model(base, target / ENCODER)
+def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
+    """Write an adapter into ``folder/adapter``, and beside it the plain encoder that it is for."""
+    save_model(encoder, Path(folder) / ENCODER)
     adapted.base_checkpoint = f"../{ENCODER}"
-    adapted.save_pretrained(target / ADAPTER)
+    adapted.save_pretrained(Path(folder) / ADAPTER)
 
 
-def _counts(content: Checkpoint) -> dict[str, Any]:
-    """Numbers of classes, or of parts and categories, as the last layers show them."""
+def head_sizes(content: Checkpoint) -> dict[str, Any]:
+    """Numbers of classes, or of parts and categories, as the last layers of a file show them."""
     heads = {
         "num_classes": r"(model\.)?head\.\d+\.weight",
         "num_parts": r"fc\d\.weight",

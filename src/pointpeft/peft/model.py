@@ -27,7 +27,8 @@ class PeftModel(nn.Module):
         config: settings of the method.
         base_spec: architecture of the encoder before the method was attached.
         base_hash: its identity, see :func:`pointpeft.models.state_hash`.
-        base_checkpoint: where the encoder's weights came from, as a hint for loading.
+        base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
+            an absolute path, or one relative to the folder that the adapter is saved in.
         class_names: names of the classes in the order of the logits, or of the categories in the
             order of their numbers, when known.
         parts: names of the parts in the order of the logits and the parts of each category, as

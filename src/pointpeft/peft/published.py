@@ -91,8 +91,8 @@ def attach_published(model: Any, checkpoint: Checkpoint) -> PeftModel:
     fill(model.backbone, dataclasses.replace(checkpoint, state=encoder))
     adapted = get_peft_model(model, _settings(checkpoint))
     log.warning(
-        "%s: computing as published (reference_compat=True), faults included. The file holds no "
-        "memory bank, which is one of its own: without set_bank the model works without",
+        "%s: computing as published (reference_compat=True), faults included. Its memory bank is a "
+        "separate file: give it by set_bank; until then nothing is retrieved",
         checkpoint.source,
     )
     return adapted

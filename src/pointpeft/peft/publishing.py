@@ -6,24 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 from pointpeft.models import save_model
 from pointpeft.models.published import LAYOUTS, Layout, i2p_mae, point_m2ae
+from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
 
-__all__ = ["BANK", "ENCODER", "published_layout", "save_published"]
+__all__ = ["BANK", "QUERY_ENCODER", "published_layout", "save_published"]
 
 log = logging.getLogger("pointpeft")
 
 BANK = "cache_shape.pt"
-"""The memory bank beside a file of Point-PEFT, under the name that the published one has."""
-ENCODER = "pretrain.safetensors"
+"""The memory bank beside a file of Point-PEFT, under the name of the published download."""
+QUERY_ENCODER = "pretrain.safetensors"
 """The encoder beside it that makes the queries; published code takes its ``pretrain.pth``."""
 
+_VOTED = "_vote"
+"""Ends the name of the file that keeps the epoch of the best vote, beside that of its run."""
 _MODULE = "module."
 """Before every name, as the published repositories write and read it; not of part segmentation."""
 _SCORES = {
@@ -39,8 +44,8 @@ def save_published(
 ) -> Layout:
     """Write a model as a ``.pth`` file with published names.
 
-    Of Point-PEFT with a memory bank, beside it :data:`BANK` as published and :data:`ENCODER`, the
-    frozen encoder in our form: the ``.pth`` holds neither.
+    Of Point-PEFT with a memory bank, beside it :data:`BANK` as published and
+    :data:`QUERY_ENCODER`, the frozen encoder in our form: the ``.pth`` holds neither.
 
     Args:
         model: a :class:`PeftModel` (full or linear tuning, or Point-PEFT with
@@ -54,9 +59,14 @@ def save_published(
         The layout that was written.
 
     Raises:
-        ConfigError: no published repository has such a model.
+        ConfigError: no published repository has such a model, or the bank or encoder of another
+            file would be replaced.
     """
+    path = Path(path)
     layout = published_layout(model)
+    retrieves = layout.attach is not None and model.bank is not None
+    if retrieves:
+        _check_folder(model, path)
     network = model
     if isinstance(model, PeftModel) and layout.attach is None:
         network = model.model
@@ -69,15 +79,46 @@ def save_published(
     with replacing(path) as temporary:
         torch.save(make(layout.to_published(state), epoch, metrics or {}), temporary)
     log.info("%s: written as published, %s", path, layout.name)
-    if layout.attach is not None and model.bank is not None:
-        _save_retrieval(model, Path(path).parent)
+    if retrieves:
+        _save_retrieval(model, path.parent)
     return layout
+
+
+def _check_folder(model: Any, path: Path) -> None:
+    """Refuse to replace a bank or an encoder that a file other than ``path`` may need.
+
+    Of one run the epochs of the best accuracy and of the best vote share theirs.
+    """
+    of_run = path.stem.removesuffix(_VOTED)
+    if {file.stem.removesuffix(_VOTED) for file in path.parent.glob("*.pth")} == {of_run}:
+        return
+    bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
+    there, own = {}, {}
+    if bank.is_file():
+        there[bank] = {"": MemoryBank.import_published(bank).features}
+        own[bank] = {"": model.bank.features}
+    if encoder.is_file():
+        there[encoder], _ = read_safetensors(encoder)
+        own[encoder] = model.tuner.retriever.state_dict()
+    if differing := [str(file) for file in there if not _equal(there[file], own[file])]:
+        raise ConfigError(
+            f"{path} would replace {' and '.join(differing)}, which may belong to another file: "
+            "write it into a folder of its own"
+        )
+
+
+def _equal(there: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return there.keys() == own.keys() and all(
+        torch.equal(tensor.float(), own[name].float().cpu()) for name, tensor in there.items()
+    )
 
 
 def _save_retrieval(model: Any, folder: Path) -> None:
     model.bank.export_published(folder / BANK)
-    save_model(model.tuner.retriever, folder / ENCODER)
-    log.info("%s: its memory bank, beside %s, which makes the queries", folder / BANK, ENCODER)
+    save_model(model.tuner.retriever, folder / QUERY_ENCODER)
+    log.info(
+        "%s: its memory bank, beside %s, which makes the queries", folder / BANK, QUERY_ENCODER
+    )
 
 
 def _content(state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -16,13 +19,19 @@ from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import config_class
 from pointpeft.peft.model import PeftModel, get_peft_model
-from pointpeft.peft.portable_paths import find_path, portable_path
 
-__all__ = ["load_adapter", "read_adapter_config", "resolve_adapter", "save_adapter"]
+__all__ = [
+    "copy_adapter",
+    "load_adapter",
+    "read_adapter_config",
+    "resolve_adapter",
+    "save_adapter",
+]
 
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 FORMAT_VERSION = 1
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
+_BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
 _BANK = "tuner.bank."
 _SHOWN = 6
 _HASH = 16  # characters of a hash that are shown
@@ -32,18 +41,16 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
     Each file replaces an older one only when it is complete. Where the encoder's weights came from
-    is written so that the adapter may be moved together with them.
+    is written relative to ``folder``, so that both may be moved together.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = _adapter_config(model)
     if source := model.base_checkpoint:
-        config["base_model"]["checkpoint"] = portable_path(source, folder)
+        config["base_model"]["checkpoint"] = _relative(source, folder)
     bank_ids = list(model.bank.ids) if model.bank else []
     write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(_card(config), encoding="utf-8")
-    write_json(folder / ADAPTER_CONFIG, config)
+    _write_config(folder, config)
     return folder
 
 
@@ -80,6 +87,25 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     return adapted.eval()
 
 
+def copy_adapter(source: str | Path, target: str | Path) -> None:
+    """Replace the folder ``target`` by a copy of an adapter that finds the encoder's weights too.
+
+    Weights that lie beside ``source`` are expected beside ``target``.
+    """
+    source, target = Path(source).resolve(), Path(target).resolve()
+    with TemporaryDirectory(dir=target.parent, prefix=target.name, suffix=".tmp") as beside:
+        new = Path(beside, "new")
+        shutil.copytree(source, new)
+        config = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        weights = _absolute(config["base_model"]["checkpoint"], source)
+        if weights and Path(weights).parent != source.parent:
+            config["base_model"]["checkpoint"] = _relative(weights, target)
+            _write_config(new, config)
+        if target.is_dir():  # a folder cannot take the place of another that holds files
+            target.rename(Path(beside, "old"))
+        new.rename(target)
+
+
 def _build(backbone: Any, config: dict[str, Any]) -> Any:
     """The un-adapted model of an adapter around its encoder."""
     if config.get("num_parts") is None:
@@ -90,13 +116,16 @@ def _build(backbone: Any, config: dict[str, Any]) -> Any:
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     """The content of ``adapter_config.json``, checked for its format version.
 
-    ``["base_model"]["checkpoint"]`` is the path of the encoder's weights, if they are found.
+    ``["base_model"]["checkpoint"]`` is the absolute path of the encoder's weights, if they are
+    there.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or of a newer format.
     """
     path = Path(folder) / ADAPTER_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         newer = int(config["format_version"]) > FORMAT_VERSION
-        missing = [key for key in _REQUIRED if key not in config]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
     if newer:
@@ -104,12 +133,43 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
             f"{path} has format version {config['format_version']}, this release reads up to "
             f"{FORMAT_VERSION}; upgrade pointpeft"
         )
-    if missing:
+    if missing := _missing(config):
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}")
     base = config["base_model"]
-    if base["checkpoint"]:
-        base["checkpoint"] = find_path(base["checkpoint"], path.parent)
+    base["checkpoint"] = _absolute(base.get("checkpoint"), path.parent)
     return config
+
+
+def _missing(config: dict[str, Any]) -> list[str]:
+    """Keys that loading needs and that are not there, or of the encoder hold something else."""
+    base = config.get("base_model")
+    found = base if isinstance(base, dict) else {}
+    of_base = [key for key, kind in _BASE.items() if not isinstance(found.get(key), kind)]
+    if not isinstance(found.get("checkpoint"), str | None):
+        of_base.append("checkpoint")
+    return [k for k in _REQUIRED if k not in config] + [f"base_model.{key}" for key in of_base]
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(_card(config), encoding="utf-8")
+    write_json(folder / ADAPTER_CONFIG, config)
+
+
+def _relative(path: str, folder: Path) -> str:
+    """An absolute path as seen from ``folder``, unless they share nothing but the root."""
+    folder = folder.resolve()
+    if not Path(path).is_absolute() or Path(path).drive != folder.drive:
+        return path
+    if os.path.commonpath((path, folder)) == folder.anchor:
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _absolute(recorded: str | None, folder: Path) -> str | None:
+    """The file that :func:`_relative` was given; as it was recorded where there is none."""
+    path = folder / (recorded or "")
+    return str(path.resolve()) if recorded and path.is_file() else recorded
 
 
 def _adapter_config(model: PeftModel) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Models that published code fine-tuned, made into adapters that can be measured like ours."""
 
-import re
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +8,33 @@ from pointpeft.data import InputTransform, PartTable
 from pointpeft.data.published import PART_IDS
 from pointpeft.data.published.dataset import PublishedDataset
 from pointpeft.data.published.registry import choose_dataset
+from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models import create_model, save_model
+from pointpeft.models import create_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
-from pointpeft.peft import FullConfig, MemoryBank, PeftModel, get_peft_model, publishing
-from pointpeft.peft.conversion import on_encoder
+from pointpeft.peft import FullConfig, MemoryBank, PeftModel, get_peft_model
+from pointpeft.peft.conversion import head_sizes, on_encoder, save_tuned
+from pointpeft.peft.publishing import BANK, QUERY_ENCODER
 from pointpeft.tasks.config import FinetuneConfig
 
 __all__ = ["adopt_checkpoint"]
 
-ENCODER = "backbone.safetensors"
-ADAPTER = "adapter"
+log = logging.getLogger("pointpeft")
 
-_BANKS = (publishing.BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
-"""Names of the memory bank beside a file of Point-PEFT: ours, then those in published code."""
-_ENCODERS = (publishing.ENCODER, "pretrain.pth", "pre-train.pth")
-"""Names of the encoder there."""
+_BANKS = (BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
+"""Names of the memory bank beside a file of Point-PEFT: that of the published download, and those
+that published code reads."""
+_ENCODERS = (QUERY_ENCODER, "pretrain.pth", "pre-train.pth")
+"""Names of the encoder there: ours, and those of Point-MAE and of Point-M2AE as published."""
 
 
 def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     """Write the model of a published ``.pth`` file as an adapter with its encoder beside it.
 
-    Beside a file of Point-PEFT its memory bank (``cache_shape.pt``) and the encoder that it was
-    tuned from (``pretrain.safetensors`` as :func:`pointpeft.peft.save_published` writes it, or a
-    published ``pretrain.pth``) are looked for.
+    Beside a file of Point-PEFT its memory bank (``cache_shape.pt``, ``train_f_pos_shape_scan.pt``
+    or ``train_f_pos_shape.pt``) is looked for, and the encoder that it was tuned from
+    (``pretrain.safetensors`` as :func:`pointpeft.peft.save_published` writes it, or a published
+    ``pretrain.pth`` or ``pre-train.pth``; of several the one that has its frozen matrices).
 
     Args:
         config: of a run that would give such a model: model, preset, data, and the file as its
@@ -39,8 +42,8 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
         folder: gets ``backbone.safetensors`` and ``adapter/``.
 
     Raises:
-        CheckpointError: no published file, one of another task, one that does not fit, or there
-            is nothing beside a file of Point-PEFT.
+        CheckpointError: no published file, one of another task, one that does not fit, or beside
+            a file of Point-PEFT there is no bank, or more than one, or no encoder of its own.
         ConfigError: the data is no published data set.
         DataError: it is not known, or several are.
     """
@@ -48,10 +51,6 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     _check_layout(content, config)
     dataset = _dataset(config)
     encoder, adapted = _adapted(content, config, dataset)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_model(encoder, folder / ENCODER)
-    adapted.base_checkpoint = f"../{ENCODER}"
     adapted.class_names = _names(adapted.sizes["num_classes"], dataset)
     if dataset.part_names:
         categories = {name: tuple(PART_IDS[name]) for name in dataset.class_names}
@@ -61,10 +60,10 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     adapted.input = {
         "transform": transform.to_dict(),
         "statistics": None,
-        "source": str(Path(config.data.source).resolve()),
+        "source": absolute_source(config.data.source),
         "split": {"seed": config.data.seed, "val_fraction": config.data.val_fraction},
     }
-    adapted.save_pretrained(folder / ADAPTER)
+    save_tuned(adapted, encoder, folder)
 
 
 def _check_layout(content: Checkpoint, config: FinetuneConfig) -> None:
@@ -99,23 +98,53 @@ def _adapted(
     if content.published is None or content.published.attach is None:
         model = _model(content, config, dataset)
         return model.backbone, get_peft_model(model, FullConfig())
-    bank = _beside(content, _BANKS, "its memory bank, one tensor (channels, items)")
-    tuned_from = _beside(content, _ENCODERS, "the encoder that it was tuned from")
-    encoder, adapted = on_encoder(_model(content, config, dataset), content, tuned_from)
-    adapted.set_bank(MemoryBank.import_published(bank), encoder)
+    banks = _beside(content, _BANKS, "its memory bank, one tensor (channels, items)")
+    if len(banks) > 1:
+        raise CheckpointError(
+            f"{content.source} is {content.layout}, and {_listed(banks)} lie beside it, which does "
+            "not tell whose bank is whose: put the file into a folder with its own bank alone"
+        )
+    encoders = _beside(content, _ENCODERS, "the encoder that it was tuned from")
+    path, encoder, adapted = _on_one_of(encoders, _model(content, config, dataset), content)
+    log.info(
+        "%s: memory bank %s, tuned from the encoder %s", content.source, banks[0].name, path.name
+    )
+    adapted.set_bank(MemoryBank.import_published(banks[0]), encoder)
     return encoder, adapted
 
 
-def _beside(content: Checkpoint, names: tuple[str, ...], what: str) -> Path:
-    """The file beside a checkpoint that has one of ``names``."""
+def _beside(content: Checkpoint, names: tuple[str, ...], what: str) -> list[Path]:
+    """The files beside a checkpoint that have one of ``names``."""
     folder = content.source.parent
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise CheckpointError(
+            f"{content.source} is {content.layout}, which cannot be measured without {what}; "
+            f"expected in {folder}: {' or '.join(names)}"
+        )
+    return found
+
+
+def _on_one_of(
+    encoders: list[Path], tuned: PeftModel, content: Checkpoint
+) -> tuple[Path, Any, PeftModel]:
+    """The first of several encoders that ``tuned`` was made from, and what is made of both."""
+    refused = []
+    for path in encoders:
+        try:
+            return path, *on_encoder(tuned, content, path)
+        except CheckpointError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
     raise CheckpointError(
-        f"{content.source} is {content.layout}, which cannot be measured without {what}; expected "
-        f"in {folder}: {' or '.join(names)}"
+        f"{content.source} was tuned from none of {_listed(encoders)} beside it: "
+        f"{'; '.join(map(str, refused))}"
     )
+
+
+def _listed(paths: list[Path]) -> str:
+    return " and ".join(path.name for path in paths)
 
 
 def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset) -> Any:
@@ -124,9 +153,7 @@ def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDatase
         "num_categories": len(dataset.class_names),
     }
     if config.task == "classification":
-        heads = r"(model\.)?head\.\d+\.weight"
-        layers = sorted(name for name in content.state if re.fullmatch(heads, name))
-        counts = {"num_classes": len(content.state[layers[-1]])}
+        counts = head_sizes(content)
     return create_model(
         config.model,
         task=config.task,  # type: ignore[arg-type]

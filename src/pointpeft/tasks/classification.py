@@ -113,15 +113,15 @@ class Classification(Goal):
             model, config.optimizer, augmentation, config.label_smoothing, split
         )
 
-    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
+    def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""
-        test = evaluate_split(model, data.test)
+        test = evaluate_split(model, data.test, batch_size)
         metrics = {
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
         }
         if selecting_split(data) == "val":
-            val = evaluate_split(model, data.val)
+            val = evaluate_split(model, data.val, batch_size)
             metrics["val_accuracy"] = val.accuracy if val else None
         return {
             **metrics,
@@ -135,8 +135,8 @@ class Classification(Goal):
         write_run_report(folder, analyse_adapter(folder, data.train, held_out, part, device=device))
 
 
-def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
-    """Scores on a labelled split; None when it is empty.
+def evaluate_split(model: PeftModel, split: ShapeSplit, batch_size: int) -> Scores | None:
+    """Scores on a labelled split, in batches of ``batch_size``; None when it is empty.
 
     Raises:
         DataError: the model does not say how its input is prepared.
@@ -147,5 +147,5 @@ def evaluate_split(model: PeftModel, split: ShapeSplit) -> Scores | None:
     if transform is None:
         raise DataError("the model does not say how its input is prepared")
     points = torch.from_numpy(split.points)[:, : transform["num_points"]]
-    predictions = classify(model, points).argmax(1).numpy()
+    predictions = classify(model, points, batch_size).argmax(1).numpy()
     return score(predictions, split.labels, model.model.num_classes)

@@ -7,6 +7,7 @@ from pointpeft.errors import ConfigError, check_choices, check_sizes
 
 __all__ = [
     "PROTOCOLS",
+    "VALIDATION_BATCH",
     "DataConfig",
     "FewShotConfig",
     "FinetuneConfig",
@@ -19,6 +20,9 @@ __all__ = [
 
 PROTOCOLS = ("honest", "published")
 """How models are selected and measured: on a validation split, or as the papers' code did."""
+
+VALIDATION_BATCH = 2
+"""Training batches in a batch of validation, as published."""
 
 
 @dataclass

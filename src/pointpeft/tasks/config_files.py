@@ -128,11 +128,11 @@ def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None
             below = change._get_node(key)
             tail = _dotted_keys(below, ".")[:1] if isinstance(below, DictConfig) else []
             wanted = "".join([prefix, key, *tail])
-            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.0)[0]
             kind: Any = OmegaConf.get_type(config._get_root())
             raise ConfigError(
-                f"{source}: unknown key {wanted}{hint}\nall keys: see `{kind.__name__}`"
+                f"{source}: unknown key {wanted}; did you mean {near!r}?\n"
+                f"all keys: see `{kind.__name__}`"
             )
         child = config._get_node(key)
         if isinstance(child, DictConfig):

@@ -11,6 +11,7 @@ from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
 from pointpeft.data.published.ragged import RaggedSplit
 from pointpeft.errors import DataError
+from pointpeft.tasks.config import VALIDATION_BATCH
 from pointpeft.tasks.processes import Share
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "cloud_loader",
     "pretraining_loader",
 ]
-
 
 _WHOLE = Share()  # the only process takes all
 
@@ -218,9 +218,9 @@ class ShapeDataModule(L.LightningDataModule):
         """Batches in file order, none without a validation split; index -1 is not to be counted."""
         if not len(self.val):
             return []
-        dataset = self._clouds(self.val, self.num_points)
+        dataset, size = self._clouds(self.val, self.num_points), VALIDATION_BATCH * self.batch_size
         sampler = OrderedSampler(len(self.val), self.share, isinstance(self.val, RaggedSplit))
-        return _loader(dataset, 2 * self.batch_size, self.num_workers, self.seed, sampler=sampler)
+        return _loader(dataset, size, self.num_workers, self.seed, sampler=sampler)
 
     def _clouds(self, split: ShapeSplit, num_points: int | None = None) -> CloudDataset:
         """Clouds of different sizes are drawn anew at every access, others served as they are."""

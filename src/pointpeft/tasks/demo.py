@@ -57,7 +57,7 @@ def run_demo(
     _check_same_budget(output, asdict(budget) | {"seed": seed})
     rows = []
     for method in METHODS:
-        report(f"adapting by {method}, {budget.seeds} seed(s)")
+        report(f"adapting by {method}, seeds: {budget.seeds}")
         folder = output / method
         if not (folder / REPORT).is_file():  # the last thing that a run writes
             _command(

@@ -30,6 +30,8 @@ log = logging.getLogger("pointpeft")
 Episodes = Callable[[int], ShapeData]
 _FOLD = "fold"
 """Name of the folder of an episode, before its number."""
+_TITLE = "ModelNet40 few-shot"
+"""By which people know the published episodes."""
 
 
 def few_shot(
@@ -159,7 +161,7 @@ def _episodes(
             whole.train, whole.test, way, shot, settings.queries, seed, whole.class_names
         )
         names = tuple(whole.class_names[number] for number in made.classes)
-        return _data(names, made.train, made.test, transform)
+        return _data(names, made.train, made.test, transform, whole.title)
 
     for fold in folds:
         drawn(fold)
@@ -177,7 +179,7 @@ def _published(
         test = prepare_as_published(test, pool_size(transform.num_points))
     else:
         train, test = (_prepared(part, transform) for part in (episode.train, episode.test))
-    return _data(names, train, test, transform)
+    return _data(names, train, test, transform, _TITLE)
 
 
 def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
@@ -191,7 +193,11 @@ def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
 
 
 def _data(
-    names: tuple[str, ...], train: ShapeSplit, test: ShapeSplit, transform: InputTransform
+    names: tuple[str, ...],
+    train: ShapeSplit,
+    test: ShapeSplit,
+    transform: InputTransform,
+    title: str | None,
 ) -> ShapeData:
     return ShapeData(
         class_names=names,
@@ -203,4 +209,5 @@ def _data(
         statistics=None,
         notes=(),
         problems=(),
+        title=title,
     )

@@ -75,8 +75,11 @@ class Goal(abc.ABC):
         """
 
     @abc.abstractmethod
-    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
-        """Metrics of the validation and test split, None where a split is empty, and names."""
+    def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
+        """Metrics of the validation and test split, None where a split is empty, and names.
+
+        The batches are those of validation: as published a prediction may depend on its batch.
+        """
 
     def report(self, folder: Path, data: ShapeData, device: str) -> None:  # noqa: B027 - not all do
         """Write a page about the adapter of the run in ``folder``, for tasks that have one."""

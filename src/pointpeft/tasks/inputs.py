@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
 from pointpeft.data.published.protocol import load_as_published
-from pointpeft.data.shapes import EMBEDDED_NAME
-from pointpeft.data.splits import split_digest
+from pointpeft.data.shapes import absolute_source
 from pointpeft.models import create_model
 from pointpeft.models.factory import has_embedded_weights
 from pointpeft.tasks.config import DataConfig
@@ -121,7 +119,7 @@ def load_data(
         if published:
             data = replace(data, notes=(*data.notes, _NOT_PUBLISHED))
     for note in data.notes:
-        log.info("%s: %s", config.source, note)
+        log.debug("%s: %s", config.source, note)  # shown with the results
     for problem in data.problems:
         log.warning("skipped %s: %s", problem.item, problem.reason)
     return data
@@ -132,15 +130,13 @@ def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
 
     Of the shapes of each split it keeps one digest, by which another set of shapes is told.
     """
-    source = config.source
-    splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
-        "source": source if source == EMBEDDED_NAME else str(Path(source).resolve()),
+        "source": absolute_source(config.source),
         "split": {
             "seed": config.seed,
             "val_fraction": config.val_fraction,
-            "digest": {name: split_digest(split.ids) for name, split in splits.items()},
+            "digest": data.digests(),
         },
     }

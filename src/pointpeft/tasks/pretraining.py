@@ -13,6 +13,7 @@ from torch import Tensor
 from pointpeft.data.transforms import Transform
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
+from pointpeft.locations import ENCODER
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.announcing import Announcement
@@ -25,7 +26,7 @@ from pointpeft.tasks.optimization import configure_adamw, with_cosine
 from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.tasks.protocol import as_published
 from pointpeft.tasks.rebuilding_check import RebuildingCheck
-from pointpeft.tasks.runs import BEST_WEIGHTS, WEIGHTS, RunFolder, resolve_checkpoint
+from pointpeft.tasks.runs import BEST_WEIGHTS, RunFolder, resolve_checkpoint
 from pointpeft.tasks.svm_check import SvmCheck
 from pointpeft.tasks.trainer import fit, make_trainer
 from pointpeft.tasks.unlabelled import PretrainingData, load_pretraining_data
@@ -198,7 +199,7 @@ def _save(
     run: RunFolder,
     model: Any,
     epochs: int,
-    names: tuple[str, str] = (WEIGHTS, PUBLISHED_LAST),
+    names: tuple[str, str] = (ENCODER, PUBLISHED_LAST),
     scores: Mapping[str, float] | None = None,
 ) -> None:
     """Write the encoder and, where that is asked for, the whole model in its published form."""
@@ -215,7 +216,7 @@ def _metrics(
         "model": config.model,
         "protocol": config.protocol,
         "selection": _selection(checks),
-        "weights": WEIGHTS,
+        "weights": ENCODER,
         **({"best_weights": BEST_WEIGHTS, **best} if best else {}),
         "loss": loss,
         "epochs": config.trainer.epochs + config.extra_epochs,

@@ -10,15 +10,16 @@ from typing import Any
 from pointpeft.data.published.registry import get_dataset
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import replacing, write_json
+from pointpeft.method_names import display_name, within_sentence
 from pointpeft.tasks.config import FinetuneConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
 
-__all__ = ["EXPERIMENTS", "Experiment", "Outcome", "reproduce"]
+__all__ = ["EXPERIMENTS", "Experiment", "Outcome", "check_folders", "reproduce"]
 
 log = logging.getLogger("pointpeft")
 
-_FULL = "full fine-tuning"
-_TUNED = ((_FULL, "fine-tuning"), ("Point-PEFT", "peft"))
+_FULL = within_sentence(display_name("full"))
+_TUNED = ((_FULL, "fine-tuning"), (display_name("point-peft"), "peft"))
 """What was done, and the folder of its configs."""
 _VOTES = 49
 """Votes of I2P-MAE's published test, of which the best is reported."""
@@ -153,12 +154,8 @@ def reproduce(
     Raises:
         ConfigError: no such folder of data, checkpoints or configs, or ``only`` fits nothing.
     """
-    for name, folder in (("data", data), ("checkpoints", checkpoints)):
-        if not Path(folder).is_dir():
-            raise ConfigError(f"`{name}` {folder}: no such folder")
+    check_folders(data, checkpoints, configs)
     configs = Path(configs)
-    if not configs.is_dir():
-        raise ConfigError(f"no folder {configs}: name the package's cfgs as `configs`")
     chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
     if not chosen:
         raise ConfigError(f"`only` {only}: nothing has this in its table or row")
@@ -172,6 +169,19 @@ def reproduce(
         if report is not None:
             report(outcome)
     return outcomes
+
+
+def check_folders(data: str | Path, checkpoints: str | Path, configs: str | Path) -> None:
+    """Refuse folders that are not there, before anything slow is imported.
+
+    Raises:
+        ConfigError: one is not; it is named.
+    """
+    for name, folder in (("data", data), ("checkpoints", checkpoints)):
+        if not Path(folder).is_dir():
+            raise ConfigError(f"`{name}` {folder}: no such folder")
+    if not Path(configs).is_dir():
+        raise ConfigError(f"no folder {configs}: name the package's cfgs as `configs`")
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,19 @@ from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.files import replacing
 from pointpeft.peft import PeftModel
+from pointpeft.peft.saving import copy_adapter
+from pointpeft.progress import Meter
 from pointpeft.tasks.callbacks import EpochTimer
-from pointpeft.tasks.config import FinetuneConfig
+from pointpeft.tasks.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.tasks.goal import Goal
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.tuning import selecting_split
 
 __all__ = ["measure", "summarize"]
+
+_VOTED = ("test_vote_accuracy", "training_vote_accuracy")
+_OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
 
 
 def measure(
@@ -53,7 +57,7 @@ def measure(
         "data": config.data.source,
         "data_title": data.title,
         "seed": config.seed,
-        **goal.measure(model, data),
+        **goal.measure(model, data, VALIDATION_BATCH * config.trainer.batch_size),
         **_votes(model, data, config),
         "trainable_parameters": counts["trainable"],
         "trainable_parameters_without_head": counts["trainable_without_head"],
@@ -62,7 +66,7 @@ def measure(
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),
         "train_items": len(data.train),
-        f"{split}_items": len(data.val),
+        **({"val_items": len(data.val)} if split == "val" else {}),
         "test_items": len(data.test),
         "selection": selection,
         "notes": list(data.notes),
@@ -76,7 +80,10 @@ def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[st
     if not config.votes or not len(data.test):
         return {}
     num_points = data.transform.num_points
-    voted = measure_votes(model, data.test, num_points, config.votes, config.protocol, config.seed)
+    with Meter("voting") as meter:
+        voted = measure_votes(
+            model, data.test, num_points, config.votes, config.protocol, config.seed, meter.update
+        )
     return {f"test_{key}": value for key, value in voted.items()}
 
 
@@ -88,15 +95,18 @@ def summarize(
     Which one is the best is measured on the split that also selects epochs.
     """
     val, test = f"val_{goal.headline}", f"test_{goal.headline}"
-    measured = [test, val] if all(val in result for result in results) else [test]
-    best = max(range(len(results)), key=lambda i: results[i][measured[-1]] or 0.0)
+    ranking = val if all(val in result for result in results) else test
+    best = max(range(len(results)), key=lambda i: results[i][ranking] or 0.0)
     if is_first_process():
         _take_over(folders[best], run)
     summary = dict(results[best])
-    for key in ("seed", *goal.of_one_seed):
-        summary[f"best_{key}"] = summary.pop(key)
-    for key in (*measured, *goal.averaged, "seconds_per_epoch"):
-        values = [result[key] for result in results if result[key] is not None]
+    for key in ("seed", *goal.of_one_seed, *_OF_ONE_SEED):
+        if key in summary:
+            summary[f"best_{key}"] = summary.pop(key)
+    for key in dict.fromkeys((test, ranking, *goal.averaged, *_VOTED, "seconds_per_epoch")):
+        if not any(key in result for result in results):
+            continue
+        values = [result[key] for result in results if result.get(key) is not None]
         summary[f"{key}_per_seed"] = values
         if values:
             summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
@@ -108,13 +118,11 @@ def summarize(
 
 
 def _take_over(folder: Path, run: RunFolder) -> None:
-    """Copy the adapter of one seed, and the encoder if it lies beside it, into the whole run."""
+    """Copy the adapters of one seed, and the encoder if it lies beside them, into the whole run."""
     chosen = RunFolder(folder)
     if chosen.backbone.is_file():
         with replacing(run.backbone) as temporary:
             shutil.copy2(chosen.backbone, temporary)
-    with TemporaryDirectory(dir=run.path, prefix="adapter", suffix=".tmp") as beside:
-        shutil.copytree(chosen.adapter, Path(beside, "new"))
-        if run.adapter.is_dir():  # a folder cannot take the place of another that holds files
-            run.adapter.rename(Path(beside, "old"))
-        Path(beside, "new").rename(run.adapter)
+    copy_adapter(chosen.adapter, run.adapter)
+    if chosen.best_vote_adapter.is_dir():
+        copy_adapter(chosen.best_vote_adapter, run.best_vote_adapter)

@@ -16,16 +16,15 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.evaluation.records import no_trace_if_refused, output_folder, versions
-from pointpeft.files import replacing
-from pointpeft.models import read_checkpoint
+from pointpeft.evaluation.records import output_folder, versions
+from pointpeft.files import no_trace_if_refused, replacing
+from pointpeft.locations import ADAPTER, ENCODER
 from pointpeft.tasks.config_files import config_text, save_config
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.run_log import logged_to
 
 __all__ = [
     "BEST_WEIGHTS",
-    "WEIGHTS",
     "AtomicCheckpointIO",
     "EpochCheckpoint",
     "RunFolder",
@@ -34,8 +33,6 @@ __all__ = [
 
 log = logging.getLogger("pointpeft")
 
-WEIGHTS = "backbone.safetensors"
-"""Name of the encoder's file in a run folder."""
 BEST_WEIGHTS = "backbone_best.safetensors"
 """Encoder of the best epoch, where there is a check that says which one that is."""
 _HARDWARE = {
@@ -71,9 +68,9 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.best_vote = self.checkpoints / "best_vote.ckpt"
-        self.adapter = self.path / "adapter"
+        self.adapter = self.path / ADAPTER
         self.best_vote_adapter = self.path / "adapter_best_vote"
-        self.backbone = self.path / WEIGHTS
+        self.backbone = self.path / ENCODER
         self.best_backbone = self.path / BEST_WEIGHTS
 
     def prepare(self, config: Any, resume: bool) -> None:
@@ -191,10 +188,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
     if run.backbone.is_file():
         return run.backbone
     if run.best_backbone.is_file():
-        epochs = read_checkpoint(run.best_backbone).metadata["epochs"]
         raise CheckpointError(
             f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
-            f"best encoder so far, of {epochs} epochs, as `checkpoint`: {run.best_backbone}"
+            f"best encoder so far as `checkpoint`: {run.best_backbone}"
         )
     raise CheckpointError(
         f"folder {path} holds no {run.backbone.name}, which pre-training writes at its end; pass a "

@@ -137,13 +137,13 @@ class PartSegmentation(Goal):
         split = selecting_split(data)
         return SegmentationTask(model, config.optimizer, augmentation, _parts(data), split)
 
-    def measure(self, model: PeftModel, data: ShapeData) -> dict[str, Any]:
+    def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""
         parts, num_points = _parts(data), data.transform.num_points
-        test = score_segmenter(model, data.test, parts, num_points)
+        test = score_segmenter(model, data.test, parts, num_points, batch_size)
         metrics: dict[str, float | None] = {}
         if selecting_split(data) == "val":
-            val = score_segmenter(model, data.val, parts, num_points)
+            val = score_segmenter(model, data.val, parts, num_points, batch_size)
             metrics["val_instance_iou"] = val.instance_iou if val else None
         return {
             **metrics,

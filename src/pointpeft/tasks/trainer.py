@@ -34,7 +34,7 @@ _PATIENCE = timedelta(days=2)
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Leave out what the trainer says of how it is used here, which no user can change."""
+    """Leave out the trainer's advice, which is on code that calls it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning(\..*)?")
         yield
@@ -172,7 +172,7 @@ def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
 
 
 def _quiet_trainer() -> None:
-    """Leave out the trainer's notes on hardware and its advice; its warnings pass."""
+    """Leave out what the trainer logs of hardware; what it logs as a warning passes."""
     for name in (
         "pytorch.utilities.rank_zero",
         "fabric.utilities.rank_zero",

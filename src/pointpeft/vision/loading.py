@@ -1,8 +1,9 @@
-"""Teachers from files and packages on this machine; CLIP by its name from the hub too."""
+"""Teachers from files and packages on this machine, and by their name from the hub too."""
 
 import importlib
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ CLIP = {
 }
 """Names of OpenAI's vision transformers, and of their repositories on the hub."""
 CLIP_FOLDER = Path("ckpts")
-"""Where weights of CLIP are looked for, as the published code keeps its checkpoints."""
+"""Where weights of CLIP and of the hub are looked for first; published code keeps its own there."""
 
+_REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
+"""How a repository on the hub is called: "owner/name"."""
 _PATIENCE = 10.0  # seconds that the hub has to answer
 _EFFICIENTNET_SIZES = (224, 1280)  # side of an image, channels of the feature map
 
@@ -66,8 +69,9 @@ def load_teacher(
     Args:
         source: OpenAI's CLIP weights (``ViT-B-16.pt``), a checkpoint of I2P-MAE, which holds them
             too, or a folder of a vision transformer as transformers saves it. Or a name: one of
-            :data:`CLIP`, looked for below ``ckpts`` and then on the hub; "efficientnet-lite0", from
-            two packages; "random" for one that needs no weights.
+            :data:`CLIP`, or of a vision transformer on the hub, such as "facebook/dinov2-base",
+            looked for below ``ckpts`` and then there; "efficientnet-lite0", from two packages;
+            "random" for one that needs no weights.
         image_size: side of images in pixels, of the random teacher.
         patch_size: side of a patch in pixels, of the random teacher.
         channels: of the feature map, of the random teacher.
@@ -87,11 +91,13 @@ def load_teacher(
         return _load_folder(path)
     if path.is_file():
         return clip_from_openai(_read(path), path)
+    if re.fullmatch(_REPOSITORY, str(source)):
+        return _hub_by_name(str(source))
     raise ConfigError(
         f"teacher {str(source)!r} is neither a file nor a folder: put the weights of OpenAI's CLIP "
         "(ViT-B-16.pt) or a folder of a vision transformer in the form of transformers there, or "
-        f"pass teacher=PATH or one of {', '.join(CLIP)} and {EFFICIENTNET}. teacher='random' needs "
-        "no weights"
+        f"pass teacher=PATH, one of {', '.join(CLIP)} and {EFFICIENTNET}, or OWNER/NAME of one on "
+        "the hub. teacher='random' needs no weights"
     )
 
 
@@ -195,15 +201,36 @@ def _clip_by_name(name: str) -> Teacher:
         ) from error
 
 
-def _from_hub(kind: Any, repository: str) -> Any:
-    """A network as downloaded before, else as it is on the hub now."""
+def _hub_by_name(repository: str) -> Teacher:
+    """A folder of transformers below ``ckpts``, else what the hub has.
+
+    Raises:
+        ConfigError: nothing there, and the hub cannot be reached or knows no such model.
+    """
+    folder = CLIP_FOLDER / Path(repository).name
+    if folder.is_dir():
+        return _load_folder(folder)
+    library = transformers()
     try:
-        return kind.from_pretrained(repository, local_files_only=True)
+        network = _network(library, lambda kind, **given: _from_hub(kind, repository, **given))
+    except Exception as error:  # libraries for HTTP have exceptions of their own
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"teacher {repository!r} is no folder, nor is {folder}, and the hub does not give it "
+            f"({reason}). Put one of transformers there, or pass {EFFICIENTNET} or {RANDOM}"
+        ) from error
+    return _teacher_of(network, library)
+
+
+def _from_hub(kind: Any, repository: str, **given: Any) -> Any:
+    """What ``kind`` reads of a repository as downloaded before, else as it is on the hub now."""
+    try:
+        return kind.from_pretrained(repository, local_files_only=True, **given)
     except OSError:
         hub = importlib.import_module("huggingface_hub")
         # Fails at once where there is no network; a download tries again for a minute.
         hub.HfApi().model_info(repository, timeout=_PATIENCE)
-        return kind.from_pretrained(repository)
+        return kind.from_pretrained(repository, **given)
 
 
 def _efficientnet() -> Teacher:
@@ -227,17 +254,24 @@ def _efficientnet() -> Teacher:
 
 def _load_folder(path: Path) -> Teacher:
     """A network that transformers saved."""
-    library = transformers()
+    library, here = transformers(), {"local_files_only": True}
     try:
-        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
-        if config.model_type in ("clip", "clip_vision_model"):
-            kind = library.CLIPVisionModelWithProjection
-            return ClipTeacher(kind.from_pretrained(path, local_files_only=True))
-        network = library.AutoModel.from_pretrained(
-            path, local_files_only=True, attn_implementation="eager"
-        )
+        network = _network(library, lambda kind, **own: kind.from_pretrained(path, **here, **own))
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"teacher {path} cannot be read by transformers: {error}") from error
+    return _teacher_of(network, library)
+
+
+def _network(library: Any, read: Callable[..., Any]) -> Any:
+    """What ``read(kind, **given)`` reads as the kind of network that its config is for."""
+    if read(library.AutoConfig).model_type in ("clip", "clip_vision_model"):
+        return read(library.CLIPVisionModelWithProjection)
+    return read(library.AutoModel, attn_implementation="eager")
+
+
+def _teacher_of(network: Any, library: Any) -> Teacher:
+    if isinstance(network, library.CLIPVisionModelWithProjection):
+        return ClipTeacher(network)
     # Of two towers, such as those of SigLIP, the one for images.
     return TransformersTeacher(getattr(network, "vision_model", network))
 

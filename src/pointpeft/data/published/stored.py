@@ -83,6 +83,8 @@ def _archived_name(path: Path) -> str | None:
         return None
     try:
         name = read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file can make the reader fail in any way
         raise DataError(f"{path}: {describe_damage(path, error)}") from error
     return None if name is None or name.shape != () else str(name)

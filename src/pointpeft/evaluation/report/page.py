@@ -28,8 +28,7 @@ def write_run_report(folder: str | Path, analysis: dict[str, Any]) -> Path:
     folder = Path(folder)
     _write(folder / ANALYSIS, _json(analysis))
     run = read_run(folder)
-    title = f"{run.name[:1].upper()}{run.name[1:]} on {data_name(run.metrics)}"
-    return write_report(folder / REPORT, title, [run])
+    return write_report(folder / REPORT, f"{run.name} on {data_name(run.metrics)}", [run])
 
 
 def write_report(

@@ -5,7 +5,6 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const several = page.runs.length > 1;
-const titled = name => name.slice(0, 1).toUpperCase() + name.slice(1);
 const DASH = "–";
 const INK = "#1d2733", SOFT = "#5b6876", LINE = "#dfe4ea", ACCENT = "#1f6f8b";
 const RUN_COLOURS = [ACCENT, "#d1752b", "#7a5ba6", "#3f8f4f", "#b8445a", "#8a6d1f"];
@@ -72,7 +71,7 @@ function withSpread(value, deviation) {
 function drawResults() {
   const measured = page.runs[0].metrics.split ?? "test";
   const columns = [
-    ["Method", run => titled(run.name)],
+    ["Method", run => run.name],
     [measured === "test" ? "Test accuracy" : `Accuracy (${measured})`, ({ metrics }) =>
       withSpread(metrics[`${measured}_accuracy`], metrics[`${measured}_accuracy_std`])],
     ...(page.runs.some(({ metrics }) => known(metrics.val_accuracy)) ? [["Validation accuracy",
@@ -109,7 +108,7 @@ function drawCurves() {
     byId("curves-key").append(...page.runs.map((run, place) => {
       const dot = el("i");
       dot.style.color = RUN_COLOURS[place % RUN_COLOURS.length];
-      return el("span", {}, dot, titled(run.name));
+      return el("span", {}, dot, run.name);
     }));
   }
   const drawn = CURVES.map(([key, title, tickformat]) => {
@@ -333,7 +332,7 @@ function drawSettings() {
     byId("details").append(el("details", {}, el("summary", {}, title), ...content));
   const list = items => el("ul", {}, items.map(item => el("li", {}, item)));
   for (const run of page.runs) {
-    const title = several ? `Settings of ${run.name}` : "Settings";
+    const title = several ? `${run.name}: settings` : "Settings";
     if (run.config) fold(title, el("pre", {}, run.config));
   }
   const versions = Object.entries(page.runs[0].metrics.versions ?? {});
@@ -357,7 +356,7 @@ function choose(place) {
 function addPickers() {
   if (!several) return;
   for (const where of document.querySelectorAll("[data-pick]")) {
-    const options = page.runs.map((run, i) => el("option", { value: i }, titled(run.name)));
+    const options = page.runs.map((run, i) => el("option", { value: i }, run.name));
     const select = el("select", {}, options);
     select.onchange = () => choose(Number(select.value));
     where.append(el("label", {}, "Method ", select));

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pointpeft.method_names import display_name
+
 __all__ = ["ANALYSIS", "ReportRun", "read_run"]
 
 ANALYSIS = "analysis.json"
 """Name of the file, in a run folder, of what the page shows beside the metrics."""
-_METHODS = {"full": "full fine-tuning", "linear": "linear probing", "point-peft": "Point-PEFT"}
-"""Methods as people write them; others go by the name they are registered by."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ReportRun:
     """A run, or the measurement of an adapter.
 
     Attributes:
-        name: how the page calls it: the method as people write it.
+        name: how tables and headings call it: the method as people write it.
         metrics: content of ``metrics.json``.
         histories: rows of ``metrics.csv`` by the seed's label; empty if nothing was trained.
         analysis: from :func:`pointpeft.evaluation.analysis.analyse`, if it was made.
@@ -44,7 +44,7 @@ def read_run(folder: str | Path) -> ReportRun:
     method = metrics.get("method")
     analysis, config = folder / ANALYSIS, folder / "config.yaml"
     return ReportRun(
-        name=_METHODS.get(method, method) or folder.resolve().name,
+        name=display_name(method) if method else folder.resolve().name,
         metrics=metrics,
         histories=_histories(folder, metrics),
         analysis=json.loads(analysis.read_text(encoding="utf-8")) if analysis.is_file() else None,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft.evaluation.report.runs import ReportRun
+from pointpeft.method_names import within_sentence
 
 __all__ = ["data_name", "summary"]
 
@@ -18,10 +19,10 @@ def summary(runs: Sequence[ReportRun]) -> str:
         return _measured(runs[0])
     model, data = first.get("model", "The model"), data_name(first)
     if len(runs) == 1:
-        text = f"{model}, adapted to {data} by {runs[0].name}, {_result(first)}"
+        text = f"{model}, adapted to {data} by {_way(runs[0])}, {_result(first)}"
     else:
         ways = _NUMBERS[len(runs)] if len(runs) < len(_NUMBERS) else str(len(runs))
-        each = [f"{_accuracy(run.metrics)} ({run.name})" for run in runs]
+        each = [f"{_accuracy(run.metrics)} ({_way(run)})" for run in runs]
         of = f"{first['test_items']} test shapes" if first.get("test_items") else "the test shapes"
         text = (
             f"{model}, adapted to {data} in {ways} ways, recognises {', '.join(each[:-1])} and "
@@ -36,12 +37,16 @@ def data_name(metrics: dict[str, Any]) -> str:
     return metrics.get("data_title") or (Path(source).name or source if source else "the data")
 
 
+def _way(run: ReportRun) -> str:
+    return within_sentence(run.name)
+
+
 def _measured(run: ReportRun) -> str:
     metrics = run.metrics
     split = metrics["split"]
     of = "all" if split == "all" else f"the {split}"
     return (
-        f"{metrics.get('model', 'The model')}, adapted by {run.name}, recognises "
+        f"{metrics.get('model', 'The model')}, adapted by {_way(run)}, recognises "
         f"{_accuracy(metrics)} of {of} shapes of {data_name(metrics)} "
         f"({metrics[f'{split}_items']} shapes of {len(metrics['class_names'])} classes), measured "
         f"by the {metrics.get('protocol', 'honest')} protocol."
