@@ -1,5 +1,15 @@
+import logging
+from collections.abc import Iterator
+
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def log_level_as_it_was() -> Iterator[None]:
+    """The command line lets its process say more than the library does."""
+    yield
+    logging.getLogger("pointpeft").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

@@ -238,6 +238,7 @@ def test_names_in_an_old_encoding_do_not_matter(tmp_path: Path) -> None:
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_shape(tmp_path / "gone.obj")
+    (tmp_path / "a.blend").touch()
     with pytest.raises(DataError, match=r"unknown suffix '\.blend'"):
         read_shape(tmp_path / "a.blend")
 

@@ -176,7 +176,8 @@ def predict(
         return
     if category or output:
         raise ConfigError(
-            f"the adapter in {adapter} names classes: leave --category and --output out"
+            f"the adapter in {adapter} names classes: leave --category and --output out; --json "
+            "prints what a program can read"
         )
     names = list_shape_files(files)
     predictor = Predictor(adapter, checkpoint, up_axis, device)

@@ -177,12 +177,13 @@ def _check_key(override: str, known: Sequence[str]) -> None:
     published = [*PUBLISHED_KEYS, *_ONLY]
     if _plain(key) in published or key in known or key.startswith(_FREE):
         return
+    whose = dict.fromkeys(known, "ours") | dict.fromkeys(published, "published")
     near = [
-        f"{difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]!r} ({whose})"
-        for whose, names in (("published", published), ("ours", known))
-    ]
+        name for names in (published, known) for name in difflib.get_close_matches(key, names, n=1)
+    ] or difflib.get_close_matches(key, whose, n=1, cutoff=0.0)
+    proposed = " or ".join(f"{name!r} ({whose[name]})" for name in near)
     raise ConfigError(
-        f"unknown key {key}; did you mean {' or '.join(near)}?\nall keys: see python main.py --help"
+        f"unknown key {key}; did you mean {proposed}?\nall keys: see python main.py --help"
     )
 
 

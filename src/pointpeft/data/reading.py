@@ -62,11 +62,11 @@ def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     if suffix not in SHAPE_SUFFIXES:
         known = " ".join(sorted(SHAPE_SUFFIXES))
         raise DataError(f"{path}: unknown suffix {suffix!r}; shapes are read from {known}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: {describe_damage(path)}")
     try:

@@ -165,7 +165,9 @@ def _unit_ball(cloud: np.ndarray) -> np.ndarray:
 
 
 def _notes(dataset: PublishedDataset, split: str, train: PublishedSplit) -> tuple[str, ...]:
-    note = f"{dataset.title}, trained on its {split} split, as the published protocol reads it"
+    note = f"{dataset.title}, as the published protocol reads it"
+    if split != "train":
+        note += f"; trained on its {split} split"
     size, reduced = len(train.points[0]), dataset.reduced_to
     if reduced is None or size <= reduced:
         return (note,)
