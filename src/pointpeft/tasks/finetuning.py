@@ -88,6 +88,7 @@ def tune(
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
     if finished and (page.is_file() or not goal.reports):
+        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
         return finished
     with run.logging():
         data = _prepare(config, goal, progress, data)

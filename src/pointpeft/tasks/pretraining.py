@@ -100,6 +100,7 @@ def pretrain(
     run = RunFolder(output)
     run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
+        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
         return finished
     L.seed_everything(config.seed, verbose=False)
     model = _make_model(config)
