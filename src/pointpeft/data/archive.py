@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.damage import describe_damage
+from pointpeft.data.arrays import refuse_transposed
 from pointpeft.data.npz import read_npz
 from pointpeft.data.parts import EXPECTED_PARTS, check_part_names
 from pointpeft.data.splits import Item, Listing, canonical_split
@@ -94,8 +94,6 @@ def _load(path: Path, leave: Container[str]) -> dict[str, np.ndarray]:
         return read_npz(path, leave, wanted=_KEYS)
     except DataError as error:
         raise DataError(f"{path}: {error}; {_EXPECTED}") from error
-    except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: {describe_damage(path, error)}; {_EXPECTED}") from error
 
 
 def _points(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -106,6 +104,7 @@ def _points(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         raise DataError(f"{path}: points {points.shape} of {points.dtype}; {_EXPECTED}")
     if points.size == 0:
         raise DataError(f"{path}: points {points.shape} is empty; {_EXPECTED}")
+    refuse_transposed(points.shape, f"{path}: points")
     return points[:, :, :3]
 
 

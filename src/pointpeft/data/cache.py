@@ -13,7 +13,7 @@ from pointpeft.files import replacing
 
 __all__ = ["PreparedCache", "default_cache_dir"]
 
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 """Raised whenever preparation gives other points for the same file and settings."""
 
 

@@ -1,6 +1,7 @@
 """Arrays in an `.npz` file: written row by row, and read by mapping the file into memory."""
 
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -17,8 +18,10 @@ __all__ = ["Rows", "read_npy", "read_npz", "write_npz"]
 
 _SMALLEST_MAPPED = 1 << 20
 """Arrays of fewer bytes are copied into memory, which also verifies their checksum."""
-_MOST_UNPACKED = 32 << 30
-"""Bytes that the compressed arrays of a file may unpack to: a small file can claim any number."""
+_MEMORY_SHARE = 0.5
+"""Part of the memory that the compressed arrays of a data set may unpack to."""
+_COMMON_MEMORY = 16 << 30
+"""Bytes of memory to count on where the system does not tell."""
 _NAME_LENGTHS = 26
 """Where the header of a member says how long its name and extra field are; both end it."""
 
@@ -64,6 +67,7 @@ def read_npz(
     leave: Container[str] = (),
     only: Container[str] | None = None,
     wanted: Container[str] | None = None,
+    most_unpacked: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of an `.npz`, by name.
 
@@ -75,11 +79,34 @@ def read_npz(
         leave: Names that are not read.
         only: Names besides which none is read.
         wanted: Names besides which arrays of Python objects are left out; None: none of them is.
+        most_unpacked: Bytes that compressed arrays may unpack to, since a small file can claim any
+            number; by default half of this machine's memory.
 
     Raises:
-        DataError: An array that is not left out holds Python objects.
-        Exception: Of any kind, when the file is damaged or unpacks to more than 32 GiB.
+        DataError: The file is damaged or no `.npz`, an array that is not left out holds Python
+            objects, or more is unpacked.
     """
+    most = _half_of_memory() if most_unpacked is None else most_unpacked
+    try:
+        return _read_members(path, leave, only, wanted, most)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can make NumPy fail in any way
+        raise DataError(_describe(path, error)) from error
+
+
+def _read_members(
+    path: Path,
+    leave: Container[str],
+    only: Container[str] | None,
+    wanted: Container[str] | None,
+    most: int,
+) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        begins = path.read_bytes()[:2] == b"PK"
+        raise DataError(
+            "the file is cut short: its list of arrays is missing" if begins else "not an NPZ file"
+        )
     with np.load(path, allow_pickle=False) as archive:
         members = {
             name: info
@@ -90,10 +117,10 @@ def read_npz(
         }
         packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
         unpacked = sum(info.file_size for info in packed)
-        if unpacked > _MOST_UNPACKED:
-            raise ValueError(
-                f"its compressed arrays unpack to {unpacked:,} bytes; store them uncompressed, "
-                "which needs no memory"
+        if unpacked > most:
+            raise DataError(
+                f"its compressed arrays unpack to {unpacked:,} bytes, more than {most:,}; store "
+                "them uncompressed with numpy.savez, which needs no memory"
             )
         arrays = {}
         for name, info in members.items():
@@ -111,12 +138,32 @@ def read_npy(path: Path) -> np.ndarray:
     """The array of an `.npy`.
 
     Raises:
-        DataError: It holds Python objects.
-        Exception: Of any kind, when the file is damaged.
+        DataError: The file is damaged or no `.npy`, or holds Python objects.
     """
-    with path.open("rb") as file:
-        _check(_read_header(file), "the array", path.stat().st_size)
-    return np.load(path, allow_pickle=False)
+    try:
+        with path.open("rb") as file:
+            if file.read(6) != np.lib.format.MAGIC_PREFIX:
+                raise DataError("not an NPY file")
+            file.seek(0)
+            _check(_read_header(file), "the array", path.stat().st_size)
+        return np.load(path, allow_pickle=False)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can make NumPy fail in any way
+        raise DataError(_describe(path, error)) from error
+
+
+def _describe(path: Path, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}".strip(": \n")
+    return f"cannot be read as {path.suffix[1:]}, it may be damaged or cut short ({reason})"
+
+
+def _half_of_memory() -> int:
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # not on every system
+        memory = _COMMON_MEMORY
+    return int(_MEMORY_SHARE * memory)
 
 
 def _write_rows(member: Any, name: str, array: Rows) -> None:
@@ -157,9 +204,9 @@ def _check(header: _Header, name: str, size: int) -> None:
             f"{name} holds Python objects, which are not read; save plain numbers or text"
         )
     if min(header.shape, default=0) < 0:
-        raise ValueError(f"{name} has the shape {header.shape}")
+        raise DataError(f"{name} has the shape {header.shape}")
     if header.length + math.prod(header.shape) * header.dtype.itemsize > size:
-        raise ValueError(f"{name} is shorter than its header says")
+        raise DataError(f"{name} is shorter than its header says")
 
 
 def _map(path: Path, info: zipfile.ZipInfo, header: _Header) -> np.ndarray:

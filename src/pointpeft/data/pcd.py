@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft.data.polygons import Geometry
 from pointpeft.errors import DataError
 
 __all__ = ["decompress_lzf", "parse_pcd"]
@@ -15,16 +16,14 @@ _KINDS = {"F": "f", "I": "i", "U": "u"}
 _KNOWN_SIZES = {"F": (2, 4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
 
 
-def parse_pcd(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Points of a `.pcd` file.
-
-    The format marks measurements without a return by NaN; those points are left out with a note.
+def parse_pcd(content: bytes) -> Geometry:
+    """Points of a `.pcd` file; the format marks measurements without a return by NaN.
 
     Args:
         content: The whole file.
 
     Returns:
-        Points `(N, 3)` float64 and notes.
+        Points `(N, 3)` float64, no faces and no notes.
 
     Raises:
         DataError: The header or the data are not as the format wants them.
@@ -41,11 +40,7 @@ def parse_pcd(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
         points = _compressed_points(data, layout, num_points)
     else:
         raise DataError(f"DATA {encoding!r}: expected ascii, binary or binary_compressed")
-    missing = np.isnan(points).any(axis=1)
-    if not missing.any() or missing.all():
-        return points, ()
-    note = f"{int(missing.sum())} of {num_points} points without a measurement (NaN) left out"
-    return points[~missing], (note,)
+    return points, None, ()
 
 
 def decompress_lzf(data: bytes, size: int) -> bytes:

@@ -1,23 +1,184 @@
-"""Write clouds with part labels as PLY files, which other programs and this one read."""
+"""PLY files: read the geometry and the vertex properties of any, and write labelled clouds."""
 
 import colorsys
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pointpeft.data.polygons import Geometry, strip_triangles, triangulate
+from pointpeft.data.text import decode_text
+from pointpeft.errors import DataError
 from pointpeft.files import replacing
 
-__all__ = ["part_colors", "write_labelled_ply"]
+__all__ = ["parse_ply", "part_colors", "write_labelled_ply"]
 
-_COORDINATES, _CHANNELS = ("x", "y", "z"), ("red", "green", "blue")
-_PROPERTIES = (
-    *((name, "<f8", "double") for name in _COORDINATES),
-    *((name, "u1", "uchar") for name in _CHANNELS),
-    ("part", "<i4", "int"),
-)
-"""Name, type in memory and name of the type, of what the file says of a point."""
+_AXES, _CHANNELS = ("x", "y", "z"), ("red", "green", "blue")
+_VERTEX_ELEMENTS = ("vertex", "vertices", "point", "points")
+_FACE_ELEMENTS = ("face", "faces", "polygon", "polygons")
+_CORNERS = re.compile(r"vert(ex|ices)?_?(ind(ex|ices|exes)|ids?)|indices", re.IGNORECASE)
+"""Names under which exporters list the corners of a face."""
+_HEADER_END = re.compile(rb"^[ \t]*end_header[ \t]*(\r\n|\n|\r)", re.MULTILINE)
+_LINE_ENDS = re.compile(r"[\r\n]+")
+_SIZES = {"1": "char uchar int8 uint8", "2": "short ushort int16 uint16"}
+_SIZES |= {"4": "int uint int32 uint32 float float32", "8": "double float64"}
+_BYTES = {name: int(size) for size, names in _SIZES.items() for name in names.split()}
+_DOUBLE = {"float": "double", "float32": "double"}
+"""Text says more digits than single precision holds."""
+_CUT = "the file is cut short"
 _GOLDEN_RATIO = (1 + 5**0.5) / 2
 _SATURATION, _BRIGHTNESS = 0.65, 0.9
+
+
+def parse_ply(content: bytes) -> tuple[Geometry, dict[str, np.ndarray]]:
+    """Geometry of a PLY file, and what it says of its vertices.
+
+    Polygons and triangle strips become triangles; other elements are passed over.
+
+    Args:
+        content: The whole file.
+
+    Returns:
+        The geometry, and each scalar property of a vertex, `(N,)`, by its name.
+
+    Raises:
+        DataError: It is no PLY file, lacks coordinates, or holds more or less than it says.
+    """
+    from plyfile import PlyData, PlyParseError
+
+    header, body = _split(content)
+    _check_promise(header, body)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty lists
+            data = PlyData.read(io.BytesIO(header.text + body), mmap=False)
+    except PlyParseError as error:
+        if "early end-of" in str(error):
+            raise DataError(f"{_CUT}: its header says more than it holds ({error})") from error
+        raise DataError(f"cannot be read as ply ({error})") from error
+    elements = {element.name.lower(): element for element in data.elements}
+    vertex = next((elements[name] for name in _VERTEX_ELEMENTS if name in elements), None)
+    if vertex is None:
+        raise DataError(f"no element 'vertex' among {', '.join(elements) or 'none'}")
+    columns = {
+        item.name: np.asarray(vertex[item.name])
+        for item in vertex.properties
+        if not hasattr(item, "len_dtype")
+    }
+    points = _points(columns)
+    faces = [triangulate(points, *polygons) for polygons in _polygons(elements)]
+    triangles = np.concatenate(faces) if any(map(len, faces)) else None
+    return (points, triangles, ()), columns
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of a file in the one form that plyfile takes, and what is needed of it.
+
+    Attributes:
+        text: Its lines, without comments.
+        is_text: Whether the data behind it are text.
+        promise: For each element its name, number of rows and least size of a row, in bytes of a
+            binary file or numbers of a text.
+    """
+
+    text: bytes
+    is_text: bool
+    promise: tuple[tuple[str, int, int], ...]
+
+
+def _split(content: bytes) -> tuple[_Header, bytes]:
+    """The header, and the data behind it; of text without the empty lines between rows."""
+    if not content.startswith(b"ply"):
+        raise DataError("not a PLY file: it does not begin with 'ply'")
+    end = _HEADER_END.search(content)
+    if end is None:
+        raise DataError(f"{_CUT}: its header has no end")
+    words = [line.split() for line in _LINE_ENDS.split(content[: end.start()].decode("latin-1"))]
+    lines = [line for line in words if line and line[0] not in ("comment", "obj_info")]
+    form = next((line[1] for line in lines if line[0] == "format" and len(line) > 1), "")
+    promise: list[tuple[str, int, int]] = []
+    for line in lines:
+        if line[0] == "element" and len(line) == 3 and line[2].isdecimal():
+            promise.append((line[1], int(line[2]), 0))
+        elif line[0] == "property" and promise and len(line) > 2:
+            kind = line[2] if line[1] == "list" else line[1]
+            name, rows, least = promise[-1]
+            promise[-1] = (name, rows, least + (1 if form == "ascii" else _BYTES.get(kind, 0)))
+    body = content[end.end() :]
+    if form == "ascii":
+        rows_of_text = [row for row in _LINE_ENDS.split(decode_text(body)) if row.strip()]
+        body = "".join(f"{row}\n" for row in rows_of_text).encode("ascii", errors="replace")
+        lines = [
+            [_DOUBLE.get(word, word) if line[0] == "property" else word for word in line]
+            for line in lines
+        ]
+    text = "".join(" ".join(line) + "\n" for line in [*lines, ["end_header"]])
+    return _Header(text.encode("latin-1"), form == "ascii", tuple(promise)), body
+
+
+def _check_promise(header: _Header, body: bytes) -> None:
+    """Refuse a header that says more than the data can hold, before anything is allocated."""
+    if any(rows and not least for _, rows, least in header.promise):
+        raise DataError("an element without properties of a known type")
+    said = ", ".join(f"{rows:,} {name}" for name, rows, _ in header.promise)
+    needed = sum(rows * least for _, rows, least in header.promise)
+    if header.is_text:
+        rows, held = sum(rows for _, rows, _ in header.promise), body.count(b"\n")
+        if held != rows:
+            what = _CUT if held < rows else "not a whole PLY file"
+            raise DataError(f"{what}: its header says {rows:,} lines ({said}), it has {held:,}")
+        needed *= 2  # a digit and a space each
+        held = len(body)
+    else:
+        held = len(body)
+    if held < needed:
+        raise DataError(f"{_CUT}: its header says {said}, which need more than {held:,} bytes")
+
+
+def _points(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Coordinates `(N, 3)` float64 of the properties x, y and z, in small letters or capitals."""
+    for axes in (_AXES, ("X", "Y", "Z")):
+        if all(axis in columns for axis in axes):
+            return np.stack([columns[axis] for axis in axes], axis=1).astype(np.float64)
+    raise DataError(f"vertices have {', '.join(columns) or 'nothing'}: expected x, y and z")
+
+
+def _polygons(elements: dict[str, Any]) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Corners and sizes of faces and of triangle strips."""
+    for name in _FACE_ELEMENTS:
+        if name in elements and elements[name].count:
+            lists = _corner_lists(elements[name])
+            yield np.concatenate(lists), [len(face) for face in lists]
+    if "tristrips" in elements and elements["tristrips"].count:
+        for strip in _corner_lists(elements["tristrips"]):
+            breaks = np.flatnonzero(strip < 0)  # a negative number begins a new strip
+            triangles = [strip_triangles(piece[piece >= 0]) for piece in np.split(strip, breaks)]
+            corners = np.concatenate(triangles).ravel()
+            yield corners, [3] * (len(corners) // 3)
+
+
+def _corner_lists(element: Any) -> list[np.ndarray]:
+    """The vertex numbers that each row of an element lists."""
+    lists = [item.name for item in element.properties if hasattr(item, "len_dtype")]
+    named = [name for name in lists if _CORNERS.fullmatch(name)]
+    chosen = named[:1] or lists if len(lists) == 1 else named[:1]
+    if not chosen:
+        raise DataError(
+            f"element {element.name} has lists {lists}: expected one called vertex_indices"
+        )
+    rows = [np.asarray(row) for row in element[chosen[0]]]
+    if any(row.dtype.kind not in "iu" for row in rows):
+        raise DataError(f"{chosen[0]} of element {element.name} are no whole numbers")
+    return [row.astype(np.int64) for row in rows]
+
+
+# Writing -----------------------------------------------------------------------------------------
 
 
 def write_labelled_ply(path: str | Path, points: np.ndarray, seg: np.ndarray) -> None:
@@ -28,20 +189,16 @@ def write_labelled_ply(path: str | Path, points: np.ndarray, seg: np.ndarray) ->
         points: `(N, 3)`, written in double precision.
         seg: Part labels `(N,)`.
     """
-    rows = np.empty(len(points), dtype=[(name, kind) for name, kind, _ in _PROPERTIES])
-    for names, columns in ((_COORDINATES, points), (_CHANNELS, part_colors(seg))):
+    from plyfile import PlyData, PlyElement
+
+    kinds = [(axis, "<f8") for axis in _AXES] + [(channel, "u1") for channel in _CHANNELS]
+    rows = np.empty(len(points), dtype=[*kinds, ("part", "<i4")])
+    for names, columns in ((_AXES, points), (_CHANNELS, part_colors(seg))):
         for place, name in enumerate(names):
             rows[name] = columns[:, place]
     rows["part"] = seg
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"element vertex {len(rows)}",
-        *(f"property {kind} {name}" for name, _, kind in _PROPERTIES),
-        "end_header",
-    ]
     with replacing(path) as temporary:
-        temporary.write_bytes(("\n".join(header) + "\n").encode() + rows.tobytes())
+        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(temporary))
 
 
 def part_colors(seg: np.ndarray) -> np.ndarray:

@@ -41,6 +41,10 @@ _LARGEST_COORDINATE = 1e18
 """Beyond this float32 arithmetic on squared distances overflows; no unit makes it plausible."""
 _SMALLEST_EXTENT = 1e-9
 """Extents below this part of the coordinates are rounding: the shape is a single place."""
+_FEWEST = 16
+"""Distinct points that a cloud, or a mesh without usable faces, must have at least."""
+_GLANCE = 1000
+"""Points that are looked at first, since nearly every cloud has enough among them."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,7 @@ def _draw(shape: RawShape, num_stored: int, seed: int) -> _Drawn:
         notes = (*notes, "mesh without a face of non-zero area: its vertices serve as a cloud")
     kept = sample_cloud(np.arange(len(points)), num_stored, number)
     _check_extent(points[kept])
+    check_enough(points)
     return _Drawn(points[kept], len(points), notes, None if labels is None else labels[kept])
 
 
@@ -271,6 +276,21 @@ def check_geometry(points: np.ndarray) -> None:
     if largest > _LARGEST_COORDINATE:
         raise DataError(f"a coordinate of {largest:.3g}: the file looks damaged")
     _check_extent(points)
+
+
+def check_enough(points: np.ndarray) -> None:
+    """Refuse a cloud `(N, 3)` of too few distinct points to tell what it is.
+
+    Raises:
+        DataError: There are fewer than 16.
+    """
+    distinct = len(np.unique(points[:_GLANCE], axis=0))
+    if distinct < _FEWEST and len(points) > _GLANCE:
+        distinct = len(np.unique(points, axis=0))
+    if distinct < _FEWEST:
+        raise DataError(
+            f"only {distinct} distinct points, at least {_FEWEST} are needed to tell a shape"
+        )
 
 
 def _check_extent(points: np.ndarray) -> None:

@@ -1,27 +1,44 @@
 """Read one shape file, a mesh or a point cloud, without ever running code from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.damage import describe_damage
-from pointpeft.data.meshes import gltf_buffers, parse_mesh, ply_vertices
+from pointpeft.data.arrays import as_cloud
+from pointpeft.data.cad import CAD_SUFFIXES, parse_cad
+from pointpeft.data.column_names import label_column
+from pointpeft.data.gltf import buffer_files, parse_gltf
+from pointpeft.data.las import parse_las
 from pointpeft.data.npz import read_npy, read_npz
+from pointpeft.data.obj import parse_obj
+from pointpeft.data.off import parse_off
 from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
+from pointpeft.data.ply import parse_ply
+from pointpeft.data.polygons import Geometry
+from pointpeft.data.stl import parse_stl
+from pointpeft.data.tables import parse_table
+from pointpeft.data.text import refuse_stand_in
 from pointpeft.errors import DataError
 
-__all__ = ["SHAPE_SUFFIXES", "RawShape", "companion_files", "read_shape"]
+__all__ = ["SHAPE_SUFFIXES", "RawShape", "clean_shape", "companion_files", "read_shape"]
 
-_MESH_SUFFIXES = frozenset({".obj", ".off", ".ply", ".stl", ".glb", ".gltf"})
-_TEXT_SUFFIXES = frozenset({".xyz", ".txt", ".csv"})
-_COMMENT_MARKS = ("#", "//", ";")
+_BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd": parse_pcd}
+_PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)
+_TABLES = frozenset({".xyz", ".txt", ".csv"})
+_LABELLED = _TABLES | {".npz", ".ply", ".las", ".laz"}
 _CLOUD_KEYS = ("points", "xyz", "pos")
-_PART_KEYS = ("seg", "part", "label", "segmentation")
+_MOST_UNPACKED = 1 << 30
+"""Bytes that the compressed arrays of one shape may unpack to: 44 million points."""
+_HEAD = 1024
+_MOST_MISSING = 0.5
+"""A shape of which a larger part is NaN or infinite is damaged."""
 
-SHAPE_SUFFIXES: frozenset[str] = _MESH_SUFFIXES | _TEXT_SUFFIXES | {".npy", ".npz", ".pcd"}
+SHAPE_SUFFIXES: frozenset[str] = (
+    frozenset(_BYTES_PARSERS) | frozenset(_PATH_PARSERS) | _LABELLED | {".npy"}
+)
 """File name endings, lower case with the dot, that `read_shape` understands."""
 
 
@@ -45,16 +62,21 @@ class RawShape:
 
 
 def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
-    """Read a mesh (obj, off, ply, stl, glb, gltf) or a cloud (xyz, txt, csv, npy, npz, pcd, ply).
+    """Read a mesh (obj, off, ply, stl, glb, gltf, step, iges) or a cloud.
+
+    Clouds are xyz, txt, csv, npy, npz, pcd, ply, las and laz files. Points that are NaN or
+    infinite are left out with a note, and so are the faces at such a vertex, unless they are most
+    of the shape; so are vertices of a mesh that no face uses.
 
     Args:
         path: The file; its suffix decides how it is read.
-        segmented: Whether every point must have a part label, which is then read as well: the last
-            column of a text (or the one that a header calls part, label, seg or segmentation), the
-            array `seg` (or part, label, segmentation) of an npz, such a vertex property of a ply.
+        segmented: Whether every point must have a part label, which is then read as well: the
+            column of a text, the vertex property of a ply or the array of an npz that is called
+            label, class, part, seg or the like, the last of 4, 7 or 10 columns without names, or
+            the classification of a las file.
 
     Returns:
-        The shape, unchanged except that all parts of a scene are put in one frame.
+        The shape, with all parts of a scene in one frame.
 
     Raises:
         DataError: The file is missing, damaged, of an unknown kind or holds no points, or no
@@ -67,85 +89,119 @@ def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
     if suffix not in SHAPE_SUFFIXES:
         known = " ".join(sorted(SHAPE_SUFFIXES))
         raise DataError(f"{path}: unknown suffix {suffix!r}; shapes are read from {known}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: {describe_damage(path)}")
     try:
-        shape = _read_segmented(path, suffix) if segmented else _read_by_suffix(path, suffix)
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if not head:
+            raise DataError("the file is empty")
+        refuse_stand_in(head)
+        (points, faces, notes), seg = _parse(path, suffix, head, segmented)
+        if len(points) == 0:
+            raise DataError("holds no points")
+        if segmented:
+            seg = as_part_labels(np.asarray(seg), (len(points),), "part labels")
+        return clean_shape(RawShape(points, faces, str(path), notes, seg if segmented else None))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file can make a parser fail in any way
-        raise DataError(f"{path}: {describe_damage(path, error)}") from error
-    if len(shape.points) == 0:
-        raise DataError(f"{path}: {describe_damage(path)}")
-    return shape
+        reason = f"{type(error).__name__}: {error}".strip(": \n")
+        raise DataError(
+            f"{path}: cannot be read as {suffix[1:]}, it may be damaged or cut short ({reason})"
+        ) from error
 
 
 def companion_files(path: Path) -> list[Path]:
-    """Files beside `path` that hold part of its geometry: the buffers a `.gltf` file names."""
-    if path.suffix.lower() != ".gltf":
+    """Files beside `path` that hold part of its geometry: the buffers that a glTF file names."""
+    if path.suffix.lower() not in (".gltf", ".glb"):
         return []
     try:
-        return [file for file in gltf_buffers(path) if file.is_file()]
-    except (ValueError, AttributeError, TypeError):
+        return [file for file in buffer_files(path) if file.is_file()]
+    except (ValueError, AttributeError, TypeError, OSError):
         return []
 
 
-def _read_by_suffix(path: Path, suffix: str) -> RawShape:
-    if suffix in _MESH_SUFFIXES:
-        points, faces, notes = parse_mesh(path)
-        return RawShape(points, faces, str(path), notes)
-    if suffix == ".pcd":
-        points, notes = parse_pcd(path.read_bytes())
-        return RawShape(points, None, str(path), notes)
-    if suffix in _TEXT_SUFFIXES:
-        return RawShape(_parse_text(_text(path)), None, str(path))
-    if suffix == ".npz":
-        return RawShape(_cloud_of_archive(path), None, str(path))
-    return RawShape(_as_cloud(read_npy(path), "the array"), None, str(path))
+def clean_shape(shape: RawShape) -> RawShape:
+    """A shape without what is no part of it: points that are not finite, vertices without a face.
+
+    Points are left as they are where most of them are NaN or infinite, which is damage, and
+    vertices without a face where the shape has part labels.
+    """
+    finite = np.isfinite(shape.points).all(axis=1)
+    used, faces = np.ones(len(finite), dtype=bool), shape.faces
+    if faces is not None and len(faces) and 0 <= faces.min() <= faces.max() < len(finite):
+        used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
+    bad = ~finite & used if used.any() else ~finite
+    if bad.sum() > _MOST_MISSING * used.sum():
+        return shape
+    notes = []
+    if bad.any():
+        notes.append(f"{bad.sum()} of {used.sum()} points are NaN or infinite and left out")
+    if faces is not None and bad.any():
+        faces = faces[finite[faces].all(axis=1)]
+    kept = finite if shape.seg is not None else finite & used
+    if spare := int((finite & ~kept).sum()):
+        notes.append(f"{spare} of {len(kept)} vertices belong to no face and are left out")
+    if kept.all():
+        return shape
+    if faces is not None:
+        faces = (np.cumsum(kept) - 1)[faces]
+    seg = None if shape.seg is None else shape.seg[kept]
+    return replace(
+        shape, points=shape.points[kept], faces=faces, seg=seg, notes=(*shape.notes, *notes)
+    )
 
 
-def _read_segmented(path: Path, suffix: str) -> RawShape:
-    """A shape with a part label for every point or vertex."""
-    if suffix in _TEXT_SUFFIXES:
-        rows = _parse_text(_text(path), segmented=True)
-        shape, seg = RawShape(rows[:, :3], None, str(path)), rows[:, 3]
-    elif suffix in (".npz", ".ply"):
-        shape = _read_by_suffix(path, suffix)
-        arrays = ply_vertices(path) if suffix == ".ply" else read_npz(path, only=_PART_KEYS)
-        seg = _named_labels(arrays)
-    else:
+def _parse(
+    path: Path, suffix: str, head: bytes, segmented: bool
+) -> tuple[Geometry, np.ndarray | None]:
+    """Geometry of a file, and part labels where they are asked for."""
+    if segmented and suffix not in _LABELLED:
         raise DataError(f"a {suffix} file without part labels; {EXPECTED_PARTS}")
-    return replace(shape, seg=as_part_labels(seg, (len(shape.points),), "part labels"))
+    if suffix in _BYTES_PARSERS:
+        return _BYTES_PARSERS[suffix](path.read_bytes()), None
+    if suffix in _PATH_PARSERS:
+        return _PATH_PARSERS[suffix](path), None
+    if suffix in _TABLES:
+        return _parse_text(path.read_bytes(), head, segmented)
+    if suffix == ".ply":
+        return _with_labels(path.read_bytes(), segmented)
+    if suffix in (".las", ".laz"):
+        return parse_las(path)
+    if suffix == ".npy":
+        return (as_cloud(read_npy(path), "the array"), None, ()), None
+    labels = _labels_of_archive(path) if segmented else None
+    return (_cloud_of_archive(path), None, ()), labels
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
+    """A table, or a PLY or PCD file under the name of one."""
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if first.startswith((b"ply\n", b"ply\r")):
+        (points, faces, notes), seg = _with_labels(content, segmented)
+        return (points, faces, (*notes, "a PLY file by its content, read as one")), seg
+    if first.startswith((b"# .PCD", b"VERSION")) and b"FIELDS" in head and not segmented:
+        points, faces, notes = parse_pcd(content)
+        return (points, faces, (*notes, "a PCD file by its content, read as one")), None
+    points, seg = parse_table(content, segmented)
+    return (points, None, ()), seg
 
 
-# Arrays ------------------------------------------------------------------------------------------
+def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
+    """A PLY file, with the vertex property that is its part labels where they are asked for."""
+    geometry, columns = parse_ply(content)
+    return geometry, _named_labels(columns) if segmented else None
 
 
-def _as_cloud(array: np.ndarray, name: str) -> np.ndarray:
-    """First three columns of a numeric `(N, 3 or more)` array."""
-    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
-        hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == 3 else ""
-        if array.ndim == 3:
-            hint = "; a set of shapes is a data source itself, not put in a class folder"
-        raise DataError(
-            f"{name} has shape {array.shape} and type {array.dtype}, "
-            f"a cloud needs numbers of shape (N, 3){hint}"
-        )
-    columns = array[:, :3]
-    return np.ascontiguousarray(columns, np.float32 if array.dtype == np.float16 else np.float64)
+# Archives ----------------------------------------------------------------------------------------
 
 
 def _cloud_of_archive(path: Path) -> np.ndarray:
     """The cloud of an `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
-    named = read_npz(path, only=_CLOUD_KEYS)
+    named = read_npz(path, only=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
     for key in _CLOUD_KEYS:
         if key in named:
-            return _as_cloud(named[key], f"array {key!r}")
-    arrays = read_npz(path, wanted=())
+            return as_cloud(named[key], f"array {key!r}")
+    arrays = read_npz(path, wanted=(), most_unpacked=_MOST_UNPACKED)
     fitting = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] >= 3]
     if not fitting:
         read_npz(path)  # complains of arrays of Python objects: the cloud may be one
@@ -154,70 +210,17 @@ def _cloud_of_archive(path: Path) -> np.ndarray:
             f"arrays {sorted(arrays)}: expected 'points', 'xyz' or 'pos', "
             "or exactly one array of shape (N, 3)"
         )
-    return _as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
+    return as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
+
+
+def _labels_of_archive(path: Path) -> np.ndarray:
+    return _named_labels(read_npz(path, leave=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED))
 
 
 def _named_labels(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """The array `(N,)` that holds part labels, by its name."""
-    for key in _PART_KEYS:
-        if key in arrays:
-            return np.squeeze(np.asarray(arrays[key]))
-    raise DataError(f"no part labels; {EXPECTED_PARTS}")
-
-
-# Text --------------------------------------------------------------------------------------------
-
-
-def _parse_text(text: str, segmented: bool = False) -> np.ndarray:
-    """Points of a text cloud: x, y, z are the named columns of a header or else the first three.
-
-    With `segmented`, a fourth column: the one that the header names, or else the last one.
-    """
-    columns: tuple[int, ...] = (0, 1, 2, -1) if segmented else (0, 1, 2)
-    width = 0
-    rows: list[tuple[float, ...]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = _split_fields(line)
-        if not rows:
-            columns = _named_columns(fields, segmented) or columns
-        if not fields or fields[0].startswith(_COMMENT_MARKS):
-            continue
-        point = _row_point(fields, columns)
-        if point is None and not rows:
-            continue  # a header: names, a count, a title
-        if point is None or (rows and len(fields) != width):
-            raise DataError(
-                f"line {number}: expected {width} columns with numbers for x, y, z "
-                f"as in the lines before, got {line.strip()[:60]!r}"
-            )
-        width = len(fields)
-        rows.append(point)
-    if not rows:
-        raise DataError("no line with three numbers; expected one 'x y z' or 'x,y,z' a line")
-    if segmented and width < 4:
-        raise DataError("no column beside x, y, z; expected one 'x y z [nx ny nz] part' a line")
-    return np.array(rows, dtype=np.float64)
-
-
-def _split_fields(line: str) -> list[str]:
-    if "," in line:
-        return [field.strip() for field in line.strip().rstrip(",").split(",")]
-    return line.split()
-
-
-def _named_columns(fields: Sequence[str], segmented: bool) -> tuple[int, ...] | None:
-    names = [field.strip("#/;\"' ").lower() for field in fields]
-    names = names[1:] if names[:1] == [""] else names  # a comment mark standing alone
-    if not all(axis in names for axis in "xyz"):
-        return None
-    coordinates = tuple(names.index(axis) for axis in "xyz")
-    if not segmented:
-        return coordinates
-    return (*coordinates, next((names.index(key) for key in _PART_KEYS if key in names), -1))
-
-
-def _row_point(fields: Sequence[str], columns: tuple[int, ...]) -> tuple[float, ...] | None:
-    try:
-        return tuple(float(fields[column]) for column in columns)
-    except (ValueError, IndexError):
-        return None
+    names = list(arrays)
+    column = label_column(names)
+    if column is None:
+        raise DataError(f"no part labels; {EXPECTED_PARTS}")
+    return np.squeeze(np.asarray(arrays[names[column]]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.parts import as_part_labels
-from pointpeft.data.reading import RawShape, companion_files, read_shape
+from pointpeft.data.reading import RawShape, clean_shape, companion_files, read_shape
 from pointpeft.errors import DataError
 
 __all__ = [
@@ -76,7 +76,7 @@ class Item:
             seg = None
             if self.segmented and self.seg is not None:
                 seg = as_part_labels(self.seg, (len(self.origin),), "part labels")
-            return RawShape(self.origin, None, self.id, seg=seg)
+            return clean_shape(RawShape(self.origin, None, self.id, seg=seg))
         return read_shape(self.origin, self.segmented)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.archive import list_archive
-from pointpeft.data.damage import describe_damage
 from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz
 from pointpeft.data.published.dataset import PublishedDataset, PublishedSplit
@@ -85,8 +84,6 @@ def _archived_name(path: Path) -> str | None:
         name = read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: {describe_damage(path, error)}") from error
     return None if name is None or name.shape != () else str(name)
 
 

@@ -1,0 +1,130 @@
+"""Which columns of a table are coordinates and which one is a part label, by their names."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from pointpeft.errors import DataError
+
+__all__ = ["coordinate_columns", "label_column"]
+
+_UNIT = re.compile(r"[\[({][^\])}]*[\])}]")
+_WORD = re.compile(r"[A-Z]?[a-zäöü]+|[A-ZÄÖÜ]+(?![a-zäöü])|\d+")
+_AXES = ("x", "y", "z")
+_SYNONYMS = {
+    "easting": "x", "east": "x", "rechtswert": "x", "e": "x",
+    "northing": "y", "north": "y", "hochwert": "y", "n": "y",
+    "height": "z", "elevation": "z", "elev": "z", "altitude": "z", "alt": "z", "up": "z",
+    "hoehe": "z", "höhe": "z", "h": "z", "u": "z",
+}  # fmt: skip
+"""What surveyors call the axes."""
+_OF_A_PLACE = frozenset({
+    "p", "pt", "pts", "point", "points", "pos", "position", "positions", "coord", "coords",
+    "coordinate", "coordinates", "loc", "location", "vertex", "vertices", "vert", "xyz",
+    "cartesian", "world", "local", "global", "utm", "ecef", "lidar", "sensor", "scan", "scanner",
+    "cloud", "pc", "m", "mm", "cm", "km", "meter", "meters", "metre", "metres", "axis",
+})  # fmt: skip
+"""Words that may stand beside an axis; any other one, such as in `normal_x`, is not of a place."""
+_LABELS = frozenset({
+    "label", "labels", "class", "classes", "classification", "seg", "segment", "segments",
+    "segmentation", "part", "parts",
+})  # fmt: skip
+_BESIDE_LABELS = frozenset({
+    "scalar", "field", "sf", "id", "ids", "index", "point", "vertex", "semantic", "sem",
+    "instance", "gt", "true", "truth", "ground", "name", "number",
+})  # fmt: skip
+_MEASURED = frozenset({
+    "intensity", "time", "gps", "gpstime", "return", "returns", "number", "distance", "curvature",
+    "density", "roughness", "reflectance", "amplitude", "range", "angle", "scan", "x", "y", "z",
+    "nx", "ny", "nz", "red", "green", "blue", "r", "g", "b",
+})  # fmt: skip
+"""What a `scalar_...` column may hold that is no label."""
+
+
+def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
+    """Places of x, y and z among the names of columns; None: they are not named.
+
+    Single letters come before prefixed names (`pos_x`, `X(m)`), those before numbered ones
+    (`Points:0`), and those before what surveyors say (`Easting`).
+
+    Raises:
+        DataError: Two columns have the name of one axis.
+    """
+    groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for place, name in enumerate(names):
+        for rank, beside, axis in _readings(name):
+            groups[rank, beside][axis].append(place)
+    _fill_up(groups)
+    for key in sorted(groups):
+        group = groups[key]
+        axes = next(
+            (a for a in (_AXES, ("0", "1", "2"), ("1", "2", "3")) if set(a) <= set(group)), None
+        )
+        if axes is None:
+            continue
+        if twice := [names[group[axis][0]] for axis in axes if len(group[axis]) > 1]:
+            raise DataError(f"more than one column is called {twice[0].strip()!r}")
+        x, y, z = (group[axis][0] for axis in axes)
+        return x, y, z
+    return None
+
+
+def _readings(name: str) -> list[tuple[int, tuple[str, ...], str]]:
+    """What a name may mean: its rank, the words beside the axis, and the axis."""
+    words = [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
+    if len(words) == 1 and words[0] in _SYNONYMS:
+        return [(3, (), _SYNONYMS[words[0]])]
+    found = []
+    for place, word in enumerate(words):
+        beside = words[:place] + words[place + 1 :]
+        for axis, glued in _split_axis(word):
+            rest = tuple(sorted([*beside, *glued]))
+            if set(rest) <= _OF_A_PLACE and (rest or not axis.isdecimal()):
+                found.append((2 if axis.isdecimal() else 1 if rest else 0, rest, axis))
+    return found
+
+
+def _split_axis(word: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The axis that a word names, and what is glued to it, as in `posx`."""
+    if word in _AXES or word in "0123":
+        return [(word, ())]
+    ends = [(word[-1], word[:-1]), (word[0], word[1:])]
+    return [(axis, (rest,)) for axis, rest in ends if axis in _AXES and rest in _OF_A_PLACE]
+
+
+def _fill_up(groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]]) -> None:
+    """Let what surveyors say fill up letters, as in `X, Y, Elevation` and `E, N, Z`."""
+    letters, said = groups.get((0, ()), {}), groups.get((3, ()), {})
+    if said and letters:
+        for axis in _AXES:
+            if axis not in said and axis in letters:
+                said[axis] = letters[axis]
+
+
+def label_column(names: Sequence[str]) -> int | None:
+    """The place of the part label among the names of columns; None: no column is called so.
+
+    Raises:
+        DataError: Several columns may be the label.
+    """
+    words = [[word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))] for name in names]
+    exact = [place for place, found in enumerate(words) if len(found) == 1 and found[0] in _LABELS]
+    longer = [
+        place
+        for place, found in enumerate(words)
+        if _LABELS & set(found) and set(found) <= _LABELS | _BESIDE_LABELS
+    ]
+    scalar = [
+        place
+        for place, found in enumerate(words)
+        if found[:1] == ["scalar"] and not _MEASURED & set(found)
+    ]
+    for places in (exact, longer, scalar):
+        if len(places) > 1:
+            several = ", ".join(names[place].strip() for place in places)
+            raise DataError(f"several columns may be the part label: {several}; leave one of them")
+        if places:
+            return places[0]
+    return None

@@ -1,0 +1,150 @@
+"""Reader of Wavefront OBJ meshes (`.obj`): vertices, faces and points, without materials."""
+
+import itertools
+import re
+
+import numpy as np
+
+from pointpeft.data.polygons import Geometry, triangulate
+from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.errors import DataError
+
+__all__ = ["parse_obj"]
+
+_COUNTS = re.compile(r"#\W*(?:(\d+)\s+(vertices|faces)\b|(vertices|faces)\s*[:=]\s*(\d+))", re.I)
+"""Numbers that many exporters write in a comment, the only ones that an OBJ file has."""
+_FEW = 16
+"""Below so many vertices a folded sheet and a solid that lacks faces cannot be told apart."""
+
+
+class _Obj:
+    """What the lines of a file have given so far."""
+
+    def __init__(self) -> None:
+        self.vertices: list[tuple[float, float, float]] = []
+        self.corners: list[int] = []
+        self.sizes: list[int] = []
+
+    def read_line(self, words: list[str]) -> None:
+        """Take in one logical line; kinds without geometry are passed over."""
+        if words[0] == "v":
+            self.vertices.append(_coordinates(words[1:]))
+        elif words[0] in ("f", "fo"):
+            self.corners += [self._number(word) for word in words[1:]]
+            self.sizes.append(len(words) - 1)
+
+    def _number(self, word: str) -> int:
+        """The vertex, counted from 0, of a corner `v`, `v/vt`, `v//vn` or `v/vt/vn`."""
+        number = int(word.partition("/")[0])
+        if number == 0 or number < -len(self.vertices):
+            raise ValueError(f"a face names vertex {number}")
+        return number - 1 if number > 0 else len(self.vertices) + number
+
+
+def parse_obj(content: bytes) -> Geometry:
+    """Vertices and triangulated faces of an OBJ file; without faces a cloud.
+
+    Args:
+        content: The whole file.
+
+    Raises:
+        DataError: It holds no vertex, a line is not as it should be, a face names a vertex that
+            does not exist, or faces are missing.
+    """
+    text = decode_text(content)
+    found = _Obj()
+    for number, line in _logical_lines(text):
+        words = line.split()
+        try:
+            found.read_line(words)
+        except ValueError as error:
+            raise DataError(f"line {number}: {error}, in {line.strip()[:60]!r}") from error
+    if not found.vertices:
+        raise DataError("not an OBJ file, or one without geometry: no line 'v x y z'")
+    points = np.array(found.vertices)
+    _check_counts(text, len(points), found.sizes)
+    if not found.sizes:
+        return points, None, ()
+    _check_numbers(found, len(points))
+    _refuse_missing_faces(points, found)
+    return points, triangulate(points, found.corners, found.sizes), ()
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Lines with their numbers, continued ones joined, without comments and empty ones.
+
+    A backslash at the end of a comment, such as that of a path, continues nothing.
+    """
+    lines: list[tuple[int, str]] = []
+    open_line = ""
+    for number, line in enumerate(split_lines(text), start=1):
+        code, mark, _ = line.partition("#")
+        code = open_line + code.rstrip()
+        open_line = ""
+        if code.endswith("\\") and not mark:
+            open_line = code[:-1] + " "
+        elif code.strip():
+            lines.append((number, code))
+    if open_line.strip():
+        lines.append((number, open_line))
+    return lines
+
+
+def _coordinates(words: list[str]) -> tuple[float, float, float]:
+    """The first three numbers of a vertex line; a weight or a colour may follow."""
+    try:
+        x, y, z = (as_number(word) for word in words[:3])
+    except ValueError:
+        hint = "; write numbers with a decimal point" if any(map(is_decimal_comma, words)) else ""
+        raise ValueError(f"expected 'v x y z'{hint}") from None
+    return x, y, z
+
+
+def _check_numbers(found: _Obj, num_vertices: int) -> None:
+    if max(found.corners, default=0) >= num_vertices:
+        raise DataError(
+            f"a face names vertex {max(found.corners) + 1}, there are {num_vertices}: the file "
+            "is damaged or cut short"
+        )
+
+
+def _check_counts(text: str, num_vertices: int, sizes: list[int]) -> None:
+    """Refuse a file with fewer vertices or faces than its comments say."""
+    said = {"vertices": 0, "faces": 0}
+    for match in _COUNTS.finditer(text):
+        kind = (match[2] or match[3]).lower()
+        said[kind] = max(said[kind], int(match[1] or match[4]))
+    num_triangles = sum(size - 2 for size in sizes if size > 2)
+    for kind, number in (("vertices", num_vertices), ("faces", len(sizes))):
+        is_in_triangles = kind == "faces" and said[kind] <= num_triangles
+        if number < said[kind] and not is_in_triangles:
+            raise DataError(
+                f"the file is cut short: a comment says {said[kind]:,} {kind}, it has {number:,}"
+            )
+
+
+def _refuse_missing_faces(points: np.ndarray, found: _Obj) -> None:
+    """Refuse a handful of faces that look like the rest of a solid whose file was cut.
+
+    The format does not say how many faces there are. Where one border runs through all of fewer
+    than 16 vertices that do not lie in a plane, nothing tells a folded sheet from a cut file.
+    """
+    if not 4 <= len(points) < _FEW or len(found.sizes) < 2:
+        return
+    starts = np.cumsum([0, *found.sizes])
+    edges: dict[frozenset[int], int] = {}
+    for start, end in itertools.pairwise(starts):
+        face = found.corners[start:end]
+        for edge in zip(face, face[1:] + face[:1], strict=True):
+            edges[frozenset(edge)] = edges.get(frozenset(edge), 0) + 1
+    border = [set(edge) for edge, faces in edges.items() if faces == 1]
+    loop = set(border[0]) if border else set()
+    while grown := [edge for edge in border if edge & loop and not edge <= loop]:
+        loop.update(*grown)
+    flatness = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if len(loop) == len(points) and flatness[2] > 1e-6 * flatness[0]:
+        raise DataError(
+            f"its {len(found.sizes)} faces leave open a border through all {len(points)} vertices: "
+            "the file may be cut short in its faces, which an OBJ file does not count; if it is "
+            "whole, save it as PLY, which does"
+        )

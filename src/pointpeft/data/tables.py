@@ -1,0 +1,328 @@
+"""Reader of clouds in text: a point a line, in columns (`.csv`, `.txt`, `.xyz`)."""
+
+import csv
+import math
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointpeft.data.column_names import coordinate_columns, label_column
+from pointpeft.data.parts import EXPECTED_PARTS
+from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.errors import DataError
+
+__all__ = ["parse_table"]
+
+_COMMENT_MARKS = ("#", "//", "%", ";", "!")
+_SEPARATORS = (";", "\t", ",", "|", " ")
+"""What may stand between columns, tried in this order; a space stands for any white space."""
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan", "+nan"})
+_INTRODUCTION = re.compile(
+    r"^(?:[^:;,\t]*:|fields|columns?|header|names?|data|format|labels?)[\s,;]+", re.IGNORECASE
+)
+"""What may stand before the names of columns in a comment: `columns:`, `FIELDS`."""
+_UNIT = re.compile(r"[\[({][^\])}]*[\])}]")
+_LABELLED_WIDTHS = (4, 7, 10)
+"""Columns of a file without names that ends with a part label: x y z, then none or more triples."""
+_EXPECTED = "expected one 'x y z' or 'x,y,z' a line"
+
+
+def parse_table(content: bytes, segmented: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points of a text, and their part labels where they are asked for.
+
+    Columns are found by their names, in a line above the data or in a comment there. Without
+    names the first three are x, y, z, and the last of four, seven or ten columns is the label.
+    Values that are missing become NaN.
+
+    Args:
+        content: The whole file.
+        segmented: Whether every point must have a part label.
+
+    Returns:
+        Points `(N, 3)` float64 and labels `(N,)` float64 or None.
+
+    Raises:
+        DataError: The text is no table, columns have names but none is a coordinate, a line
+            differs from the others, numbers have decimal commas, or no column is a label.
+    """
+    lines = [
+        (number, line)
+        for number, line in enumerate(split_lines(decode_text(content)), start=1)
+        if line.strip()
+    ]
+    start, separator = _find_data(lines)
+    first = _split(lines[start][1], separator)
+    layout = _find_columns(lines[:start], _sample(lines[start:], separator), separator)
+    columns = list(layout.coordinates)
+    if segmented:
+        columns.append(_labels_of(layout, len(first)))
+    values = _read(lines[start:], separator, columns, layout)
+    _check_count(lines[:start], len(values))
+    return values[:, :3], values[:, 3] if segmented else None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns are what.
+
+    Attributes:
+        coordinates: Places of x, y, z.
+        width: Columns of every line; those of a ragged table have at least so many.
+        names: Of the columns, one each, or none.
+        ragged: Whether lines end in a list of any length.
+    """
+
+    coordinates: tuple[int, int, int]
+    width: int
+    names: tuple[str, ...] = ()
+    ragged: bool = False
+
+
+# Lines -------------------------------------------------------------------------------------------
+
+
+def _find_data(lines: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """The first line with three numbers or more, and what separates its columns."""
+    for place, (number, line) in enumerate(lines):
+        if _is_comment(line):
+            continue
+        for separator in _SEPARATORS:
+            fields = _split(line, separator)
+            if sum(map(_is_number, fields)) >= 3:
+                _refuse_decimal_commas(number, line, separator, fields)
+                return place, separator
+            if sum(map(is_decimal_comma, fields)) >= 3:
+                raise DataError(f"line {number}: {_decimal_comma(line)}")
+    raise DataError(f"no line with three numbers; {_EXPECTED}")
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """The fields of a line, without their quotes."""
+    if separator == " " and '"' not in line:
+        return line.split()
+    fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    fields = [field.strip() for field in fields]
+    return [field for field in fields if field] if separator == " " else fields
+
+
+def _is_comment(line: str) -> bool:
+    """Whether a line is a remark; one of semicolons is a table whose first field is empty."""
+    text = line.lstrip()
+    return text.startswith(_COMMENT_MARKS) and not (text.startswith(";") and text.count(";") > 1)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        as_number(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(word: str) -> bool:
+    return any(letter.isalpha() for letter in word) and not _is_number(word)
+
+
+def _refuse_decimal_commas(number: int, line: str, separator: str, fields: list[str]) -> None:
+    """Refuse numbers whose commas are taken for separators: `0,5, 1,5, 2,5` and `0,5,-0,5,1,5`."""
+    if separator != ",":
+        return
+    wide = [word for word in re.split(r",\s+", line.strip().rstrip(",")) if word]
+    halves = len(fields) >= 6 and all(field.lstrip("+-").isdecimal() for field in fields)
+    if (len(wide) >= 3 and all(map(is_decimal_comma, wide))) or (halves and "-0" in fields):
+        raise DataError(f"line {number}: {_decimal_comma(line)}")
+
+
+def _decimal_comma(line: str) -> str:
+    return f"decimal commas in {line.strip()[:40]!r}; write numbers with a decimal point, as in 0.5"
+
+
+def _sample(lines: Sequence[tuple[int, str]], separator: str, most: int = 20) -> list[list[str]]:
+    return [_split(line, separator) for _, line in lines[:most] if not _is_comment(line)]
+
+
+# Columns -----------------------------------------------------------------------------------------
+
+
+def _find_columns(
+    head: Sequence[tuple[int, str]], sample: list[list[str]], separator: str
+) -> _Layout:
+    """Which columns are coordinates, from the lines above the data and the first rows of them."""
+    width = len(sample[0])
+    unnamed: list[tuple[int, str]] = []
+    for place in reversed(range(len(head))):
+        number, line = head[place]
+        names, ragged = _names(line, separator)
+        if not ragged and (_is_comment(line) or len(names) > width):
+            names = _fitting(line, separator, width) or names * (not _is_comment(line))
+        found = coordinate_columns(names) if all(map(_is_name, filter(None, names))) else None
+        if found is not None:
+            return _named(names, found, sample, ragged, number)
+        if not _is_comment(line) and not _may_be_passed_over(head, place, names, width):
+            unnamed.append((number, line))
+    if unnamed:
+        number, line = unnamed[-1]
+        what = "names columns, but none as" if _has_letters(line) else "is neither numbers nor"
+        raise DataError(
+            f"line {number}: {line.strip()[:60]!r} {what} coordinates; name three of them x, y, z, "
+            "or remove the line"
+        )
+    return _Layout((0, 1, 2), width)
+
+
+def _names(line: str, separator: str) -> tuple[list[str], bool]:
+    """The names in a line, and whether the last one stands for a list of any length."""
+    text = line.strip().lstrip("#/%!").strip() if _is_comment(line) else line
+    if "[]" in text:  # COLMAP: POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (...)
+        before = text[: text.index("[]")]
+        return [name for name in re.split(r"[\s,;]+", before) if name][:-1], True
+    if separator == " ":
+        text = _UNIT.sub("", text)  # in `x [m]` the unit is no column
+        names = [name.strip("\"'") for name in re.split(r"[\s,;]+", text)]
+        return [name for name in names if name], False
+    return [name.strip(" \"'") for name in _split(text, separator)], False
+
+
+def _fitting(line: str, separator: str, width: int) -> list[str]:
+    """The names in a comment: one for each column, after a word that introduces them or none.
+
+    Other sentences that contain x, y and z, such as 'rotated about x y z', name no columns.
+    """
+    text = line.strip().lstrip("#/%!;").strip()
+    for part in (text, _INTRODUCTION.sub("", text)):
+        names = _names(part, separator)[0]
+        if len(names) != width and separator != " ":
+            names = _names(part, " ")[0]
+        leading = coordinate_columns(names[:3]) == (0, 1, 2)
+        if len(names) == width or (leading and len(names) < width):
+            return names
+    return []
+
+
+def _named(
+    names: list[str],
+    found: tuple[int, int, int],
+    sample: list[list[str]],
+    ragged: bool,
+    number: int,
+) -> _Layout:
+    """The layout that names give, shifted where the rows have an index that has no name."""
+    width = len(sample[0])
+    if ragged:
+        return _Layout(found, len(names), tuple(names), ragged=True)
+    if len(names) == width - 1 and _is_index([row[0] for row in sample]):
+        names, found = ["", *names], (found[0] + 1, found[1] + 1, found[2] + 1)
+    if len(names) > width and any(len(row) == len(names) for row in sample):
+        width = len(names)
+    filled = [row for row in sample if len(row) == len(names)]
+    if len(names) == width or filled:
+        return _Layout(found, len(names), tuple(names))
+    trailing = all(not field for row in sample for field in row[len(names) :])
+    if len(names) < width and (trailing or found == (0, 1, 2)):
+        return _Layout(found, width)
+    raise DataError(f"line {number} names {len(names)} columns, the rows have {width}")
+
+
+def _is_index(column: list[str]) -> bool:
+    """Whether a column counts rows, from 0 or 1."""
+    if column[0] not in ("0", "1"):
+        return False
+    return column == [str(int(column[0]) + step) for step in range(len(column))]
+
+
+def _may_be_passed_over(
+    head: Sequence[tuple[int, str]], place: int, names: list[str], width: int
+) -> bool:
+    """Whether a line above the data is a count, what follows a count, or a title in words."""
+    line = head[place][1]
+    if line.strip().isdecimal():
+        return place == 0 or not head[place - 1][1].strip().isdecimal()
+    if place == 1 and head[0][1].strip().isdecimal():
+        return True
+    return len(names) != width and _has_letters(line)
+
+
+def _has_letters(line: str) -> bool:
+    return any(letter.isalpha() for letter in line)
+
+
+def _labels_of(layout: _Layout, width: int) -> int:
+    """The column of part labels."""
+    if layout.names:
+        column = label_column(layout.names)
+        if column is None:
+            named = ", ".join(name for name in layout.names if name)
+            raise DataError(f"no column is called label, class, part or seg: {named}")
+        return column
+    if width == 3:
+        raise DataError("no column beside x, y, z; expected one 'x y z [nx ny nz] part' a line")
+    if width not in _LABELLED_WIDTHS:
+        raise DataError(
+            f"{width} columns without names: which one is the part label? name them in a first "
+            f"line such as 'x y z red green blue label'; {EXPECTED_PARTS}"
+        )
+    return width - 1
+
+
+# Values ------------------------------------------------------------------------------------------
+
+
+def _read(
+    lines: Sequence[tuple[int, str]], separator: str, columns: Sequence[int], layout: _Layout
+) -> np.ndarray:
+    """Numbers `(N, C)` of the chosen columns."""
+    values = array("d")
+    for number, line, fields in _rows(lines, separator):
+        try:
+            if not _fits(fields, layout):
+                raise ValueError("columns")
+            values.extend(_value(fields[column]) for column in columns)
+        except (ValueError, IndexError):
+            if any(map(is_decimal_comma, fields)):
+                raise DataError(f"line {number}: {_decimal_comma(line)}") from None
+            raise DataError(
+                f"line {number}: expected {layout.width} columns with numbers for "
+                f"{'x, y, z' if len(columns) == 3 else 'x, y, z and the part label'} as in the "
+                f"lines before, got {line.strip()[:60]!r}"
+            ) from None
+    return np.array(values).reshape(-1, len(columns))
+
+
+def _rows(lines: Sequence[tuple[int, str]], separator: str) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, line and fields of every row."""
+    rows = [(number, line) for number, line in lines if not _is_comment(line)]
+    if separator == " ":
+        for number, line in rows:
+            yield number, line, _split(line, separator)
+        return
+    reader = csv.reader((line for _, line in rows), delimiter=separator, skipinitialspace=True)
+    for place, fields in enumerate(reader):
+        number, line = rows[place]
+        if reader.line_num != place + 1:
+            raise DataError(f"line {number}: a quotation mark that is not closed")
+        yield number, line, fields
+
+
+def _fits(fields: list[str], layout: _Layout) -> bool:
+    """Whether a row has the columns of the others; separators may follow it, or fields be empty."""
+    if len(fields) == layout.width or (layout.ragged and len(fields) > layout.width):
+        return True
+    return len(fields) > layout.width and not any(fields[layout.width :])
+
+
+def _value(field: str) -> float:
+    word = field.strip()
+    return math.nan if word.lower() in _MISSING else as_number(word)
+
+
+def _check_count(head: Sequence[tuple[int, str]], number: int) -> None:
+    """Refuse a table that has another number of rows than its first line says."""
+    first = head[0][1].strip() if head else ""
+    if first.isdecimal() and int(first) != number:
+        raise DataError(
+            f"its first line says {int(first):,} points, it has {number:,}: the file is cut short, "
+            "or of another format"
+        )
