@@ -74,11 +74,13 @@ def test_repeated_ids_are_told_apart(tmp_path: Path) -> None:
 
 def test_bad_cloud_is_reported_by_its_id(tmp_path: Path) -> None:
     points = arrays()["points"]
-    points[5, 7] = np.nan
+    points[4, 7] = np.nan
+    points[5, :30] = np.nan
     points[6] = 1
     data = load_shapes(save(tmp_path, points=points), SMALL)
     assert [problem.item for problem in data.problems] == ["m5.obj", "m6.obj"]
-    assert "NaN" in data.problems[0].reason
+    assert "30 of 50 points are NaN" in data.problems[0].reason
+    assert any("m4.obj: 1 of 50 points are NaN" in note for note in data.notes)
     assert "zero extent" in data.problems[1].reason
 
 
@@ -88,6 +90,8 @@ def test_bad_cloud_is_reported_by_its_id(tmp_path: Path) -> None:
         ({"points": None}, "no array 'points'"),
         ({"points": np.zeros((20, 50))}, r"points \(20, 50\)"),
         ({"points": np.zeros((0, 50, 3))}, "empty"),
+        ({"points": np.zeros((20, 3, 50))}, r"transposed"),
+        ({"points": np.zeros((20, 6, 50))}, r"transposed"),
         ({"label": None}, "needs 'label' and 'names'"),
         ({"names": None}, "needs 'label' and 'names'"),
         ({"label": np.zeros(7, int)}, r"label \(7,\)"),

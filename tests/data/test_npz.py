@@ -1,12 +1,13 @@
 import itertools
 import mmap
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pointpeft.data import npz
+from pointpeft.data import read_shape
 from pointpeft.data.npz import Rows, read_npz, write_npz
 from pointpeft.errors import DataError
 
@@ -64,13 +65,23 @@ def test_compressed_arrays_are_read(tmp_path: Path) -> None:
     assert np.array_equal(found, LARGE)
 
 
-def test_file_that_unpacks_to_more_than_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    np.savez_compressed(tmp_path / "set.npz", large=LARGE)
-    monkeypatch.setattr(npz, "_MOST_UNPACKED", LARGE.nbytes)
-    with pytest.raises(ValueError, match="store them uncompressed"):
-        read_npz(tmp_path / "set.npz")
+def test_file_that_unpacks_to_more_than_its_limit_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "set.npz", points=LARGE)
+    assert read_npz(tmp_path / "set.npz", most_unpacked=2 * LARGE.nbytes)["points"].size
+    with pytest.raises(DataError, match="uncompressed"):
+        read_npz(tmp_path / "set.npz", most_unpacked=LARGE.nbytes)
+
+
+def test_one_shape_unpacks_to_what_a_shape_may_hold(tmp_path: Path) -> None:
+    path = tmp_path / "shape.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        np.save(tmp_path / "points.npy", LARGE[0])
+        archive.write(tmp_path / "points.npy", "points.npy")
+    size = (tmp_path / "points.npy").stat().st_size
+    claim = path.read_bytes().replace(size.to_bytes(4, "little"), (2**31).to_bytes(4, "little"))
+    path.write_bytes(claim)
+    with pytest.raises(DataError, match="2,147,483,648"):
+        read_shape(path)
 
 
 def test_names_left_out_are_not_read(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_single_shape_of_a_class_is_for_training(tmp_path: Path, write_classes: 
 
 
 def test_mesh_without_usable_faces_counts_as_cloud(mesh_folder: Path) -> None:
-    (mesh_folder / "box" / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 1\nf 1 2 2\n")
+    rows = "".join(f"v {i} 0 {i * i}\n" for i in range(20))
+    (mesh_folder / "box" / "flat.obj").write_text(rows + "f 1 2 2\n")
     data = load_shapes(mesh_folder, SMALL)
     assert data.problems == ()
     assert any("box/flat.obj: mesh without a face" in note for note in data.notes)

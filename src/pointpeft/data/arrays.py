@@ -13,9 +13,13 @@ _MOST_COLUMNS = 15
 def as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     """The first three columns of a numeric array `(N, 3 or more)`, as float32 or float64.
 
+    Of an array of records, `(N,)`, the fields x, y and z.
+
     Raises:
         DataError: It has another form, or holds its points as columns.
     """
+    if array.ndim == 1 and {"x", "y", "z"} <= set(array.dtype.names or ()):
+        array = np.stack([array[axis] for axis in "xyz"], axis=1)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
         hint = ""
         if array.ndim == 2 and array.shape[0] == 3:

@@ -8,7 +8,7 @@ from pointpeft.errors import DataError
 
 __all__ = ["coordinate_columns", "label_column"]
 
-_UNIT = re.compile(r"[\[({][^\])}]*[\])}]")
+_UNIT = re.compile(r"[\[({](?!\s*[xyzXYZ0-3]\s*[\])}])[^\])}]*[\])}]")
 _WORD = re.compile(r"[A-Z]?[a-zäöü]+|[A-ZÄÖÜ]+(?![a-zäöü])|\d+")
 _AXES = ("x", "y", "z")
 _SYNONYMS = {
@@ -74,8 +74,9 @@ def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
 def _readings(name: str) -> list[tuple[int, tuple[str, ...], str]]:
     """What a name may mean: its rank, the words beside the axis, and the axis."""
     words = [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
-    if len(words) == 1 and words[0] in _SYNONYMS:
-        return [(3, (), _SYNONYMS[words[0]])]
+    said = [word for word in words if word not in _OF_A_PLACE]
+    if len(said) == 1 and said[0] in _SYNONYMS:
+        return [(3, (), _SYNONYMS[said[0]])]
     found = []
     for place, word in enumerate(words):
         beside = words[:place] + words[place + 1 :]

@@ -11,7 +11,8 @@ from pointpeft.errors import DataError
 
 __all__ = ["parse_obj"]
 
-_COUNTS = re.compile(r"#\W*(?:(\d+)\s+(vertices|faces)\b|(vertices|faces)\s*[:=]\s*(\d+))", re.I)
+_COMMENT = re.compile(r"#[^\r\n]*")
+_COUNTS = re.compile(r"\b(?:(\d+)\s+(vertices|faces)\b|(vertices|faces)\s*[:=]\s*(\d+))", re.I)
 """Numbers that many exporters write in a comment, the only ones that an OBJ file has."""
 _FEW = 16
 """Below so many vertices a folded sheet and a solid that lacks faces cannot be told apart."""
@@ -53,12 +54,15 @@ def parse_obj(content: bytes) -> Geometry:
     """
     text = decode_text(content)
     found = _Obj()
+    words, line = [""], ""
     for number, line in _logical_lines(text):
         words = line.split()
         try:
             found.read_line(words)
         except ValueError as error:
             raise DataError(f"line {number}: {error}, in {line.strip()[:60]!r}") from error
+    if found.sizes and found.sizes[-1] < 3 and words[0] in ("f", "fo"):
+        raise DataError(f"the file is cut short in its last face, {line.strip()[:60]!r}")
     if not found.vertices:
         raise DataError("not an OBJ file, or one without geometry: no line 'v x y z'")
     points = np.array(found.vertices)
@@ -111,12 +115,12 @@ def _check_numbers(found: _Obj, num_vertices: int) -> None:
 def _check_counts(text: str, num_vertices: int, sizes: list[int]) -> None:
     """Refuse a file with fewer vertices or faces than its comments say."""
     said = {"vertices": 0, "faces": 0}
-    for match in _COUNTS.finditer(text):
+    for match in _COUNTS.finditer("\n".join(_COMMENT.findall(text))):
         kind = (match[2] or match[3]).lower()
         said[kind] = max(said[kind], int(match[1] or match[4]))
     num_triangles = sum(size - 2 for size in sizes if size > 2)
     for kind, number in (("vertices", num_vertices), ("faces", len(sizes))):
-        is_in_triangles = kind == "faces" and said[kind] <= num_triangles
+        is_in_triangles = kind == "faces" and said[kind] == num_triangles
         if number < said[kind] and not is_in_triangles:
             raise DataError(
                 f"the file is cut short: a comment says {said[kind]:,} {kind}, it has {number:,}"
@@ -129,7 +133,8 @@ def _refuse_missing_faces(points: np.ndarray, found: _Obj) -> None:
     The format does not say how many faces there are. Where one border runs through all of fewer
     than 16 vertices that do not lie in a plane, nothing tells a folded sheet from a cut file.
     """
-    if not 4 <= len(points) < _FEW or len(found.sizes) < 2:
+    used = sorted(set(found.corners))
+    if not 4 <= len(used) < _FEW or len(found.sizes) < 2 or not np.isfinite(points[used]).all():
         return
     starts = np.cumsum([0, *found.sizes])
     edges: dict[frozenset[int], int] = {}
@@ -141,10 +146,10 @@ def _refuse_missing_faces(points: np.ndarray, found: _Obj) -> None:
     loop = set(border[0]) if border else set()
     while grown := [edge for edge in border if edge & loop and not edge <= loop]:
         loop.update(*grown)
-    flatness = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    if len(loop) == len(points) and flatness[2] > 1e-6 * flatness[0]:
+    flatness = np.linalg.svd(points[used] - points[used].mean(axis=0), compute_uv=False)
+    if len(loop) == len(used) and flatness[2] > 1e-6 * flatness[0]:
         raise DataError(
-            f"its {len(found.sizes)} faces leave open a border through all {len(points)} vertices: "
+            f"its {len(found.sizes)} faces leave open a border through all {len(used)} vertices: "
             "the file may be cut short in its faces, which an OBJ file does not count; if it is "
             "whole, save it as PLY, which does"
         )

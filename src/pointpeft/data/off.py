@@ -29,6 +29,9 @@ def parse_off(content: bytes) -> Geometry:
     lines = [line.partition("#")[0].split() for line in split_lines(decode_text(content))]
     rows = [line for line in lines if line]
     keyword = _KEYWORD.match(rows[0][0]) if rows else None
+    if rows and len(rows[0]) == 3 and all(word.isdecimal() for word in rows[0]):
+        keyword = _KEYWORD.match("OFF")  # the word may be left out
+        rows.insert(0, ["OFF"])
     if keyword is None:
         raise DataError("not an OFF file: its first word is not OFF")
     if keyword[4] or keyword[5]:
@@ -54,9 +57,9 @@ def _by_lines(rows: list[Row]) -> tuple[list[Row], list[Row]] | None:
 
     Whatever follows on a line, such as a colour, is left out.
     """
-    counts = [int(word) for word in rows[0]] if rows else []
-    if len(counts) not in (2, 3):
+    if not rows or len(rows[0]) not in (2, 3):
         return None
+    counts = [int(word) for word in rows[0]]
     end = 1 + counts[0]
     vertices, faces = rows[1:end], rows[end : end + counts[1]]
     if len(vertices) < counts[0] or len(faces) < counts[1]:
@@ -66,6 +69,8 @@ def _by_lines(rows: list[Row]) -> tuple[list[Row], list[Row]] | None:
     sizes = [int(row[0]) for row in faces]
     if any(not 0 <= size < len(row) for size, row in zip(sizes, faces, strict=True)):
         return None
+    if len(rows) > end + counts[1]:
+        raise DataError(f"has {len(rows) - end:,} faces, its header says {counts[1]:,}")
     return [row[:3] for row in vertices], [
         row[1 : 1 + size] for size, row in zip(sizes, faces, strict=True)
     ]

@@ -59,7 +59,7 @@ def parse_ply(content: bytes) -> tuple[Geometry, dict[str, np.ndarray]]:
             data = PlyData.read(io.BytesIO(header.text + body), mmap=False)
     except PlyParseError as error:
         if "early end-of" in str(error):
-            raise DataError(f"{_CUT}: its header says more than it holds ({error})") from error
+            raise DataError(f"{_CUT}: its header says {header.said} ({error})") from error
         raise DataError(f"cannot be read as ply ({error})") from error
     elements = {element.name.lower(): element for element in data.elements}
     vertex = next((elements[name] for name in _VERTEX_ELEMENTS if name in elements), None)
@@ -90,6 +90,11 @@ class _Header:
     text: bytes
     is_text: bool
     promise: tuple[tuple[str, int, int], ...]
+
+    @property
+    def said(self) -> str:
+        """How much of what the file holds by its header, in words."""
+        return ", ".join(f"{rows:,} {name}" for name, rows, _ in self.promise)
 
 
 def _split(content: bytes) -> tuple[_Header, bytes]:
@@ -126,19 +131,22 @@ def _check_promise(header: _Header, body: bytes) -> None:
     """Refuse a header that says more than the data can hold, before anything is allocated."""
     if any(rows and not least for _, rows, least in header.promise):
         raise DataError("an element without properties of a known type")
-    said = ", ".join(f"{rows:,} {name}" for name, rows, _ in header.promise)
     needed = sum(rows * least for _, rows, least in header.promise)
     if header.is_text:
         rows, held = sum(rows for _, rows, _ in header.promise), body.count(b"\n")
         if held != rows:
             what = _CUT if held < rows else "not a whole PLY file"
-            raise DataError(f"{what}: its header says {rows:,} lines ({said}), it has {held:,}")
+            raise DataError(
+                f"{what}: its header says {rows:,} lines ({header.said}), it has {held:,}"
+            )
         needed *= 2  # a digit and a space each
         held = len(body)
     else:
         held = len(body)
     if held < needed:
-        raise DataError(f"{_CUT}: its header says {said}, which need more than {held:,} bytes")
+        raise DataError(
+            f"{_CUT}: its header says {header.said}, which need more than {held:,} bytes"
+        )
 
 
 def _points(columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -19,6 +19,7 @@ from pointpeft.data.pcd import parse_pcd
 from pointpeft.data.ply import parse_ply
 from pointpeft.data.polygons import Geometry
 from pointpeft.data.stl import parse_stl
+from pointpeft.data.surface import usable_faces
 from pointpeft.data.tables import parse_table
 from pointpeft.data.text import refuse_stand_in
 from pointpeft.errors import DataError
@@ -128,9 +129,9 @@ def clean_shape(shape: RawShape) -> RawShape:
     """
     finite = np.isfinite(shape.points).all(axis=1)
     used, faces = np.ones(len(finite), dtype=bool), shape.faces
-    if faces is not None and len(faces) and 0 <= faces.min() <= faces.max() < len(finite):
+    if faces is not None and len(_usable(shape.points, faces, finite)):
         used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
-    bad = ~finite & used if used.any() else ~finite
+    bad = ~finite & used
     if bad.sum() > _MOST_MISSING * used.sum():
         return shape
     notes = []
@@ -149,6 +150,12 @@ def clean_shape(shape: RawShape) -> RawShape:
     return replace(
         shape, points=shape.points[kept], faces=faces, seg=seg, notes=(*shape.notes, *notes)
     )
+
+
+def _usable(points: np.ndarray, faces: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """Faces with an area; without one, all vertices serve as a cloud."""
+    with np.errstate(invalid="ignore"):
+        return usable_faces(points, faces[finite[faces].all(axis=1)])[0]
 
 
 def _parse(

@@ -38,7 +38,7 @@ def parse_stl(content: bytes) -> Geometry:
         points = rows["corners"].reshape(-1, 3).astype(np.float64)
         return points, np.arange(len(points)).reshape(-1, 3), ()
     start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower()
-    if start not in (b"solid", b"facet"):
+    if start not in (b"solid", b"facet") or b"\0" in content[:_HEADER]:
         raise DataError(_not_binary(content))
     return _parse_facets(decode_text(content))
 

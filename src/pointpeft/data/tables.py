@@ -21,12 +21,14 @@ _SEPARATORS = (";", "\t", ",", "|", " ")
 """What may stand between columns, tried in this order; a space stands for any white space."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan", "+nan"})
 _INTRODUCTION = re.compile(
-    r"^(?:[^:;,\t]*:|fields|columns?|header|names?|data|format|labels?)[\s,;]+", re.IGNORECASE
+    r"^(?:[^:=;,\t]*[:=]|fields|columns?|header|names?|data|format|labels?)[\s,;]+", re.IGNORECASE
 )
 """What may stand before the names of columns in a comment: `columns:`, `FIELDS`."""
 _UNIT = re.compile(r"[\[({][^\])}]*[\])}]")
 _LABELLED_WIDTHS = (4, 7, 10)
 """Columns of a file without names that ends with a part label: x y z, then none or more triples."""
+_SURE = 8
+"""Rows from which on a first column of consecutive whole numbers is taken for a count."""
 _EXPECTED = "expected one 'x y z' or 'x,y,z' a line"
 
 
@@ -55,12 +57,15 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[np.ndarray, np
     ]
     start, separator = _find_data(lines)
     first = _split(lines[start][1], separator)
-    layout = _find_columns(lines[:start], _sample(lines[start:], separator), separator)
+    sample = _sample(lines[start:], separator)
+    layout = _find_columns(lines[:start], sample, separator)
     columns = list(layout.coordinates)
     if segmented:
         columns.append(_labels_of(layout, len(first)))
     values = _read(lines[start:], separator, columns, layout)
     _check_count(lines[:start], len(values))
+    if not layout.names:
+        _refuse_counting(lines[start], sample[0], values)
     return values[:, :3], values[:, 3] if segmented else None
 
 
@@ -91,7 +96,7 @@ def _find_data(lines: Sequence[tuple[int, str]]) -> tuple[int, str]:
             continue
         for separator in _SEPARATORS:
             fields = _split(line, separator)
-            if sum(map(_is_number, fields)) >= 3:
+            if sum(map(_is_value, fields)) >= 3 and any(map(_is_number, fields)):
                 _refuse_decimal_commas(number, line, separator, fields)
                 return place, separator
             if sum(map(is_decimal_comma, fields)) >= 3:
@@ -120,6 +125,10 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_value(word: str) -> bool:
+    return word.lower() in _MISSING or _is_number(word)
 
 
 def _is_name(word: str) -> bool:
@@ -156,19 +165,20 @@ def _find_columns(
     for place in reversed(range(len(head))):
         number, line = head[place]
         names, ragged = _names(line, separator)
-        if not ragged and (_is_comment(line) or len(names) > width):
-            names = _fitting(line, separator, width) or names * (not _is_comment(line))
+        if not ragged and (_is_comment(line) or len(names) not in (width, width - 1)):
+            names = _fitting(line, separator, width)
         found = coordinate_columns(names) if all(map(_is_name, filter(None, names))) else None
-        if found is not None:
-            return _named(names, found, sample, ragged, number)
-        if not _is_comment(line) and not _may_be_passed_over(head, place, names, width):
+        if found is not None and not any(_has_digits(line) for _, line in unnamed):
+            if ragged:
+                return _Layout(found, len(names), tuple(names), ragged=True)
+            return _named(names, found, sample, number, _is_comment(line))
+        if not _is_comment(line) and not _may_be_passed_over(head, place, separator, width):
             unnamed.append((number, line))
     if unnamed:
-        number, line = unnamed[-1]
-        what = "names columns, but none as" if _has_letters(line) else "is neither numbers nor"
+        number, line = unnamed[0]
         raise DataError(
-            f"line {number}: {line.strip()[:60]!r} {what} coordinates; name three of them x, y, z, "
-            "or remove the line"
+            f"line {number}: {line.strip()[:60]!r} is neither a point nor names coordinates; name "
+            "three columns x, y, z there, or remove the line"
         )
     return _Layout((0, 1, 2), width)
 
@@ -187,18 +197,17 @@ def _names(line: str, separator: str) -> tuple[list[str], bool]:
 
 
 def _fitting(line: str, separator: str, width: int) -> list[str]:
-    """The names in a comment: one for each column, after a word that introduces them or none.
+    """The names in a line that may hold other words: one for each column, or of the first ones.
 
-    Other sentences that contain x, y and z, such as 'rotated about x y z', name no columns.
+    They may follow a word that introduces them. Sentences that contain x, y and z, such as
+    'rotated about x y z', name no columns.
     """
     text = line.strip().lstrip("#/%!;").strip()
     for part in (text, _INTRODUCTION.sub("", text)):
-        names = _names(part, separator)[0]
-        if len(names) != width and separator != " ":
-            names = _names(part, " ")[0]
-        leading = coordinate_columns(names[:3]) == (0, 1, 2)
-        if len(names) == width or (leading and len(names) < width):
-            return names
+        for names in (_names(part, separator)[0], _names(part, " ")[0]):
+            found = coordinate_columns(names)
+            if found and (len(names) == width or (found == (0, 1, 2) and len(names) < width)):
+                return names
     return []
 
 
@@ -206,22 +215,19 @@ def _named(
     names: list[str],
     found: tuple[int, int, int],
     sample: list[list[str]],
-    ragged: bool,
     number: int,
+    is_comment: bool,
 ) -> _Layout:
     """The layout that names give, shifted where the rows have an index that has no name."""
     width = len(sample[0])
-    if ragged:
-        return _Layout(found, len(names), tuple(names), ragged=True)
     if len(names) == width - 1 and _is_index([row[0] for row in sample]):
         names, found = ["", *names], (found[0] + 1, found[1] + 1, found[2] + 1)
-    if len(names) > width and any(len(row) == len(names) for row in sample):
-        width = len(names)
-    filled = [row for row in sample if len(row) == len(names)]
-    if len(names) == width or filled:
+    if any(len(row) == len(names) for row in sample):
         return _Layout(found, len(names), tuple(names))
-    trailing = all(not field for row in sample for field in row[len(names) :])
-    if len(names) < width and (trailing or found == (0, 1, 2)):
+    spare = [field for row in sample for field in row[len(names) :]]
+    if spare and not any(spare):  # every row ends with a separator
+        return _Layout(found, len(names), tuple(names))
+    if is_comment and len(names) < width:
         return _Layout(found, width)
     raise DataError(f"line {number} names {len(names)} columns, the rows have {width}")
 
@@ -234,19 +240,24 @@ def _is_index(column: list[str]) -> bool:
 
 
 def _may_be_passed_over(
-    head: Sequence[tuple[int, str]], place: int, names: list[str], width: int
+    head: Sequence[tuple[int, str]], place: int, separator: str, width: int
 ) -> bool:
     """Whether a line above the data is a count, what follows a count, or a title in words."""
-    line = head[place][1]
-    if line.strip().isdecimal():
+    line = head[place][1].strip()
+    if line.isdecimal():
         return place == 0 or not head[place - 1][1].strip().isdecimal()
-    if place == 1 and head[0][1].strip().isdecimal():
+    if (place == 1 and head[0][1].strip().isdecimal()) or line == f"sep={separator}":
         return True
-    return len(names) != width and _has_letters(line)
+    is_row = len(line.split()) == width if separator == " " else separator in line
+    return _has_letters(line) and not is_row
 
 
 def _has_letters(line: str) -> bool:
     return any(letter.isalpha() for letter in line)
+
+
+def _has_digits(line: str) -> bool:
+    return any(letter.isdecimal() for letter in line)
 
 
 def _labels_of(layout: _Layout, width: int) -> int:
@@ -316,6 +327,28 @@ def _fits(fields: list[str], layout: _Layout) -> bool:
 def _value(field: str) -> float:
     word = field.strip()
     return math.nan if word.lower() in _MISSING else as_number(word)
+
+
+def _refuse_counting(line: tuple[int, str], first: list[str], values: np.ndarray) -> None:
+    """Refuse what programs write that give columns or rows numbers instead of names.
+
+    A first row of 0, 1, 2 is no point where the others are no whole numbers, and a first column
+    that counts the rows is no coordinate beside three more.
+    """
+    if (values[1:, :3] % 1 == 0).all():
+        return
+    numbers = [str(number) for number in range(len(first))]
+    if first in (numbers, ["", *numbers[:-1]]):
+        raise DataError(
+            f"line {line[0]}: {line[1].strip()[:40]!r} are numbers of columns, not a point; name "
+            "the columns x, y, z there, or remove the line"
+        )
+    counts = values[:, 0]
+    if len(first) > 3 and len(counts) >= _SURE and (np.diff(counts) == 1).all():
+        raise DataError(
+            "the first column counts the rows, and columns have no names; put a line with names "
+            "such as 'id x y z' above the data"
+        )
 
 
 def _check_count(head: Sequence[tuple[int, str]], number: int) -> None:

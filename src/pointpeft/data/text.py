@@ -24,8 +24,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 def decode_text(content: bytes) -> str:
     """The text of a file, without a byte order mark; NaN and infinity get their plain spelling.
 
-    Bytes that are no UTF-8 stand in names and comments, which do not matter here; they are
-    replaced.
+    What is no UTF-8 is taken for Windows-1252, in which older programs write names.
 
     Args:
         content: The whole file.
@@ -34,9 +33,7 @@ def decode_text(content: bytes) -> str:
         DataError: It is UTF-16, UTF-32 or binary.
     """
     content = content.removeprefix(_UTF8_MARK)
-    for mark, encoding in _WIDE_MARKS.items():
-        if content.startswith(mark):
-            raise DataError(f"{encoding} text; save it in the encoding UTF-8")
+    _refuse_wide(content)
     head = content[:_HEAD]
     if b"\0" in head:
         halves = head[::2].count(0), head[1::2].count(0)
@@ -46,14 +43,17 @@ def decode_text(content: bytes) -> str:
             if is_wide
             else "binary data, not text"
         )
-    text = content.decode("utf-8", errors="replace")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
     if "#" in text or "(" in text:
         text = _INFINITY.sub(r"\1inf", _NAN.sub("nan", text))
     return text
 
 
 def refuse_stand_in(head: bytes) -> None:
-    """Refuse what often lies where a shape should be: a web page or a Git LFS pointer.
+    """Refuse what often lies where a shape should be: a web page, a Git LFS pointer, wide text.
 
     Args:
         head: The first bytes of the file.
@@ -66,6 +66,14 @@ def refuse_stand_in(head: bytes) -> None:
         raise DataError("a web page or XML document, not a shape; download the file itself")
     if start.startswith(b"version https://git-lfs"):
         raise DataError("a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
+    if head[3:4] == b"\0":
+        _refuse_wide(head)
+
+
+def _refuse_wide(content: bytes) -> None:
+    for mark, encoding in _WIDE_MARKS.items():
+        if content.startswith(mark):
+            raise DataError(f"{encoding} text; save it in the encoding UTF-8")
 
 
 def split_lines(text: str) -> list[str]:
