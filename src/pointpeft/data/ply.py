@@ -157,33 +157,33 @@ def _points(columns: dict[str, np.ndarray]) -> np.ndarray:
     raise DataError(f"vertices have {', '.join(columns) or 'nothing'}: expected x, y and z")
 
 
-def _polygons(elements: dict[str, Any]) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Corners and sizes of faces and of triangle strips."""
+def _polygons(elements: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Corners and sizes of faces, and of the triangles of strips."""
     for name in _FACE_ELEMENTS:
         if name in elements and elements[name].count:
-            lists = _corner_lists(elements[name])
-            yield np.concatenate(lists), [len(face) for face in lists]
+            yield _corners(elements[name])
     if "tristrips" in elements and elements["tristrips"].count:
-        for strip in _corner_lists(elements["tristrips"]):
+        corners, sizes = _corners(elements["tristrips"])
+        for strip in np.split(corners, np.cumsum(sizes)[:-1]):
             breaks = np.flatnonzero(strip < 0)  # a negative number begins a new strip
-            triangles = [strip_triangles(piece[piece >= 0]) for piece in np.split(strip, breaks)]
-            corners = np.concatenate(triangles).ravel()
-            yield corners, [3] * (len(corners) // 3)
+            pieces = [strip_triangles(piece[piece >= 0]) for piece in np.split(strip, breaks)]
+            triangles = np.concatenate(pieces)
+            yield triangles.ravel(), np.full(len(triangles), 3)
 
 
-def _corner_lists(element: Any) -> list[np.ndarray]:
-    """The vertex numbers that each row of an element lists."""
+def _corners(element: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The vertex numbers that all rows of an element list, `(C,)`, and how many each lists."""
     lists = [item.name for item in element.properties if hasattr(item, "len_dtype")]
     named = [name for name in lists if _CORNERS.fullmatch(name)]
-    chosen = named[:1] or lists if len(lists) == 1 else named[:1]
-    if not chosen:
+    if not named and len(lists) != 1:
         raise DataError(
             f"element {element.name} has lists {lists}: expected one called vertex_indices"
         )
-    rows = [np.asarray(row) for row in element[chosen[0]]]
-    if any(row.dtype.kind not in "iu" for row in rows):
-        raise DataError(f"{chosen[0]} of element {element.name} are no whole numbers")
-    return [row.astype(np.int64) for row in rows]
+    name = (named or lists)[0]
+    corners = np.concatenate(list(element[name]))
+    if corners.dtype.kind not in "iu":
+        raise DataError(f"{name} of element {element.name} are no whole numbers")
+    return corners.astype(np.int64), np.fromiter(map(len, element[name]), dtype=np.int64)
 
 
 # Writing -----------------------------------------------------------------------------------------

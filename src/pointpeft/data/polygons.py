@@ -89,6 +89,8 @@ def _ears(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     second = np.cross(normal, first)
     plane = np.stack([first / np.linalg.norm(first), second / np.linalg.norm(second)], axis=1)
     flat = np.ascontiguousarray((corners - corners[0]) @ plane)
+    if not np.isfinite(flat).all():  # corners so far apart that they have no plane
+        return _fans(polygon[None])
     ears = mapbox_earcut.triangulate_float64(flat, np.array([len(polygon)], dtype=np.uint32))
     if len(ears) == 0:  # it crosses itself
         return _fans(polygon[None])

@@ -96,7 +96,8 @@ def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
         if not head:
             raise DataError("the file is empty")
         refuse_stand_in(head)
-        (points, faces, notes), seg = _parse(path, suffix, head, segmented)
+        with np.errstate(all="ignore"):  # numbers of a damaged file may overflow
+            (points, faces, notes), seg = _parse(path, suffix, head, segmented)
         if len(points) == 0:
             raise DataError("holds no points")
         if segmented:
@@ -154,7 +155,7 @@ def clean_shape(shape: RawShape) -> RawShape:
 
 def _usable(points: np.ndarray, faces: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """Faces with an area; without one, all vertices serve as a cloud."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         return usable_faces(points, faces[finite[faces].all(axis=1)])[0]
 
 
