@@ -193,6 +193,8 @@ def damage(path: Path, kind: str) -> None:
             del file["label"]
         elif kind == "shape":
             file["data"], file["label"] = data[:, :, 0], label
+        elif kind == "transposed":
+            file["data"], file["label"] = data.transpose(0, 2, 1), label
         elif kind == "count":
             file["data"], file["label"] = data, label[1:]
         elif kind == "type":
@@ -207,6 +209,7 @@ def damage(path: Path, kind: str) -> None:
         ("cut", "cannot be read as HDF5"),
         ("no key", r"no data set 'label' among \['data'\]"),
         ("shape", r"data \(3, 25\)"),
+        ("transposed", "transposed"),
         ("count", r"label \(2, 1\)"),
         ("type", "float32"),
         ("range", "label 40 of item 2; expected 0 to 39"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft.data.arrays import refuse_transposed
 from pointpeft.errors import DataError
 
 __all__ = [
@@ -71,6 +72,7 @@ def read_array(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read as npy ({error})") from error
     if not _is_numeric(array) or array.ndim != 2 or array.shape[1] < 3 or not len(array):
         raise DataError(f"{path}: {array.shape} of {array.dtype}; expected points (N, 3)")
+    refuse_transposed(array.shape, f"{path}: the array")
     return np.ascontiguousarray(array[:, :3], np.float32)
 
 
@@ -88,6 +90,7 @@ def read_h5(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
             data, label = (_h5_dataset(path, file, key) for key in ("data", "label"))
             if len(data.shape) != 3 or data.shape[2] < 3 or not _is_numeric(data) or not data.size:
                 raise DataError(f"{path}: data {data.shape} of {data.dtype}; {_H5_EXPECTED}")
+            refuse_transposed(data.shape, f"{path}: data")
             if label.size != len(data) or label.dtype.kind not in "iu":
                 raise DataError(
                     f"{path}: label {label.shape} of {label.dtype} for data {data.shape}; "
