@@ -1,0 +1,170 @@
+"""What the documentation takes for granted, made small, and commands that are only parsed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+import pointpeft as pp
+from pointpeft.cli import app, published_flags, published_keys, published_settings
+from pointpeft.cli.published_flags import Command
+from pointpeft.data import embedded, export, read_shape
+from pointpeft.models import get_entry
+from pointpeft.peft import config_class
+from pointpeft.peft.publishing import save_published
+from pointpeft.tasks import SvmConfig, load_config
+from pointpeft.tasks.config import TrainerConfig
+from tests.tasks import support
+
+CLASSES = ("bottle", "chair", "sofa", "table")
+"""Classes of homeobjects that are left."""
+FEW = {"train": 5, "val": 1, "test": 2}
+"""Shapes of each that are left."""
+EPOCHS, PROCEDURAL = 1, 4
+KINDS = {
+    "finetune": pp.FinetuneConfig,
+    "pretrain": pp.PretrainConfig,
+    "svm": SvmConfig,
+    Command.FINETUNE: pp.FinetuneConfig,
+    Command.TEST: pp.FinetuneConfig,
+    Command.PRETRAIN: pp.PretrainConfig,
+    Command.SVM: SvmConfig,
+}
+
+
+# Small ------------------------------------------------------------------------------------------
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """One epoch, few procedural shapes, few shapes of the data set that comes with the package."""
+
+    def limit(kind: type, part: str, most: int) -> None:
+        check = kind.__post_init__
+
+        def limited(config: Any) -> None:
+            check(config)
+            setattr(config, part, min(getattr(config, part), most))
+
+        patch.setattr(kind, "__post_init__", limited)
+
+    limit(TrainerConfig, "epochs", EPOCHS)
+    limit(pp.PretrainConfig, "procedural", PROCEDURAL)
+    few = few_homeobjects()
+    patch.setattr(embedded, "load_homeobjects", lambda: few)
+    made = export.export_procedural.__defaults__
+    patch.setattr(export.export_procedural, "__defaults__", (made[0], 8, 512, made[3]))
+
+
+def few_homeobjects() -> embedded.HomeObjects:
+    """A few labelled shapes and a few without a label."""
+    whole = embedded.load_homeobjects()
+    kept = list(np.flatnonzero(whole.labels < 0)[:4])
+    for name in CLASSES:
+        of_class = whole.labels == whole.class_names.index(name)
+        for split, count in FEW.items():
+            kept += list(np.flatnonzero(of_class & (whole.split == split))[:count])
+    labels = np.array(
+        [CLASSES.index(whole.class_names[n]) if n >= 0 else -1 for n in whole.labels[kept]]
+    )
+    ids, titles = (tuple(names[i] for i in kept) for names in (whole.ids, whole.titles))
+    return embedded.HomeObjects(
+        whole.points[kept], labels, CLASSES, whole.split[kept], ids, titles, whole.groups[kept]
+    )
+
+
+def write_shapes(folder: Path) -> None:
+    """A folder of real shapes in classes, as ``pointpeft data homeobjects --export`` writes it."""
+    export.export_folder(pp.load_shapes("homeobjects"), folder)
+
+
+def write_archive(path: Path) -> None:
+    """Labelled shapes as one ``.npz``."""
+    support.write_archive(path)
+
+
+def write_published_model(folder: Path) -> None:
+    """Point-PEFT on Point-MAE as its repository keeps it: weights, memory bank and encoder."""
+    torch.manual_seed(0)
+    encoder = pp.create_model("point_mae", preset="scanobjectnn")
+    bank = pp.MemoryBank(
+        torch.nn.functional.normalize(torch.randn(encoder.num_features, 20), dim=0)
+    )
+    tuned = pp.get_peft_model(
+        pp.build_classifier(encoder, 15), pp.PointPeftConfig(reference_compat=True), bank
+    )
+    save_published(tuned, folder / "ckpt-best.pth")
+
+
+def read_points(path: Path) -> np.ndarray:
+    return read_shape(path).points
+
+
+# Parsing ----------------------------------------------------------------------------------------
+
+
+def check(argv: list[str], root: Path) -> None:
+    """Refuse a command whose program, flags, files or settings there are not; run nothing."""
+    match argv:
+        case ["make", target, *_]:
+            assert f"\n{target}:" in (root / "Makefile").read_text(), target
+        case ["pip", "install", target]:
+            path, _, extra = target.partition("[")
+            assert path == ".", target
+            assert (
+                not extra or f"\n{extra.rstrip(']')} = [" in (root / "pyproject.toml").read_text()
+            )
+        case ["torchrun" | "srun", *rest]:
+            start = next(i for i, word in enumerate(rest) if word in ("pointpeft", "main.py"))
+            program = ["python"] if rest[start] == "main.py" else []
+            check([*program, *rest[start:]], root)
+        case ["python", "main.py", *arguments]:
+            _check_published(arguments)
+        case ["pointpeft", *arguments]:
+            _check_verb(arguments)
+        case _:
+            raise AssertionError(f"no way to check {argv}")
+
+
+def _check_verb(arguments: list[str]) -> None:
+    command: Any = typer.main.get_command(app.app)
+    names = []
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        names.append(name)
+        command = command.commands[name]
+    given = command.make_context(names[-1], list(arguments)).params  # refuses unknown flags
+    if kind := KINDS.get(names[-1]):
+        files = [given["config"]] if given.get("config") else []
+        stated = {k: given[k] for k in ("model", "method", "preset") if given.get(k)}
+        settings = load_config(kind, files, given["overrides"] or [], stated)
+        _check_free(settings)
+
+
+def _check_published(arguments: list[str]) -> None:
+    flags = published_flags.parse(arguments)
+    command = published_flags.command_of(flags)
+    stated = load_config(KINDS[command], [flags.config])
+    translated = published_keys.translate(flags.overrides, stated)
+    if flags.launcher != "none":  # which asks for the environment of torchrun
+        flags.launcher = "none"
+    overrides = [
+        *published_settings.protocol_settings(command, flags, stated),
+        *published_settings.flag_settings(command, flags, stated),
+        *translated.overrides,
+    ]
+    _check_free(load_config(KINDS[command], [flags.config], overrides))
+
+
+def _check_free(settings: Any) -> None:
+    """The settings of the model and the method, which are not fields of the config itself."""
+    entry = get_entry(settings.model)
+    sizes = entry.presets[settings.preset].overrides if settings.preset else {}
+    dataclasses.replace(entry.config, **{**sizes, **settings.backbone})
+    if getattr(settings, "pretraining", None):
+        dataclasses.replace(entry.pretraining_config or entry.config, **settings.pretraining)
+    if getattr(settings, "peft", None):
+        config_class(settings.method or "point-peft").from_dict(settings.peft)

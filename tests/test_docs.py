@@ -1,0 +1,218 @@
+"""Every snippet of the README and of docs/ runs as it stands, in the order of its page.
+
+A page runs in a folder of its own. Bash splits each line of a ``sh`` block into words and expands
+what it would expand; the command itself then runs in this process. The ``python`` blocks of a page
+share their names, as the cells of a notebook do. A block of code that begins with a comment which
+is a file name is that file.
+
+To stay short, training is one epoch and the shapes that come with the package are a few of them.
+A block that cannot run on any machine says so behind its language, with a word of ``NOT_RUN``; its
+commands are still parsed, and their settings checked.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import documented
+from tests.cli.conftest import run
+from tests.data.published import layouts
+from tests.tasks.conftest import own_cache  # noqa: F401 - shared fixture
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"sh", "python", "yaml", "text"}
+NOT_RUN = {
+    "installs": "it makes an environment, or takes minutes: its targets and paths must exist",
+    "published": "it needs data or weights that only their owners distribute",
+    "processes": "it needs torchrun, SLURM or several machines",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its language, the word behind it, and the line that it begins at."""
+
+    language: str
+    mark: str
+    text: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        """Name of the file that the block is, if it is one."""
+        first = re.match(r"# (\w+\.(?:py|yaml))$", self.text.partition("\n")[0])
+        return first and first[1]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    fence = re.compile(r"^```(\w*) ?(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    return [
+        Block(*found.groups(), line=text[: found.start()].count("\n") + 1)
+        for found in fence.finditer(text)
+    ]
+
+
+def commands(text: str) -> Iterator[str]:
+    """Lines of a shell block, continued ones joined, without comments that stand alone."""
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """Folder of programs that print their name and arguments, each ended by a zero byte."""
+    folder = tmp_path_factory.mktemp("shell")
+    for name in ("pointpeft", "python", "pip", "make", "torchrun", "srun"):
+        (folder / name).write_text('#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def words(command: str, shell: Path) -> list[str]:
+    """A command as bash understands it in the current folder."""
+    done = subprocess.run(
+        ["bash", "-c", command], env={"PATH": f"{shell}:/usr/bin:/bin"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout.split("\0")[:-1]
+
+
+def carry_out(argv: list[str]) -> None:
+    """Run a command in this process."""
+    match argv:
+        case ["pointpeft", *arguments]:
+            result = run(*arguments)
+            assert result.code == 0, f"{' '.join(argv)}\n{result.out}\n{result.err}"
+        case ["python", "-c", code]:
+            exec(compile(code, "python -c", "exec"), {})
+        case _:
+            raise AssertionError(f"{argv}: mark the block with one of {list(NOT_RUN)}")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with what a reader of any page may have, all of it small."""
+    documented.shorten(monkeypatch)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").touch()
+    (tmp_path / "cfgs").symlink_to(ROOT / "cfgs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def prepare(page: Path, folder: Path) -> None:
+    """What a page takes for granted: data of one's own, published data, published weights."""
+    text = page.read_text()
+    if "my_shapes" in text and page.name != "README.md":
+        documented.write_shapes(folder / "my_shapes")
+    if "labelled.npz" in text:
+        documented.write_archive(folder / "labelled.npz")
+    if page.name == "data.md":
+        layouts.write_scanobjectnn(folder / "data")
+        layouts.write_shapenet(folder / "data")
+        layouts.write_episode(folder / "data", way=5, shot=10)
+    if page.name == "point-peft.md":
+        documented.write_published_model(folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_snippets_run_as_they_stand(page, workplace, shell):
+    prepare(page, workplace)
+    names: dict = {"__name__": "__main__"}
+    for block in blocks(page):
+        where = f"{page.name}, line {block.line}"
+        assert block.language in LANGUAGES, f"{where}: which language is {block.language!r}?"
+        assert block.mark in {"", *NOT_RUN}, f"{where}: {block.mark!r} is no reason"
+        if block.file:
+            Path(block.file).write_text(block.text)
+        elif block.language == "python":
+            assert not block.mark, f"{where}: prepare what it needs"
+            source = "\n" * block.line + block.text
+            exec(compile(source, str(page), "exec"), names)
+        elif block.language == "sh":
+            for command in commands(block.text):
+                argv = words(command, shell)
+                if argv and block.mark:
+                    documented.check(argv, ROOT)
+                elif argv:
+                    carry_out(argv)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)]+)?\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists() or file.name == "settings.md", f"{page.name}: {target}"
+        if anchor and file.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor[1:] in map(as_anchor, headings), f"{page.name}: {target}{anchor}"
+
+
+def as_anchor(heading: str) -> str:
+    """The address of a heading on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_readme_leads_to_every_page():
+    readme = PAGES[0].read_text()
+    for page in PAGES[1:]:
+        assert f"](docs/{page.name})" in readme, page.name
+
+
+def test_no_paragraph_stands_in_a_table_cell():
+    for page in PAGES:
+        for row in re.findall(r"^\|.*\|$", page.read_text(), re.MULTILINE):
+            for cell in row.strip("|").split("|"):
+                shown = re.sub(r"\]\([^)]*\)", "]", cell).strip()
+                assert len(shown) < 160, f"{page.name}: {shown}"
+
+
+def test_part_segmentation_leaves_what_its_page_promises(workplace, shell):
+    """Labels lie on the points of the file itself, and every metric that is named is measured."""
+    page = ROOT / "docs/part-segmentation.md"
+    for block in blocks(page):
+        if block.language == "sh":
+            for command in commands(block.text):
+                carry_out(words(command, shell))
+    metrics = (workplace / "runs/parts/metrics.json").read_text()
+    named = re.findall(r"^\| `(test_\w+)` \|", page.read_text(), re.MULTILINE)
+    assert len(named) == 4
+    for key in named:
+        assert f'"{key}"' in metrics, key
+    labelled = sorted(workplace.glob("labelled/seat/*.ply"))
+    assert len(labelled) == 2
+    for file in labelled:
+        found = documented.read_points(file)
+        given = documented.read_points(workplace / f"my_parts/seat/{file.stem}.xyz")
+        assert np.array_equal(found, given)
+
+
+def test_a_broken_command_is_noticed(workplace):
+    shutil.rmtree(workplace / "runs", ignore_errors=True)
+    for wrong in (
+        ["pointpeft", "finetune", "--data", "my_shapes", "--epoch", "3"],
+        ["pointpeft", "finetune", "--data", "my_shapes", "trainer.epoch=3"],
+        ["pointpeft", "finetune", "--data", "my_shapes", "peft.prompts=3"],
+        ["pointpeft", "pretrain", "--data", "x", "backbone.widht=3"],
+        ["python", "main.py", "--config", "cfgs/fine-tuning/scan_pb.yaml", "--finetune"],
+        ["python", "main.py", "--config", "cfgs/fine-tuning/nothing.yaml", "--finetune_model"],
+        ["python", "main.py", "--config", "cfgs/fine-tuning/scan_pb.yaml", "max_epochs=1"],
+        ["torchrun", "--nproc_per_node=2", "-m", "pointpeft", "finetune", "--dat", "x"],
+        ["make", "dem"],
+        ["pip", "install", "elsewhere"],
+    ):
+        with pytest.raises((Exception, SystemExit)):
+            documented.check(wrong, ROOT)
