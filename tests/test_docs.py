@@ -11,18 +11,19 @@ commands are still parsed, and their settings checked.
 """
 
 import re
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import pointpeft as pp
 from tests import documented
 from tests.cli.conftest import run
-from tests.data.published import layouts
 from tests.tasks.conftest import own_cache  # noqa: F401 - shared fixture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +109,9 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "cfgs").symlink_to(ROOT / "cfgs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for file in tmp_path.glob("*.py"):
+        sys.modules.pop(file.stem, None)
 
 
 def prepare(page: Path, folder: Path) -> None:
@@ -119,9 +122,7 @@ def prepare(page: Path, folder: Path) -> None:
     if "labelled.npz" in text:
         documented.write_archive(folder / "labelled.npz")
     if page.name == "data.md":
-        layouts.write_scanobjectnn(folder / "data")
-        layouts.write_shapenet(folder / "data")
-        layouts.write_episode(folder / "data", way=5, shot=10)
+        documented.write_published_data(folder / "data")
     if page.name == "point-peft.md":
         documented.write_published_model(folder)
 
@@ -147,6 +148,67 @@ def test_snippets_run_as_they_stand(page, workplace, shell):
                     documented.check(argv, ROOT)
                 elif argv:
                     carry_out(argv)
+    if page.stem in PROMISES:
+        PROMISES[page.stem](page.read_text(), workplace)
+
+
+def labelled_parts(text: str, folder: Path) -> None:
+    """Labels lie on the points of the file itself, and every metric that is named is measured."""
+    metrics = (folder / "runs/parts/metrics.json").read_text()
+    named = re.findall(r"^\| `(test_\w+)` \|", text, re.MULTILINE)
+    assert len(named) == 4
+    for key in named:
+        assert f'"{key}"' in metrics, key
+    files = sorted(folder.glob("labelled/seat/*.ply"))
+    assert len(files) == 2
+    for file in files:
+        given = folder / f"my_parts/seat/{file.stem}.xyz"
+        assert np.array_equal(documented.read_points(file), documented.read_points(given))
+
+
+def run_folder(text: str, folder: Path) -> None:
+    """A run has every file that the page lists, and no other."""
+    table = text.partition("| file | content |")[2].partition("\n\n")[0]
+    listed = re.findall(
+        r"`([\w.]+)/?`", "".join(row.split("|")[1] for row in table.splitlines()[2:])
+    )
+    assert sorted(listed) == sorted(path.name for path in (folder / "runs/mine").iterdir())
+
+
+def best_encoder(text: str, folder: Path) -> None:
+    """A pre-training that is measured keeps two encoders."""
+    names = re.findall(r"`(backbone\w*\.safetensors)`", text)
+    assert len(set(names)) == 2
+    for name in names:
+        assert (folder / "runs/checked" / name).is_file()
+
+
+def method_on_every_backbone(text: str, folder: Path) -> None:
+    """The method begins at the pre-trained function and trains the head, whatever the backbone."""
+    import my_methods
+
+    points = torch.rand(2, 1024, 3)
+    for name in pp.list_models():
+        if not name.endswith("_small"):
+            continue
+        model = pp.create_model(name, num_classes=3).eval()
+        expected = model(points)
+        tuned = pp.get_peft_model(model, my_methods.BottleneckConfig())
+        torch.testing.assert_close(tuned(points), expected)
+        segmenter = pp.create_model(name, num_parts=3, num_categories=1)
+        trained = pp.get_peft_model(segmenter, my_methods.BottleneckConfig()).train()
+        trained(points, category=torch.zeros(2, dtype=torch.long)).sum().backward()
+        for part, parameter in trained.named_parameters():
+            assert (parameter.grad is not None) == parameter.requires_grad, (name, part)
+
+
+PROMISES = {
+    "own-method": method_on_every_backbone,
+    "part-segmentation": labelled_parts,
+    "your-shapes": run_folder,
+    "pretraining": best_encoder,
+}
+"""What holds when the snippets of a page have run."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -172,6 +234,30 @@ def test_the_readme_leads_to_every_page():
         assert f"](docs/{page.name})" in readme, page.name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_verbs_flags_and_settings_that_are_named_exist(page):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`([^`\n]+)`", prose)
+    for span in spans:
+        if verb := re.match(r"pointpeft (\w+)", span):
+            assert verb[1] in documented.verbs(), span
+        for flag in re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", span):
+            foreign = ("--threads", "--nproc_per_node", "--kill-on-bad-exit")
+            assert flag in documented.flags() or flag in foreign, span
+        key = re.match(r"(data|trainer|optimizer|svm|few_shot)\.\w+(?==|$)", span)
+        assert not key or key[0] in documented.settings(), span
+
+
+def test_only_blocks_that_are_checked_hold_commands():
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language not in ("sh", "python"):
+                command = re.search(
+                    r"^(\$ )?(pointpeft|python|make|pip) ", block.text, re.MULTILINE
+                )
+                assert not command, f"{page.name}, line {block.line}"
+
+
 def test_no_paragraph_stands_in_a_table_cell():
     for page in PAGES:
         for row in re.findall(r"^\|.*\|$", page.read_text(), re.MULTILINE):
@@ -180,28 +266,7 @@ def test_no_paragraph_stands_in_a_table_cell():
                 assert len(shown) < 160, f"{page.name}: {shown}"
 
 
-def test_part_segmentation_leaves_what_its_page_promises(workplace, shell):
-    """Labels lie on the points of the file itself, and every metric that is named is measured."""
-    page = ROOT / "docs/part-segmentation.md"
-    for block in blocks(page):
-        if block.language == "sh":
-            for command in commands(block.text):
-                carry_out(words(command, shell))
-    metrics = (workplace / "runs/parts/metrics.json").read_text()
-    named = re.findall(r"^\| `(test_\w+)` \|", page.read_text(), re.MULTILINE)
-    assert len(named) == 4
-    for key in named:
-        assert f'"{key}"' in metrics, key
-    labelled = sorted(workplace.glob("labelled/seat/*.ply"))
-    assert len(labelled) == 2
-    for file in labelled:
-        found = documented.read_points(file)
-        given = documented.read_points(workplace / f"my_parts/seat/{file.stem}.xyz")
-        assert np.array_equal(found, given)
-
-
 def test_a_broken_command_is_noticed(workplace):
-    shutil.rmtree(workplace / "runs", ignore_errors=True)
     for wrong in (
         ["pointpeft", "finetune", "--data", "my_shapes", "--epoch", "3"],
         ["pointpeft", "finetune", "--data", "my_shapes", "trainer.epoch=3"],
