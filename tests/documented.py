@@ -10,8 +10,7 @@ import torch
 import typer
 
 import pointpeft as pp
-from pointpeft.cli import app, published_flags, published_keys, published_settings
-from pointpeft.cli.published_flags import Command
+from pointpeft.cli import app, options, published, published_flags
 from pointpeft.data import embedded, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import base, config_class
@@ -31,11 +30,9 @@ KINDS = {
     "finetune": pp.FinetuneConfig,
     "pretrain": pp.PretrainConfig,
     "svm": SvmConfig,
-    Command.FINETUNE: pp.FinetuneConfig,
-    Command.TEST: pp.FinetuneConfig,
-    Command.PRETRAIN: pp.PretrainConfig,
-    Command.SVM: SvmConfig,
+    "reproduce": pp.FinetuneConfig,
 }
+"""Verbs that take settings."""
 
 
 # Small ------------------------------------------------------------------------------------------
@@ -182,25 +179,22 @@ def _check_verb(arguments: list[str]) -> None:
         command = command.commands[name]
     given = command.make_context(names[-1], list(arguments)).params  # refuses unknown flags
     if kind := KINDS.get(names[-1]):
-        files = [given["config"]] if given.get("config") else []
+        files = options.config_files(given["output"], given.get("config"))
         stated = {k: given[k] for k in ("model", "method", "preset") if given.get(k)}
         settings = load_config(kind, files, given["overrides"] or [], stated)
         _check_free(settings)
 
 
 def _check_published(arguments: list[str]) -> None:
-    flags = published_flags.parse(arguments)
-    command = published_flags.command_of(flags)
-    stated = load_config(KINDS[command], [flags.config])
-    translated = published_keys.translate(flags.overrides, stated)
-    if flags.launcher != "none":  # which asks for the environment of torchrun
-        flags.launcher = "none"
-    overrides = [
-        *published_settings.protocol_settings(command, flags, stated),
-        *published_settings.flag_settings(command, flags, stated),
-        *translated.overrides,
-    ]
-    _check_free(load_config(KINDS[command], [flags.config], overrides))
+    """Translate a published command as far as to where data and weights are looked for."""
+    calls: list[published.Call] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):  # as torchrun sets them
+            patch.setenv(name, "2")
+        patch.setattr(published, "_check_sources", lambda call: None)
+        patch.setattr(published, "_carry_out", lambda call, notes: calls.append(call))
+        published._run(list(arguments))
+    _check_free(calls[0].settings)
 
 
 def _check_free(settings: Any) -> None:
