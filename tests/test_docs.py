@@ -237,9 +237,8 @@ def test_the_readme_leads_to_every_page():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_verbs_flags_and_settings_that_are_named_exist(page):
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    spans = re.findall(r"`([^`\n]+)`", prose)
-    for span in spans:
-        if verb := re.match(r"pointpeft (\w+)", span):
+    for span in re.findall(r"`([^`]+)`", prose):
+        if verb := re.match(r"pointpeft\s+(\w+)", span):
             assert verb[1] in documented.verbs(), span
         for flag in re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", span):
             foreign = ("--threads", "--nproc_per_node", "--kill-on-bad-exit")
