@@ -37,7 +37,7 @@ CARD = """# {name}
 In {epochs} epochs it saw {seen:,} clouds, and no others:
 
 - {fresh:,} procedural shapes, each once;
-- {stored:,} shapes of {source} (those for training, and those without a label), {epochs} times each.
+- {stored:,} shapes of {source} (those for training, those without a label), {epochs} times each.
 
 The augmentation is {augmentation}. {note}
 
@@ -46,7 +46,7 @@ To it is added {contrast} times an instance contrast between two views of each c
 
 ## Linear SVM on frozen features
 
-C is chosen by 5-fold cross-validation on the training split. The accuracy is that of the test split.
+C is chosen by 5-fold cross-validation on the training split. Accuracy is that of the test split.
 
 | data set | random initialisation, mean of {seeds} | these weights |
 |---|---|---|
