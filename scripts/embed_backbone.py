@@ -31,18 +31,22 @@ CARD = """# {name}
 
 ## How it was made
 
-`pointpeft pretrain --config {name}.yaml` with the settings beside this file; the loss of every
-epoch is in `{name}.csv`. It has seen {seen:,} clouds: {fresh:,} procedural shapes, each once, and
-{epochs} times the {stored:,} shapes of {source} that are for training or have no label, each time
-with the augmentation {augmentation}. No other shapes. {machine}, {hours:.1f} hours.
-{note}
+`pointpeft pretrain --config {name}.yaml`, with the settings beside this file.
+`{name}.csv` has the loss of every epoch. {machine}, {hours:.1f} hours.
 
-The objective is that of {paper},
-plus {contrast} times an instance contrast between two views of each cloud.
+In {epochs} epochs it saw {seen:,} clouds, and no others:
+
+- {fresh:,} procedural shapes, each once;
+- {stored:,} shapes of {source} (those for training, those without a label), {epochs} times each.
+
+The augmentation is {augmentation}. {note}
+
+The objective is that of {paper}.
+To it is added {contrast} times an instance contrast between two views of each cloud.
 
 ## Linear SVM on frozen features
 
-C by 5-fold cross-validation on the training split; accuracy on the test split.
+C is chosen by 5-fold cross-validation on the training split. Accuracy is that of the test split.
 
 | data set | random initialisation, mean of {seeds} | these weights |
 |---|---|---|
@@ -50,8 +54,8 @@ C by 5-fold cross-validation on the training split; accuracy on the test split.
 
 ## Licence
 
-Apache-2.0, as the package. The embedded shapes that it was trained on are under CC BY 3.0 and CC0,
-see `data/homeobjects/ATTRIBUTION.md`.
+Apache-2.0, like the package. The shapes of homeobjects are under CC BY 3.0 and CC0, see
+`data/homeobjects/ATTRIBUTION.md`.
 """
 
 
