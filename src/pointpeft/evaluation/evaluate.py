@@ -13,6 +13,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.evaluation.analysis import Outputs, analyse_change, model_outputs
 from pointpeft.evaluation.classification import Scores, score
 from pointpeft.evaluation.config import EvaluateConfig
+from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
 from pointpeft.evaluation.measured import Measured, read_measured
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import (
@@ -115,8 +116,7 @@ def _measure(
         "trainable_parameters": model.count_parameters()["trainable"],
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
-        "class_names": list(adapter.class_names),
-        "class_items": np.bincount(part.labels, minlength=len(adapter.class_names)).tolist(),
+        **class_counts(adapter.class_names, part.labels),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "stored_bytes": (resolve_adapter(config.adapter) / WEIGHTS).stat().st_size,
@@ -129,6 +129,8 @@ def _measure(
                 model, part, num_points, config.votes, config.protocol, config.seed, meter.update
             )
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}
+    if adapter.parts is None:
+        metrics |= accuracy_intervals(metrics)
     return metrics, outputs
 
 

@@ -12,6 +12,7 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
+from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
 from pointpeft.evaluation.report import write_run_report
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
@@ -125,9 +126,13 @@ class Classification(Goal):
             metrics["val_accuracy"] = val.accuracy if val else None
         return {
             **metrics,
-            "class_names": list(data.class_names),
+            **class_counts(data.class_names, data.test.labels),
             "confusion": test.confusion.tolist() if test else None,
         }
+
+    def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Of the accuracies."""
+        return accuracy_intervals(metrics)
 
     def report(self, folder: Path, data: ShapeData, device: str) -> None:
         """Analyse the adapter, the best seed's if there are several, and write the page."""

@@ -81,5 +81,9 @@ class Goal(abc.ABC):
         The batches are those of validation: as published a prediction may depend on its batch.
         """
 
+    def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Confidence intervals of what is counted by shapes; none where nothing is."""
+        return {}
+
     def report(self, folder: Path, data: ShapeData, device: str) -> None:  # noqa: B027 - not all do
         """Write a page about the adapter of the run in ``folder``, for tasks that have one."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 from pointpeft.data import PartTable, ShapeData
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
+from pointpeft.evaluation.intervals import class_counts
 from pointpeft.evaluation.segmentation import (
     likeliest_parts,
     part_mask,
@@ -152,8 +152,7 @@ class PartSegmentation(Goal):
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
             "test_category_iou": test.category_iou if test else None,
-            "class_names": list(data.class_names),
-            "class_items": np.bincount(data.test.labels, minlength=len(data.class_names)).tolist(),
+            **class_counts(data.class_names, data.test.labels),
             "part_names": list(parts.names),
         }
 

@@ -1,0 +1,41 @@
+"""What stands beside an accuracy: how sure it is, and what it was measured on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+
+from pointpeft.cli.console import counted
+
+__all__ = ["basis", "interval", "percent_range"]
+
+_MOST_NAMES = 8
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """A confidence interval as text that says so."""
+    return f"95 % interval {percent_range(bounds)}"
+
+
+def percent_range(bounds: Sequence[float]) -> str:
+    """Two shares as text."""
+    low, high = (f"{100 * bound:.1f}" for bound in bounds)
+    return f"{low} to {high} %"
+
+
+def basis(metrics: dict[str, Any], split: str = "test") -> str:
+    """Interval, shapes and classes of an accuracy, and the classes that it says nothing of.
+
+    The text is safe in rich markup.
+    """
+    names, without = metrics["class_names"], metrics.get("unmeasured_classes", [])
+    classes = counted(len(names), "class", "classes")
+    if without:
+        classes = f"{len(names) - len(without)} of {classes}"
+    key = f"{split}_accuracy_interval"
+    parts = [interval(metrics[key])] if key in metrics else []
+    parts.append(f"{counted(metrics[f'{split}_items'], 'shape')}, {classes}")
+    if without:
+        more = f" and {len(without) - _MOST_NAMES} more" if len(without) > _MOST_NAMES else ""
+        parts.append(f"not measured: {escape(', '.join(without[:_MOST_NAMES]))}{more}")
+    return "; ".join(parts)
