@@ -87,10 +87,10 @@ def finetune(
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
+    tell(f"report: {output / 'report.html'}")
     if metrics["task"] == "part_segmentation":
         show_scores(metrics)
         return
-    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics)
     _print_votes(metrics)
 
@@ -134,8 +134,9 @@ def evaluate(
         )  # fmt: skip
     _list_notes(metrics)
     _list_skipped(metrics)
+    tell(f"metrics: {output / 'metrics.json'}")
+    tell(f"report: {output / 'report.html'}")
     if metrics["task"] == "part_segmentation":
-        tell(f"metrics: {output / 'metrics.json'}")
         show_scores(metrics, metrics["split"])
         return
     table = Table("class", "items", "accuracy", "95 % interval")
@@ -145,8 +146,6 @@ def evaluate(
         bounds = percent_range(wilson_interval(value, items)) if items else "not measured"
         table.add_row(escape(name), str(items), percent(value), bounds)
     show_table(table)
-    tell(f"metrics: {output / 'metrics.json'}")
-    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics, metrics["split"])
     _print_votes(metrics, metrics["split"])
 

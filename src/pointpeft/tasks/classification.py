@@ -18,7 +18,7 @@ from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, selecting_split
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, held_out, selecting_split
 
 __all__ = ["Classification", "ClassificationTask"]
 
@@ -87,7 +87,6 @@ class Classification(Goal):
     headline = "accuracy"
     of_one_seed = ("confusion", "test_mean_class_accuracy")
     label = "accuracy"
-    reports = True
 
     def check(self, data: ShapeData, source: str) -> None:
         """Two classes or more."""
@@ -136,8 +135,8 @@ class Classification(Goal):
 
     def report(self, folder: Path, data: ShapeData, device: str) -> None:
         """Analyse the adapter, the best seed's if there are several, and write the page."""
-        part, held_out = ("test", data.test) if len(data.test) else ("validation", data.val)
-        write_run_report(folder, analyse_adapter(folder, data.train, held_out, part, device=device))
+        analysis = analyse_adapter(folder, data.train, *held_out(data), device=device)
+        write_run_report(folder, analysis)
 
 
 def evaluate_split(model: PeftModel, split: ShapeSplit, batch_size: int) -> Scores | None:
