@@ -255,9 +255,9 @@ def test_parts_are_listed_with_their_iou(tmp_path):
     assert {"results", "curves", "parts", "gallery", "settings"} <= written.ids
     assert "finds the parts of 2 test shapes of 1 of 2 categories" in written.text
     assert "with a mean IoU of 50.0 % over shapes and 50.0 % over categories" in written.text
-    assert "mug 50.0 % 2 body 75.0 % 2" in written.text
+    assert "mug 50.0 % 2 shapes body 75.0 % 2" in written.text
     assert f"{BAD_CLASS} 25.0 % 1" in written.text
-    assert "lamp not measured 0" in written.text
+    assert "lamp not measured 0 shapes" in written.text
     assert "no shape of the category was there: lamp." in written.text
     assert "1. mug, IoU 50.0 %" in written.text
     assert "Validation IoU over shapes" in written.text

@@ -30,7 +30,7 @@ function drawFigures(within) {
 // ---- Shapes in 3D ----
 
 let camera = {
-  up: { x: 0, y: 1, z: 0 }, eye: { x: 0.9, y: 0.7, z: 1.5 }, center: { x: 0, y: 0, z: 0 },
+  up: { x: 0, y: 1, z: 0 }, eye: { x: 0.8, y: 0.62, z: 1.33 }, center: { x: 0, y: 0, z: 0 },
 };
 const CLOUD_LAYOUT = { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)", showlegend: false };
