@@ -6,8 +6,9 @@ from typing import Any
 from rich.markup import escape
 
 from pointpeft.cli.console import counted
+from pointpeft.formats import percent_range
 
-__all__ = ["basis", "interval", "percent_range"]
+__all__ = ["basis", "interval"]
 
 _MOST_NAMES = 8
 
@@ -15,12 +16,6 @@ _MOST_NAMES = 8
 def interval(bounds: Sequence[float]) -> str:
     """A confidence interval as text that says so."""
     return f"95 % interval {percent_range(bounds)}"
-
-
-def percent_range(bounds: Sequence[float]) -> str:
-    """Two shares as text."""
-    low, high = (f"{100 * bound:.1f}" for bound in bounds)
-    return f"{low} to {high} %"
 
 
 def basis(metrics: dict[str, Any], split: str = "test") -> str:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.accuracies import basis, interval, percent_range
+from pointpeft.cli.accuracies import basis, interval
 from pointpeft.cli.console import (
     counted,
     human_bytes,
@@ -25,6 +25,7 @@ from pointpeft.cli.console import (
 )
 from pointpeft.cli.segmentation import predict_parts, show_scores
 from pointpeft.errors import ConfigError
+from pointpeft.formats import percent_range
 from pointpeft.locations import resolve_adapter
 
 __all__ = ["evaluate", "finetune", "predict"]
@@ -143,8 +144,8 @@ def evaluate(
     for name, items, value in zip(
         metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
     ):
-        bounds = percent_range(wilson_interval(value, items)) if items else "not measured"
-        table.add_row(escape(name), str(items), percent(value), bounds)
+        sure = percent_range(wilson_interval(value, items)) if items else "not measured"
+        table.add_row(escape(name), str(items), percent(value), sure)
     show_table(table)
     _print_accuracy(metrics, metrics["split"])
     _print_votes(metrics, metrics["split"])

@@ -11,8 +11,8 @@ from pointpeft.evaluation.report.figures import (
     shaded_cloud,
 )
 from pointpeft.evaluation.report.gallery import Gallery, Panel, Scene
-from pointpeft.evaluation.report.numbers import bounds, count, percent
 from pointpeft.evaluation.report.runs import ReportRun
+from pointpeft.formats import count, percent, percent_range
 
 __all__ = ["Classes", "FeatureMap", "describe_classes"]
 
@@ -100,13 +100,15 @@ def _classes(counts: list[list[int]], names: list[str]) -> list[dict[str, Any]]:
     for label, name in enumerate(names):
         items = sum(counts[label])
         accuracy = counts[label][label] / items if items else None
+        sure = None if accuracy is None else wilson_interval(accuracy, items)
+        shown = "not measured" if accuracy is None else percent(accuracy)
         rows.append(
             {
                 "name": name,
                 "items": items,
                 "accuracy": accuracy,
-                "shown": "not measured" if accuracy is None else percent(accuracy),
-                "interval": bounds(None if accuracy is None else wilson_interval(accuracy, items)),
+                "shown": shown,
+                "interval": percent_range(sure),
             }
         )
     return sorted(rows, key=lambda row: 2.0 if row["accuracy"] is None else row["accuracy"])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pointpeft.evaluation.report.numbers import percent
 from pointpeft.evaluation.report.runs import ReportRun
+from pointpeft.formats import percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -71,7 +71,7 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
                 continue
             epochs, name = max(epochs, len(rows)), seed if len(runs) == 1 else f"{run.name}, {seed}"
             common = {"line_color": run_colour(place), "marker_color": run_colour(place)}
-            shown = f"{plain(name)}<br>%{{fullData.meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
+            shown = f"{plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
             traces.append(
                 go.Scatter(
                     x=list(range(1, len(rows) + 1)), y=values, meta="epoch", hovertemplate=shown,

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from pointpeft.evaluation.report.figures import class_colour, part_cloud
 from pointpeft.evaluation.report.gallery import Gallery, Panel, Scene
-from pointpeft.evaluation.report.numbers import percent
 from pointpeft.evaluation.report.runs import ReportRun
+from pointpeft.formats import percent
 
 __all__ = ["Parts", "describe_parts"]
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pointpeft.evaluation.report.figures import Figure, curve
-from pointpeft.evaluation.report.numbers import (
-    bounds,
-    byte_size,
+from pointpeft.evaluation.report.runs import ReportRun, is_segmentation
+from pointpeft.formats import (
     count,
+    human_bytes,
     mean_and_spread,
+    percent_range,
     seconds,
 )
-from pointpeft.evaluation.report.runs import ReportRun, is_segmentation
 
 __all__ = ["Curve", "Table", "curves", "kept_epochs", "results_notes", "results_table"]
 
@@ -52,11 +52,11 @@ def results_table(runs: Sequence[ReportRun]) -> Table:
         )
     columns |= {
         "Trainable parameters": lambda metrics: count(metrics.get("trainable_parameters")),
-        "Stored size": lambda metrics: byte_size(metrics.get("stored_bytes")),
+        "Stored size": lambda metrics: human_bytes(metrics.get("stored_bytes")),
         "Seconds, one pass" if "adapter" in first else "Seconds per epoch": lambda metrics: seconds(
             metrics.get("seconds_per_epoch", metrics.get("seconds"))
         ),
-        "Peak memory": lambda metrics: byte_size(metrics.get("peak_memory_bytes")),
+        "Peak memory": lambda metrics: human_bytes(metrics.get("peak_memory_bytes")),
     }
     rows = [[run.name, *(cell(run.metrics) for cell in columns.values())] for run in runs]
     return Table(["Method", *columns], rows)
@@ -66,7 +66,7 @@ def _accuracy_columns(split: str) -> dict[str, Callable[[Metrics], str]]:
     title = "Test accuracy" if split == "test" else f"Accuracy ({split})"
     return {
         title: lambda metrics: _with_spread(metrics, f"{split}_accuracy"),
-        "95 % interval": lambda metrics: bounds(metrics.get(f"{split}_accuracy_interval")),
+        "95 % interval": lambda metrics: percent_range(metrics.get(f"{split}_accuracy_interval")),
     }
 
 
@@ -121,9 +121,8 @@ def kept_epochs(runs: Sequence[ReportRun]) -> str:
     """Which epochs were kept, in words; nothing where it is not known."""
     found = []
     for run in runs:
-        of = "" if len(runs) == 1 else f"{run.name}, "
-        several = len(run.histories) > 1
         for seed, epoch in run.best_epochs.items():
-            label = f"{of}{seed}" if several else of.removesuffix(", ")
-            found.append(f"{epoch} ({label})" if label else str(epoch))
+            known_by = [run.name] if len(runs) > 1 else []
+            known_by += [seed] if len(run.histories) > 1 else []
+            found.append(f"{epoch} ({', '.join(known_by)})" if known_by else f"{epoch}")
     return f"A star marks the epoch that was kept: {', '.join(found)}." if found else ""

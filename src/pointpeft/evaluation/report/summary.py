@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pointpeft.evaluation.report.numbers import bounds, mean_and_spread, percent
 from pointpeft.evaluation.report.runs import ReportRun, is_segmentation
+from pointpeft.formats import mean_and_spread, percent, percent_range
 from pointpeft.method_names import within_sentence
 
 __all__ = ["data_name", "summary"]
@@ -72,7 +72,7 @@ def _reached(metrics: dict[str, Any], split: str, of: str) -> str:
         iou = _with_spread(metrics, f"{split}_instance_iou")
         return f"finds the parts of {of} with a mean IoU of {iou} over shapes{categories}"
     interval = metrics.get(f"{split}_accuracy_interval")
-    sure = "" if interval is None else f" (95 % interval {bounds(interval)})"
+    sure = "" if interval is None else f" (95 % interval {percent_range(interval)})"
     return f"recognises {_with_spread(metrics, f'{split}_accuracy')} of {of}{sure}"
 
 

@@ -1,16 +1,15 @@
-"""Numbers as a page shows them."""
+"""Numbers as people read them, in the terminal and on pages; "-" where there is none."""
 
 from collections.abc import Sequence
 
-__all__ = ["DASH", "bounds", "byte_size", "count", "mean_and_spread", "percent", "seconds"]
+__all__ = ["count", "human_bytes", "mean_and_spread", "percent", "percent_range", "seconds"]
 
-DASH = "\u2013"
-"""What stands where there is no number."""
+_NONE = "-"
 
 
 def percent(share: float | None) -> str:
     """A share, 0 to 1."""
-    return DASH if share is None else f"{100 * share:.1f} %"
+    return _NONE if share is None else f"{100 * share:.1f} %"
 
 
 def mean_and_spread(share: float | None, deviation: float | None) -> str:
@@ -20,25 +19,25 @@ def mean_and_spread(share: float | None, deviation: float | None) -> str:
     return f"{100 * share:.1f} ± {percent(deviation)}"
 
 
-def bounds(interval: Sequence[float] | None) -> str:
-    """A confidence interval."""
-    return DASH if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+def percent_range(bounds: Sequence[float] | None) -> str:
+    """From one share to another, such as a confidence interval."""
+    return _NONE if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
 
 
 def count(value: float | None) -> str:
     """A whole number."""
-    return DASH if value is None else f"{value:,}"
+    return _NONE if value is None else f"{value:,}"
 
 
 def seconds(value: float | None) -> str:
     """A duration."""
-    return DASH if value is None else f"{value:.1f}"
+    return _NONE if value is None else f"{value:.1f}"
 
 
-def byte_size(value: float | None) -> str:
+def human_bytes(value: float | None) -> str:
     """A size in memory or on disk."""
     if value is None:
-        return DASH
+        return _NONE
     for unit in ("B", "kB", "MB"):
         if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
