@@ -1,5 +1,6 @@
 """What a part segmenter makes of shapes: IoU by part, and shapes with true and predicted parts."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ _DECIMALS = 3
 
 
 def analyse_part_adapter(
-    folder: Any, split: ShapeSplit, part: str = "test", device: str = "cpu"
+    folder: str | Path, split: ShapeSplit, part: str = "test", device: str = "cpu"
 ) -> dict[str, Any]:
     """:func:`analyse_parts` of a saved adapter or run folder."""
     adapter = LoadedAdapter(folder, device=device)
