@@ -52,7 +52,8 @@ def test_finetune_reports_the_iou_of_every_category(parts_run):
     for name, value in metrics["test_category_iou"].items():
         assert re.search(rf"│ {name} +│ 3 +│ {100 * value:.1f} %", result.out), result.out
     assert "no test part given" in result.out
-    assert "report" not in result.out
+    assert f"report: {folder / 'report.html'}" in result.out
+    assert (folder / "report.html").is_file()
 
 
 def test_a_run_resumes_by_its_folder_alone(labelled, tmp_path):

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
+from pointpeft.cli.accuracies import basis, interval
 from pointpeft.cli.console import (
     counted,
     human_bytes,
@@ -24,6 +25,7 @@ from pointpeft.cli.console import (
 )
 from pointpeft.cli.segmentation import predict_parts, show_scores
 from pointpeft.errors import ConfigError
+from pointpeft.formats import percent_range
 from pointpeft.locations import resolve_adapter
 
 __all__ = ["evaluate", "finetune", "predict"]
@@ -86,10 +88,10 @@ def finetune(
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
+    tell(f"report: {output / 'report.html'}")
     if metrics["task"] == "part_segmentation":
         show_scores(metrics)
         return
-    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics)
     _print_votes(metrics)
 
@@ -123,6 +125,7 @@ def evaluate(
     resolve_adapter(adapter)
     check_source(data, variant)
     from pointpeft.evaluation.evaluate import evaluate_adapter  # slow
+    from pointpeft.evaluation.intervals import wilson_interval
 
     with reading() as progress:
         metrics = evaluate_adapter(
@@ -132,18 +135,18 @@ def evaluate(
         )  # fmt: skip
     _list_notes(metrics)
     _list_skipped(metrics)
+    tell(f"metrics: {output / 'metrics.json'}")
+    tell(f"report: {output / 'report.html'}")
     if metrics["task"] == "part_segmentation":
-        tell(f"metrics: {output / 'metrics.json'}")
         show_scores(metrics, metrics["split"])
         return
-    table = Table("class", "items", "accuracy")
+    table = Table("class", "items", "accuracy", "95 % interval")
     for name, items, value in zip(
         metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
     ):
-        table.add_row(escape(name), str(items), percent(value))
+        sure = percent_range(wilson_interval(value, items)) if items else "not measured"
+        table.add_row(escape(name), str(items), percent(value), sure)
     show_table(table)
-    tell(f"metrics: {output / 'metrics.json'}")
-    tell(f"report: {output / 'report.html'}")
     _print_accuracy(metrics, metrics["split"])
     _print_votes(metrics, metrics["split"])
 
@@ -234,7 +237,8 @@ def _unusable(metrics: dict[str, Any]) -> str:
 def _print_votes(metrics: dict[str, Any], split: str = "test") -> None:
     if f"{split}_vote_accuracy" in metrics:
         accuracy, rule = metrics[f"{split}_vote_accuracy"], metrics[f"{split}_vote_rule"]
-        tell(f"{split} accuracy by voting: {percent(accuracy)} ({rule})")
+        sure = interval(metrics[f"{split}_vote_accuracy_interval"])
+        tell(f"{split} accuracy by voting: {percent(accuracy)} ({sure}; {rule})")
     if "training_vote_accuracy" in metrics:
         accuracy = metrics["training_vote_accuracy"]
         tell(f"best vote in training: {percent(accuracy)} (adapter_best_vote)")
@@ -242,12 +246,19 @@ def _print_votes(metrics: dict[str, Any], split: str = "test") -> None:
 
 def _print_folds(metrics: dict[str, Any], output: Path) -> None:
     each = ", ".join(percent(value) for value in metrics["test_accuracy_per_fold"])
+    spread = (
+        f"+- {percent(metrics['test_accuracy_std'])} over "
+        f"{counted(len(metrics['folds']), 'fold')} ({each})"
+    )
+    if "test_accuracy_interval" in metrics:  # of one fold, which has no spread
+        items = counted(metrics["test_items"], "shape")
+        spread = f"in 1 fold ({interval(metrics['test_accuracy_interval'])}; {items})"
     tell(f"runs, adapters and metrics: {output}")
     out.print(
         f"[bold]{metrics['way']}-way {metrics['shot']}-shot accuracy: "
-        f"{percent(metrics['test_accuracy'])}[/] +- {percent(metrics['test_accuracy_std'])} "
-        f"over {counted(len(metrics['folds']), 'fold')} ({each})",
+        f"{percent(metrics['test_accuracy'])}[/] {spread}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -261,8 +272,7 @@ def _print_accuracy(metrics: dict[str, Any], split: str = "test") -> None:
         each = ", ".join(percent(value) for value in metrics["test_accuracy_per_seed"])
         spread = f" +- {percent(metrics['test_accuracy_std'])} over seeds ({each})"
     out.print(
-        f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread} "
-        f"({counted(metrics[f'{split}_items'], 'shape')}, "
-        f"{counted(len(metrics['class_names']), 'class', 'classes')})",
+        f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread} ({basis(metrics, split)})",
         highlight=False,
+        soft_wrap=True,
     )

@@ -1,5 +1,6 @@
 """Assembly of the command line, and what an error looks like there."""
 
+import io
 import logging
 import re
 import sys
@@ -91,6 +92,7 @@ def guarded(
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
+    _escape_what_cannot_be_printed()
     _log_to_stderr()
     try:
         command(args)
@@ -102,6 +104,13 @@ def guarded(
         if not isinstance(error, PointPeftError | OSError):
             warn("not a foreseen error; --debug shows where it happened", label="note")
         sys.exit(1)
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """A name that the terminal has no letters for is shown as ``\\u6905``; it ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flags(verbs: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pointpeft.formats import human_bytes, percent
 from pointpeft.progress import Meter
 
 __all__ = [
@@ -95,17 +96,3 @@ def resumable(output: Path) -> Iterator[None]:
 def counted(number: int, one: str, several: str | None = None) -> str:
     """A number and what is counted: "1 epoch", "2 epochs"; ``several`` where an s will not do."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
-
-
-def percent(value: float | None) -> str:
-    """A share as text."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def human_bytes(value: float) -> str:
-    """A size as text."""
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

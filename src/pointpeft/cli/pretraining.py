@@ -1,5 +1,6 @@
 """Verbs around a backbone: pretrain, svm, and the demonstration of the whole."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 from rich.table import Table
 
 from pointpeft.cli import options
+from pointpeft.cli.accuracies import basis
 from pointpeft.cli.console import (
     counted,
     human_bytes,
@@ -102,7 +104,12 @@ def svm(
     tell(f"backbone: {settings.model}, {weights}")
     tell(f"C: {result.C:g} ({how})")
     tell(f"metrics: {output / 'metrics.json'}")
-    out.print(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/]", highlight=False)
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    out.print(
+        f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def demo(

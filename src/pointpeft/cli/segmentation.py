@@ -25,7 +25,7 @@ def show_scores(metrics: dict[str, Any], split: str = "test") -> None:
     if categories := metrics.get(f"{split}_category_iou"):  # of several seeds there is none
         table = Table("category", "items", "mean IoU")
         for items, (name, value) in zip(metrics["class_items"], categories.items(), strict=True):
-            table.add_row(escape(name), str(items), percent(value))
+            table.add_row(escape(name), str(items), percent(value) if items else "not measured")
         show_table(table)
     out.print(
         f"[bold]{split} IoU over shapes: {percent(iou)}[/]{_spread(metrics, split)}, over "

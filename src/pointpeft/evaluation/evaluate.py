@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointpeft.data import ShapeSplit
+from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation.analysis import Outputs, analyse_change, model_outputs
 from pointpeft.evaluation.classification import Scores, score
 from pointpeft.evaluation.config import EvaluateConfig
+from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
 from pointpeft.evaluation.measured import Measured, read_measured
+from pointpeft.evaluation.part_analysis import analyse_parts, by_part_name
 from pointpeft.evaluation.predictor import LoadedAdapter
 from pointpeft.evaluation.records import (
     check_output,
@@ -53,13 +55,13 @@ def evaluate_adapter(
 ) -> dict[str, Any]:
     """Accuracy of an adapter, over all items and per class; written with a report.
 
-    Of a part-segmentation adapter, mean IoU and accuracy of points, without a report.
+    Of a part-segmentation adapter, mean IoU and accuracy of points.
 
     Args:
         folder: adapter or run folder.
         source: labelled data, as for training; its classes must be known to the adapter.
-        output: folder for ``config.yaml``, ``metrics.json`` and ``log.txt`` and, of a classifier,
-            ``analysis.json`` and ``report.html``.
+        output: folder for ``config.yaml``, ``metrics.json``, ``log.txt``, ``analysis.json`` and
+            ``report.html``.
         progress: called with (done, total) while shapes are read.
         settings: others of :class:`EvaluateConfig`, such as ``split``.
 
@@ -80,12 +82,17 @@ def evaluate_adapter(
     measured = read_measured(config, adapter, progress)
     metrics, outputs = _measure(config, adapter, measured)
     write_measurement(output, config, metrics)
-    if outputs is not None:
-        analysis = analyse_change(
-            adapter.backbone, adapter.model, measured.seen, measured.part, measured.split, outputs
-        )
-        write_run_report(output, analysis)
+    write_run_report(output, _analyse(adapter, measured, outputs))
     return metrics
+
+
+def _analyse(adapter: LoadedAdapter, measured: Measured, outputs: Outputs | None) -> dict[str, Any]:
+    """What the report shows beside the metrics."""
+    part, split = measured.part, measured.split
+    if adapter.parts is not None:
+        num_points = adapter.transform.num_points
+        return analyse_parts(adapter.model, part, adapter.parts, num_points, split)
+    return analyse_change(adapter.backbone, adapter.model, measured.seen, part, split, outputs)
 
 
 def _measure(
@@ -109,14 +116,16 @@ def _measure(
         "seed": config.seed,
         "method": model.config.method,
         "model": model.base_spec.name,
-        **(_class_metrics if adapter.parts is None else _part_metrics)(scores, val, split),
-        "part_names": list(adapter.parts.names) if adapter.parts else None,
+        **(
+            _class_metrics(scores, val, split)
+            if adapter.parts is None
+            else _part_metrics(scores, val, split, adapter.parts)
+        ),
         f"{split}_items": len(part),
         "trainable_parameters": model.count_parameters()["trainable"],
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
-        "class_names": list(adapter.class_names),
-        "class_items": np.bincount(part.labels, minlength=len(adapter.class_names)).tolist(),
+        **class_counts(adapter.class_names, part.labels),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "stored_bytes": (resolve_adapter(config.adapter) / WEIGHTS).stat().st_size,
@@ -129,6 +138,8 @@ def _measure(
                 model, part, num_points, config.votes, config.protocol, config.seed, meter.update
             )
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}
+    if adapter.parts is None:
+        metrics |= accuracy_intervals(metrics)
     return metrics, outputs
 
 
@@ -155,7 +166,7 @@ def _class_metrics(scores: Scores, val: Scores | None, split: str) -> dict[str, 
 
 
 def _part_metrics(
-    scores: SegmentationScores, val: SegmentationScores | None, split: str
+    scores: SegmentationScores, val: SegmentationScores | None, split: str, parts: PartTable
 ) -> dict[str, Any]:
     return {
         "task": "part_segmentation",
@@ -166,4 +177,6 @@ def _part_metrics(
         f"{split}_accuracy": scores.accuracy,
         f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
         f"{split}_category_iou": scores.category_iou,
+        f"{split}_part_iou": by_part_name(scores.part_iou, parts),
+        "part_names": list(parts.names),
     }

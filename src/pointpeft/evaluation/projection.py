@@ -7,6 +7,7 @@ __all__ = ["project"]
 
 _FEWEST_FOR_TSNE = 10  # items; with fewer there are no neighbourhoods to keep
 _PERPLEXITY = 30.0  # neighbours whose order a map keeps, the usual value
+_ITERATIONS = 750  # 250 of them exaggerated; more do not change what is near what
 _DECIMALS = 3
 
 
@@ -19,34 +20,29 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     Returns:
         Places ``(S, 2)`` without a unit, rounded.
     """
-    plane, method = _principal_plane(features), "PCA"
+    features = features.astype(np.float64)
+    plane, method = _principal_plane(features, seed), "PCA"
     if len(features) >= _FEWEST_FOR_TSNE and plane.any():
-        from openTSNE import TSNE  # takes a second, and only reports need it
+        from sklearn.manifold import TSNE  # takes a second, and only reports need it
+        from threadpoolctl import threadpool_limits
 
-        perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
         tsne = TSNE(
-            perplexity=perplexity, metric="cosine", initialization=_small(plane), n_jobs=1,
-            random_state=seed,
+            perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), metric="cosine",
+            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=seed,
         )  # fmt: skip
-        places = np.asarray(tsne.fit(features.astype(np.float64)))
+        with threadpool_limits(1):  # threads would add up forces in another order every time
+            places = tsne.fit_transform(features)
         if np.isfinite(places).all():
-            plane, method = places, "t-SNE"
+            plane, method = places.astype(np.float64), "t-SNE"
     return plane.round(_DECIMALS), method
 
 
-def _principal_plane(features: NDArray) -> NDArray[np.float64]:
+def _principal_plane(features: NDArray, seed: int) -> NDArray[np.float64]:
     """Scores ``(S, 2)`` on the first two principal components; zeros where there are none."""
+    from sklearn.decomposition import PCA
+
     plane = np.zeros((len(features), 2))
-    if len(features) > 1:
-        centered = features.astype(np.float64)
-        centered -= centered.mean(axis=0)
-        left, singular, _ = np.linalg.svd(centered, full_matrices=False)
-        scores = left[:, :2] * singular[:2]
-        extremes = np.take_along_axis(scores, np.abs(scores).argmax(axis=0)[None], axis=0)
-        plane[:, : scores.shape[1]] = scores * np.where(extremes < 0, -1.0, 1.0)  # sign is free
+    components = min(2, *features.shape)
+    if len(features) > 1 and np.ptp(features, axis=0).any():
+        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
     return plane
-
-
-def _small(plane: NDArray) -> NDArray[np.float64]:
-    """The scale from which t-SNE is to start."""
-    return plane / plane[:, 0].std() * 1e-4

@@ -109,6 +109,6 @@ def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) ->
 
 def append_log(folder: Path, lines: Iterable[str]) -> None:
     """Add lines to the ``log.txt`` of a folder, as training runs write theirs."""
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+    with (folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
         for line in lines:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} INFO {line}\n")

@@ -14,11 +14,14 @@ from pointpeft.errors import DataError
 __all__ = [
     "SegmentationScores",
     "likeliest_parts",
+    "mean_over_parts",
+    "part_ious",
     "part_mask",
     "restrict_to_category",
     "score_labels",
     "score_parts",
     "score_segmenter",
+    "score_split",
     "segment",
     "shape_iou",
 ]
@@ -32,6 +35,9 @@ class SegmentationScores:
         accuracy: share of points labelled correctly, 0 to 1.
         mean_class_accuracy: mean over the parts that occur of the share of their points.
         category_iou: mean IoU of the shapes of each category, by name; None without a shape.
+        part_iou: of each category the IoU of its parts by number: the mean over the shapes in which
+            the part occurs or is predicted; None without one.
+        part_items: of each category, by part, the shapes in which the part occurs.
         class_iou: mean of ``category_iou`` over the categories that have shapes.
         instance_iou: mean IoU over all shapes.
     """
@@ -39,6 +45,8 @@ class SegmentationScores:
     accuracy: float
     mean_class_accuracy: float
     category_iou: dict[str, float | None]
+    part_iou: dict[str, dict[int, float | None]]
+    part_items: dict[str, dict[int, int]]
     class_iou: float
     instance_iou: float
 
@@ -100,19 +108,27 @@ def score_labels(
     if not len(targets):
         raise DataError("no shape to score")
     num_parts = 1 + max(part for parts in categories.values() for part in parts)
-    ious: dict[str, list[float]] = {name: [] for name in categories}
+    ious: dict[str, list[NDArray]] = {name: [] for name in categories}
+    occurs: dict[str, list[NDArray]] = {name: [] for name in categories}
     correct, seen = np.zeros(num_parts), np.zeros(num_parts)
     for found, target, name in zip(predicted, targets, names, strict=True):
-        ious[name].append(shape_iou(found, target, categories[name]))
+        ious[name].append(part_ious(found, target, categories[name]))
+        occurs[name].append(np.isin(categories[name], target))
         seen += np.bincount(target, minlength=num_parts)
         correct += np.bincount(target[found == target], minlength=num_parts)
-    means = {name: float(np.mean(values)) if values else None for name, values in ious.items()}
+    shapes = {name: [mean_over_parts(one) for one in of] for name, of in ious.items()}
+    means = {name: float(np.mean(values)) if values else None for name, values in shapes.items()}
     return SegmentationScores(
         accuracy=float(correct.sum() / seen.sum()),
         mean_class_accuracy=float((correct[seen > 0] / seen[seen > 0]).mean()),
         category_iou=means,
+        part_iou={name: _of_parts(of, categories[name]) for name, of in ious.items()},
+        part_items={
+            name: {part: sum(bool(one[i]) for one in of) for i, part in enumerate(categories[name])}
+            for name, of in occurs.items()
+        },
         class_iou=float(np.mean([mean for mean in means.values() if mean is not None])),
-        instance_iou=float(np.mean([iou for values in ious.values() for iou in values])),
+        instance_iou=float(np.mean([iou for values in shapes.values() for iou in values])),
     )
 
 
@@ -133,10 +149,20 @@ def score_segmenter(
     points = torch.from_numpy(split.points)[:, :num_points]
     labels = torch.from_numpy(split.labels)
     found = segment(model, points, labels, part_mask(parts), batch_size)
+    return score_split(found, split, parts)
+
+
+def score_split(predicted: NDArray, split: ShapeSplit, parts: PartTable) -> SegmentationScores:
+    """Scores of predicted parts ``(S, N)`` of the first ``N`` points of each cloud of a split.
+
+    Raises:
+        DataError: there is no shape.
+    """
+    assert split.seg is not None, "read with part labels"
     names = list(parts.categories)
     return score_labels(
-        list(found),
-        list(split.seg[:, :num_points]),
+        list(predicted),
+        list(split.seg[:, : predicted.shape[1]]),
         [names[label] for label in split.labels],
         parts.categories,
     )
@@ -204,9 +230,34 @@ def shape_iou(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> floa
         target: ``(N,)`` true parts.
         parts: numbers of the category's parts.
     """
+    return mean_over_parts(part_ious(predicted, target, parts))
+
+
+def part_ious(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> NDArray[np.float64]:
+    """IoU of each part of a shape, ``(parts,)``; NaN where it neither occurs nor is predicted.
+
+    Args:
+        predicted: ``(N,)`` parts of the category.
+        target: ``(N,)`` true parts.
+        parts: numbers of the category's parts.
+    """
     ious = []
     for part in parts:
         union = np.sum((predicted == part) | (target == part))
         both = np.sum((predicted == part) & (target == part))
-        ious.append(both / union if union else 1.0)
-    return float(np.mean(ious))
+        ious.append(both / union if union else np.nan)
+    return np.array(ious)
+
+
+def mean_over_parts(ious: NDArray) -> float:
+    """IoU of a shape from those of :func:`part_ious`: a part that is absent from both counts 1."""
+    return float(np.mean(np.where(np.isnan(ious), 1.0, ious)))
+
+
+def _of_parts(ious: Sequence[NDArray], parts: Sequence[int]) -> dict[int, float | None]:
+    """Mean IoU of each part over the shapes that have one."""
+    found: dict[int, float | None] = {}
+    for place, part in enumerate(parts):
+        known = [one[place] for one in ious if not np.isnan(one[place])]
+        found[part] = float(np.mean(known)) if known else None
+    return found

@@ -12,12 +12,13 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.evaluation.analysis import analyse_adapter
 from pointpeft.evaluation.classification import Scores, classify, score
+from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
 from pointpeft.evaluation.report import write_run_report
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, selecting_split
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, held_out, selecting_split
 
 __all__ = ["Classification", "ClassificationTask"]
 
@@ -86,7 +87,6 @@ class Classification(Goal):
     headline = "accuracy"
     of_one_seed = ("confusion", "test_mean_class_accuracy")
     label = "accuracy"
-    reports = True
 
     def check(self, data: ShapeData, source: str) -> None:
         """Two classes or more."""
@@ -125,14 +125,18 @@ class Classification(Goal):
             metrics["val_accuracy"] = val.accuracy if val else None
         return {
             **metrics,
-            "class_names": list(data.class_names),
+            **class_counts(data.class_names, data.test.labels),
             "confusion": test.confusion.tolist() if test else None,
         }
 
+    def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Of the accuracies."""
+        return accuracy_intervals(metrics)
+
     def report(self, folder: Path, data: ShapeData, device: str) -> None:
         """Analyse the adapter, the best seed's if there are several, and write the page."""
-        part, held_out = ("test", data.test) if len(data.test) else ("validation", data.val)
-        write_run_report(folder, analyse_adapter(folder, data.train, held_out, part, device=device))
+        analysis = analyse_adapter(folder, data.train, *held_out(data), device=device)
+        write_run_report(folder, analysis)
 
 
 def evaluate_split(model: PeftModel, split: ShapeSplit, batch_size: int) -> Scores | None:

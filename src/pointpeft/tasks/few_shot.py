@@ -69,16 +69,15 @@ def few_shot(
     with run.logging():
         episode = _episodes(config, progress, data, folds)
         run.begin(config)  # now that there is data
-        accuracies = {}
+        results = {}
         for place, fold in enumerate(folds):
             shapes = episode(fold)
             classes = ", ".join(shapes.class_names)
             log.info("fold %d, %d of %d: %s", fold, place + 1, len(folds), classes)
             single = RunFolder(_folder(run, fold))
             going_on = resume and single.config.is_file()
-            measured = tune(_of_fold(config, fold), single.path, going_on, data=shapes)
-            accuracies[fold] = measured["test_accuracy"]
-        metrics = _summarize(config, _finished(run, config) | accuracies)
+            results[fold] = tune(_of_fold(config, fold), single.path, going_on, data=shapes)
+        metrics = _summarize(config, _finished(run, config) | results)
         if is_first_process():
             write_json(run.metrics, metrics)
     return metrics
@@ -106,22 +105,27 @@ def _of_fold(config: FinetuneConfig, fold: int) -> FinetuneConfig:
     return replace(config, few_shot=replace(config.few_shot, fold=fold, folds=1))
 
 
-def _finished(run: RunFolder, config: FinetuneConfig) -> dict[int, float]:
-    """Accuracies of the folds that were run to their end with these settings."""
+def _finished(run: RunFolder, config: FinetuneConfig) -> dict[int, dict[str, Any]]:
+    """Metrics of the folds that were run to their end with these settings."""
     found = {}
     for folder in run.path.glob(f"{_FOLD}*"):
         number = folder.name.removeprefix(_FOLD)
         if number.isdecimal():
             metrics = RunFolder(folder).finished_metrics(_of_fold(config, int(number)))
             if metrics is not None:
-                found[int(number)] = metrics["test_accuracy"]
+                found[int(number)] = metrics
     return found
 
 
-def _summarize(config: FinetuneConfig, accuracies: Mapping[int, float]) -> dict[str, Any]:
-    folds = sorted(accuracies)
-    values = [accuracies[fold] for fold in folds]
+def _summarize(config: FinetuneConfig, results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    folds = sorted(results)
+    values = [results[fold]["test_accuracy"] for fold in folds]
+    alone = {}
+    if len(folds) == 1:  # there is no spread over folds: the interval says how sure it is
+        kept = ("test_items", "test_accuracy_interval")
+        alone = {key: results[folds[0]][key] for key in kept if key in results[folds[0]]}
     return {
+        **alone,
         "way": config.few_shot.way,
         "shot": config.few_shot.shot,
         "folds": folds,

@@ -87,7 +87,7 @@ def tune(
     run.prepare(config, resume)
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
-    if finished and (page.is_file() or not goal.reports):
+    if finished and page.is_file():
         log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
         return finished
     with run.logging():
@@ -176,7 +176,7 @@ def _all_seeds(
 
 
 def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:
-    """Write the page about a run, if the task has one."""
+    """Write the page about a run."""
     if not is_first_process():
         return
     goal.report(run.path, data, training_device(config))

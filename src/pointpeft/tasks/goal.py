@@ -26,7 +26,6 @@ class Goal(abc.ABC):
         label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
-        reports: whether :meth:`report` writes a page.
         published_best: name of the file that the published repositories keep the best epoch in.
     """
 
@@ -38,7 +37,6 @@ class Goal(abc.ABC):
     label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
     of_one_seed: ClassVar[tuple[str, ...]] = ()
-    reports: ClassVar[bool] = False
     published_best: ClassVar[str] = "ckpt-best.pth"
 
     def shown(self, split: str) -> list[tuple[str, str, str]]:
@@ -81,5 +79,10 @@ class Goal(abc.ABC):
         The batches are those of validation: as published a prediction may depend on its batch.
         """
 
-    def report(self, folder: Path, data: ShapeData, device: str) -> None:  # noqa: B027 - not all do
-        """Write a page about the adapter of the run in ``folder``, for tasks that have one."""
+    def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Confidence intervals of what is counted by shapes; none where nothing is."""
+        return {}
+
+    @abc.abstractmethod
+    def report(self, folder: Path, data: ShapeData, device: str) -> None:
+        """Write a page about the adapter of the run in ``folder``."""

@@ -50,7 +50,7 @@ def measure(
     selection = "last epoch: there is no validation split"
     if len(data.val):
         selection = "test split (published protocol)" if split == "test" else "validation split"
-    return {
+    metrics = {
         "task": goal.name,
         "method": config.method,
         "model": config.model,
@@ -73,6 +73,7 @@ def measure(
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
+    return metrics | goal.intervals(metrics)
 
 
 def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def summarize(
     summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
     summary["seeds"] = [result["seed"] for result in results]
     summary["adapter_from"] = folders[best].name
-    return summary
+    return summary | goal.intervals(summary)
 
 
 def _take_over(folder: Path, run: RunFolder) -> None:

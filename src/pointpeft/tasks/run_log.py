@@ -29,7 +29,7 @@ def logged_to(path: Path) -> Iterator[None]:
 
     What is shown elsewhere stays as logging is configured.
     """
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter(_FORM, datefmt="%Y-%m-%d %H:%M:%S"))
     level, propagate = log.level, log.propagate
     handlers: list[logging.Handler] = [file]

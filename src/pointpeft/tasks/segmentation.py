@@ -1,8 +1,8 @@
 """Part segmentation: a part for every point of a shape whose category is known."""
 
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from pointpeft.data import PartTable, ShapeData
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
+from pointpeft.evaluation.intervals import class_counts
+from pointpeft.evaluation.part_analysis import analyse_part_adapter, by_part_name
+from pointpeft.evaluation.report import write_run_report
 from pointpeft.evaluation.segmentation import (
     likeliest_parts,
     part_mask,
@@ -20,7 +23,7 @@ from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, selecting_split
+from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, held_out, selecting_split
 
 __all__ = ["PartSegmentation", "SegmentationTask"]
 
@@ -105,7 +108,7 @@ class PartSegmentation(Goal):
     headline = "instance_iou"
     published_best = "best_model.pth"
     averaged = ("test_class_iou", "test_accuracy")
-    of_one_seed = ("test_category_iou", "test_mean_class_accuracy")
+    of_one_seed = ("test_category_iou", "test_part_iou", "test_mean_class_accuracy")
     label = "IoU"
 
     def learning_rate(self, settings: PeftConfig) -> float:
@@ -152,10 +155,14 @@ class PartSegmentation(Goal):
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
             "test_category_iou": test.category_iou if test else None,
-            "class_names": list(data.class_names),
-            "class_items": np.bincount(data.test.labels, minlength=len(data.class_names)).tolist(),
+            "test_part_iou": by_part_name(test.part_iou, parts) if test else None,
+            **class_counts(data.class_names, data.test.labels),
             "part_names": list(parts.names),
         }
+
+    def report(self, folder: Path, data: ShapeData, device: str) -> None:
+        """Analyse the adapter, the best seed's if there are several, and write the page."""
+        write_run_report(folder, analyse_part_adapter(folder, *held_out(data), device=device))
 
 
 def _parts(data: ShapeData) -> PartTable:

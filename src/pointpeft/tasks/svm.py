@@ -12,6 +12,7 @@ from pointpeft.data import ShapeData
 from pointpeft.errors import DataError
 from pointpeft.evaluation.classification import extract_features, score
 from pointpeft.evaluation.evaluate import choose_device
+from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
 from pointpeft.evaluation.records import (
     check_output,
     peak_memory_bytes,
@@ -84,7 +85,7 @@ def evaluate_backbone(
 
 def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult) -> dict[str, Any]:
     test = score(result.predictions, data.test.labels, len(data.class_names))
-    return {
+    metrics = {
         "model": config.model,
         "preset": config.preset,
         "weights": weights,
@@ -97,10 +98,11 @@ def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult
         "test_mean_class_accuracy": test.mean_class_accuracy,
         "train_items": len(data.train),
         "test_items": len(data.test),
-        "class_names": list(data.class_names),
+        **class_counts(data.class_names, data.test.labels),
         "confusion": test.confusion.tolist(),
         "peak_memory_bytes": peak_memory_bytes(),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
+    return metrics | accuracy_intervals(metrics)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from pointpeft.data import ShapeData
+from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import CheckpointError
 from pointpeft.peft import PeftModel
@@ -18,7 +18,7 @@ from pointpeft.tasks.config import OptimizerConfig
 from pointpeft.tasks.optimization import configure_adamw
 from pointpeft.tasks.runs import AtomicCheckpointIO
 
-__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "selecting_split"]
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out", "selecting_split"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
@@ -27,6 +27,11 @@ TIE_WEIGHT = 1e-4
 def selecting_split(data: ShapeData) -> str:
     """Name of the split that epochs are selected on: "val", or as published "test", which is it."""
     return "test" if data.val is data.test else "val"
+
+
+def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
+    """The shapes that a report shows, and what they are in a word."""
+    return (data.test, "test") if len(data.test) else (data.val, "validation")
 
 
 class ItemMean(Metric):

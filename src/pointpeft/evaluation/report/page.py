@@ -1,15 +1,22 @@
-"""Writing the page: a template, its style and script, a plotting library, and the data."""
+"""Writing the page: a template, its style and script, a plotting library, and the figures."""
 
-import html
 import json
 import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from pointpeft.evaluation.report.runs import ANALYSIS, ReportRun, read_run
+from pointpeft.evaluation.report.classes import describe_classes
+from pointpeft.evaluation.report.figures import run_colour
+from pointpeft.evaluation.report.parts import describe_parts
+from pointpeft.evaluation.report.results import (
+    curves,
+    kept_epochs,
+    results_notes,
+    results_table,
+)
+from pointpeft.evaluation.report.runs import ANALYSIS, ReportRun, is_segmentation, read_run
 from pointpeft.evaluation.report.summary import data_name, summary
 from pointpeft.files import replacing
 
@@ -17,6 +24,8 @@ __all__ = ["REPORT", "write_report", "write_run_report"]
 
 REPORT = "report.html"
 """Name of the page in a run folder."""
+_SHOWN_FIRST = "point-peft"
+"""The method whose details a page with several begins with, if it is one of them."""
 
 
 def write_run_report(folder: str | Path, analysis: dict[str, Any]) -> Path:
@@ -39,7 +48,7 @@ def write_report(
     Args:
         path: the page.
         title: its heading.
-        runs: what it tells of, in this order.
+        runs: what it tells of, in this order; all of the same task.
         warning: what a reader must know before all else, if there is such a thing.
 
     Raises:
@@ -47,22 +56,51 @@ def write_report(
     """
     if not runs:
         raise ValueError("runs is empty: a report needs at least one")
-    from plotly.offline import get_plotlyjs  # slow to import, and only reports need it
+    from jinja2 import Environment  # slow to import, as is Plotly, and only reports need them
+    from plotly.offline import get_plotlyjs
 
-    content = {
-        "summary": summary(runs),
-        "runs": [{key: getattr(run, key) for key in run.__dataclass_fields__} for run in runs],
-    }
-    page = Template(_part("template.html")).substitute(
-        title=html.escape(title),
-        warning=f'<p class="warning">{html.escape(warning)}</p>' if warning else "",
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["script_json"] = _script_json
+    page = environment.from_string(_part("template.html")).render(
+        title=title,
+        warning=warning,
+        summary=summary(runs),
+        results=results_table(runs),
+        notes=results_notes(runs),
+        curves=curves(runs),
+        kept=kept_epochs(runs),
+        runs=[(run.name, run_colour(place)) for place, run in enumerate(runs)],
+        shown=next((i for i, r in enumerate(runs) if r.metrics["method"] == _SHOWN_FIRST), 0),
+        details=[_details(run) for run in runs],
+        settings=_settings(runs),
         style=_part("report.css"),
+        script=_part("report.js"),
         library=get_plotlyjs(),
-        data=_json(content).replace("<", "\\u003c"),  # no text can end the element that holds it
-        script=_part("mistakes.js") + _part("report.js"),
     )
     _write(Path(path), page)
     return Path(path)
+
+
+def _details(run: ReportRun) -> dict[str, Any]:
+    """What the template calls ``classes`` or ``parts``."""
+    if is_segmentation(run.metrics):
+        return {"parts": describe_parts(run)}
+    return {"classes": describe_classes(run)}
+
+
+def _settings(runs: Sequence[ReportRun]) -> dict[str, str | list[str]]:
+    """Texts and lists that a reader may unfold, by their titles."""
+    found: dict[str, str | list[str]] = {
+        "Settings" if len(runs) == 1 else f"{run.name}: settings": run.config
+        for run in runs
+        if run.config
+    }
+    versions = runs[0].metrics.get("versions", {})
+    found["Versions"] = [f"{name} {version}" for name, version in versions.items()]
+    for key, title in (("notes", "Notes on the data"), ("skipped", "Skipped files")):
+        items = list(dict.fromkeys(text for run in runs for text in run.metrics.get(key, ())))
+        found[f"{title} ({len(items)})"] = items
+    return found
 
 
 def _part(name: str) -> str:
@@ -72,6 +110,13 @@ def _part(name: str) -> str:
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _script_json(value: Any) -> Any:
+    """JSON within an element of the page; no text in it can end the element."""
+    from markupsafe import Markup
+
+    return Markup(_json(value).replace("<", "\\u003c"))
 
 
 def _json(value: Any) -> str:

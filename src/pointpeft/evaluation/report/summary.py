@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pointpeft.evaluation.report.runs import ReportRun
+from pointpeft.evaluation.report.runs import ReportRun, is_segmentation
+from pointpeft.formats import mean_and_spread, percent, percent_range
 from pointpeft.method_names import within_sentence
 
 __all__ = ["data_name", "summary"]
@@ -22,7 +23,7 @@ def summary(runs: Sequence[ReportRun]) -> str:
         text = f"{model}, adapted to {data} by {_way(runs[0])}, {_result(first)}"
     else:
         ways = _NUMBERS[len(runs)] if len(runs) < len(_NUMBERS) else str(len(runs))
-        each = [f"{_accuracy(run.metrics)} ({_way(run)})" for run in runs]
+        each = [f"{_with_spread(run.metrics, 'test_accuracy')} ({_way(run)})" for run in runs]
         of = f"{first['test_items']} test shapes" if first.get("test_items") else "the test shapes"
         text = (
             f"{model}, adapted to {data} in {ways} ways, recognises {', '.join(each[:-1])} and "
@@ -43,35 +44,50 @@ def _way(run: ReportRun) -> str:
 
 def _measured(run: ReportRun) -> str:
     metrics = run.metrics
-    split = metrics["split"]
-    of = "all" if split == "all" else f"the {split}"
+    split, data = metrics["split"], data_name(metrics)
+    of = f"all shapes of {data}" if split == "all" else f"the {split} shapes of {data}"
+    counted = f"({metrics[f'{split}_items']} shapes of {_classes(metrics)})"
     return (
-        f"{metrics.get('model', 'The model')}, adapted by {_way(run)}, recognises "
-        f"{_accuracy(metrics)} of {of} shapes of {data_name(metrics)} "
-        f"({metrics[f'{split}_items']} shapes of {len(metrics['class_names'])} classes), measured "
-        f"by the {metrics.get('protocol', 'honest')} protocol."
+        f"{metrics.get('model', 'The model')}, adapted by {_way(run)}, "
+        f"{_reached(metrics, split, f'{of} {counted}')}, measured by the "
+        f"{metrics.get('protocol', 'honest')} protocol."
     )
 
 
 def _result(metrics: dict[str, Any]) -> str:
-    if metrics.get("test_accuracy") is not None:
-        items, classes = metrics["test_items"], len(metrics["class_names"])
-        return f"recognises {_accuracy(metrics)} of {items} test shapes of {classes} classes"
-    if metrics.get("val_accuracy") is not None:
-        return (
-            f"recognises {_percent(metrics['val_accuracy'])} of the validation shapes (there is no "
-            "test split)"
-        )
+    headline = "instance_iou" if is_segmentation(metrics) else "accuracy"
+    if metrics.get(f"test_{headline}") is not None:
+        of = f"{metrics['test_items']} test shapes of {_classes(metrics)}"
+        return _reached(metrics, "test", of)
+    if metrics.get(f"val_{headline}") is not None:
+        return _reached(metrics, "val", "the validation shapes (there is no test split)")
     return "was not measured: there is neither a test nor a validation split"
 
 
-def _accuracy(metrics: dict[str, Any]) -> str:
-    split = metrics.get("split", "test")
-    value = metrics.get(f"{split}_accuracy")
-    if value is None:
+def _reached(metrics: dict[str, Any], split: str, of: str) -> str:
+    """How well the shapes are classified or segmented that ``of`` names."""
+    if is_segmentation(metrics):
+        by_category = metrics.get(f"{split}_class_iou")
+        categories = "" if by_category is None else f" and {percent(by_category)} over categories"
+        iou = _with_spread(metrics, f"{split}_instance_iou")
+        return f"finds the parts of {of} with a mean IoU of {iou} over shapes{categories}"
+    interval = metrics.get(f"{split}_accuracy_interval")
+    sure = "" if interval is None else f" (95 % interval {percent_range(interval)})"
+    return f"recognises {_with_spread(metrics, f'{split}_accuracy')} of {of}{sure}"
+
+
+def _classes(metrics: dict[str, Any]) -> str:
+    """How many there are, and how many of them were measured if that is not all."""
+    number, without = len(metrics["class_names"]), len(metrics.get("unmeasured_classes", ()))
+    one, several = ("category", "categories") if is_segmentation(metrics) else ("class", "classes")
+    of_all = f"{number} {one if number == 1 else several}"
+    return f"{number - without} of {of_all}" if without else of_all
+
+
+def _with_spread(metrics: dict[str, Any], key: str) -> str:
+    if metrics.get(key) is None:
         return "an unknown share"
-    deviation = metrics.get(f"{split}_accuracy_std")
-    return _percent(value) if deviation is None else f"{100 * value:.1f} ± {_percent(deviation)}"
+    return mean_and_spread(metrics[key], metrics.get(f"{key}_std"))
 
 
 def _spread(metrics: dict[str, Any]) -> str:
@@ -89,7 +105,3 @@ def _selection(metrics: dict[str, Any]) -> str:
             "which makes this too high."
         )
     return f"; kept was the {chosen}." if chosen else "."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

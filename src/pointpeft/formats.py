@@ -1,0 +1,45 @@
+"""Numbers as people read them, in the terminal and on pages; "-" where there is none."""
+
+from collections.abc import Sequence
+
+__all__ = ["count", "human_bytes", "mean_and_spread", "percent", "percent_range", "seconds"]
+
+_NONE = "-"
+
+
+def percent(share: float | None) -> str:
+    """A share, 0 to 1."""
+    return _NONE if share is None else f"{100 * share:.1f} %"
+
+
+def mean_and_spread(share: float | None, deviation: float | None) -> str:
+    """A share, with its standard deviation over seeds where there are several."""
+    if share is None or deviation is None:
+        return percent(share)
+    return f"{100 * share:.1f} ± {percent(deviation)}"
+
+
+def percent_range(bounds: Sequence[float] | None) -> str:
+    """From one share to another, such as a confidence interval."""
+    return _NONE if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
+
+
+def count(value: float | None) -> str:
+    """A whole number."""
+    return _NONE if value is None else f"{value:,}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration."""
+    return _NONE if value is None else f"{value:.1f}"
+
+
+def human_bytes(value: float | None) -> str:
+    """A size in memory or on disk."""
+    if value is None:
+        return _NONE
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
