@@ -1,8 +1,8 @@
 """Writing files and folders so that a failure leaves what was there before."""
 
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +21,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may be writing the same file.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Another process may be writing the same file, on this host or on another one.
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary
         temporary.replace(path)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
-from pointpeft.data.cache import default_cache_dir
+from pointpeft.data.cache import cached_files, clear_cache, default_cache_dir
 from pointpeft.data.splits import Item
+from pointpeft.errors import ConfigError
 
 SMALL = InputTransform(num_points=32)
 
@@ -148,3 +149,34 @@ def test_notes_of_items_are_kept(mesh_folder: Path) -> None:
     first, second = (load_shapes(mesh_folder, SMALL) for _ in range(2))
     assert any("box/few.xyz: 20 distinct points" in note for note in first.notes)
     assert first.notes == second.notes
+
+
+def test_the_cache_keeps_within_its_limit(
+    mesh_folder: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_shapes(mesh_folder, SMALL)
+    size = max(size for _, size, _ in cached_files())
+    monkeypatch.setenv("POINTPEFT_CACHE_LIMIT", f"{10.5 * size / 1e9:.12f}")
+    load_shapes(mesh_folder, SMALL)  # they are all used now, and none is new
+    assert len(cached_files()) == 15
+    np.save(mesh_folder / "box" / "new.npy", np.random.default_rng(0).normal(size=(99, 3)))
+    load_shapes(mesh_folder, SMALL)
+    assert sum(each for _, each, _ in cached_files()) <= 10.5 * size
+    assert cached_files()
+    assert load_shapes(mesh_folder, SMALL).problems == ()
+
+
+@pytest.mark.parametrize("limit", ["lots", "0", "-3", "nan"])
+def test_a_limit_that_is_no_size_is_refused(
+    mesh_folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("POINTPEFT_CACHE_LIMIT", limit)
+    with pytest.raises(ConfigError, match="POINTPEFT_CACHE_LIMIT"):
+        load_shapes(mesh_folder, SMALL)
+
+
+def test_the_cache_can_be_cleared(mesh_folder: Path) -> None:
+    load_shapes(mesh_folder, SMALL)
+    assert clear_cache() == 15
+    assert cached_files() == []
+    assert load_shapes(mesh_folder, SMALL).problems == ()

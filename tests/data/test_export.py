@@ -24,6 +24,21 @@ def test_exported_folder_reads_back_as_the_same_data_set(tmp_path):
         assert sorted(getattr(again, part).labels) == sorted(getattr(data, part).labels)
 
 
+@pytest.mark.parametrize("ids", [("mug.1", "mug_1", "Mug_1", "mug 1"), ("a", "A", "b", "ä")])
+def test_items_whose_names_look_alike_are_all_written(tmp_path, ids):
+    points = np.random.default_rng(0).normal(size=(4, 64, 3))
+    np.savez(
+        tmp_path / "set.npz", points=points, label=np.array([0, 0, 1, 1]), id=np.array(ids),
+        names=np.array([".hidden", "Hidden"]), split=np.array(["train"] * 4),
+    )  # fmt: skip
+    data = load_shapes(tmp_path / "set.npz", InputTransform(32), needed=())
+    assert export_folder(data, tmp_path / "out") == 4
+    assert len(list((tmp_path / "out").rglob("*.xyz"))) == 4
+    again = load_shapes(tmp_path / "out", InputTransform(32), needed=())
+    assert len(again.train) == 4
+    assert len(again.class_names) == 2
+
+
 def test_export_into_a_used_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="not an empty folder"):

@@ -1,3 +1,4 @@
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from pointpeft.data import InputTransform, load_shapes, load_unlabelled
 from pointpeft.errors import DataError
+from pointpeft.evaluation.predictor import list_shape_files
 
 SMALL = InputTransform(num_points=16)
 Write = Callable[..., Path]
@@ -124,8 +126,53 @@ def test_unlabelled_leaves_held_out_shapes_alone(tmp_path: Path, write_classes: 
     assert any("2 validation and test shapes left out" in note for note in shapes.notes)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pretraining_leaves_out_what_finetuning_cuts(mesh_folder: Path, seed: int) -> None:
+    data = load_shapes(mesh_folder, SMALL, seed=seed)
+    shapes = load_unlabelled(mesh_folder, SMALL, seed=seed)
+    assert sorted(shapes.ids) == sorted(data.train.ids)
+    assert set(shapes.digests) == set(data.train.digests)
+    assert any("6 shapes left out" in note for note in shapes.notes)
+
+
+def test_files_without_a_class_are_pretrained_on_too(mesh_folder: Path) -> None:
+    np.save(mesh_folder / "loose.npy", np.random.default_rng(0).normal(size=(99, 3)))
+    shapes = load_unlabelled(mesh_folder, SMALL)
+    assert "loose.npy" in shapes.ids
+    assert len(shapes) == 10
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_spellings_of_a_class_are_one_class(
+    tmp_path: Path, write_classes: Write, form: str
+) -> None:
+    folder = write_classes(tmp_path / "set", {"box": 3})
+    (folder / "box").rename(folder / unicodedata.normalize("NFC", "Gefäß"))
+    write_classes(tmp_path / "set", {"ball": 3})
+    (folder / "ball").rename(folder / unicodedata.normalize("NFD", "Gefäß"))
+    data = load_shapes(folder, SMALL, class_names=[unicodedata.normalize("NFC", "Gefäß")])
+    assert data.class_names == (unicodedata.normalize("NFC", "Gefäß"),)
+    assert len(data.train) + len(data.val) + len(data.test) == 6
+    names = np.array([unicodedata.normalize(form, "Gefäß").encode()])
+    points = np.random.default_rng(0).normal(size=(3, 50, 3))
+    np.savez(tmp_path / "set.npz", points=points, label=np.zeros(3, int), names=names)
+    assert load_shapes(tmp_path / "set.npz", SMALL).class_names == data.class_names
+
+
+def test_every_verb_walks_a_folder_alike(mesh_folder: Path) -> None:
+    for hidden in ("__MACOSX/._a.off", ".cache/a.off", "box/._a.off"):
+        (mesh_folder / hidden).parent.mkdir(exist_ok=True)
+        (mesh_folder / hidden).write_text("junk")
+    (mesh_folder / "box" / "folder.ply").mkdir()
+    files = list_shape_files([mesh_folder])
+    assert len(files) == 15
+    assert {file.relative_to(mesh_folder).as_posix() for file in files} == set(
+        load_unlabelled(mesh_folder, SMALL, val_fraction=0.0).ids
+    )
+
+
 def test_unlabelled_reports_problems(mesh_folder: Path) -> None:
     np.save(mesh_folder / "box" / "bad.npy", np.full((9, 3), np.nan))
-    shapes = load_unlabelled(mesh_folder, SMALL)
+    shapes = load_unlabelled(mesh_folder, SMALL, val_fraction=0.0)
     assert len(shapes) == 15
     assert [problem.item for problem in shapes.problems] == ["box/bad.npy"]

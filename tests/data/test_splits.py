@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointpeft.data.splits import Item, assign_splits, check_classes, check_copies
+from pointpeft.data import splits
+from pointpeft.data.splits import Item, check_classes, check_copies
 from pointpeft.errors import DataError
 
 ORIGIN = np.zeros((1, 3))
@@ -16,6 +17,11 @@ def items(counts: dict[str, int], split: str | None = None) -> list[Item]:
         for name, count in counts.items()
         for place in range(count)
     ]
+
+
+def assign_splits(given: list[Item], *args, **kwargs) -> tuple[list[Item], list[str]]:
+    """Cut shapes each of which has a content of its own, as its name says."""
+    return splits.assign_splits(given, [item.id for item in given], *args, **kwargs)
 
 
 def table(assigned: list[Item]) -> Counter:
@@ -58,6 +64,31 @@ def test_choice_ignores_order_and_other_classes() -> None:
     alone, _ = assign_splits(items({"a": 10}), 0.2, seed=0)
     beside, _ = assign_splits(items({"b": 7, "a": 10})[::-1], 0.2, seed=0)
     assert parts(alone).items() <= parts(beside).items()
+
+
+def test_choice_depends_on_content_not_on_names() -> None:
+    given = items({"a": 10, "b": 10})
+    contents = [f"content {place}" for place in range(20)]
+    renamed = [Item(f"new {i}", item.class_name, None, ORIGIN) for i, item in enumerate(given)]
+    first, second = (
+        splits.assign_splits(each, contents, 0.2, seed=0)[0] for each in (given, renamed)
+    )
+    assert [item.split for item in first] == [item.split for item in second]
+
+
+def test_a_shape_more_or_less_leaves_the_choice_of_most_others() -> None:
+    before = parts(assign_splits(items({"a": 50}), 0.2, seed=0)[0])
+    after = parts(assign_splits(items({"a": 51})[1:], 0.2, seed=0)[0])
+    assert sum(before[name] != after[name] for name in set(before) & set(after)) <= 3
+
+
+def test_copies_stay_on_one_side() -> None:
+    given = items({"a": 12})
+    contents = [str(place // 2) for place in range(12)]
+    assigned, _ = splits.assign_splits(given, contents, 0.2, seed=0)
+    for first, second in zip(assigned[::2], assigned[1::2], strict=True):
+        assert first.split == second.split
+    assert {item.split for item in assigned} == {"train", "val", "test"}
 
 
 def test_seed_changes_the_choice() -> None:

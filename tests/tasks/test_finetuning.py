@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import pointpeft as pp
 from pointpeft.data import InputTransform, load_shapes
-from pointpeft.data.splits import split_digest
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import Predictor
 from pointpeft.tasks import FinetuneConfig, finetune, load_config
@@ -121,10 +120,12 @@ def test_log_names_versions_data_and_what_is_trained(trained, archive):
 def test_adapter_remembers_the_shapes_of_every_split(trained, archive):
     _, folder, _ = trained
     config = json.loads((folder / "adapter/adapter_config.json").read_text())
-    digest, data = config["input"]["split"]["digest"], load_shapes(archive, InputTransform(64))
+    shapes, data = config["input"]["split"]["shapes"], load_shapes(archive, InputTransform(64))
     for name in ("train", "val", "test"):
-        assert digest[name] == split_digest(reversed(getattr(data, name).ids))
-    assert len(set(digest.values())) == 3
+        assert shapes[name] == sorted(getattr(data, name).digests)
+    assert len({digest for digests in shapes.values() for digest in digests}) == len(data.train) + (
+        len(data.val) + len(data.test)
+    )
 
 
 def test_adapter_predicts_files(trained, tmp_path):

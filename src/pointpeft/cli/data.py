@@ -31,7 +31,8 @@ app = typer.Typer(
     cls=_ShowByDefault,
     help=(
         "Show what a data set holds (the default; --export DIR also writes its prepared clouds), "
-        "check published data sets, or convert them to one .npz."
+        "check published data sets, convert them to one .npz, or look after the cache of prepared "
+        "shapes."
     ),
 )
 """The verb as Typer knows it."""
@@ -109,12 +110,32 @@ def convert(
     output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     variant: Variant = None,
 ) -> None:
-    """Write a published data set as one .npz, which loads at once and is shared by processes."""
+    """Write a published data set as one .npz, which loads faster than its files."""
     from pointpeft.data.published import convert_published
 
     with reading("writing shapes") as progress:
         count = convert_published(path, output, variant, progress)
     tell(f"wrote {counted(count, 'shape')} to {output}")
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+) -> None:
+    """Say where prepared shapes are kept and how much room they take; --clear removes them."""
+    from pointpeft.data.cache import cache_limit, cached_files, clear_cache, default_cache_dir
+
+    folder = default_cache_dir()
+    if clear:
+        tell(f"removed {counted(clear_cache(), 'prepared shape')} from {folder}")
+        return
+    files = cached_files()
+    size = sum(size for _, size, _ in files)
+    tell(f"{folder}: {counted(len(files), 'prepared shape')}, {size / 1e9:.2f} GB")
+    tell(
+        f"limit: {cache_limit() / 1e9:g} GB, above which those not used for longest are removed; "
+        "POINTPEFT_CACHE_LIMIT sets another one in GB, POINTPEFT_CACHE another place"
+    )
 
 
 def _counts(found: "DatasetCheck") -> Table:

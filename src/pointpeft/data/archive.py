@@ -11,7 +11,7 @@ import numpy as np
 from pointpeft.data.arrays import refuse_transposed
 from pointpeft.data.npz import read_npz
 from pointpeft.data.parts import EXPECTED_PARTS, check_part_names
-from pointpeft.data.splits import Item, Listing, canonical_split
+from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import DataError
 
 __all__ = ["list_archive", "list_embedded", "used_names"]
@@ -113,7 +113,7 @@ def _classes(
 ) -> tuple[list[str | None], tuple[str, ...]]:
     if "label" not in arrays or "names" not in arrays:
         raise DataError(f"{path}: needs 'label' and 'names', has {sorted(arrays)}; {_EXPECTED}")
-    label, names = arrays["label"].reshape(-1), tuple(str(name) for name in arrays["names"].ravel())
+    label, names = arrays["label"].reshape(-1), _texts(arrays["names"])
     if len(label) != count or label.dtype.kind not in "iu":
         raise DataError(f"{path}: label {label.shape} of {label.dtype}; {_EXPECTED}")
     if label.max() >= len(names):
@@ -131,7 +131,7 @@ def _with_parts(path: Path, arrays: Mapping[str, np.ndarray], listing: Listing) 
         raise DataError(f"{path}: no array 'seg' among {sorted(arrays)}; {EXPECTED_PARTS}")
     if seg.shape != expected or seg.dtype.kind not in "iu":
         raise DataError(f"{path}: seg {seg.shape} of {seg.dtype}; expected integers {expected}")
-    names = tuple(str(name) for name in arrays["parts"].ravel()) if "parts" in arrays else ()
+    names = _texts(arrays["parts"]) if "parts" in arrays else ()
     if "parts" in arrays:
         check_part_names(names, f"{path}: parts")
     with_class = [place for place, item in enumerate(listing.items) if item.class_name is not None]
@@ -146,11 +146,15 @@ def _with_parts(path: Path, arrays: Mapping[str, np.ndarray], listing: Listing) 
 def _splits(path: Path, split: Any, count: int) -> list[str | None]:
     if split is None:
         return [None] * count
-    names = [str(name) for name in split.reshape(-1)]
+    names = _texts(split)
     unknown = sorted({name for name in names if not canonical_split(name)})
     if unknown or len(names) != count:
         raise DataError(f"{path}: split {split.shape} with values {unknown[:5]}; {_EXPECTED}")
     return [canonical_split(name) for name in names]
+
+
+def _texts(array: np.ndarray) -> tuple[str, ...]:
+    return tuple(class_spelling(name) for name in array.ravel().tolist())
 
 
 def _unique(given: np.ndarray | None, count: int) -> list[str]:
@@ -159,7 +163,7 @@ def _unique(given: np.ndarray | None, count: int) -> list[str]:
         return [f"{place:06d}" for place in range(count)]
     seen = Counter[str]()
     ids = []
-    for name in map(str, given):
+    for name in map(class_spelling, given.tolist()):
         ids.append(f"{name}#{seen[name]}" if seen[name] else name)
         seen[name] += 1
     return ids

@@ -2,17 +2,26 @@
 
 import hashlib
 import json
+import math
 import os
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from pointpeft.data.prepare import InputTransform, Prepared
+from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 
-__all__ = ["PreparedCache", "default_cache_dir"]
+__all__ = ["PreparedCache", "cache_limit", "cached_files", "clear_cache", "default_cache_dir"]
 
+_PREPARED = "prepared"
+"""Folder of the cache that holds prepared clouds."""
+_LIMIT = "10"
+_KEPT = 0.8
+"""Part of its limit that the cache keeps when it outgrows it."""
 _CODE_VERSION = 2
 """Raised whenever preparation gives other points for the same file and settings."""
 
@@ -26,11 +35,54 @@ def default_cache_dir() -> Path:
         return Path(tempfile.gettempdir()) / "pointpeft"
 
 
+def cache_limit() -> int:
+    """Bytes that the cache may take: `$POINTPEFT_CACHE_LIMIT` in GB if it is set, else 10 GB.
+
+    Raises:
+        ConfigError: It is no positive number.
+    """
+    named = os.environ.get("POINTPEFT_CACHE_LIMIT") or _LIMIT
+    try:
+        limit = float(named)
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise ConfigError(f"POINTPEFT_CACHE_LIMIT={named!r}: expected a size in GB, such as 10")
+    return int(limit * 1e9) if math.isfinite(limit) else sys.maxsize
+
+
+def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
+    """Every file of the cache, the one that was not used for longest first.
+
+    Returns:
+        Its path, its size in bytes, and when it was last used, in seconds since 1970.
+    """
+    found = []
+    for path in ((folder or default_cache_dir()) / _PREPARED).glob("??/*.npz"):
+        with suppress(OSError):  # another process may remove it
+            about = path.stat()
+            found.append((path, about.st_size, about.st_mtime))
+    return sorted(found, key=lambda file: file[2])
+
+
+def clear_cache(folder: Path | None = None) -> int:
+    """Remove every file of the cache, which holds nothing that cannot be made anew.
+
+    Returns:
+        The number of files.
+    """
+    files = cached_files(folder)
+    for path, _, _ in files:
+        path.unlink(missing_ok=True)
+    return len(files)
+
+
 class PreparedCache:
     """One small file per prepared shape, named by its content and the settings.
 
     It never stands in the way: damaged files count as missing, and a folder that cannot be
-    written is not used. `notes` says when that happened.
+    written is not used. `notes` says when that happened. When it outgrows `cache_limit`, the files
+    that were not used for longest are removed.
 
     Args:
         folder: Where to keep the files; by default `default_cache_dir()`.
@@ -48,7 +100,9 @@ class PreparedCache:
         seed: int,
         segmented: bool = False,
     ) -> None:
-        self._folder = (folder or default_cache_dir()) / "prepared"
+        self._root = folder or default_cache_dir()
+        self._folder, self._limit = self._root / _PREPARED, cache_limit()
+        self._size: int | None = None  # looked up before the first file is written
         self._num_stored, self._segmented = num_stored, segmented
         settings = [_CODE_VERSION, transform.to_dict(), num_stored, seed]
         settings += ["seg"] if segmented else []
@@ -77,6 +131,8 @@ class PreparedCache:
         except Exception:  # whatever is wrong with the file, it can be made anew
             found = None
         self._damaged += found is None
+        with suppress(OSError):  # of another user's cache it cannot be said
+            os.utime(path)
         return found
 
     def put(self, digest: str, prepared: Prepared) -> None:
@@ -96,8 +152,25 @@ class PreparedCache:
                 arrays["seg"] = prepared.seg
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
+            self._make_room(path.stat().st_size)
         except OSError as error:
             self._write_error = error
+
+    def _make_room(self, written: int) -> None:
+        """Keep the size within its limit, with some room so that this is rare."""
+        files = None
+        if self._size is None:
+            files = cached_files(self._root)
+            self._size = sum(size for _, size, _ in files)
+        else:
+            self._size += written
+        if self._size <= self._limit:
+            return
+        for path, size, _ in files or cached_files(self._root):
+            path.unlink(missing_ok=True)
+            self._size -= size
+            if self._size <= _KEPT * self._limit:
+                break
 
     def _path(self, digest: str) -> Path:
         key = hashlib.sha256(f"{digest} {self._settings}".encode()).hexdigest()

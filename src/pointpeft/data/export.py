@@ -1,6 +1,6 @@
 """Write labelled data sets as folders of clouds, for people to look at and to start from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,13 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     """
     folder = _new_folder(folder)
     _write_part_names(folder, data.part_names)
-    folders = _class_folders(data.class_names)
+    folders = _distinct(name if _is_plain(name) else file_name(name) for name in data.class_names)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-        for place, (points, label, item) in enumerate(
-            zip(part.points, part.labels, part.ids, strict=True)
+        files = _distinct(map(file_name, part.ids))
+        for place, (points, label, file) in enumerate(
+            zip(part.points, part.labels, files, strict=True)
         ):
-            target = folder / name / folders[label] / f"{file_name(item)}.xyz"
+            target = folder / name / folders[label] / f"{file}.xyz"
             _write_cloud(target, points, None if part.seg is None else part.seg[place])
     return len(data.train) + len(data.val) + len(data.test)
 
@@ -83,22 +84,23 @@ def export_procedural(
     return len(shapes)
 
 
-def _class_folders(class_names: Sequence[str]) -> list[str]:
-    """A folder for each class; names that look alike as folders are numbered."""
-    folders: list[str] = []
-    for name in class_names:
-        plain = name if _is_plain(name) else file_name(name)
-        folder, number = plain, 1
-        while folder in folders:
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names, numbered where one occurs again; also where only the case of letters differs."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for plain in names:
+        name, number = plain, 1
+        while name.casefold() in taken:
             number += 1
-            folder = f"{plain}-{number}"
-        folders.append(folder)
-    return folders
+            name = f"{plain}-{number}"
+        taken.add(name.casefold())
+        found.append(name)
+    return found
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a folder can have this name and lie where it is meant to."""
-    return bool(name.strip(". ")) and not set(name) & set("/\\\0")
+    """Whether a folder can have this name, lie where it is meant to and be seen there."""
+    return not name.startswith(".") and bool(name.strip()) and not set(name) & set("/\\\0")
 
 
 def _new_folder(folder: str | Path) -> Path:

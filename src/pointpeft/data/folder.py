@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.reading import SHAPE_SUFFIXES
-from pointpeft.data.splits import Item, Listing, canonical_split
+from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import DataError
 
-__all__ = ["EXPECTED_TREE", "list_files", "list_folder"]
+__all__ = ["EXPECTED_TREE", "list_files", "list_folder", "shape_files"]
 
 EXPECTED_TREE = """expected one of these trees:
   <folder>/<class>/<shape files>
@@ -67,8 +67,14 @@ def list_files(root: Path) -> Listing:
     return Listing(tuple(items), (), notes=tuple(notes))
 
 
-def _find(root: Path) -> tuple[list[Path], list[str]]:
-    """Shape files below `root`, relative and sorted, and a note on the other files."""
+def shape_files(root: Path) -> tuple[list[Path], Counter[str]]:
+    """Shape files below a folder, as every verb finds them.
+
+    Hidden files and folders are passed over, and so is what macOS puts beside them.
+
+    Returns:
+        The files, relative to `root` and sorted, and how many others there are of each suffix.
+    """
     files, others = [], Counter[str]()
     for file in _walk(root):
         if file == root / PART_NAMES:
@@ -77,11 +83,17 @@ def _find(root: Path) -> tuple[list[Path], list[str]]:
             files.append(file.relative_to(root))
         else:
             others[file.suffix.lower() or "no suffix"] += 1
+    return sorted(files, key=lambda file: file.as_posix()), others
+
+
+def _find(root: Path) -> tuple[list[Path], list[str]]:
+    """Shape files below `root`, and a note on the other files."""
+    files, others = shape_files(root)
     if not files:
         seen = f" (only {_counted(others)})" if others else ""
         raise DataError(f"{root}: no shape files{seen}; {EXPECTED_TREE}")
     notes = [f"files that are not shapes left out: {_counted(others)}"] if others else []
-    return sorted(files, key=lambda file: file.as_posix()), notes
+    return files, notes
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -133,9 +145,10 @@ def _item(root: Path, file: Path, split_first: bool) -> Item:
     if _in_unlabelled(file):
         return Item(file.as_posix(), None, "unlabelled", root / file)
     if split_first:
-        return Item(file.as_posix(), file.parts[1], canonical_split(file.parts[0]), root / file)
+        name = class_spelling(file.parts[1])
+        return Item(file.as_posix(), name, canonical_split(file.parts[0]), root / file)
     split = canonical_split(file.parts[1]) if len(file.parts) > 2 else None
-    class_name = None if split == "unlabelled" else file.parts[0]
+    class_name = None if split == "unlabelled" else class_spelling(file.parts[0])
     return Item(file.as_posix(), class_name, split, root / file)
 
 

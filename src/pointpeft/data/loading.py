@@ -11,7 +11,7 @@ from pointpeft.data.cache import PreparedCache
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable, find_parts
 from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape
-from pointpeft.data.splits import Item, Listing
+from pointpeft.data.splits import Item, Listing, short_digest
 from pointpeft.errors import DataError
 
 __all__ = [
@@ -53,7 +53,7 @@ class Loaded:
     Attributes:
         items: One per usable shape.
         prepared: The shapes.
-        digests: Hashes of their content.
+        digests: Hashes of their geometry, as it is stored.
         notes: What the user should know.
         problems: Items left out because they cannot be used.
     """
@@ -63,6 +63,13 @@ class Loaded:
     digests: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
+
+    def marks(self) -> tuple[str, ...]:
+        """What each shape is known by again: its content, or what it is called where it varies."""
+        return tuple(
+            short_digest(item.object_id or digest)
+            for item, digest in zip(self.items, self.digests, strict=True)
+        )
 
 
 class Loader:
@@ -122,11 +129,13 @@ class Loader:
     def _prepare(self, batch: Sequence[Item]) -> tuple[list[str], list[Prepared | Exception]]:
         digests: list[str] = [""] * len(batch)
         results: dict[int, Prepared | Exception] = {}
+        keys: list[str] = [""] * len(batch)
         raw: dict[int, RawShape] = {}
         for place, item in enumerate(batch):
             try:
                 digests[place] = item.digest()
-                kept = self._cache.get(digests[place])
+                keys[place] = digests[place] + item.label_digest()
+                kept = self._cache.get(keys[place])
                 if kept is None:
                     raw[place] = item.read()
                 else:
@@ -137,7 +146,7 @@ class Loader:
         for place, result in zip(raw, made, strict=True):
             results[place] = result
             if isinstance(result, Prepared):
-                self._cache.put(digests[place], result)
+                self._cache.put(keys[place], result)
         return digests, [results[place] for place in range(len(batch))]
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from pointpeft.data.loading import Problem
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
-from pointpeft.data.splits import split_digest
 from pointpeft.data.statistics import InputStatistics
 
 __all__ = ["ShapeData", "ShapeSplit", "UnlabelledShapes"]
@@ -23,12 +22,15 @@ class ShapeSplit:
         labels: `(S,)` int64, places in the class names; -1 without a label.
         ids: Item names.
         seg: `(S, N)` int64, the part label of every point, if part labels were asked for.
+        digests: Hash of what each shape was read from, by which it is known again wherever it
+            lies; empty where it is not known.
     """
 
     points: np.ndarray
     labels: np.ndarray
     ids: tuple[str, ...]
     seg: np.ndarray | None = None
+    digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,7 +41,20 @@ class ShapeSplit:
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         ids = tuple(self.ids[place] for place in chosen)
         seg = None if self.seg is None else self.seg[chosen]
-        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg)
+        digests = tuple(self.digests[place] for place in chosen) if self.digests else ()
+        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg, digests)
+
+    @classmethod
+    def joined(cls, splits: Sequence["ShapeSplit"]) -> "ShapeSplit":
+        """All shapes of several splits, one split after the other; at least one must be given."""
+        first = splits[0]
+        return cls(
+            np.concatenate([split.points for split in splits]),
+            np.concatenate([split.labels for split in splits]),
+            tuple(name for split in splits for name in split.ids),
+            None if first.seg is None else np.concatenate([split.seg for split in splits]),
+            tuple(digest for split in splits for digest in split.digests),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,8 @@ class ShapeData:
         parts: What part labels stand for, if they were asked for.
         cut: Parts, of "val" and "test", that the source does not state: they were cut from train.
         title: By which people know a published data set; None for others.
+        source: Where it was read from: an absolute path, or "homeobjects"; None: it was made here.
+        variant: Which published data set was named, if one was.
     """
 
     class_names: tuple[str, ...]
@@ -81,13 +98,15 @@ class ShapeData:
     parts: PartTable | None = None
     cut: frozenset[str] = frozenset()
     title: str | None = None
+    source: str | None = None
+    variant: str | None = None
 
-    def digests(self) -> dict[str, str]:
-        """Of the names of the shapes of each split, a hash; without "val" where it is the test."""
+    def digests(self) -> dict[str, list[str]]:
+        """Digests of the shapes of each split, sorted; without "val" where it is the test split."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
         if self.val is self.test:
             del splits["val"]
-        return {name: split_digest(split.ids) for name, split in splits.items()}
+        return {name: sorted(split.digests) for name, split in splits.items()}
 
     @property
     def part_names(self) -> tuple[str, ...]:

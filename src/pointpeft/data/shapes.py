@@ -15,7 +15,13 @@ from pointpeft.data.published.episodes import refuse_episodes
 from pointpeft.data.published.listing import list_published
 from pointpeft.data.published.stored import archived_dataset, find_stored
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
-from pointpeft.data.splits import Item, Listing, assign_splits, check_classes, check_copies
+from pointpeft.data.splits import (
+    Item,
+    Listing,
+    assign_splits,
+    check_classes,
+    check_copies,
+)
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
@@ -79,11 +85,12 @@ def load_shapes(
     loaded = loader.load(listing, source, on_error, progress)
     if segmented:
         loaded, parts = fit_parts(loaded, listing.part_names, names, parts, source, on_error)
-    items, split_notes = assign_splits(loaded.items, val_fraction, seed, needed)
+    items, split_notes = assign_splits(loaded.items, loaded.marks(), val_fraction, seed, needed)
     class_notes = check_classes(items, names, need_train=class_names is None)
     class_notes += check_copies(items, loaded.digests)
     notes = (*listing.notes, *loaded.notes, *split_notes, *class_notes)
-    return _assemble(items, loaded, names, transform, notes, parts, listing.title)
+    data = _assemble(items, loaded, names, transform, notes, parts, listing.title)
+    return replace(data, source=absolute_source(source), variant=variant)
 
 
 def load_unlabelled(
@@ -92,6 +99,7 @@ def load_unlabelled(
     *,
     num_stored: int | None = None,
     on_error: OnError = "skip",
+    val_fraction: float = 0.2,
     seed: int = 0,
     cache_dir: Path | None = None,
     variant: str | None = None,
@@ -99,8 +107,10 @@ def load_unlabelled(
 ) -> UnlabelledShapes:
     """Load shapes for pre-training, whatever their classes.
 
-    Shapes that the source states to be for validation or testing are left out. A source without
-    stated parts is used whole.
+    Shapes for validation or testing are left out: those that the source states to be, or, of
+    shapes with classes, those that `load_shapes` cuts with the same `val_fraction` and `seed`. So
+    an encoder has not seen what an adapter on it is measured on. Shapes without classes are used
+    whole.
 
     Args:
         source: "homeobjects", a folder of files, flat or nested, that of a published data set, or
@@ -108,7 +118,8 @@ def load_unlabelled(
         transform: How to prepare each shape.
         num_stored: As for `load_shapes`.
         on_error: As for `load_shapes`.
-        seed: Of surface sampling.
+        val_fraction: As for `load_shapes`; with 0 nothing is cut.
+        seed: As for `load_shapes`.
         cache_dir: As for `load_shapes`.
         variant: As for `load_shapes`.
         progress: Called with the number of shapes done and their total.
@@ -116,20 +127,30 @@ def load_unlabelled(
     Raises:
         DataError: As for `load_shapes`.
     """
-    listing = _list_source(source, labelled=False, variant=variant)
+    listing = _list_whatever(source, variant)
     kept = tuple(item for item in listing.items if item.split not in ("val", "test"))
     notes = list(listing.notes)
     if len(kept) < len(listing.items):
         notes.append(f"{len(listing.items) - len(kept)} validation and test shapes left out")
     if not kept:
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
+    is_cut = len(kept) == len(listing.items)
     listing = Listing(kept, (), listing.stored_points)
     loader = Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
     loaded = loader.load(listing, source, on_error, progress)
+    items, _ = assign_splits(loaded.items, loaded.marks(), val_fraction if is_cut else 0.0, seed)
+    chosen = [i for i, item in enumerate(items) if item.split in ("train", "unlabelled")]
+    if len(chosen) < len(items):
+        notes.append(
+            f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
+            "same data.val_fraction and data.seed keeps for validation and testing"
+        )
+    marks = loaded.marks()
     return UnlabelledShapes(
-        points=np.stack([one.points for one in loaded.prepared]),
-        labels=np.full(len(loaded.items), -1, dtype=np.int64),
-        ids=tuple(item.id for item in loaded.items),
+        points=np.stack([loaded.prepared[place].points for place in chosen]),
+        labels=np.full(len(chosen), -1, dtype=np.int64),
+        ids=tuple(items[place].id for place in chosen),
+        digests=tuple(marks[place] for place in chosen),
         notes=(*notes, *loaded.notes),
         problems=loaded.problems,
     )
@@ -180,9 +201,24 @@ def _list_source(
     if path.is_file() and path.suffix.lower() == ".npz":
         listing = list_archive(path, labelled=labelled, segmented=segmented)
         archived = archived_dataset(path)
-        return listing if archived is None else replace(listing, title=archived.title)
+        if archived is None:
+            return listing
+        items = (replace(item, object_id=archived.object_id(item.id)) for item in listing.items)
+        return replace(listing, title=archived.title, items=tuple(items))
     seen = "not a folder or .npz" if path.exists() else "no such folder or file"
     raise DataError(f"{path}: {seen}; give {EMBEDDED_NAME!r}, an .npz or a folder, {EXPECTED_TREE}")
+
+
+def _list_whatever(source: str | Path, variant: str | None) -> Listing:
+    """All shapes of a source, with their classes where it has some."""
+    listing = _list_source(source, labelled=False, variant=variant)
+    try:
+        labelled = _list_source(source, labelled=True, variant=variant)
+    except DataError:
+        return listing
+    classes = {item.id: item.class_name for item in labelled.items}
+    items = (replace(item, class_name=classes.get(item.id)) for item in listing.items)
+    return replace(listing, items=tuple(items))
 
 
 def _fix_classes(listing: Listing, class_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -238,12 +274,13 @@ def _gather(items: Sequence[Item], loaded: Loaded, split: str, names: Sequence[s
     labels = [number.get(items[place].class_name or "", -1) for place in chosen]
     clouds = [loaded.prepared[place].points for place in chosen]
     segs = [loaded.prepared[place].seg for place in chosen]
-    first = loaded.prepared[0]
+    first, marks = loaded.prepared[0], loaded.marks()
     return ShapeSplit(
         points=np.stack(clouds) if clouds else np.empty((0, *first.points.shape), np.float32),
         labels=np.array(labels, dtype=np.int64),
         ids=tuple(items[place].id for place in chosen),
         seg=None if first.seg is None else np.array(segs, np.int64).reshape(-1, len(first.seg)),
+        digests=tuple(marks[place] for place in chosen),
     )
 
 

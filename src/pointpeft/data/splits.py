@@ -1,10 +1,12 @@
 """The items of a data set and the part (train, val, test) each of them belongs to."""
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,8 @@ __all__ = [
     "canonical_split",
     "check_classes",
     "check_copies",
-    "split_digest",
+    "class_spelling",
+    "short_digest",
 ]
 
 _SPLIT_NAMES = {
@@ -33,6 +36,10 @@ _SPLIT_NAMES = {
     "unlabelled": "unlabelled",
     "unlabeled": "unlabelled",
 }
+_BLOCK = 1 << 20
+"""Bytes of a file that are hashed at once."""
+_SHORT = 16
+"""Hexadecimal digits that tell shapes apart: of a million, two are alike once in 10^7 sets."""
 _FEWEST_TO_SPLIT = 3
 """A class with at least this many shapes gives one to a part that is cut from it."""
 
@@ -48,6 +55,8 @@ class Item:
         origin: A file, or the points `(N, 3)` themselves.
         seg: Part labels `(N,)` of points that are given themselves, if there are any.
         segmented: Whether the shape is read with its part labels.
+        object_id: What the object is called in all variants of a published data set, which hold
+            it in different forms.
     """
 
     id: str
@@ -56,19 +65,25 @@ class Item:
     origin: Path | np.ndarray
     seg: np.ndarray | None = None
     segmented: bool = False
+    object_id: str | None = None
 
     def digest(self) -> str:
-        """Hash of everything the shape is read from."""
+        """Hash of everything the geometry is read from."""
         if isinstance(self.origin, np.ndarray):
             content = np.ascontiguousarray(self.origin)
-            digest = hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes())
-            if self.segmented and self.seg is not None:
-                digest.update(np.ascontiguousarray(self.seg, dtype="<i8").tobytes())
-            return digest.hexdigest()
+            return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
         digest = hashlib.sha256(self.origin.suffix.lower().encode())
-        for file in (self.origin, *companion_files(self.origin)):
-            digest.update(file.read_bytes())
+        for path in (self.origin, *companion_files(self.origin)):
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
         return digest.hexdigest()
+
+    def label_digest(self) -> str:
+        """Hash of the part labels that are not in the file with the geometry; empty without any."""
+        if not self.segmented or self.seg is None:
+            return ""
+        return hashlib.sha256(np.ascontiguousarray(self.seg, dtype="<i8").tobytes()).hexdigest()
 
     def read(self) -> RawShape:
         """The shape itself; raises `DataError` when it cannot be read."""
@@ -106,8 +121,18 @@ def canonical_split(name: str) -> str | None:
     return _SPLIT_NAMES.get(name.lower())
 
 
+def class_spelling(name: Any) -> str:
+    """The one spelling of a class name: text, also of bytes, with letters and accents composed.
+
+    A folder that comes from macOS may spell an accented letter in two characters.
+    """
+    text = name.decode("utf-8", errors="replace") if isinstance(name, bytes) else str(name)
+    return unicodedata.normalize("NFC", text)
+
+
 def assign_splits(
     items: Sequence[Item],
+    digests: Sequence[str],
     val_fraction: float,
     seed: int,
     needed: Sequence[str] = ("test", "val"),
@@ -116,10 +141,12 @@ def assign_splits(
 
     Stated parts are kept. A missing test part is cut from train, then a missing validation part
     is; both are stratified: the fraction of every class, at least one shape of a class with three
-    or more, never its last one. The choice in a class does not depend on the other classes.
+    or more, never its last one. The choice in a class depends on the content of its shapes alone:
+    not on their names, on the other classes or on who cuts. Copies of a shape stay together.
 
     Args:
         items: Usable items.
+        digests: Hash of the content of each.
         val_fraction: Part of train that a cut takes, in [0, 1).
         seed: Of the random choice.
         needed: Parts that are cut when they are missing.
@@ -144,7 +171,7 @@ def assign_splits(
     sizes = Counter(item.class_name for item in result if item.split == "train")
     for part in needed:
         if part not in stated and val_fraction > 0:
-            result, moved = _cut(result, part, val_fraction, seed, sizes)
+            result, moved = _cut(result, digests, part, val_fraction, seed, sizes)
             if moved:
                 notes.append(f"no {part} part given: {moved} shapes cut from train, by class")
     return result, notes
@@ -197,30 +224,36 @@ def check_copies(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
     return [f"{len(copies)} held-out shapes are copies of training shapes: {_some(copies)}"]
 
 
-def split_digest(ids: Iterable[str]) -> str:
-    """SHA-256 in hex of the names of a split's shapes, whatever their order."""
-    names = "\n".join(sorted(ids))
-    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+def short_digest(text: str) -> str:
+    """A hash by which a shape is known again: of its digest, or of what an object is called."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_SHORT]
 
 
 def _cut(
-    items: Sequence[Item], part: str, fraction: float, seed: int, sizes: Mapping[str | None, int]
+    items: Sequence[Item],
+    digests: Sequence[str],
+    part: str,
+    fraction: float,
+    seed: int,
+    sizes: Mapping[str | None, int],
 ) -> tuple[list[Item], int]:
     """Move a stratified fraction of train to `part`; also says how many were moved.
 
     A class whose train part had, before any cut, `sizes` enough gives at least one shape.
     """
     by_class: dict[str, list[int]] = defaultdict(list)
-    for place in sorted(range(len(items)), key=lambda place: items[place].id):
+    ranks = [short_digest(f"{seed}/{part}/{digest}") for digest in digests]
+    for place in sorted(range(len(items)), key=lambda place: (ranks[place], items[place].id)):
         if items[place].split == "train":
             by_class[str(items[place].class_name)].append(place)
     moved: set[int] = set()
     for name, places in by_class.items():
         least = 1 if sizes[name] >= _FEWEST_TO_SPLIT else 0
         number = min(max(least, int(fraction * len(places) + 0.5)), len(places) - 1)
-        digest = hashlib.sha256(f"{seed}/{part}/{name}".encode()).digest()
-        generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-        moved.update(places[i] for i in generator.permutation(len(places))[:number])
+        chosen = {digests[place] for place in places[:number]}
+        with_copies = [place for place in places if digests[place] in chosen]
+        if len(with_copies) < len(places):
+            moved.update(with_copies)
     result = [
         replace(item, split=part) if place in moved else item for place, item in enumerate(items)
     ]

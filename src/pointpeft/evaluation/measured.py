@@ -1,29 +1,22 @@
 """The shapes that an adapter is measured on; none that it was trained on is called a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.published.protocol import load_as_published
-from pointpeft.data.shapes import absolute_source
-from pointpeft.data.splits import Item, assign_splits, split_digest
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.evaluation.config import EvaluateConfig
 from pointpeft.evaluation.predictor import LoadedAdapter
 
 __all__ = ["Measured", "read_measured"]
 
-_CUT = ("seed", "val_fraction")
-"""What an adapter says of how its data was cut."""
-_DIGEST = "digest"
-"""What it may say beside it: hashes of the shapes' names by split, by which the data is known."""
-_RECOGNISED = (
-    "the shapes have the names of those that the adapter was trained on, so they are cut as they "
-    "were in training; split=all measures all of them"
+_LISTED = 5
+"""New shapes that a note names before it says how many more there are."""
+_UNKNOWN = (
+    "the adapter does not say which shapes it was trained on: some of those measured may be among "
+    "them"
 )
 
 
@@ -32,10 +25,10 @@ class Measured:
     """Shapes to measure, and what they are of.
 
     Attributes:
-        data: the whole data.
+        data: the whole data, cut as it was for training where the adapter was trained on it.
         part: the shapes of it that are measured.
         split: what they are called.
-        seen: the shapes of it that the adapter was trained on; none of other data.
+        seen: the shapes of it that the adapter was trained on.
     """
 
     data: ShapeData
@@ -51,8 +44,8 @@ def read_measured(
 ) -> Measured:
     """Read data, and choose what of it is measured.
 
-    Data that the adapter was trained on is known by its place, or by the names of its shapes where
-    both were moved. Without stated parts it is cut as it was for training; other data is not cut.
+    Each shape is known by its content. Those that the adapter was trained on, or that chose its
+    epoch, are no test, wherever they lie now and whatever lies beside them.
 
     Args:
         config: what is asked for.
@@ -60,23 +53,31 @@ def read_measured(
         progress: called with (done, total) while shapes are read.
 
     Raises:
-        DataError: unusable data, of other classes, none of it in the split, or it has changed since
-            the adapter was trained on it.
-        CheckpointError: the adapter says in another way than ours do how its data was cut.
+        DataError: unusable data, of other classes, or none of it is left to measure.
+        CheckpointError: the adapter says in another way than ours do what it was trained on.
     """
-    data, trained_on = _read(config, adapter, progress)
-    part, split = _choose(config, adapter, data, trained_on)
-    return Measured(data, part, split, data.train if trained_on else data.train.subset([]))
+    known = _known(config, adapter)
+    data = _read(config, adapter, progress)
+    shapes = _Shapes(data, known)
+    if known is None:
+        data = replace(data, notes=(*data.notes, _UNKNOWN))
+    elif shapes.are_known:
+        data = shapes.as_in_training()
+    part, split, notes = shapes.choose(config)
+    if not len(part):
+        raise DataError(
+            f"{config.data}: no shape is left to measure as {split}: {'; '.join(notes) or 'none'}"
+        )
+    data = replace(data, notes=(*data.notes, *notes))
+    return Measured(data, part, split, shapes.of("train"))
 
 
 def _read(
     config: EvaluateConfig,
     adapter: LoadedAdapter,
     progress: Callable[[int, int], None] | None,
-) -> tuple[ShapeData, bool]:
-    """The data, and whether the adapter was trained on it."""
-    cut = _recorded_cut(config, adapter)
-    is_in_place = adapter.source == absolute_source(config.data)
+) -> ShapeData:
+    """The data in the splits that it states itself."""
     if config.protocol == "published":
         data = load_as_published(
             config.data, config.variant, adapter.transform, seed=config.seed,
@@ -84,27 +85,18 @@ def _read(
         )  # fmt: skip
         if data is not None:
             _check_classes(data, adapter)
-            return data, is_in_place or _kept(adapter) == data.digests()
-
-    def load(**cut: Any) -> ShapeData:
-        return load_shapes(
-            config.data,
-            adapter.transform,
-            variant=config.variant,
-            class_names=adapter.class_names,
-            segmented=adapter.parts is not None,
-            parts=adapter.parts,
-            progress=progress,
-            **cut,
-        )
-
-    if is_in_place:
-        return load(**cut), True
-    data = load(val_fraction=0.0)
-    if not _is_known(data, _kept(adapter), cut):
-        return data, False
-    data = load(**cut)  # also samples surfaces as they were for training
-    return replace(data, notes=(*data.notes, _RECOGNISED)) if data.cut else data, True
+            return data
+    return load_shapes(
+        config.data,
+        adapter.transform,
+        variant=config.variant,
+        class_names=adapter.class_names,
+        segmented=adapter.parts is not None,
+        parts=adapter.parts,
+        progress=progress,
+        val_fraction=0.0,
+        seed=(adapter.split or {}).get("seed", 0),  # samples surfaces as they were for training
+    )
 
 
 def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
@@ -119,103 +111,104 @@ def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
         )
 
 
-def _kept(adapter: LoadedAdapter) -> dict[str, str] | None:
-    """Digests of the splits that the adapter was trained, selected and tested on, if it has any."""
-    return adapter.split.get(_DIGEST) or None
-
-
-def _recorded_cut(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, Any]:
-    """How the data was cut for training, as arguments of :func:`load_shapes`."""
-    cut = adapter.split
-    if (
-        not isinstance(cut, dict)
-        or set(cut) - {_DIGEST} != set(_CUT)
-        or not isinstance(cut.get(_DIGEST, {}), dict)
-    ):
+def _known(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, frozenset[str]] | None:
+    """Digests of the shapes of each split in training; None: the adapter does not say."""
+    recorded: Any = adapter.split or {}
+    shapes = recorded.get("shapes", {}) if isinstance(recorded, dict) else recorded
+    is_table = isinstance(shapes, dict) and all(
+        isinstance(digests, list) and all(isinstance(digest, str) for digest in digests)
+        for digests in shapes.values()
+    )
+    if not is_table or not set(shapes) <= {"train", "val", "test"}:
         raise CheckpointError(
-            f"the adapter in {config.adapter} is damaged: the `split` of its input must state "
-            f"{' and '.join(_CUT)} alone, beside a table `{_DIGEST}` that may be there, got {cut!r}"
+            f"the adapter in {config.adapter} is damaged: `split` of its input must state "
+            f"`shapes`, lists of hashes for train, val and test, got {str(recorded)[:200]}"
         )
-    needed, kept, nothing = ["test", "val"], _kept(adapter), split_digest(())
-    if kept is not None:  # what training did not have is not cut now
-        needed = [part for part in needed if kept.get(part, nothing) != nothing]
-    return {key: cut[key] for key in _CUT} | {"needed": needed}
+    if not any(shapes.values()):
+        return None
+    return {split: frozenset(digests) for split, digests in shapes.items()}
 
 
-def _is_known(data: ShapeData, kept: dict[str, str] | None, cut: dict[str, Any]) -> bool:
-    """Whether data that is not cut yet has, once it is cut, the splits whose digests were kept."""
-    if kept is None:
-        return False
-    uncut = [
-        Item(name, data.class_names[label], split, Path(name))
-        for split in ("train", "val", "test")
-        for name, label in zip(getattr(data, split).ids, getattr(data, split).labels, strict=True)
-    ]
-    items, _ = assign_splits(uncut, **cut)
-    return all(
-        digest == split_digest(item.id for item in items if item.split == split)
-        for split, digest in kept.items()
-    )
+class _Shapes:
+    """The shapes of a data set, told apart by what they were in training."""
+
+    def __init__(self, data: ShapeData, known: dict[str, frozenset[str]] | None) -> None:
+        self.data, self.known = data, known or {}
+        splits = [data.train, data.val, data.test]
+        self.splits = splits[::2] if data.val is data.test else splits
+        self.is_stated = len(data.val) > 0 or len(data.test) > 0
+        everything = frozenset().union(*self.known.values()) if self.known else frozenset()
+        self.are_known = any(set(split.digests) & everything for split in self.splits)
+
+    def of(self, split: str) -> ShapeSplit:
+        """The shapes that were in a split in training."""
+        return self._with(self.known.get(split, frozenset()))
+
+    def as_in_training(self) -> ShapeData:
+        """The data cut as it was, where it states no splits itself."""
+        if self.is_stated:
+            return self.data
+        train, val, test = (self.of(split) for split in ("train", "val", "test"))
+        return replace(self.data, train=train, val=val, test=test)
+
+    def choose(self, config: EvaluateConfig) -> tuple[ShapeSplit, str, list[str]]:
+        """The shapes to measure, what they are called, and what is to be said of them."""
+        split = config.split or "test"
+        if split == "all":
+            whole = ShapeSplit.joined([part for part in self.splits if len(part)])
+            return whole, split, self._trained(whole, "the adapter was trained on {} of the {}")
+        if split == "val" and self.are_known and "val" not in self.known:
+            raise DataError(
+                f"{config.data} has no val split: the adapter had no validation split in training, "
+                "its epoch was selected on the test split; measure that"
+            )
+        stated: ShapeSplit = getattr(self.data, split)
+        if split == "train":
+            return (stated if self.is_stated or not self.are_known else self.of(split)), split, []
+        if len(stated):
+            part = stated
+        elif self.are_known:
+            part = self._joined() if split == "test" else self.of(split)
+        elif config.split is None:
+            part = self._joined()  # all of new data is a test
+        else:
+            raise DataError(f"{config.data} has no {split} split; measure another one, or all")
+        return self._unseen(part, split)
+
+    def _unseen(self, part: ShapeSplit, split: str) -> tuple[ShapeSplit, str, list[str]]:
+        """Shapes without those trained on and, of a test, without those that chose the epoch."""
+        notes = self._trained(part, "{} of the {} shapes were trained on and are left out")
+        train, val = (self.known.get(name, frozenset()) for name in ("train", "val"))
+        chose = set(part.digests) & val - train
+        if split == "test" and chose:
+            notes.append(f"{len(chose)} more chose the epoch in training and are left out")
+        left_out = train | val if split == "test" else train
+        part = _subset(part, lambda digest: digest not in left_out)
+        new = [
+            name
+            for name, digest in zip(part.ids, part.digests, strict=False)
+            if digest not in self.known.get(split, ())
+        ]
+        if self.are_known and new and len(new) < len(part):
+            more = f" and {len(new) - _LISTED} more" if len(new) > _LISTED else ""
+            notes.append(f"{len(new)} are new since training: {', '.join(new[:_LISTED])}{more}")
+        return part, split, notes
+
+    def _trained(self, part: ShapeSplit, words: str) -> list[str]:
+        train = self.known.get("train", frozenset())
+        count = sum(digest in train for digest in part.digests)
+        return [words.format(count, len(part))] if count else []
+
+    def _joined(self) -> ShapeSplit:
+        return ShapeSplit.joined([part for part in self.splits if len(part)])
+
+    def _with(self, digests: Collection[str]) -> ShapeSplit:
+        found = [_subset(part, lambda digest: digest in digests) for part in self.splits]
+        return ShapeSplit.joined([part for part in found if len(part)] or found[:1])
 
 
-def _choose(
-    config: EvaluateConfig, adapter: LoadedAdapter, data: ShapeData, trained_on: bool
-) -> tuple[ShapeSplit, str]:
-    """The shapes to measure, and what they are called."""
-    # Of new data all is a test; of the data trained on, only what was kept apart.
-    if config.split is None and not len(data.test) and not trained_on:
-        return _whole(data), "test"
-    split = config.split or "test"
-    if split == "all":
-        return _whole(data), split
-    part: ShapeSplit = getattr(data, split)
-    kept = _kept(adapter)
-    if trained_on and split == "val" and kept is not None and "val" not in kept:
-        raise DataError(
-            f"{config.data} has no val split: the adapter had no validation split in training, its "
-            "epoch was selected on the test split; measure that"
-        )
-    if not len(part):
-        raise DataError(f"{config.data} has no {split} split; measure another one, or all of it")
-    if trained_on and split != "train":
-        _check_unseen(config, adapter, part, split, split in data.cut)
-    return part, split
-
-
-def _check_unseen(
-    config: EvaluateConfig, adapter: LoadedAdapter, part: ShapeSplit, split: str, is_cut: bool
-) -> None:
-    """Refuse to call shapes a test that the adapter was trained on.
-
-    A memory bank, made of training shapes, names them. Without one, a split that is cut from the
-    data must hold the very shapes that were kept apart in training.
-    """
-    bank = adapter.model.bank
-    seen = sorted(set(part.ids) & set(bank.ids)) if bank is not None else []
-    kept = _kept(adapter) if is_cut else None
-    if seen:
-        trained = (
-            f"{len(seen)} of the {len(part)} shapes that would be measured, such as {seen[0]}, "
-            "were trained on"
-        )
-    elif kept and kept.get(split) != split_digest(part.ids):
-        trained = (
-            f"the {len(part)} shapes that would be measured are not those that were kept apart, "
-            "so some of them may have been trained on"
-        )
-    else:
-        return
-    raise DataError(
-        f"{config.data} has changed since the adapter was trained on it: {trained}; restore it, or "
-        "measure shapes of another folder"
-    )
-
-
-def _whole(data: ShapeData) -> ShapeSplit:
-    parts = (data.train, data.val, data.test)
-    return ShapeSplit(
-        np.concatenate([part.points for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        tuple(name for part in parts for name in part.ids),
-        None if data.train.seg is None else np.concatenate([part.seg for part in parts]),
-    )
+def _subset(part: ShapeSplit, keep: Callable[[str], bool]) -> ShapeSplit:
+    if not part.digests:
+        return part if keep("") else part.subset([])
+    chosen = [place for place, digest in enumerate(part.digests) if keep(digest)]
+    return part if len(chosen) == len(part) else part.subset(chosen)

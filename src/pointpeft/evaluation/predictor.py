@@ -15,7 +15,7 @@ from pointpeft.data import (
     RawShape,
     read_shape,
 )
-from pointpeft.data.parts import PART_NAMES
+from pointpeft.data.folder import shape_files
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models import build_backbone, create_model, load_into
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
@@ -111,8 +111,7 @@ def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        known_files = (p for p in path.rglob("*") if p != path / PART_NAMES)
-        found = sorted(p for p in known_files if p.suffix.lower() in SHAPE_SUFFIXES)
+        found = [path / file for file in shape_files(path)[0]]
         if not found:
             known = ", ".join(sorted(SHAPE_SUFFIXES))
             raise DataError(f"{path} holds no mesh or scan; known file types: {known}")

@@ -61,6 +61,7 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
         "transform": transform.to_dict(),
         "statistics": None,
         "source": absolute_source(config.data.source),
+        "variant": config.data.variant,
         "split": {"seed": config.data.seed, "val_fraction": config.data.val_fraction},
     }
     save_tuned(adapted, encoder, folder)

@@ -22,6 +22,7 @@ from pointpeft.tasks.protocol import as_published
 from pointpeft.tasks.results import summarize
 from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.segmentation import PartSegmentation
+from pointpeft.tasks.sources import PASSED
 
 __all__ = ["finetune", "tune"]
 
@@ -67,6 +68,8 @@ def finetune(
     """
     quiet_other_processes()
     config = _resolve(config)  # fails before reading data
+    if data is not None:
+        config = _with_source_of(config, data)
     if config.few_shot.way is None:
         return tune(config, output, resume, progress, data)
     from pointpeft.tasks.few_shot import few_shot
@@ -103,6 +106,12 @@ def tune(
             write_json(run.metrics, metrics)
         _report(config, goal, data, run)
     return metrics
+
+
+def _with_source_of(config: FinetuneConfig, data: ShapeData) -> FinetuneConfig:
+    """A config that says where the data came from that was passed."""
+    source = data.source or PASSED
+    return replace(config, data=replace(config.data, source=source, variant=data.variant))
 
 
 def _find_goal(task: str) -> Goal:

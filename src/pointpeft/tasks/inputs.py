@@ -118,6 +118,7 @@ def load_data(
         )
         if published:
             data = replace(data, notes=(*data.notes, _NOT_PUBLISHED))
+    data = replace(data, source=absolute_source(config.source), variant=config.variant)
     for note in data.notes:
         log.debug("%s: %s", config.source, note)  # shown with the results
     for problem in data.problems:
@@ -128,15 +129,16 @@ def load_data(
 def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     """What an adapter remembers of its training input.
 
-    Of the shapes of each split it keeps one digest, by which another set of shapes is told.
+    Of each shape it keeps a short hash, by which the shape is known again wherever it lies.
     """
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
-        "source": absolute_source(config.source),
+        "source": data.source,
+        "variant": data.variant,
         "split": {
             "seed": config.seed,
             "val_fraction": config.val_fraction,
-            "digest": data.digests(),
+            "shapes": data.digests(),
         },
     }

@@ -113,6 +113,10 @@ class PublishedDataset(Layout, ABC):
         """One of the files that `entries` named."""
         raise NotImplementedError(f"{self.name} keeps no file for each shape")
 
+    def object_id(self, id: str) -> str:
+        """What the object of an item is called in all variants that lie in one folder."""
+        return f"{self.folder}/{id}"
+
     def parts_of(self, split: str) -> tuple[str, ...]:
         """The splits that make up one of `counts` or `unions`, in published order.
 

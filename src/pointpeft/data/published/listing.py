@@ -55,7 +55,8 @@ def list_published(
         rows = zip(entries.ids, entries.labels, entries.sources, strict=True)
         for id, label, source in rows:
             class_name = entries.class_names[label] if labelled else None
-            items.append(Item(id, class_name, split, source))
+            name = dataset.object_id(id)
+            items.append(Item(id, class_name, split, source, object_id=name))
     same_size = items[0].origin.shape[0] if not isinstance(items[0].origin, Path) else None
     names, notes = used_names(items, entries.class_names) if labelled else ((), ())
     return Listing(tuple(items), names, same_size, notes, dataset.part_names, dataset.title)

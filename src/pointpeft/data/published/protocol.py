@@ -15,6 +15,7 @@ from pointpeft.data.published.shapenetpart import PART_IDS
 from pointpeft.data.published.stored import find_stored
 from pointpeft.data.published_sampling import PublishedPoints
 from pointpeft.data.shape_data import ShapeData, ShapeSplit
+from pointpeft.data.splits import short_digest
 from pointpeft.data.transforms import pool_size
 from pointpeft.errors import DataError
 
@@ -70,7 +71,10 @@ def load_as_published(
         raise DataError(f"{source}: {dataset.title} has no part labels; {EXPECTED_PARTS}")
     train, test = (stored.read(split, progress) for split in (train_split, "test"))
     trained, tested = (
-        _drawn(split, transform, seed) if dataset.ragged else whole_split(split, transform)
+        replace(
+            _drawn(split, transform, seed) if dataset.ragged else whole_split(split, transform),
+            digests=tuple(short_digest(dataset.object_id(id)) for id in split.ids),
+        )
         for split in (train, test)
     )
     if farthest and not dataset.ragged:
@@ -146,7 +150,7 @@ def _drawn(split: PublishedSplit, transform: InputTransform, seed: int) -> Ragge
         _unit_ball(cloud) if transform.normalize == "unit_ball" else cloud for cloud in split.points
     )
     empty = np.empty((len(split), transform.num_points, 3), np.float32)
-    ragged = RaggedSplit(empty, split.labels, split.ids, None, clouds, split.parts or ())
+    ragged = RaggedSplit(empty, split.labels, split.ids, clouds=clouds, parts=split.parts or ())
     return ragged.redrawn(seed)
 
 
