@@ -204,6 +204,22 @@ def test_the_first_token_of_a_batch_is_seen_as_published_on_request(points):
     assert [each.tolist() for each in hidden] == [[True] * 3, [False, True, True]]
 
 
+def test_as_published_a_local_radius_opens_attention_to_padding(points):
+    radii = {"local_radius": (0.3, 0.6, 1.2)}
+    mask = torch.tensor(
+        [[1, 1, 1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0, 1]]
+    )
+    models = [i2p("pretraining", **radii, reference_compat=compat) for compat in (False, True)]
+    other = settle(tiny("pretraining", "point_m2ae", **radii, reference_compat=True))
+    encoded = []
+    for model in (*models, other):
+        model.backbone.load_state_dict(other.backbone.state_dict())
+        encoded.append(model.eval().encode_visible(0.3 * points, mask.bool()).scales[0].tokens[0])
+    corrected, published, point_m2ae_published = encoded
+    assert torch.equal(published, point_m2ae_published)
+    assert not torch.allclose(published, corrected, atol=1e-6)
+
+
 # --- teacher --------------------------------------------------------------------------------------
 
 

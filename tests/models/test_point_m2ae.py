@@ -174,12 +174,17 @@ def test_padding_is_never_seen_and_no_row_is_blocked_as_a_whole():
 
 
 def test_as_published_padding_is_seen_near_the_origin_only():
-    valid = torch.tensor([[True, True, False]])
-    centers = torch.tensor([[[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0]]])
+    valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    centers = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0], [0.0, 0, 0]]).expand(2, -1, -1)
     seen = published_padding_bias(valid, centers, 0.5)[0, 0] == 0
-    assert seen.tolist() == [[True, True, True], [True, True, False], [True, False, True]]
+    assert seen[:3, :3].tolist() == [[True, True, True], [True, True, False], [True, False, True]]
+    assert not seen[:3, 3].any(), "no cloud has a fourth token"
     seen = published_padding_bias(valid, centers, 0.0)[0, 0] == 0
-    assert seen.tolist() == [[True, True, False], [True, True, False], [False, False, False]]
+    assert seen[:3, :3].tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, False],
+    ]
 
 
 # --- encoder --------------------------------------------------------------------------------------
@@ -324,6 +329,22 @@ def test_as_published_padding_near_the_origin_is_felt(points, mask):
         # Only clouds with padding can differ; the first is also visible where it should not be.
         same = torch.allclose(x[0].tokens[2], y[0].tokens[2], atol=1e-6)
         assert same != differs
+
+
+@pytest.mark.parametrize("name", ["point_m2ae", "i2p_mae"])
+def test_a_compiled_encoder_pads_as_published_no_more_than_the_longest_cloud(name, points, mask):
+    model = settle(tiny("pretraining", name, reference_compat=True, local_radius=(0.3, 0.6, 1.2)))
+    points = 0.3 * points
+
+    def encode(points):
+        return [scale.tokens for scale in model.eval().encode_visible(points, mask).scales]
+
+    with torch.no_grad():
+        eager = encode(points)
+        compiled = torch.compile(encode, backend="aot_eager", fullgraph=True)(points)
+        hidden = [scale.hidden for scale in model.encode_visible(points, mask).scales]
+    for one, other, left_out in zip(eager, compiled, hidden, strict=True):
+        torch.testing.assert_close(one[~left_out], other[~left_out])
 
 
 def test_visible_tokens_are_encoded_among_themselves(points, mask):
