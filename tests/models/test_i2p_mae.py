@@ -206,9 +206,8 @@ def test_the_first_token_of_a_batch_is_seen_as_published_on_request(points):
 
 def test_as_published_a_local_radius_opens_attention_to_padding(points):
     radii = {"local_radius": (0.3, 0.6, 1.2)}
-    mask = torch.tensor(
-        [[1, 1, 1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0, 1]]
-    )
+    mask = torch.zeros(3, 8, dtype=torch.bool)
+    mask[0, :5], mask[1, 1:4], mask[2, 7] = True, True, True
     models = [i2p("pretraining", **radii, reference_compat=compat) for compat in (False, True)]
     other = settle(tiny("pretraining", "point_m2ae", **radii, reference_compat=True))
     encoded = []

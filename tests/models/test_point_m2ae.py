@@ -589,18 +589,11 @@ def test_names_are_translated_both_ways_and_recognised(task):
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def full_depth(task, **settings):
-    """A narrow encoder with the depths of published files."""
-    return m2ae(task, depths=(5, 5, 5), **settings)
-
-
 @pytest.mark.parametrize("source", LAYOUTS_BY_TASK)
 @pytest.mark.parametrize("task", ["features", *LAYOUTS_BY_TASK])
 def test_the_encoder_of_every_published_file_goes_into_every_task(source, task, points, tmp_path):
-    model, path = settle(full_depth(source)), tmp_path / "model.pth"
-    layout = LAYOUTS_BY_TASK[source]()
-    torch.save({"base_model": layout.to_published(model.state_dict())}, path)
-    loaded = full_depth(task, checkpoint=path)
+    model, path = published(source, tmp_path / "model.pth")
+    loaded = m2ae(task, checkpoint=path)
     encoder = getattr(loaded, "backbone", loaded).eval()
     assert torch.equal(encoder(points).tokens, model.backbone.eval()(points).tokens)
     if "classification" not in (source, task) and task != "features":
@@ -609,10 +602,24 @@ def test_the_encoder_of_every_published_file_goes_into_every_task(source, task, 
         assert all(torch.equal(loaded.state_dict()[n], model.state_dict()[n]) for n in names)
 
 
-def test_other_depths_are_refused(tmp_path):
-    model, path = settle(full_depth("classification")), tmp_path / "model.pth"
-    torch.save({"base_model": classification_layout().to_published(model.state_dict())}, path)
-    with pytest.raises(CheckpointError, match=r"backbone\.blocks\.4"):
+@pytest.mark.parametrize("depths", [(2, 1, 2), (1, 1, 3), (5, 5, 5)], ids=str)
+@pytest.mark.parametrize("task", LAYOUTS_BY_TASK)
+def test_other_depths_are_refused(task, depths, tmp_path):
+    """Also a deeper file, of which no part is left out in silence."""
+    path = published(task, tmp_path / "model.pth")[1]
+    with pytest.raises(CheckpointError, match=r"lacks .*backbone\.blocks\.\d"):
+        m2ae(depths=depths, checkpoint=path)
+    deeper = LAYOUTS_BY_TASK[task](depths).to_published(m2ae(task, depths=depths).state_dict())
+    torch.save({"base_model": deeper}, path)
+    with pytest.raises(CheckpointError, match=r"no place for: backbone\.blocks\.\d"):
+        m2ae(checkpoint=path)
+
+
+def test_other_entries_of_the_encoder_are_refused(tmp_path):
+    model, path = published("classification", tmp_path / "model.pth")
+    state = LAYOUTS_BY_TASK["classification"]((1, 1, 2)).to_published(model.state_dict())
+    torch.save({"base_model": {**state, "h_encoder.other.weight": torch.zeros(2)}}, path)
+    with pytest.raises(CheckpointError, match=r"no place for: backbone\.other"):
         m2ae(checkpoint=path)
 
 

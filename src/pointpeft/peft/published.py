@@ -10,6 +10,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import Checkpoint
 from pointpeft.models.filling import fill
 from pointpeft.models.published import POINT_MAE_CLASSIFICATION, Layout, register_layout
+from pointpeft.models.published.layout import block_depths
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 
@@ -65,6 +66,8 @@ def point_peft_m2ae(depths: Sequence[int] = _DEPTHS) -> Layout:
         ),
         model="point_m2ae",
         attach=attach_published,
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: point_peft_m2ae(block_depths(names, "blocks.")),
     )
 
 
