@@ -10,6 +10,7 @@ The default keeps features and coordinates row for row and every cloud to itself
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -73,6 +74,7 @@ class PointPeftConfig(PeftConfig):
     init_scale: float = 0.01  # of the adapters' first up-projections; published, and in compat: 1
     exclude_self: bool = False  # leave a training item out when it looks up the bank
     reference_compat: bool = False  # the published computation, faults included
+    query_grouping: dict[str, Any] | None = None  # of the encoder of queries, where it differs
 
     def __post_init__(self) -> None:
         check_sizes(self, [name for name in _SIZES if getattr(self, name) is not None])
@@ -138,7 +140,9 @@ class PointPeftTuner(Tuner):
         reached = config.prompt_blocks > backbone.scales[-1].blocks[0]  # else for nothing
         self.bank = bank if config.uses_bank and reached else None
         self._with_bank = self.bank is not None or config.reference_compat
-        self.retriever: Any = None if self.bank is None else frozen_twin(backbone)
+        self.retriever: Any = None
+        if self.bank is not None:
+            self.retriever = frozen_twin(backbone, config.query_grouping)
         self.prompt_centers: nn.Parameter | None = None
         if config.use_adapter and (prompted or config.reference_compat):
             self.prompt_centers = nn.Parameter(torch.empty(config.num_prompts, 3))
@@ -239,14 +243,22 @@ def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tup
     return sizes
 
 
-def frozen_twin(backbone: Any) -> Any:
+def frozen_twin(backbone: Any, grouping: Mapping[str, Any] | None = None) -> Any:
     """A copy of an encoder that stays as it is while the original is tuned.
 
     Matrices are shared with the original, which no part of Point-PEFT changes; biases, norms and
     buffers, a few thousand values, are copied.
+
+    Args:
+        backbone: the encoder.
+        grouping: settings in which the copy differs: numbers and sizes of groups, radii.
     """
     shared = {id(p): p for p in backbone.parameters() if p.ndim > 1}
-    return copy.deepcopy(backbone, memo=shared).requires_grad_(False).eval()
+    twin = copy.deepcopy(backbone, memo=shared).requires_grad_(False).eval()
+    if grouping:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in grouping.items()}
+        twin.regroup(**settings)
+    return twin
 
 
 register_method(PointPeftConfig, PointPeftTuner)

@@ -30,8 +30,9 @@ class Layout:
         absent: prefixes of further entries that make a file one of another layout.
         sizes: settings of the encoder that the names of the entries show.
         fit: for layouts of which the rules hang on these: the layout for the names of a file.
-        attach: for files of models under a tuning method: ``(model, checkpoint) -> model`` puts
-            the method on a fresh model, so that the entries of the checkpoint fit.
+        attach: for files of models under a tuning method: ``(model, checkpoint, settings,
+            reset_head) -> (model, report)`` puts the method on a fresh model, with settings that
+            the file does not show, and fills it.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Layout:
     absent: tuple[str, ...] = ()
     sizes: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[Sequence[str]], "Layout"] | None = None
-    attach: Callable[[Any, Any], Any] | None = None
+    attach: Callable[..., Any] | None = None
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""
