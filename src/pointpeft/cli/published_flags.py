@@ -112,7 +112,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--shot", type=int, metavar="N", help="training shapes of a class")
     add("--fold", type=int, default=-1, metavar="N", help="one episode only; -1: all ten [-1]")
     add = parser.add_argument_group(
-        "Point-PEFT", "For --cache_prompt, on Point-M2AE alone, as published."
+        "Point-PEFT",
+        "For --cache_prompt, and --test of a published file, on Point-M2AE alone, as published.",
     ).add_argument
     add("--propagate_cof", type=float, metavar="X", help="weight of what tokens receive")
     add("--center_cof", type=float, metavar="X", help="weight of the center of a local group")
@@ -133,8 +134,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     flags = make_parser().parse_intermixed_args(arguments)
     _check_weights(flags)
     _check_few_shot(flags)
-    if flags.if_maxmean and not flags.cache_prompt:
-        raise ConfigError("--if_maxmean belongs to --cache_prompt")
+    if flags.if_maxmean and not (flags.cache_prompt or flags.test):
+        raise ConfigError("--if_maxmean belongs to --cache_prompt or --test")
     if flags.vote and command_of(flags) in (Command.SVM, Command.PRETRAIN):
         raise ConfigError("--vote belongs to --finetune_model, --scratch_model or --test")
     return flags

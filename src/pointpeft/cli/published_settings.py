@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from pointpeft.cli.published_flags import Command
@@ -9,7 +10,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import TrainerConfig
 from pointpeft.tasks.published_votes import published_votes
 
-__all__ = ["flag_settings", "has_scales", "protocol_settings"]
+__all__ = ["flag_settings", "has_scales", "protocol_settings", "tests_a_run"]
 
 
 def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
@@ -46,10 +47,16 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
     if command is Command.FINETUNE:
         given["few_shot.way"], given["few_shot.shot"] = flags.way, flags.shot
         given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
+    if command is Command.FINETUNE or (command is Command.TEST and not tests_a_run(flags)):
         given |= _point_peft(flags, stated.model)
     if flags.vote:
         given["votes"] = published_votes(stated.model).repetitions
     return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def tests_a_run(flags: argparse.Namespace) -> bool:
+    """Whether the weights are those of a run of ours, which has its own settings."""
+    return Path(flags.ckpts).is_dir()
 
 
 def _processes(flags: argparse.Namespace) -> dict[str, Any]:
