@@ -13,7 +13,12 @@ from pointpeft.cli.console import tell, warn
 from pointpeft.cli.published_flags import Command, command_of, parse
 from pointpeft.cli.published_keys import named_as_typed, translate
 from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys, longer_training
-from pointpeft.cli.published_settings import flag_settings, protocol_settings, tests_a_run
+from pointpeft.cli.published_settings import (
+    flag_settings,
+    protocol_settings,
+    saves_published,
+    tests_a_run,
+)
 from pointpeft.errors import ConfigError
 from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
@@ -89,6 +94,9 @@ def _run(arguments: list[str]) -> None:
         if config is not None:
             overrides = [*protocol_settings(command, flags, stated), *overrides]
         settings = _load(command, config or begun, overrides)
+        if config is not None and saves_published(command, settings):  # unless told otherwise
+            overrides = ["save_published=true", *overrides]
+            settings = _load(command, config, overrides)
         call = Call(command, flags, settings, overrides, config, output)
         _check_sources(call)
         notes = [

@@ -70,7 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--save-published-format",
         dest="save_published",
         action="store_true",
-        help="also write ckpt-best.pth or ckpt-last.pth as the published repositories do",
+        help="insist on ckpt-best.pth and ckpt-last.pth, which are written wherever the published "
+        "repositories have such a model; save_published=false leaves them out",
     )
     add("--num_workers", type=int, metavar="N", help="processes that load data")
     _add_selection(parser)

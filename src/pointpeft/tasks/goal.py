@@ -28,6 +28,7 @@ class Goal(abc.ABC):
         of_one_seed: metrics that are reported of the best seed alone.
         reports: whether :meth:`report` writes a page.
         published_best: name of the file that the published repositories keep the best epoch in.
+        published_last: of the last epoch; None: they keep none.
     """
 
     name: ClassVar[str]
@@ -40,6 +41,7 @@ class Goal(abc.ABC):
     of_one_seed: ClassVar[tuple[str, ...]] = ()
     reports: ClassVar[bool] = False
     published_best: ClassVar[str] = "ckpt-best.pth"
+    published_last: ClassVar[str | None] = "ckpt-last.pth"
 
     def shown(self, split: str) -> list[tuple[str, str, str]]:
         """Metrics in the progress line, (metric, label, format), if ``split`` selects epochs."""

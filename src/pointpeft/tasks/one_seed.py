@@ -67,14 +67,15 @@ def train_one_seed(
     L.seed_everything(seed, verbose=False)
     task = _make_task(config, goal, data, run, banks)
     model, published = task.model, config.protocol == "published"
-    timer, votes = EpochTimer(), _votes_in_training(config, data, run)
+    timer, history = EpochTimer(), History(run.history)
+    votes = _votes_in_training(config, data, run)
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
         run,
         seed,
         [
             BatchNormMomentum(config.optimizer),
-            History(run.history),
+            history,
             timer,
             Announcement(_title(config)),
             ProgressBar(_title(config), goal.shown(selecting_split(data))),
@@ -100,6 +101,10 @@ def train_one_seed(
             save_published(model, run.path / goal.published_best, epoch, metrics)
         if votes:
             metrics |= votes.conclude(task, config.save_published)
+        if config.save_published and goal.published_last is not None:
+            epoch = task.load_best(run.last)
+            scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
+            save_published(model, run.path / goal.published_last, epoch, scores)
         write_json(run.metrics, metrics)
         return metrics
 
