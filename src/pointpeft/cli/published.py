@@ -24,6 +24,7 @@ from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
 from pointpeft.tasks.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
+from pointpeft.tasks.config_names import find_config
 
 __all__ = ["PROTOCOL_NOTE", "main"]
 
@@ -86,7 +87,9 @@ def _run(arguments: list[str]) -> None:
     command = command_of(flags)
     output = _output(flags, command)
     begun = output / "config.yaml"
-    config = None if flags.resume and begun.is_file() else flags.config
+    config = None
+    if not (flags.resume and begun.is_file()):
+        config = find_config(flags.config, tuned=flags.cache_prompt)
     stated = _load(command, config or begun)
     translated = translate(flags.overrides, stated)
     with named_as_typed(translated):
