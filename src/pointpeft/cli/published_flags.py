@@ -56,8 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="settings, under published keys (max_epoch=1 total_bs=8) or ours (trainer.epochs=1)",
     )
     add = parser.add_argument_group("The run").add_argument
-    add("--config", type=Path, required=True, metavar="FILE",
-        help="a file below cfgs/, or the name that the published repository has for it")
+    add(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a file below cfgs/, or the name that the published repository has for it",
+    )
     add("--exp_name", default="default", metavar="NAME", help="name of the run [default]")
     add("--resume", action="store_true", help="go on with the run of this name")
     add(

@@ -71,18 +71,19 @@ def convert(
     tuned = layout.attach is not None
     if not tuned and (bank is not None or encoder is not None or peft):
         raise CheckpointError(f"{source} is {content.layout}, which has neither bank nor adapter")
-    model = _model(content, name, preset, backbone or {})
+    asked = {key: _plain(value) for key, value in (backbone or {}).items()}
+    model = _model(content, name, preset, asked)
     if not tuned:
         report = fill(model, content)
         save_model(model, target)
         return report
     adapted, report = fill_tuned(model, content, peft or {})
     base, adapted = Beside.of(content, bank, encoder).complete(adapted, content)
-    save_tuned(adapted, base, tuned_folder(target))
+    save_tuned(adapted, base, _tuned_folder(target))
     return report
 
 
-def tuned_folder(target: str | Path) -> Path:
+def _tuned_folder(target: str | Path) -> Path:
     """The folder that a tuned model becomes: a name for a file stands for one without its end."""
     target = Path(target)
     return target.with_suffix("") if target.suffix == ".safetensors" else target
@@ -106,7 +107,7 @@ def _model(
     config = get_entry(name).config
     own = {k: v for k, v in stated.get("config", {}).items() if hasattr(config, k)}
     shown = encoder_sizes(layout, state)
-    if wrong := {k: v for k, v in asked.items() if k in shown and _plain(v) != _plain(shown[k])}:
+    if wrong := {k: v for k, v in asked.items() if k in shown and v != shown[k]}:
         listed = ", ".join(f"{key}={shown[key]}, not {value}" for key, value in wrong.items())
         raise ConfigError(f"{content.source} is of another size than is asked for: {listed}")
     chosen = {**shown, **asked}
