@@ -300,6 +300,12 @@ def test_files_that_were_written_here_say_what_they_do_not_show(name, task, tmp_
     assert loaded.backbone.config == encoder.config
 
 
+def test_a_preset_of_another_computation_than_the_file_states_is_refused(tmp_path):
+    save_published(tiny("classification"), tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match="scanobjectnn is something else: num_groups=8, not 128"):
+        convert(tmp_path / "a.pth", tmp_path / "ours.safetensors", preset="scanobjectnn")
+
+
 def test_a_size_that_the_file_shows_is_not_changed(tmp_path):
     model = tiny("pretraining")
     path = publish(tmp_path / "a.pth", POINT_MAE_PRETRAINED.to_published(model.state_dict()))

@@ -114,13 +114,30 @@ def _model(
     preset_sizes = _preset(name, preset)
     if "pooling" not in {**own, **preset_sizes, **asked} and _concatenates(content, shown):
         chosen["pooling"] = "concat_all" if name.startswith("i2p_mae") else "concat"
-    own = {key: value for key, value in own.items() if key not in preset_sizes}
+    if layout.attach is None:
+        _check_agree(content, own, preset, preset_sizes)
     if "num_points" in stated and preset is None:
         own["num_points"] = stated["num_points"]
     counts = {**head_sizes(state), **objective_sizes(layout, state)}
     model = create_model(name, task=layout.task, preset=preset, **{**own, **chosen, **counts})
     _say_assumed(content, model, {*own, *preset_sizes, *chosen, *counts})
     return model
+
+
+def _check_agree(
+    content: Checkpoint, own: Mapping[str, Any], preset: str | None, sizes: Mapping[str, Any]
+) -> None:
+    """Refuse a preset of another computation than the one that a file states."""
+    differing = [
+        f"{key}={_plain(own[key])}, not {value}"
+        for key, value in sizes.items()
+        if key in own and _plain(own[key]) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{content.source} states what it was trained with, and the preset {preset} is "
+            f"something else: {', '.join(differing)}; leave the preset out"
+        )
 
 
 def _preset(name: str, preset: str | None) -> Mapping[str, Any]:
@@ -141,7 +158,7 @@ def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
     assumed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.name not in known and field.name not in _TRAINING
+        if field.name not in known and field.name not in (*_TRAINING, "embed_dim")
     ]
     if assumed:
         log.warning(

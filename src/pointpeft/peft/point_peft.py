@@ -236,9 +236,11 @@ def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tup
     sizes.append((asked[0] or max(1, last.num_groups // 2), asked[1] or size))
     for (groups, members), scale in zip(sizes, scales, strict=True):
         if config.use_adapter and max(groups, members) > scale.num_groups:
+            names = "num_groups and group_sizes of the next scale, of the last one half and its own"
             raise ConfigError(
-                f"second_groups={groups} and second_group_size={members} must not exceed "
-                f"num_groups={scale.num_groups}, the patches of the backbone"
+                f"second_groups={groups} and second_group_size={members}"
+                f"{f' ({names})' if len(scales) > 1 else ''} must not exceed the "
+                f"{scale.num_groups} patches of the scale (num_groups)"
             )
     return sizes
 
