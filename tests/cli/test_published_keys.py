@@ -262,6 +262,30 @@ def test_other_values_are_honoured(given, which, expected):
 
 
 @pytest.mark.parametrize(
+    ("config", "facts"),
+    [
+        ("pre-training/point-mae", "NAME=ShapeNet N_POINTS=8192"
+         " PC_PATH=data/ShapeNet55-34/shapenet_pc DATA_PATH=data/ShapeNet55-34/ShapeNet-55"),
+        ("fine-tuning/scan_pb", "NAME=ScanObjectNN SPLIT=PB N_POINTS=2048"
+         " ROOT=data/ScanObjectNN/main_split"),
+        ("fine-tuning/modelnet40", "NAME=ModelNet N_POINTS=8192 NUM_CATEGORY=40 USE_NORMALS=FALSE"
+         " DATA_PATH=data/ModelNet/modelnet40_normal_resampled"),
+    ],
+)  # fmt: skip
+def test_what_published_files_of_data_sets_state_is_accepted(config, facts):
+    kind = KIND_OF_FOLDER.get(config.partition("/")[0], FinetuneConfig)
+    found = translate(facts.split(), load_config(kind, [CONFIGS / f"{config}.yaml"]))
+    assert found.overrides == []
+
+
+def test_patches_as_wide_as_tokens():
+    given = ("model.trans_dim=24", "model.encoder_dims=12")
+    with pytest.raises(ConfigError, match="encoder_dims"):
+        overrides(*given)
+    assert overrides(*given, model="point_bert") == ["backbone.dim=24", "backbone.embed_dim=12"]
+
+
+@pytest.mark.parametrize(
     ("given", "which"),
     [
         ("model.decoder_dims=[384,96]", M2AE),
@@ -273,6 +297,8 @@ def test_other_values_are_honoured(given, which, expected):
         ("model.if_half=maybe", TUNED_M2AE),
         ("temp.start=2", {"kind": PretrainConfig, "model": "point_bert_dvae"}),
         ("dataset.val._base_=cfgs/dataset/ModelNet40.yaml", {}),
+        ("SPLIT=PB", {}),
+        ("USE_NORMALS=TRUE", {}),
     ],
     ids=str,
 )

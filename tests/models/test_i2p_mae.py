@@ -307,6 +307,17 @@ def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, mo
     assert not report.fresh
 
 
+def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
+    layout = point_m2ae.pretrained_layout((1, 1, 2))
+    state = layout.to_published(tiny("pretraining", "point_m2ae").state_dict())
+    torch.save({"base_model": state}, tmp_path / "a.pth")
+    i2p(checkpoint=tmp_path / "a.pth")
+    assert "`model`=point_m2ae takes it" in caplog.text
+    caplog.clear()
+    tiny("features", "point_m2ae", checkpoint=tmp_path / "a.pth")
+    assert "takes it for what it is" not in caplog.text
+
+
 def test_published_files_are_told_apart():
     i2p_names, m2ae_names = (
         list(layout.to_published(tiny("pretraining", name).state_dict()))

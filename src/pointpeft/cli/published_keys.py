@@ -43,7 +43,6 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.group_size": "backbone.group_size",
     "model.group_sizes": "backbone.group_sizes",
     "model.trans_dim": "backbone.dim",
-    "model.encoder_dims": ("backbone.dims", "backbone.embed_dim", "backbone.dim"),
     "model.depth": "backbone.depth",
     "model.encoder_depths": "backbone.depths",
     "model.drop_path_rate": "backbone.drop_path",

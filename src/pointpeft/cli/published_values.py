@@ -32,6 +32,11 @@ class Given:
     beside: Mapping[str, Any]
 
     @property
+    def text(self) -> str:
+        """The value as it was typed."""
+        return self.override.partition("=")[2]
+
+    @property
     def encoder(self) -> Any:
         """Default settings of the model's encoder."""
         from pointpeft.models import get_entry
@@ -89,18 +94,6 @@ ONLY: Mapping[str, tuple[str, ...]] = {
     "model.adapter_config.adapter_drop_path_rate": ("0.1",),
     "model.prompt.NUM_TOKENS": ("100",),  # published code does not read it, nor the next
     "model.hd_s1": ("true",),
-    "NAME": (
-        "ShapeNet",
-        "ModelNet",
-        "ModelNet40_SVM",
-        "ModelNetFewShot",
-        "ScanObjectNN",
-        "ScanObjectNN_hardest",
-    ),
-    "N_POINTS": ("2048", "8192"),
-    "NUM_CATEGORY": ("40",),
-    "USE_NORMALS": ("false",),
-    "SPLIT": ("PB", "OBJ", "OBJ-BG"),
 }
 """Published keys for which there is one value, or a few that are all the same here."""
 
@@ -117,6 +110,22 @@ _BASES = {
     "Scan_OBJ": "scanobjectnn_obj_only",
 }
 """Published files of data sets, and our names of these; few-shot episodes have none."""
+_OBJECTS = ("scanobjectnn_obj_bg", "scanobjectnn_obj_only")
+_SCANS = (*_OBJECTS, "scanobjectnn_pb_t50_rs")
+_FACTS: Mapping[str, Mapping[Any, tuple[str | None, ...]]] = {
+    "NAME": {
+        "ShapeNet": ("shapenet55",), "ModelNet": ("modelnet40",), "ModelNetFewShot": (None,),
+        "ModelNet40_SVM": ("modelnet40_h5",), "ScanObjectNN": _SCANS,
+        "ScanObjectNN_hardest": _SCANS[-1:],
+    },
+    "SPLIT": {"PB": _SCANS[-1:], "OBJ-BG": _OBJECTS[:1], "OBJ": _OBJECTS[1:]},
+    "N_POINTS": {
+        2048: _SCANS, 8192: ("shapenet55", "modelnet40", "modelnet40_h5", None),
+    },
+    "NUM_CATEGORY": {40: ("modelnet40", "modelnet40_h5", None)},
+    "USE_NORMALS": {False: ("modelnet40", "modelnet40_h5", None)},
+}  # fmt: skip
+"""What published files of data sets state, and our names of the data sets that it is true of."""
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "point_mae": ("Point_MAE", "PointTransformer", "PointTransformer_best",
                   "PointTransformer_modelnet"),
@@ -253,6 +262,27 @@ def _base(given: Given) -> Meaning:
     raise given.refused(f"the config is for {settings.data.variant or 'few-shot episodes'}")
 
 
+def _fact(given: Given) -> Meaning:
+    """A statement of a published file of a data set."""
+    known, variant = _FACTS[given.name], given.settings.data.variant
+    if isinstance(given.value, str | int | float) and variant in known.get(given.value, ()):
+        return _NOTHING
+    right = [str(value) for value, variants in known.items() if variant in variants]
+    what = f"it is {' or '.join(right)}" if right else "that is not stated"
+    raise given.refused(f"of the data set {variant or 'of few-shot episodes'} {what}")
+
+
+def _encoder_dims(given: Given) -> Meaning:
+    """Channels of tokens, or of patches where a projection follows."""
+    if given.has_scales:
+        return Meaning((f"backbone.dims={given.text}",))
+    if getattr(given.encoder, "embed_dim", None) is not None:
+        return Meaning((f"backbone.embed_dim={given.text}",))
+    if given.beside.get("model.trans_dim", given.value) != given.value:
+        raise given.refused("it must be trans_dim: no projection follows the patch embedding")
+    return Meaning((f"backbone.dim={given.text}",))
+
+
 def _points(given: Given) -> Meaning:
     """Published linear SVMs take as many points as their data set says, not as this key does."""
     if isinstance(given.settings, SvmConfig) and given.value == 2048:
@@ -291,6 +321,8 @@ MEANINGS: Mapping[str, Callable[[Given], Meaning]] = {
         f"dataset.{part}._base_": _base
         for part in ("train", "val", "test", "extra_train", "svm.train", "svm.val", "svm.test")
     },
+    "model.encoder_dims": _encoder_dims,
+    **dict.fromkeys(_FACTS, _fact),
     **dict.fromkeys(("DATA_PATH", "PC_PATH", "ROOT", "DATA_DIR"), _place),
 }
 """What keys mean, by their names."""

@@ -176,6 +176,13 @@ def _load(
             f"{_remedy(entry, published.model, task)}. {error}"
         ) from error
     _say(checkpoint, report, task)
+    own = entry.name.removesuffix("_small")
+    if published is not None and published.task == "pretraining" and published.model != own:
+        log.warning(
+            "%s is %s, and is taken for %s, which has the same network and makes other features of "
+            "it; `model`=%s takes it for what it is",
+            checkpoint.source, checkpoint.layout, entry.name, published.model,
+        )  # fmt: skip
     return model
 
 
