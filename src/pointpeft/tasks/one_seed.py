@@ -102,13 +102,18 @@ def train_one_seed(
         if votes:
             metrics |= votes.conclude(task, config.save_published)
         if config.save_published and goal.published_last is not None:
-            epoch = task.load_best(run.last)
-            scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
-            save_published(model, run.path / goal.published_last, epoch, scores)
+            _save_last(task, run, goal.published_last, history)
         write_json(run.metrics, metrics)
         return metrics
 
     return on_first_process(trainer, conclude)
+
+
+def _save_last(task: TuningTask, run: RunFolder, name: str, history: History) -> None:
+    """Write the model of the last epoch, which ``task`` has afterwards, in its published form."""
+    epoch = task.load_best(run.last)
+    scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
+    save_published(task.model, run.path / name, epoch, scores)
 
 
 def _votes_in_training(
