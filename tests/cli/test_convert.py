@@ -1,22 +1,40 @@
 """``pointpeft convert`` from the command line."""
 
+import torch
+
 import pointpeft as pp
 from pointpeft.models.published import POINT_MAE_PRETRAINED
 from tests.cli.conftest import run
 from tests.models.test_published import publish
-from tests.models.tiny import SIZES, tiny
+from tests.models.tiny import SIZES, clouds, tiny
+from tests.peft.test_published import columns, converted, published_file, tuned
+
+GROUPS = ("backbone.num_groups=8", "backbone.group_size=8")
 
 
-def test_a_published_file_is_converted_and_used(tmp_path, monkeypatch):
-    small = lambda name, task=None, preset=None, **settings: tiny(task, name, **settings)  # noqa: E731
-    monkeypatch.setattr("pointpeft.peft.conversion.create_model", small)
+def test_a_published_file_is_converted_and_used(tmp_path, caplog):
     state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
     source = publish(tmp_path / "pretrain.pth", state)
-    result = run("convert", source, tmp_path / "ours.safetensors")
+    result = run("convert", source, tmp_path / "ours.safetensors", "backbone.num_groups=8")
     assert result.code == 0, result.text
     assert "Point-MAE, pre-trained" in result.text
+    assert "num_heads=6" in caplog.text, "what was assumed"
     model = pp.create_model("point_mae", checkpoint=tmp_path / "ours.safetensors")
-    assert model.config.dim == SIZES["dim"]
+    assert (model.config.dim, model.config.num_groups) == (SIZES["dim"], 8)
+
+
+def test_a_tuned_file_becomes_a_folder_with_what_lies_beside_it(tmp_path, caplog):
+    model, encoder = tuned("point_mae")
+    source = published_file("point_mae", model, tmp_path)
+    pp.save_model(encoder, tmp_path / "pretrain.safetensors")
+    torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
+    model.set_bank(pp.MemoryBank.import_published(tmp_path / "cache_shape.pt"), encoder)
+    for bank in ((), ("--bank", tmp_path / "cache_shape.pt")):
+        result = run("convert", source, tmp_path / "ours.safetensors", *GROUPS, *bank)
+        assert result.code == 0, result.text
+        assert "bank is a separate file" not in caplog.text
+        assert result.out.splitlines()[-1] == f"wrote {tmp_path / 'ours'}"
+        assert torch.equal(converted(tmp_path / "ours", "point_mae")(clouds()), model(clouds()))
 
 
 def test_other_files_are_refused_in_a_sentence(tmp_path):

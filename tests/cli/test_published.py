@@ -1,9 +1,11 @@
 """The published commands do what they did, on the published layouts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from pointpeft.cli.published import PROTOCOL_NOTE
@@ -121,9 +123,31 @@ def test_point_peft(backbone, data, workplace):
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     assert settings["method"] == "point-peft"
     read = {"propagation_coefficient": 0.2, "center_coefficient": 0.3}
+    assert (folder / "ckpt-last.pth").is_file() == (backbone != "point-bert")
     assert settings["peft"] == {
         "reference_compat": True, **(read if backbone == "point-m2ae" else {}),
     }  # fmt: skip
+
+
+def test_the_way_of_the_published_documentation(workplace):
+    """Pre-training writes the checkpoint that is copied to where fine-tuning looks for it."""
+    assert succeeded(run("pre-training/point-m2ae.yaml", *SCALES, "svm.num_points=64"))
+    folder = workplace / "experiments/point-m2ae/pre-training/default"
+    assert (folder / "ckpt-best.pth").is_file()
+    (workplace / "ckpts").mkdir()
+    shutil.copy(folder / "ckpt-last.pth", workplace / "ckpts/pre-train.pth")
+    tuned = run("fine-tuning/point-m2ae_scan_pb.yaml", "--finetune_model", "--ckpts",
+                "./ckpts/pre-train.pth", *SCALES)  # fmt: skip
+    assert succeeded(tuned)
+    folder = workplace / "experiments/point-m2ae_scan_pb/fine-tuning/default"
+    for name in ("ckpt-best.pth", "ckpt-last.pth"):
+        content = torch.load(folder / name, weights_only=True)
+        assert "module.cls_head_finetune.0.weight" in content["base_model"]
+    tested = run("fine-tuning/point-m2ae_scan_pb.yaml", "--test", "--ckpts",
+                 folder / "ckpt-best.pth", *SCALES)  # fmt: skip
+    assert succeeded(tested)
+    measured = metrics("point-m2ae_scan_pb/fine-tuning/test_default")["test_accuracy"]
+    assert measured == json.loads((folder / "metrics.json").read_text())["test_accuracy"]
 
 
 def test_few_shot(workplace):

@@ -110,9 +110,10 @@ def test_the_documentation_lists_every_flag_and_config():
 
 
 def given(*flags, model="point_mae"):
-    """What flags mean for fine-tuning."""
-    parsed = parse(["--config", "c.yaml", "--cache_prompt", *flags])
-    settings = flag_settings(Command.FINETUNE, parsed, FinetuneConfig(model=model))
+    """What flags mean, for fine-tuning unless they say otherwise."""
+    what = [] if "--test" in flags else ["--cache_prompt"]
+    parsed = parse(["--config", "c.yaml", *what, *flags])
+    settings = flag_settings(command_of(parsed), parsed, FinetuneConfig(model=model))
     return dict(item.split("=") for item in settings)
 
 
@@ -160,6 +161,7 @@ def test_the_epoch_that_published_loops_have_more_is_told():
 
 def test_keys_that_a_test_does_not_heed_are_named(tmp_path):
     given = ["optimizer.lr=1", "data.num_points=64", "backbone.depth=2", "votes=3"]
+    given.append("trainer.batch_size=4")
     of_a_run = notes("--test", "--ckpts", str(tmp_path), *given)
     assert [note.split()[0] for note in of_a_run] == given[:3]
     of_a_file = notes("--test", "--ckpts", "a.pth", *given)
@@ -203,6 +205,17 @@ def test_coefficients_are_read_where_published_code_reads_them():
     }  # fmt: skip
     (said,) = notes(*flags, config=lambda: FinetuneConfig(model="point_m2ae"))
     assert "--ad_cof" in said
+
+
+def test_a_published_file_is_tested_with_the_coefficients_that_are_given(tmp_path):
+    flags = ("--test", "--ckpts", "a.pth", "--propagate_cof", "0.1", "--if_maxmean")
+    assert given(*flags, model="point_m2ae") == {
+        "peft.propagation_coefficient": "0.1", "peft.group_pooling": "mean+max",
+    }  # fmt: skip
+    assert notes(*flags, config=lambda: FinetuneConfig(model="point_m2ae")) == []
+    of_a_run = (*flags[:2], str(tmp_path), *flags[3:])
+    assert given(*of_a_run, model="point_m2ae") == {}
+    assert len(notes(*of_a_run, config=lambda: FinetuneConfig(model="point_m2ae"))) == 2
 
 
 def test_the_launcher_reads_what_torchrun_says(monkeypatch):

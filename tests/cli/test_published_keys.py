@@ -1,5 +1,7 @@
 """Published keys mean settings of ours; what means nothing or is mistyped is said."""
 
+import dataclasses
+import json
 import re
 
 import pytest
@@ -8,9 +10,12 @@ from pointpeft.cli.published_flags import Command, parse
 from pointpeft.cli.published_keys import PUBLISHED_KEYS, named_as_typed, translate
 from pointpeft.cli.published_settings import flag_settings
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.models import create_model, get_entry
+from pointpeft.peft import config_class
 from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.config_files import setting_names
+from tests import published_yamls
 from tests.cli.published import CONFIGS
 
 FREE = ("backbone", "pretraining")
@@ -164,3 +169,139 @@ def test_the_number_of_classes_is_that_of_the_data(tmp_path):
     assert translate(["model.cls_dim=15"], config).overrides == []
     with pytest.raises(ConfigError, match="PB-T50-RS has 15 classes"):
         translate(["model.cls_dim=40"], config)
+
+
+# Published configs --------------------------------------------------------------------------------
+
+KIND_OF_FOLDER = {"pre-training": PretrainConfig, "linear-svm": SvmConfig}
+
+
+def as_override(key, value):
+    return f"{key}={'' if value is None else json.dumps(value).strip(chr(34))}"
+
+
+def computed(settings):
+    """All that a run computes: its settings, with those of its models in full."""
+    values = dataclasses.asdict(settings)
+    entry = get_entry(settings.model)
+    preset = entry.presets.get(settings.preset)
+    sizes = {"num_points": preset.num_points, **preset.overrides} if preset else {}
+    encoder = {"num_points": entry.num_points, **dataclasses.asdict(entry.config), **sizes}
+    values["backbone"] = {**encoder, **settings.backbone}
+    values["data"]["num_points"] = settings.data.num_points or values["backbone"]["num_points"]
+    if "pretraining" in values and entry.pretraining_config is not None:
+        own = dataclasses.asdict(entry.pretraining_config)
+        values["pretraining"] = {**own, **settings.pretraining}
+        for name in ("token_dim", "decoder_dim"):  # left to the tokenizer: the published ones
+            if name in own:
+                values["pretraining"][name] = values["pretraining"][name] or 256
+    if "peft" in values and settings.method == "point-peft":
+        peft = config_class("point-peft").from_dict(settings.peft)
+        backbone = create_model(settings.model, preset=settings.preset, **settings.backbone)
+        values["peft"] = peft.resolve(backbone).to_dict()
+        width = values["peft"]["adapter_dim"]
+        values["peft"]["adapter_dim"] = width[0] if isinstance(width, tuple) else width
+    optimizer, epochs = values.get("optimizer", {}), values.get("trainer", {}).get("epochs")
+    if optimizer:
+        optimizer["cosine_epochs"] = optimizer["cosine_epochs"] or epochs
+    if "svm" in values:
+        values.pop("svm")  # compared by the keys of its own
+    return json.loads(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", published_yamls.CONFIGS)
+def test_every_key_of_a_published_config_is_accepted_and_changes_nothing(name):
+    ours, stated = published_yamls.CONFIGS[name]
+    kind = KIND_OF_FOLDER.get(ours.partition("/")[0], FinetuneConfig)
+    before = load_config(kind, [CONFIGS / f"{ours}.yaml"])
+    given = [as_override(key, value) for key, value in stated.items()]
+    after = load_config(kind, [CONFIGS / f"{ours}.yaml"], translate(given, before).overrides)
+    assert computed(after) == computed(before)
+    for override in given:  # and each by itself
+        alone = translate([override], before).overrides
+        load_config(kind, [CONFIGS / f"{ours}.yaml"], alone)
+
+
+def test_published_heads_are_those_of_a_hierarchical_decoder_too():
+    heads = ["backbone.num_heads=3", "pretraining.decoder_num_heads=3"]
+    assert overrides("model.num_heads=3", kind=PretrainConfig, model="point_m2ae") == heads
+    assert overrides("model.num_heads=3", kind=PretrainConfig, model="i2p_mae") == heads
+    given = ("model.decoder_num_heads=2", "model.num_heads=3")
+    assert overrides(*given, kind=PretrainConfig, model="point_m2ae") == [
+        "pretraining.decoder_num_heads=2", "backbone.num_heads=3",
+    ]  # fmt: skip
+    for which in ({"kind": PretrainConfig}, {"model": "point_m2ae"}):
+        assert overrides("model.num_heads=3", **which) == ["backbone.num_heads=3"]
+
+
+M2AE = {"kind": PretrainConfig, "model": "point_m2ae"}
+TUNED_M2AE = {"model": "point_m2ae"}
+I2P = {"kind": PretrainConfig, "model": "i2p_mae"}
+
+
+@pytest.mark.parametrize(
+    ("given", "which", "expected"),
+    [
+        (["model.decoder_up_blocks=[2,1]"], M2AE, ["pretraining.decoder_residuals=[2]"]),
+        (["model.transformer_config.masking_radius=[0.1,0.2,0.4]"], TUNED_M2AE,
+         ["backbone.local_radius=[0.1,0.2,0.4]"]),
+        (["model.transformer_config.depths=[1,1,2]"], TUNED_M2AE, ["backbone.depths=[1,1,2]"]),
+        (["model.adapter_config.adapter_dim=[8,16,4]"], TUNED_M2AE,
+         ["peft.adapter_dim=[8, 16, 4]"]),
+        (["model.if_half=True"], TUNED_M2AE, ["peft.output_adapter_dim=8"]),
+        (["model.encoder_dims=[6,12,24]", "model.decoder_dims=[24,12]"], M2AE,
+         ["backbone.dims=[6,12,24]"]),
+        (["model.clip_config.visual_encoder=random", "model.clip_config.feat_dim=7"], I2P,
+         ["pretraining.teacher=random", "pretraining.teacher_channels=7"]),
+        (["dataset.train._base_=cfgs/dataset/ModelNet40.yaml"], {}, ["data.variant=modelnet40"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_values_are_honoured(given, which, expected):
+    assert overrides(*given, **which) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "facts"),
+    [
+        ("pre-training/point-mae", "NAME=ShapeNet N_POINTS=8192"
+         " PC_PATH=data/ShapeNet55-34/shapenet_pc DATA_PATH=data/ShapeNet55-34/ShapeNet-55"),
+        ("fine-tuning/scan_pb", "NAME=ScanObjectNN SPLIT=PB N_POINTS=2048"
+         " ROOT=data/ScanObjectNN/main_split"),
+        ("fine-tuning/modelnet40", "NAME=ModelNet N_POINTS=8192 NUM_CATEGORY=40 USE_NORMALS=FALSE"
+         " DATA_PATH=data/ModelNet/modelnet40_normal_resampled"),
+    ],
+)  # fmt: skip
+def test_what_published_files_of_data_sets_state_is_accepted(config, facts):
+    kind = KIND_OF_FOLDER.get(config.partition("/")[0], FinetuneConfig)
+    found = translate(facts.split(), load_config(kind, [CONFIGS / f"{config}.yaml"]))
+    assert found.overrides == []
+
+
+def test_patches_as_wide_as_tokens():
+    given = ("model.trans_dim=24", "model.encoder_dims=12")
+    with pytest.raises(ConfigError, match="encoder_dims"):
+        overrides(*given)
+    assert overrides(*given, model="point_bert") == ["backbone.dim=24", "backbone.embed_dim=12"]
+
+
+@pytest.mark.parametrize(
+    ("given", "which"),
+    [
+        ("model.decoder_dims=[384,96]", M2AE),
+        ("model.transformer_config.trans_dim=[384,96]", TUNED_M2AE),
+        ("model.clip_config.feat_dim=768", I2P),
+        ("model.adapter_config.adapter_drop_path_rate=0.2", TUNED_M2AE),
+        ("model.prompt.NUM_TOKENS=10", TUNED_M2AE),
+        ("model.NAME=Point_BERT", {}),
+        ("model.if_half=maybe", TUNED_M2AE),
+        ("temp.start=2", {"kind": PretrainConfig, "model": "point_bert_dvae"}),
+        ("dataset.val._base_=cfgs/dataset/ModelNet40.yaml", {}),
+        ("SPLIT=PB", {}),
+        ("USE_NORMALS=TRUE", {}),
+    ],
+    ids=str,
+)
+def test_values_that_cannot_be_had_are_refused_by_name(given, which):
+    with pytest.raises(ConfigError, match=re.escape(given.partition("=")[0])):
+        overrides(given, **which)

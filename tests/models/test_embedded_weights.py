@@ -1,5 +1,6 @@
 """The weights that come with the package are small, documented, and better than none."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import pointpeft as pp
 from pointpeft.evaluation import extract_features, linear_svm
 from pointpeft.tasks import PretrainConfig, load_config
+from tests.parity.support import Case
 
+STORED = Path(__file__).parents[1] / "parity" / "cases" / "embedded_weights.npz"
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 
 
@@ -29,6 +32,26 @@ def test_it_is_small(backbone):
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
         backbone(torch.rand(1, 1024, 3))
     assert counter.get_total_flops() / 2 < 0.2e9  # multiply-adds
+
+
+def outputs(backbone):
+    """Features of two clouds, and logits of a head with fixed weights."""
+    case = Case(STORED)
+    points = torch.from_numpy(case.recipe.cloud(2, 1024, 7))
+    model = pp.build_classifier(copy.deepcopy(backbone), 4).eval()
+    added = {n: t for n, t in model.state_dict().items() if not n.startswith("backbone.")}
+    fixed = {
+        n: torch.from_numpy(case.recipe.tensor(n, tuple(t.shape), 7)) for n, t in added.items()
+    }
+    model.load_state_dict(fixed, strict=False)
+    with torch.no_grad():
+        return {"features": backbone.retrieval_features(points), "logits": model(points)}
+
+
+def test_it_computes_what_it_did(backbone):
+    with np.load(STORED) as stored:
+        for name, values in outputs(backbone).items():
+            np.testing.assert_allclose(values, stored[name], rtol=1e-4, atol=1e-5)
 
 
 def test_it_says_how_it_was_made():

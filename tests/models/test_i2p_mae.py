@@ -204,6 +204,21 @@ def test_the_first_token_of_a_batch_is_seen_as_published_on_request(points):
     assert [each.tolist() for each in hidden] == [[True] * 3, [False, True, True]]
 
 
+def test_as_published_a_local_radius_opens_attention_to_padding(points):
+    radii = {"local_radius": (0.3, 0.6, 1.2)}
+    mask = torch.zeros(3, 8, dtype=torch.bool)
+    mask[0, :5], mask[1, 1:4], mask[2, 7] = True, True, True
+    models = [i2p("pretraining", **radii, reference_compat=compat) for compat in (False, True)]
+    other = settle(tiny("pretraining", "point_m2ae", **radii, reference_compat=True))
+    encoded = []
+    for model in (*models, other):
+        model.backbone.load_state_dict(other.backbone.state_dict())
+        encoded.append(model.eval().encode_visible(0.3 * points, mask).scales[0].tokens[0])
+    corrected, published, point_m2ae_published = encoded
+    assert torch.equal(published, point_m2ae_published)
+    assert not torch.allclose(published, corrected, atol=1e-6)
+
+
 # --- teacher --------------------------------------------------------------------------------------
 
 
@@ -290,6 +305,17 @@ def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, mo
             assert torch.equal(tensor, model.backbone.state_dict()[name])
     assert report.left == tuple(teacher)
     assert not report.fresh
+
+
+def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
+    layout = point_m2ae.pretrained_layout((1, 1, 2))
+    state = layout.to_published(tiny("pretraining", "point_m2ae").state_dict())
+    torch.save({"base_model": state}, tmp_path / "a.pth")
+    i2p(checkpoint=tmp_path / "a.pth")
+    assert "`model`=point_m2ae takes it" in caplog.text
+    caplog.clear()
+    tiny("features", "point_m2ae", checkpoint=tmp_path / "a.pth")
+    assert "takes it for what it is" not in caplog.text
 
 
 def test_published_files_are_told_apart():

@@ -174,12 +174,17 @@ def test_padding_is_never_seen_and_no_row_is_blocked_as_a_whole():
 
 
 def test_as_published_padding_is_seen_near_the_origin_only():
-    valid = torch.tensor([[True, True, False]])
-    centers = torch.tensor([[[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0]]])
+    valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    centers = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0], [0.0, 0, 0]]).expand(2, -1, -1)
     seen = published_padding_bias(valid, centers, 0.5)[0, 0] == 0
-    assert seen.tolist() == [[True, True, True], [True, True, False], [True, False, True]]
+    assert seen[:3, :3].tolist() == [[True, True, True], [True, True, False], [True, False, True]]
+    assert not seen[:3, 3].any(), "no cloud has a fourth token"
     seen = published_padding_bias(valid, centers, 0.0)[0, 0] == 0
-    assert seen.tolist() == [[True, True, False], [True, True, False], [False, False, False]]
+    assert seen[:3, :3].tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, False],
+    ]
 
 
 # --- encoder --------------------------------------------------------------------------------------
@@ -324,6 +329,22 @@ def test_as_published_padding_near_the_origin_is_felt(points, mask):
         # Only clouds with padding can differ; the first is also visible where it should not be.
         same = torch.allclose(x[0].tokens[2], y[0].tokens[2], atol=1e-6)
         assert same != differs
+
+
+@pytest.mark.parametrize("name", ["point_m2ae", "i2p_mae"])
+def test_a_compiled_encoder_pads_as_published_no_more_than_the_longest_cloud(name, points, mask):
+    model = settle(tiny("pretraining", name, reference_compat=True, local_radius=(0.3, 0.6, 1.2)))
+    points = 0.3 * points
+
+    def encode(points):
+        return [scale.tokens for scale in model.eval().encode_visible(points, mask).scales]
+
+    with torch.no_grad():
+        eager = encode(points)
+        compiled = torch.compile(encode, backend="aot_eager", fullgraph=True)(points)
+        hidden = [scale.hidden for scale in model.encode_visible(points, mask).scales]
+    for one, other, left_out in zip(eager, compiled, hidden, strict=True):
+        torch.testing.assert_close(one[~left_out], other[~left_out])
 
 
 def test_visible_tokens_are_encoded_among_themselves(points, mask):
@@ -568,18 +589,11 @@ def test_names_are_translated_both_ways_and_recognised(task):
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def full_depth(task, **settings):
-    """A narrow encoder with the depths of published files."""
-    return m2ae(task, depths=(5, 5, 5), **settings)
-
-
 @pytest.mark.parametrize("source", LAYOUTS_BY_TASK)
 @pytest.mark.parametrize("task", ["features", *LAYOUTS_BY_TASK])
 def test_the_encoder_of_every_published_file_goes_into_every_task(source, task, points, tmp_path):
-    model, path = settle(full_depth(source)), tmp_path / "model.pth"
-    layout = LAYOUTS_BY_TASK[source]()
-    torch.save({"base_model": layout.to_published(model.state_dict())}, path)
-    loaded = full_depth(task, checkpoint=path)
+    model, path = published(source, tmp_path / "model.pth")
+    loaded = m2ae(task, checkpoint=path)
     encoder = getattr(loaded, "backbone", loaded).eval()
     assert torch.equal(encoder(points).tokens, model.backbone.eval()(points).tokens)
     if "classification" not in (source, task) and task != "features":
@@ -588,10 +602,24 @@ def test_the_encoder_of_every_published_file_goes_into_every_task(source, task, 
         assert all(torch.equal(loaded.state_dict()[n], model.state_dict()[n]) for n in names)
 
 
-def test_other_depths_are_refused(tmp_path):
-    model, path = settle(full_depth("classification")), tmp_path / "model.pth"
-    torch.save({"base_model": classification_layout().to_published(model.state_dict())}, path)
-    with pytest.raises(CheckpointError, match=r"backbone\.blocks\.4"):
+@pytest.mark.parametrize("depths", [(2, 1, 2), (1, 1, 3), (5, 5, 5)], ids=str)
+@pytest.mark.parametrize("task", LAYOUTS_BY_TASK)
+def test_other_depths_are_refused(task, depths, tmp_path):
+    """Also a deeper file, of which no part is left out in silence."""
+    path = published(task, tmp_path / "model.pth")[1]
+    with pytest.raises(CheckpointError, match=r"lacks .*backbone\.blocks\.\d"):
+        m2ae(depths=depths, checkpoint=path)
+    deeper = LAYOUTS_BY_TASK[task](depths).to_published(m2ae(task, depths=depths).state_dict())
+    torch.save({"base_model": deeper}, path)
+    with pytest.raises(CheckpointError, match=r"no place for: backbone\.blocks\.\d"):
+        m2ae(checkpoint=path)
+
+
+def test_other_entries_of_the_encoder_are_refused(tmp_path):
+    model, path = published("classification", tmp_path / "model.pth")
+    state = LAYOUTS_BY_TASK["classification"]((1, 1, 2)).to_published(model.state_dict())
+    torch.save({"base_model": {**state, "h_encoder.other.weight": torch.zeros(2)}}, path)
+    with pytest.raises(CheckpointError, match=r"no place for: backbone\.other"):
         m2ae(checkpoint=path)
 
 

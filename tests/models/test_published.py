@@ -234,6 +234,51 @@ def test_a_file_of_a_tuning_method_is_not_taken_for_a_plain_model(finetuned, mon
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.model.", "net.", "ema.module."]
+)
+@pytest.mark.parametrize("wrapper", ["base_model", "net", "ema", None])
+def test_what_wrappers_put_around_a_network_is_taken_off(prefix, wrapper, finetuned):
+    model, path = finetuned
+    names = POINT_MAE_CLASSIFICATION.to_published(model.state_dict())
+    state = {prefix + name: tensor for name, tensor in names.items()}
+    beside = {"epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
+    torch.save({wrapper: state, **beside} if wrapper else state, path)
+    loaded = tiny("classification", checkpoint=path)
+    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items())
+
+
+def test_a_prefix_is_taken_off_at_the_beginning_alone(finetuned):
+    state = POINT_MAE_CLASSIFICATION.to_published(finetuned[0].state_dict())
+    state["encoder.module.extra"] = torch.zeros(2)
+    publish(finetuned[1], state)
+    with pytest.raises(CheckpointError, match=r"backbone\.tokenizer\.embed\.module\.extra"):
+        tiny("classification", checkpoint=finetuned[1])
+
+
+def test_of_several_unknown_wrappers_none_is_guessed(finetuned):
+    state = POINT_MAE_CLASSIFICATION.to_published(finetuned[0].state_dict())
+    torch.save({"net": state, "ema": state}, finetuned[1])
+    with pytest.raises(CheckpointError, match=r"ckpt-best\.pth.*net, ema"):
+        read_checkpoint(finetuned[1])
+
+
+def test_a_file_without_a_state_dict_names_what_it_has(tmp_path):
+    torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*epoch, args"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("inside", ["model.", ""], ids=["tuned", "pre-trained"])
+def test_the_checkpoint_of_a_run_of_ours_is_known_and_the_run_named(inside, tmp_path):
+    state = {f"model.{inside}{n}": t for n, t in tiny("pretraining").state_dict().items()}
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save({"pytorch-lightning_version": "2.6", "epoch": 1, "state_dict": state}, path)
+    with pytest.raises(CheckpointError, match=rf"last\.ckpt.*{tmp_path / 'run'}\b.*resume"):
+        read_checkpoint(path)
+
+
 def test_a_mapping_without_names_is_refused(tmp_path):
     torch.save({0: torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError):

@@ -1,8 +1,5 @@
 """Parity of I2P-MAE: projection, the CLIP tower, pre-training, features, classification."""
 
-import re
-
-import numpy as np
 import torch
 from torch import nn
 
@@ -29,7 +26,14 @@ from tests.parity.point_m2ae import (
     scale_outputs,
 )
 from tests.parity.point_mae import compare
-from tests.parity.support import LOSS_TOLERANCE, Case, Taps, assert_array, assert_gradients
+from tests.parity.support import (
+    LOSS_TOLERANCE,
+    Case,
+    Fields,
+    Taps,
+    assert_array,
+    assert_gradients,
+)
 
 
 def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
@@ -37,6 +41,9 @@ def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
     config = case.data["config"]
     steps = len(config["decoder_depths"])
     settings = encoder_settings(config)
+    assert config["decoder_dims"] == list(settings["dims"][::-1][:steps])
+    config["clip_config"].without_effect("visual_encoder")
+    assert config["clip_config"]["feat_dim"] == teacher.channels
     backbone = pp.create_model("i2p_mae", **settings)
     entry = pp.models.get_entry("i2p_mae")
     own = type(entry.pretraining_config)(
@@ -60,6 +67,8 @@ def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
 def check_i2p_pretrain(case: Case) -> None:
     model = pretraining_model(case, clip_from_openai(case.weights()))
     check_pretraining_counts(case, model)
+    check_tower(case.data["teacher"], model.teacher)
+    case.stored("top_mask")
     points, mask = clouds(case), torch.from_numpy(case.arrays["top_mask"]).bool()
     taps = Taps(model, dec_norm="decoder.norm")
     losses = model.losses(points, mask)
@@ -89,18 +98,27 @@ def check_i2p_pretrain(case: Case) -> None:
     model.double()
     losses = model.losses(points.double(), mask)
     losses["points"].backward(retain_graph=True)
-    of_both = case.data["grad_norms"]
-    case.data["grad_norms"] = without_teacher(case.data["grad_norms_3d"])
-    assert_gradients(model, case, layout)
+    assert_gradients(model, case, layout, norms_of=without_teacher(case.data["grad_norms_3d"]))
     losses["features"].backward()
-    case.data["grad_norms"] = without_teacher(of_both)
-    assert_gradients(model, case, layout)
+    assert_gradients(model, case, layout, norms_of=without_teacher(case.data["grad_norms"]))
 
 
-def without_teacher(norms: dict) -> dict:
+def check_tower(stated: Fields, teacher: ClipTeacher) -> None:
+    """Compare the sizes of the image encoder."""
+    config = teacher.network.config
+    found = {
+        "input_resolution": config.image_size, "patch_size": config.patch_size,
+        "width": config.hidden_size, "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads, "output_dim": config.projection_dim,
+    }  # fmt: skip
+    assert stated.pop_all() == found
+
+
+def without_teacher(norms: Fields) -> Fields:
     """Gradients by name; those of the teacher must be none."""
+    norms = norms.pop_all()
     assert not any(norms[name] for name in norms if name.startswith(TEACHER))
-    return {name: norm for name, norm in norms.items() if not name.startswith(TEACHER)}
+    return Fields({name: norm for name, norm in norms.items() if not name.startswith(TEACHER)})
 
 
 def check_pretraining_counts(case: Case, model: nn.Module) -> None:
@@ -111,7 +129,8 @@ def check_pretraining_counts(case: Case, model: nn.Module) -> None:
 
 
 def check_i2p_svm_features(case: Case) -> None:
-    model = pretraining_model(case, RandomTeacher(channels=512))
+    channels = case.data["config"]["clip_config"]["feat_dim"]
+    model = pretraining_model(case, RandomTeacher(channels=channels))
     check_features_of(case, model)
 
 
@@ -122,6 +141,7 @@ def check_i2p_classification(case: Case) -> None:
 
 
 def check_i2p_projection(case: Case) -> None:
+    case.stored("back_projected_points")
     points = torch.from_numpy(case.made("points"))
     maps = torch.from_numpy(case.made("feature_map"))
     views = view_clouds(points)
@@ -147,8 +167,9 @@ def check_clip_visual(case: Case) -> None:
     teacher = clip_from_openai(weights)
     assert isinstance(teacher, ClipTeacher)
     assert sum(p.numel() for p in teacher.network.parameters()) == case.data["params"]["total"]
-    factor = re.search(r"\* ([\d.]+) \(float32\)", case.data["inputs"]["images"])
-    images = torch.from_numpy(case.made("images")) * np.float32(factor[1])
+    case.data["params"].without_effect("trainable")  # of the published module; it never learns
+    check_tower(case.data["config"], teacher)
+    images = torch.from_numpy(case.made("images"))
     seen = teacher(images)
     with torch.no_grad():
         tokens, attention = teacher.encode(images)

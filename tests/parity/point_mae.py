@@ -1,5 +1,8 @@
 """Parity of Point-MAE: pre-training and classification."""
 
+from collections import ChainMap
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional as F
 
@@ -20,8 +23,13 @@ from tests.parity.support import (
 )
 
 
-def encoder_settings(config: dict) -> dict:
-    """Our names for the published settings of an encoder."""
+def encoder_settings(config: Mapping, embedded: bool = False) -> dict:
+    """Our names for the published settings of an encoder.
+
+    Unless a projection follows (``embedded``), patches have the channels of a token.
+    """
+    config.get("NAME")
+    assert embedded or config.get("encoder_dims") in (None, config["trans_dim"])
     return {
         "num_groups": config["num_group"],
         "group_size": config["group_size"],
@@ -38,7 +46,7 @@ def check_pretrain(case: Case) -> None:
     model = pp.create_model(
         "point_mae",
         task="pretraining",
-        **encoder_settings({**config, **t}),
+        **encoder_settings(ChainMap(config, t)),
         mask_ratio=t["mask_ratio"],
         mask_type={"rand": "random"}.get(t["mask_type"], "block"),
         decoder_depth=t["decoder_depth"],
@@ -53,6 +61,7 @@ def check_pretrain(case: Case) -> None:
         encoder_output="backbone.norm",
         decoder_output="decoder",
     )
+    case.stored("mask")
     points, mask = case.cloud(), torch.from_numpy(case.arrays["mask"]).bool()
     loss = model(points, mask)
     visible = model.encode_visible(points, mask)
@@ -67,6 +76,7 @@ def check_pretrain(case: Case) -> None:
     }
     compare(case, outputs, known={"mask"})
     assert_loss(loss, case.loss)
+    case.check_count(model)
     loss.backward()
     assert_gradients(model, case, POINT_MAE_PRETRAINED)
 
@@ -86,6 +96,7 @@ def check_classification(case: Case) -> None:
         block0="backbone.blocks.0",
         norm="backbone.norm",
     )
+    case.stored("label")
     points, label = case.cloud(), torch.from_numpy(case.arrays["label"]).long()
     logits = model(points)
     loss = F.cross_entropy(logits, label)
@@ -107,8 +118,8 @@ def check_classification(case: Case) -> None:
     compare(case, outputs, known={"label"})
     assert_loss(loss, case.loss)
     assert_gradients(model, case, POINT_MAE_CLASSIFICATION)
-    if "parameters" in case.data:
-        assert sum(p.numel() for p in model.parameters()) == case.data["parameters"]["total"]
+    case.check_accuracy(logits, label)
+    case.check_count(model)
 
 
 def compare(case: Case, outputs: dict[str, torch.Tensor], known: set[str]) -> None:
@@ -130,6 +141,10 @@ def check_part_segmentation(case: Case) -> None:
     )
     load_weights(model, case, POINT_MAE_SEGMENTATION)
     last = config["depth"] - 1
+    fetched = [place - 1 for place in (config["depth"] // 3, 2 * config["depth"] // 3, last + 1)]
+    assert config["fetch"] == fetched, "other blocks than ours are read"
+    case.stored("shape_label", "label")
+    case.check_count(model)
     taps = Taps(
         model,
         patch_tokens="backbone.tokenizer.embed",

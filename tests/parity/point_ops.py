@@ -14,6 +14,8 @@ from tests.parity.support import Case
 def check_ops(case: Case) -> None:
     p, stored = case.data["parameters"], case.arrays
     points = torch.from_numpy(case.made("points"))
+    assert points.shape == (p["batch"], p["points"], 3)
+    case.stored("centers", "ball_queries")
     chosen = ops.farthest_point_sample(points, p["fps"])
     np.testing.assert_array_equal(chosen, stored["fps_idx"])
     origin = _origin_cloud(case, points)
@@ -37,6 +39,8 @@ def check_ops(case: Case) -> None:
     np.testing.assert_allclose(spread, stored["interp"], atol=1e-4)
     _check_chamfer(case)
     _check_earth_mover(case)
+    for key, count in (("chamfer_a", "n1"), ("chamfer_b", "n2"), ("emd_a", "emd")):
+        assert case.made(key).shape[1] == p[count]
 
 
 def _origin_cloud(case: Case, points: torch.Tensor) -> torch.Tensor:
@@ -83,7 +87,7 @@ def _check_earth_mover(case: Case) -> None:
 def check_linear_svm(case: Case) -> None:
     inputs, scaled = case.data["inputs"], {}
     for key in ("prototypes", "train", "test"):
-        made = case.made(key)
+        made = case.made(key, followed=True)
         scaled[key] = made * np.float32(np.sqrt(made.shape[1]))
     noise = float(re.search(r"\* ([\d.]+) \+ P", inputs["train"])[1])
     features, labels = {}, {}
@@ -93,10 +97,12 @@ def check_linear_svm(case: Case) -> None:
         seed, low, high, count = map(int, numbers)
         labels[part] = np.random.RandomState(seed).randint(low, high, count)
         features[part] = scaled[part] * noise + scaled["prototypes"][labels[part]]
+    assert high == case.data["classes"]
+    assert case.data["seed"] is not None
     data = (features["train"], labels["train"], features["test"], labels["test"])
     result = linear_svm(*data, C=case.data["C"])
     assert result.accuracy == pytest.approx(case.data["accuracy"])
     np.testing.assert_array_equal(result.predictions, case.arrays["predictions"])
     np.testing.assert_allclose(result.decision, case.arrays["decision"], atol=1e-3)
-    for C, accuracy in case.data["accuracy_by_C"].items():
+    for C, accuracy in case.data["accuracy_by_C"].pop_all().items():
         assert linear_svm(*data, C=float(C)).accuracy == pytest.approx(accuracy)

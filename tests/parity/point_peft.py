@@ -1,5 +1,7 @@
 """Parity of Point-PEFT on Point-MAE and Point-M2AE: the published computation, quirks included."""
 
+from collections import ChainMap
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -61,7 +63,15 @@ def check_point_peft_mae(case: Case) -> None:
     assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
     # The gradient of the prompt coordinates passes through near-singular weights.
     assert_gradients(model, case, POINT_PEFT_MAE, {"prompt_cor": 10 * GRADIENT_TOLERANCE})
-    _check_counts(case, model, POINT_PEFT_MAE, case.data["parameters"])
+    counts = case.data["parameters"]
+    _check_counts(case, model, POINT_PEFT_MAE, counts)
+    counts.without_effect("by_rule_first_match")  # the trainable ones, name by name
+    reached = [p for n, p in model.named_parameters() if p.requires_grad and p.grad is not None]
+    stated = counts["trainable_receiving_gradient"]
+    assert sum(p.numel() for p in reached if p.grad.any()) <= stated
+    assert counts["trainable_receiving_gradient_without_head"] == stated - counts["head"]
+    case.check_accuracy(logits, label)
+    case.stored("label")
 
 
 def _model(case: Case, with_bank: bool = True) -> pp.peft.PeftModel:
@@ -72,8 +82,13 @@ def _model(case: Case, with_bank: bool = True) -> pp.peft.PeftModel:
         **encoder_settings(config),
         skip_near_origin=True,
     )
+    # Published code on one scale reads neither of these.
+    case.data["arguments"].without_effect("if_maxmean", "propagate_cof", "center_cof", "ad_cof")
+    config.without_effect("if_half")
     settings = pp.PointPeftConfig(
-        adapter_dim=config["adapter_config"]["adapter_dim"], reference_compat=True
+        adapter_dim=config["adapter_config"]["adapter_dim"],
+        dropout=config["adapter_config"]["adapter_drop_path_rate"],
+        reference_compat=True,
     )
     adapted = pp.get_peft_model(model, settings, _bank(case) if with_bank else None)
     return _filled(adapted, case, POINT_PEFT_MAE)
@@ -137,6 +152,7 @@ def _check_counts(
     counts = model.count_parameters()
     for key in ("total", "trainable", "total_without_head", "trainable_without_head"):
         assert counts[key] == expected[key], key
+    assert counts["total"] - counts["total_without_head"] == expected["head"]
 
 
 def check_point_peft_m2ae(case: Case) -> None:
@@ -147,19 +163,31 @@ def check_point_peft_m2ae(case: Case) -> None:
         num_classes=config["cls_dim"],
         pooling="concat_all",
         **scale_settings(
-            config | inner
-            | {"encoder_depths": inner["depths"], "local_radius": inner["masking_radius"]}
+            ChainMap(
+                config, inner,
+                {"encoder_depths": inner["depths"], "local_radius": inner["masking_radius"]},
+            )
         ),
     )  # fmt: skip
+    arguments, adapters = case.data["args"], config["adapter_config"]
+    config.without_effect("loss", "prompt", "hd_s1")
+    inner.without_effect("mask_ratio", "mask_type", "trans_dim", "decoder_depths",
+                         "decoder_num_heads")  # fmt: skip
     settings = pp.PointPeftConfig(
-        adapter_dim=config["adapter_config"]["adapter_dim"][0],
-        propagation_coefficient=case.data["args"]["propagate_cof"],
-        center_coefficient=case.data["args"]["center_cof"],
+        adapter_dim=tuple(adapters["adapter_dim"]),
+        output_adapter_dim=8 if config["if_half"] else None,
+        dropout=adapters["adapter_drop_path_rate"],
+        group_pooling="mean+max" if arguments["if_maxmean"] else "max",
+        propagation_coefficient=arguments["propagate_cof"],
+        center_coefficient=arguments["center_cof"],
         reference_compat=True,
     )
     layout = point_peft_m2ae(inner["depths"])
     adapted = _filled(pp.get_peft_model(model, settings, _bank(case)), case, layout)
     _check_counts(case, adapted, layout, case.data["params"])
+    case.data.without_effect("trainable_by_group")  # the trainable ones, name by name
+    assert case.data["batch"] == len(points)
+    case.stored("cp_feat")
     ends = {f"scale{s}": scale.blocks[-1] for s, scale in enumerate(model.backbone.scales)}
     starts = {f"first{s}": scale.blocks[0] for s, scale in enumerate(model.backbone.scales)}
     last = model.backbone.scales[-1].blocks[0]
@@ -199,8 +227,13 @@ def check_point_peft_m2ae(case: Case) -> None:
 def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:
     """Features of the frozen encoder that published retrieval uses, which has its own sizes."""
     config = case.data["cp_config"]
+    config.without_effect("mask_ratio", "decoder_depths", "decoder_dims", "decoder_up_blocks")
     encoder = pp.create_model("point_m2ae", **scale_settings(config)).eval()
-    published = case.recipe.state_dict(case.data["cp_manifest"], case.data["cp_seed"])
+    manifest = case.data["cp_manifest"].pop_all()
+    published = case.recipe.state_dict(manifest, case.data["cp_seed"])
+    learned = [n for n in manifest if not n.endswith(("running_mean", "running_var", "_tracked"))]
+    count = sum(int(np.prod(manifest[name])) for name in learned)
+    assert count == case.data["params"]["cp_model_total"]
     state = pretrained_layout(config["encoder_depths"]).from_published(
         {name: torch.from_numpy(np.asarray(value)) for name, value in published.items()}
     )

@@ -1,10 +1,14 @@
 """Every case in the parity folder, against the published numbers.
 
-The folder is named by ``POINTPEFT_PARITY``; any further case of a kind listed here is picked up
-from its ``case`` field, whatever its sizes, depth, seed or class count.
+Five cases lie in ``cases``, cut to the outputs of their networks. A folder of more is named by
+``POINTPEFT_PARITY``; any further case of a kind listed here is picked up from its ``case`` field,
+whatever its sizes, depth, seed or class count. Every field of a case is read, or it fails.
 """
 
+import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -75,12 +79,13 @@ MODELS = {
     "I2P_MAE_ModelNet40": check_i2p_classification,
     "I2P_MAE_ScanObjectNN": check_i2p_classification,
 }
-CASES = sorted(folder().glob("*.json"))
+STORED = sorted((Path(__file__).parent / "cases").glob("*.json"))
+CASES = [*STORED, *sorted(folder().glob("*.json"))]
 
 
 def test_a_named_folder_holds_cases():
     if "POINTPEFT_PARITY" in os.environ:
-        assert CASES, f"POINTPEFT_PARITY names {folder()}, which holds no case"
+        assert CASES[len(STORED) :], f"POINTPEFT_PARITY names {folder()}, which holds no case"
 
 
 def checker(case: Case):
@@ -90,11 +95,33 @@ def checker(case: Case):
     return MODELS.get(case.data.get("model", case.data.get("reference", "")))
 
 
-@pytest.mark.skipif(not CASES, reason=f"no parity cases in {folder()}")
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_cases_come_with_the_tests():
+    assert len(STORED) == 5
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_parity(path):
     case = Case(path)
     check = checker(case)
     if check is None:
         pytest.skip(f"kind of case {case.name!r} is not built yet")
     check(case)
+    case.check_read()
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [("config", "qkv_bias", True), ("cloud", "scale", 0.5), (None, "loss_of_more", 1.0)],
+)
+def test_a_field_that_nothing_looks_at_fails_its_case(place, key, value, tmp_path):
+    for file in (STORED[0].parent / "recipe.py", *STORED[0].parent.glob("point_bert_cls_scan.*")):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "point_bert_cls_scan.json"
+    content = json.loads(path.read_text())
+    inside = {"config": content["config"], "cloud": content["inputs"]["cloud"]}
+    inside.get(place, content)[key] = value
+    path.write_text(json.dumps(content))
+    case = Case(path)
+    checker(case)(case)
+    with pytest.raises(AssertionError, match=key):
+        case.check_read()

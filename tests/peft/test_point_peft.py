@@ -132,6 +132,35 @@ def test_prompts_go_into_the_first_blocks_only():
     assert prompted == [True, False, False]
 
 
+def test_without_prompt_blocks_nothing_is_left_idle():
+    model = point_peft(prompt_blocks=0)
+    assert idle(model.eval()) == set()
+    assert not model.tuner.leaves_idle
+    assert model.bank is None
+    assert not model.config.uses_bank
+
+
+@pytest.mark.parametrize(("compat", "heads"), [(False, 6), (True, 3)])
+def test_published_local_attention_has_the_heads_of_the_encoder(compat, heads):
+    settings = {key: value for key, value in SMALL.items() if key != "attention_heads"}
+    model = tiny("classification", num_heads=3)
+    config = pp.PointPeftConfig(**settings, reference_compat=compat)
+    assert pp.get_peft_model(model, config).config.attention_heads == heads
+
+
+def test_heads_that_do_not_divide_the_local_attention_are_refused():
+    with pytest.raises(ConfigError, match="attention_heads"):
+        pp.get_peft_model(
+            tiny("classification", num_heads=4), pp.PointPeftConfig(reference_compat=True)
+        )
+
+
+def test_the_last_bottleneck_can_have_a_width_of_its_own():
+    block = point_peft(output_adapter_dim=7).model.backbone.blocks[0]
+    assert block.adapter.ln1.out_features == SMALL["adapter_dim"]
+    assert block.output_adapter.ln1.out_features == 7
+
+
 def test_second_level_sizes_default_to_half_and_can_be_set(points):
     (scale,) = point_peft().tuner.scales
     assert (scale.num_groups, scale.group_size) == (4, 4)
@@ -273,6 +302,8 @@ def test_inconsistent_settings_are_refused(settings, words):
         {"adapter_dim": 0},
         {"bank_adapter_dim": -1},
         {"second_groups": 0},
+        {"adapter_dim": (4, 0, 4)},
+        {"output_adapter_dim": 2.5},
         {"group_pooling": "mean"},
         {"second_group_size": -2},
         {"prompt_blocks": -1},

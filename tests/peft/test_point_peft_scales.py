@@ -27,7 +27,7 @@ def adapted(name: str = "point_m2ae", scales=THREE, fresh: bool = False, **setti
     bank = pp.MemoryBank.build(backbone, [clouds(12, seed=5)])
     model = pp.build_classifier(backbone, 4)
     plain = pp.build_classifier(copy.deepcopy(backbone), 4)
-    model = pp.get_peft_model(model, pp.PointPeftConfig(**SMALL, **settings), bank)
+    model = pp.get_peft_model(model, pp.PointPeftConfig(**{**SMALL, **settings}), bank)
     if not fresh:
         with torch.no_grad():
             for parameter in model.parameters():
@@ -137,6 +137,31 @@ def test_an_adapter_is_saved_and_loaded(name, scales, tmp_path):
     loaded = pp.load_adapter(plain.backbone, tmp_path)
     assert loaded.config == model.config
     torch.testing.assert_close(loaded(points), model(points))
+
+
+def test_every_scale_has_the_width_that_is_asked_for_it(tmp_path):
+    model, _ = adapted(adapter_dim=(4, 2, 6), output_adapter_dim=3)
+    blocks = model.model.backbone.blocks
+    assert [block.adapter.ln1.out_features for block in blocks] == [4, 4, 2, 6, 6]
+    assert {block.output_adapter.ln1.out_features for block in blocks} == {3}
+    model.save_pretrained(tmp_path)
+    base = settle(tiny("features", **THREE, name="point_m2ae"))
+    base.load_state_dict(adapted()[1].backbone.state_dict())
+    assert pp.load_adapter(base, tmp_path).config.adapter_dim == (4, 2, 6)
+
+
+def test_widths_for_another_number_of_scales_are_refused():
+    with pytest.raises(ConfigError, match="adapter_dim"):
+        adapted(adapter_dim=(4, 2))
+
+
+def test_one_coarse_group_is_a_local_group_of_its_own():
+    scales = {"num_groups": (16, 8, 1), "group_sizes": (4, 4, 1), **THREE}
+    model = pp.get_peft_model(
+        tiny("classification", "point_m2ae", **scales), pp.PointPeftConfig(**SMALL)
+    )
+    assert model.tuner.scales[2].num_groups == 1
+    assert model.eval()(clouds(2)).isfinite().all()
 
 
 def test_local_groups_are_those_of_the_next_scale():

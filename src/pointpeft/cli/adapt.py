@@ -118,6 +118,10 @@ def evaluate(
     checkpoint: options.Checkpoint = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Clouds at a time; by default as in the adapter's run."),
+    ] = None,
 ) -> None:
     """Measure a saved adapter on labelled shapes, or on shapes with labelled parts."""
     from pointpeft.data.shapes import check_source
@@ -131,7 +135,7 @@ def evaluate(
         metrics = evaluate_adapter(
             adapter, data, output, progress, split=split, variant=variant, protocol=protocol,
             votes=votes, seed=seed or 0, checkpoint=checkpoint, up_axis=up_axis,
-            device=device or "auto",
+            device=device or "auto", batch_size=batch_size,
         )  # fmt: skip
     _list_notes(metrics)
     _list_skipped(metrics)

@@ -13,12 +13,18 @@ from pointpeft.cli.console import tell, warn
 from pointpeft.cli.published_flags import Command, command_of, parse
 from pointpeft.cli.published_keys import named_as_typed, translate
 from pointpeft.cli.published_notes import ineffective_flags, ineffective_keys, longer_training
-from pointpeft.cli.published_settings import flag_settings, protocol_settings
+from pointpeft.cli.published_settings import (
+    flag_settings,
+    protocol_settings,
+    saves_published,
+    tests_a_run,
+)
 from pointpeft.errors import ConfigError
 from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
-from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.tasks.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
+from pointpeft.tasks.config_names import find_config
 
 __all__ = ["PROTOCOL_NOTE", "main"]
 
@@ -81,7 +87,9 @@ def _run(arguments: list[str]) -> None:
     command = command_of(flags)
     output = _output(flags, command)
     begun = output / "config.yaml"
-    config = None if flags.resume and begun.is_file() else flags.config
+    config = None
+    if not (flags.resume and begun.is_file()):
+        config = find_config(flags.config, tuned=flags.cache_prompt)
     stated = _load(command, config or begun)
     translated = translate(flags.overrides, stated)
     with named_as_typed(translated):
@@ -89,6 +97,9 @@ def _run(arguments: list[str]) -> None:
         if config is not None:
             overrides = [*protocol_settings(command, flags, stated), *overrides]
         settings = _load(command, config or begun, overrides)
+        if config is not None and saves_published(command, settings):  # unless told otherwise
+            overrides = ["save_published=true", *overrides]
+            settings = _load(command, config, overrides)
         call = Call(command, flags, settings, overrides, config, output)
         _check_sources(call)
         notes = [
@@ -228,7 +239,16 @@ def _test(call: Call) -> None:
     adapt.evaluate(
         adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
         votes=settings.votes, protocol=settings.protocol, seed=settings.seed,
+        batch_size=_measured_at_a_time(call),
     )  # fmt: skip
+
+
+def _measured_at_a_time(call: Call) -> int | None:
+    """As many clouds as training validates with; None: as many as the run that is tested did."""
+    stated = any(override.startswith("trainer.batch_size=") for override in call.overrides)
+    if tests_a_run(call.flags) and not stated:
+        return None
+    return VALIDATION_BATCH * int(call.settings.trainer.batch_size)
 
 
 _COMMANDS = {

@@ -56,7 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="settings, under published keys (max_epoch=1 total_bs=8) or ours (trainer.epochs=1)",
     )
     add = parser.add_argument_group("The run").add_argument
-    add("--config", type=Path, required=True, metavar="FILE", help="a file below cfgs/")
+    add(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a file below cfgs/, or the name that the published repository has for it",
+    )
     add("--exp_name", default="default", metavar="NAME", help="name of the run [default]")
     add("--resume", action="store_true", help="go on with the run of this name")
     add(
@@ -70,7 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--save-published-format",
         dest="save_published",
         action="store_true",
-        help="also write ckpt-best.pth or ckpt-last.pth as the published repositories do",
+        help="insist on ckpt-best.pth and ckpt-last.pth, which are written wherever the published "
+        "repositories have such a model; save_published=false leaves them out",
     )
     add("--num_workers", type=int, metavar="N", help="processes that load data")
     _add_selection(parser)
@@ -112,7 +119,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--shot", type=int, metavar="N", help="training shapes of a class")
     add("--fold", type=int, default=-1, metavar="N", help="one episode only; -1: all ten [-1]")
     add = parser.add_argument_group(
-        "Point-PEFT", "For --cache_prompt, on Point-M2AE alone, as published."
+        "Point-PEFT",
+        "For --cache_prompt, and --test of a published file, on Point-M2AE alone, as published.",
     ).add_argument
     add("--propagate_cof", type=float, metavar="X", help="weight of what tokens receive")
     add("--center_cof", type=float, metavar="X", help="weight of the center of a local group")
@@ -133,8 +141,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     flags = make_parser().parse_intermixed_args(arguments)
     _check_weights(flags)
     _check_few_shot(flags)
-    if flags.if_maxmean and not flags.cache_prompt:
-        raise ConfigError("--if_maxmean belongs to --cache_prompt")
+    if flags.if_maxmean and not (flags.cache_prompt or flags.test):
+        raise ConfigError("--if_maxmean belongs to --cache_prompt or --test")
     if flags.vote and command_of(flags) in (Command.SVM, Command.PRETRAIN):
         raise ConfigError("--vote belongs to --finetune_model, --scratch_model or --test")
     return flags

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pointpeft.cli.published_values import MEANINGS, ONLY, SCALES, Given, check_only, parsed
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import setting_names
@@ -24,11 +25,15 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "scheduler.kwargs.epochs": "optimizer.cosine_epochs",
     "scheduler.kwargs.initial_epochs": "optimizer.warmup_epochs",
     # data
-    "npoints": "data.num_points",
     "dataset.train.others.npoints": "data.num_points",
     "dataset.val.others.npoints": "data.num_points",
     "dataset.test.others.npoints": "data.num_points",
-    "dataset.train.others.subset": "data.train_split",
+    "dataset.train.others.num_points": "data.num_points",
+    "dataset.val.others.num_points": "data.num_points",
+    "dataset.test.others.num_points": "data.num_points",
+    "dataset.svm.train.others.num_points": "svm.num_points",
+    "dataset.svm.val.others.num_points": "svm.num_points",
+    "dataset.svm.test.others.num_points": "svm.num_points",
     "dataset.train.others.way": "few_shot.way",
     "dataset.train.others.shot": "few_shot.shot",
     "dataset.train.others.fold": "few_shot.fold",
@@ -38,12 +43,12 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.group_size": "backbone.group_size",
     "model.group_sizes": "backbone.group_sizes",
     "model.trans_dim": "backbone.dim",
-    "model.encoder_dims": ("backbone.dims", "backbone.embed_dim", "backbone.dim"),
     "model.depth": "backbone.depth",
     "model.encoder_depths": "backbone.depths",
-    "model.num_heads": "backbone.num_heads",
     "model.drop_path_rate": "backbone.drop_path",
     "model.local_radius": "backbone.local_radius",
+    "model.masking_radius": "backbone.local_radius",  # so Point-PEFT's config calls them
+    "model.depths": "backbone.depths",
     # objective
     "model.smooth": "label_smoothing",
     "model.loss": "pretraining.loss",
@@ -52,7 +57,6 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.decoder_depth": "pretraining.decoder_depth",
     "model.decoder_depths": "pretraining.decoder_depths",
     "model.decoder_num_heads": "pretraining.decoder_num_heads",
-    "model.decoder_up_blocks": "pretraining.decoder_residuals",
     "model.clip_config.visual_encoder": "pretraining.teacher",
     # Point-BERT and its tokenizer
     "model.cls_dim": "pretraining.feature_dim",
@@ -65,7 +69,6 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.T": "pretraining.temperature",
     "model.K": "pretraining.queue_size",
     "model.m": "pretraining.momentum",
-    "model.dvae_config.ckpt": "pretraining.tokenizer",
     "model.num_tokens": ("pretraining.num_tokens", "backbone.num_tokens"),
     "model.tokens_dims": ("pretraining.token_dim", "backbone.token_dim"),
     "model.decoder_dims": ("pretraining.decoder_dim", "backbone.decoder_dim"),
@@ -77,13 +80,6 @@ _NESTED = ("model.transformer_config.", "model.dvae_config.")
 _VALUES: Mapping[str, Mapping[str, str]] = {
     "model.loss": {"cdl1": "l1", "cdl2": "l2"},
     "model.mask_type": {"rand": "random", "block": "block"},
-}
-_ONLY = {  # published keys for which there is one value
-    "optimizer.type": "AdamW",
-    "scheduler.type": "CosLR",
-    "step_per_update": "1",
-    "dataset.val.others.subset": "test",
-    "dataset.test.others.subset": "test",
 }
 _FREE = ("backbone.", "peft.", "pretraining.")  # whose keys are checked with the model
 
@@ -116,28 +112,47 @@ def translate(overrides: Iterable[str], settings: Any) -> Translation:
             or a value that cannot be had.
     """
     known, overrides = setting_names(type(settings)), list(overrides)
+    beside = {}
     for override in overrides:
         _check_key(override, known)  # all of them, before models are imported for one
+        key, _, value = override.partition("=")
+        beside[_plain(key)] = parsed(value)
     found = Translation()
     for override in overrides:
         key, _, value = override.partition("=")
         name = _plain(key)
         if name == "model.cls_dim" and "pretraining" not in known:
             _check_classes(override, value, settings)
-        elif name in _ONLY:
-            if value != _ONLY[name]:
-                raise ConfigError(f"{override}: there is only {name}={_ONLY[name]}")
+        elif name in ONLY:
+            check_only(name, override)
+        elif name in MEANINGS or (name in SCALES and _has_scales(settings)):
+            explain = MEANINGS.get(name) or SCALES[name]
+            meaning = explain(Given(override, name, beside[name], settings, beside))
+            for ours in meaning.overrides:
+                _take(found, ours, override, known)
+            found.notes.extend([meaning.note] if meaning.note else [])
         elif name in PUBLISHED_KEYS:
             target = _choose(PUBLISHED_KEYS[name], settings)
-            if target in known or target.partition(".")[0] in known:
-                ours = f"{target}={_value(name, value, override)}"
-                found.overrides.append(ours)
-                found.typed[ours] = override
-            else:
-                found.notes.append(f"{override} ({target}) has no effect here")
+            _take(found, f"{target}={_value(name, value, override)}", override, known)
         else:
             found.overrides.append(override)
     return found
+
+
+def _take(found: Translation, ours: str, typed: str, known: Sequence[str]) -> None:
+    """Note an override in our words, or that the command has no such setting."""
+    target = ours.partition("=")[0]
+    if target in known or target.partition(".")[0] in known:
+        found.overrides.append(ours)
+        found.typed[ours] = typed
+    else:
+        found.notes.append(f"{typed} ({target}) has no effect here")
+
+
+def _has_scales(settings: Any) -> bool:
+    from pointpeft.models import get_entry
+
+    return hasattr(get_entry(settings.model).config, "group_sizes")
 
 
 @contextmanager
@@ -158,7 +173,12 @@ def list_keys() -> dict[str, list[str]]:
     """Every key by whose it is: "published" or "ours"."""
     kinds = (FinetuneConfig, PretrainConfig, SvmConfig)
     ours = dict.fromkeys(name for kind in kinds for name in setting_names(kind))
-    return {"published": [*PUBLISHED_KEYS, *_ONLY], "ours": list(ours)}
+    return {"published": published_keys(), "ours": list(ours)}
+
+
+def published_keys() -> list[str]:
+    """Every published key."""
+    return [*PUBLISHED_KEYS, *MEANINGS, *ONLY]
 
 
 def _as_typed(text: str, ours: str, typed: str) -> str:
@@ -174,7 +194,7 @@ def _check_key(override: str, known: Sequence[str]) -> None:
     key, equals, _ = override.partition("=")
     if not equals:
         raise ConfigError(f"{override!r} is no override: write key=value, as in max_epoch=1")
-    published = [*PUBLISHED_KEYS, *_ONLY]
+    published = published_keys()
     if _plain(key) in published or key in known or key.startswith(_FREE):
         return
     whose = dict.fromkeys(known, "ours") | dict.fromkeys(published, "published")
@@ -189,7 +209,7 @@ def _check_key(override: str, known: Sequence[str]) -> None:
 
 def _plain(key: str) -> str:
     """The key without the nesting that some published configs have."""
-    if key in PUBLISHED_KEYS:
+    if key in PUBLISHED_KEYS or key in MEANINGS:
         return key
     for nested in _NESTED:
         key = key.replace(nested, "model.")

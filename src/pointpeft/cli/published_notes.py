@@ -2,11 +2,10 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pointpeft.cli.published_flags import Command, make_parser
-from pointpeft.cli.published_settings import has_scales
+from pointpeft.cli.published_settings import has_scales, tests_a_run
 
 __all__ = ["ineffective_flags", "ineffective_keys", "longer_training"]
 
@@ -18,15 +17,15 @@ _BELONGS: Mapping[str, tuple[Command, ...]] = {
     "launcher": _TRAINING,
     "sync_bn": _TRAINING,
     "val_freq": (Command.PRETRAIN,),
-    "propagate_cof": (Command.FINETUNE,),
-    "center_cof": (Command.FINETUNE,),
+    "propagate_cof": (Command.FINETUNE, Command.TEST),
+    "center_cof": (Command.FINETUNE, Command.TEST),
     "ad_cof": (Command.FINETUNE,),
 }
 """Flags that some commands alone heed, and these; flags that exclude each other are refused."""
 _SPELLED = {"save_published": "--save-published-format"}
 """Flags that are not spelled as their values are called."""
 
-_MEASURED = ("data.source", "data.variant", "votes", "protocol", "seed")
+_MEASURED = ("data.source", "data.variant", "votes", "protocol", "seed", "trainer.batch_size")
 _MODEL = ("task", "model", "preset", "data.num_points", "data.normalize", "data.seed",
           "data.val_fraction")  # fmt: skip
 """Keys that a test heeds: of any model, and of a published file, which does not know itself."""
@@ -52,17 +51,21 @@ def ineffective_flags(command: Command, flags: argparse.Namespace, settings: Any
         notes.append(
             "--val_freq has no effect: nothing is measured during this pre-training (svm.source)"
         )
-    if command is Command.FINETUNE:
-        notes += _ineffective_coefficients(flags, settings.model)
+    if command in (Command.FINETUNE, Command.TEST):
+        of_a_run = command is Command.TEST and tests_a_run(flags)
+        notes += _ineffective_coefficients(flags, settings.model, of_a_run)
     return notes
 
 
-def _ineffective_coefficients(flags: argparse.Namespace, model: str) -> list[str]:
+def _ineffective_coefficients(flags: argparse.Namespace, model: str, of_a_run: bool) -> list[str]:
     """Sentences about flags of Point-PEFT that published code does not read on a backbone."""
     names = ("propagate_cof", "center_cof", "ad_cof", "if_maxmean")
     given = [name for name in names if getattr(flags, name) not in (None, False)]
     if not given:
         return []  # without importing a model
+    if of_a_run:
+        return [f"--{name} has no effect on the test of a run, which has its own settings"
+                for name in given]  # fmt: skip
     several = has_scales(model)
     where = "of several scales, where that weight is learned" if several else "of one scale"
     return [f"--{name} has no effect on a backbone {where}, as published" for name in given
@@ -94,12 +97,12 @@ def ineffective_keys(
     """
     if command is not Command.TEST:
         return []
-    own = Path(flags.ckpts).is_dir()
+    own = tests_a_run(flags)
     heeded = _MEASURED if own else (*_MEASURED, *_MODEL)
     what = "a run, which has its own settings" if own else "a published file"
     notes = []
     for override in overrides:
         key = override.partition("=")[0]
-        if key not in heeded and (own or not key.startswith("backbone.")):
+        if key not in heeded and (own or not key.startswith(("backbone.", "peft."))):
             notes.append(f"{override} has no effect on the test of {what}")
     return notes

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from pointpeft.cli.published_flags import Command
@@ -9,7 +10,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.tasks.config import TrainerConfig
 from pointpeft.tasks.published_votes import published_votes
 
-__all__ = ["flag_settings", "has_scales", "protocol_settings"]
+__all__ = ["flag_settings", "has_scales", "protocol_settings", "saves_published", "tests_a_run"]
 
 
 def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
@@ -46,10 +47,33 @@ def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> l
     if command is Command.FINETUNE:
         given["few_shot.way"], given["few_shot.shot"] = flags.way, flags.shot
         given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
+    if command is Command.FINETUNE or (command is Command.TEST and not tests_a_run(flags)):
         given |= _point_peft(flags, stated.model)
     if flags.vote:
         given["votes"] = published_votes(stated.model).repetitions
     return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def saves_published(command: Command, settings: Any) -> bool:
+    """Whether a run writes files of the published repositories, as their own programs do.
+
+    There is no such file of Point-PEFT on Point-BERT, nor of what this library corrects in it.
+
+    Args:
+        command: what is run.
+        settings: the resolved config.
+    """
+    if command is not Command.FINETUNE:
+        return command is Command.PRETRAIN
+    if settings.method != "point-peft":
+        return settings.method in ("full", "linear")
+    compat = settings.peft.get("reference_compat", settings.protocol == "published")
+    return bool(compat) and not settings.model.startswith("point_bert")
+
+
+def tests_a_run(flags: argparse.Namespace) -> bool:
+    """Whether the weights are those of a run of ours, which has its own settings."""
+    return Path(flags.ckpts).is_dir()
 
 
 def _processes(flags: argparse.Namespace) -> dict[str, Any]:

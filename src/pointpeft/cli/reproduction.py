@@ -24,8 +24,9 @@ def reproduce(
     ] = Path("ckpts"),
     output: options.Output = Path("runs/reproduce"),
     configs: Annotated[
-        Path, typer.Option("--configs", help="Folder of the published configs.")
-    ] = Path("cfgs"),
+        Path | None,
+        typer.Option("--configs", help="Folder of the configs, if not those of the package."),
+    ] = None,
     only: Annotated[
         str | None, typer.Option("--only", help="Rows or tables that have this text in them.")
     ] = None,
@@ -36,9 +37,11 @@ def reproduce(
     error if nothing at all can be measured.
     KEY=VALUE settings apply to every fine-tuning run.
     """
+    from pointpeft.tasks.config_names import CONFIGS
     from pointpeft.tasks.reproduction import check_folders
     from pointpeft.tasks.reproduction import reproduce as run
 
+    configs = configs or CONFIGS
     check_folders(data, checkpoints, configs)
     speak()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
+from pointpeft.evaluation.batches import MEASURED_AT_A_TIME, batch_of_run
 from pointpeft.evaluation.classification import extract_features, score
 from pointpeft.evaluation.predictor import load_base
 from pointpeft.evaluation.projection import project
@@ -22,7 +23,6 @@ _SHOWN_MISTAKES = 40
 _NEIGHBOURS = 3
 _CLOUD_POINTS = 512
 _DECIMALS = 3
-_BATCH_SIZE = 64
 
 
 class Outputs(NamedTuple):
@@ -57,7 +57,10 @@ def analyse_adapter(
     """
     backbone = load_base(folder, checkpoint).to(device)
     model = load_adapter(backbone, folder).to(device)  # on a copy: the encoder stays as it was
-    return analyse_change(backbone, model, train, test, part)
+    outputs = None
+    if getattr(model.config, "reference_compat", False):  # a cloud hangs on its batch
+        outputs = model_outputs(model, _clouds(model, test), batch_size=batch_of_run(folder))
+    return analyse_change(backbone, model, train, test, part, outputs)
 
 
 def analyse_change(
@@ -217,7 +220,12 @@ def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int
 
 
 @torch.no_grad()
-def model_outputs(model: PeftModel, points: Tensor, before: NDArray | None = None) -> Outputs:
+def model_outputs(
+    model: PeftModel,
+    points: Tensor,
+    before: NDArray | None = None,
+    batch_size: int = MEASURED_AT_A_TIME,
+) -> Outputs:
     """Features and logits of clouds ``(S, N, 3)``, in eval mode.
 
     ``before (S, C)``, features by the un-adapted encoder, spares the model encoding the clouds
@@ -226,10 +234,10 @@ def model_outputs(model: PeftModel, points: Tensor, before: NDArray | None = Non
     if not len(points):
         return Outputs(np.zeros((0, 0)), np.zeros((0, model.model.num_classes)))
     device = next(model.parameters()).device
-    batches = points.split(_BATCH_SIZE)
+    batches = points.split(batch_size)
     queries: Sequence[Tensor | None] = [None] * len(batches)
     if before is not None:
-        queries = torch.from_numpy(before).to(device).split(_BATCH_SIZE)
+        queries = torch.from_numpy(before).to(device).split(batch_size)
     features: list[Tensor] = []
     hook = model.model.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     try:

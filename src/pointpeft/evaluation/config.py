@@ -29,6 +29,7 @@ class EvaluateConfig:
         checkpoint: weights of the encoder, if not where the adapter says.
         up_axis: axis of the files that points up, if not as in training.
         device: "auto", "cpu" or "cuda".
+        batch_size: clouds at a time; None: as many as the run of the adapter was measured with.
 
     Raises:
         ConfigError: a value is none of those, or the published protocol has no such split.
@@ -44,10 +45,13 @@ class EvaluateConfig:
     checkpoint: str | Path | None = None
     up_axis: str | None = None
     device: str = "auto"
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, ["protocol"], ("honest", "published"))
         check_sizes(self, ["votes", "seed"], least=0)
+        if self.batch_size is not None:
+            check_sizes(self, ["batch_size"])
         if self.split is not None:
             check_choices(self, ["split"], SPLITS)
         if self.protocol == "published" and self.split in ("train", "all"):

@@ -11,6 +11,7 @@ import torch
 from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation.analysis import Outputs, analyse_change, model_outputs
+from pointpeft.evaluation.batches import batch_of_run
 from pointpeft.evaluation.classification import Scores, score
 from pointpeft.evaluation.config import EvaluateConfig
 from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
@@ -101,11 +102,12 @@ def _measure(
     """What ``metrics.json`` holds, and what a classifier made of the shapes."""
     data, part, split = measured.data, measured.part, measured.split
     start = time.perf_counter()
-    scores, outputs = _scores(adapter, part)
+    size = config.batch_size or batch_of_run(config.adapter)
+    scores, outputs = _scores(adapter, part, size)
     seconds = time.perf_counter() - start
     val = None
     if len(data.val) and data.val is not data.test:  # as published they are the same
-        val = scores if data.val is part else _scores(adapter, data.val)[0]
+        val = scores if data.val is part else _scores(adapter, data.val, size)[0]
     model = adapter.model
     metrics: dict[str, Any] = {
         "adapter": config.adapter,
@@ -143,12 +145,16 @@ def _measure(
     return metrics, outputs
 
 
-def _scores(adapter: LoadedAdapter, part: ShapeSplit) -> tuple[Any, Outputs | None]:
+def _scores(
+    adapter: LoadedAdapter, part: ShapeSplit, batch_size: int
+) -> tuple[Any, Outputs | None]:
     """Scores of a classifier with its outputs, or of a part segmenter."""
     num_points = adapter.transform.num_points
     if adapter.parts is not None:
-        return score_segmenter(adapter.model, part, adapter.parts, num_points), None
-    outputs = model_outputs(adapter.model, torch.from_numpy(part.points)[:, :num_points])
+        parts = adapter.parts
+        return score_segmenter(adapter.model, part, parts, num_points, batch_size), None
+    points = torch.from_numpy(part.points)[:, :num_points]
+    outputs = model_outputs(adapter.model, points, batch_size=batch_size)
     predictions = outputs.logits.argmax(axis=1)
     return score(predictions, part.labels, len(adapter.class_names)), outputs
 

@@ -16,7 +16,7 @@ from pointpeft.locations import existing_weights
 from pointpeft.models.published import LAYOUTS, Layout, recognise
 from pointpeft.models.safetensors_files import read_safetensors
 
-__all__ = ["Checkpoint", "enumerate_names", "read_checkpoint"]
+__all__ = ["WRITTEN_HERE", "Checkpoint", "enumerate_names", "read_checkpoint"]
 
 # Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
 # or 2; these hold numbers only.
@@ -31,7 +31,13 @@ _SAFE_NUMPY: list[Any] = [
     ),
 ]
 _BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerly a pickle
+_WRAPPERS = ("base_model", "model", "model_state_dict", "state_dict")
+_PREFIXES = re.compile(r"^(?:(?:module|model|_orig_mod)\.)+")
+_NESTED = 4  # wrappers around each other
 _SHOWN = 8  # names listed in an error message
+
+WRITTEN_HERE = "pointpeft"
+"""Under which a published file that was written here says what its tensors do not show."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Checkpoint:
         source: the file.
         layout: what the file was recognised as.
         state: tensors by name; the encoder's begin with ``backbone.``.
-        metadata: what our own files say about themselves; empty for published ones.
+        metadata: what files say about themselves: ours, and published ones that were written here.
         published: the layout of a published file.
     """
 
@@ -64,7 +70,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Pickles are read with ``weights_only=True``: they may hold tensors and numbers, never code.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, code in a pickle, unknown layout.
+        CheckpointError: no such file, not a checkpoint, code in a pickle, unknown layout, or a
+            checkpoint that a run of ours resumes from.
     """
     path = existing_weights(path)
     if path.suffix == ".safetensors":
@@ -108,34 +115,79 @@ def _read_published(path: Path) -> Checkpoint:
         ) from error
     except Exception as error:  # arbitrary bytes raise almost anything
         raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint") from error
-    state = _unwrap(path, content)
+    state = _without_prefix(_unwrap(path, content))
     layout = recognise(list(state), LAYOUTS)
     if layout is None:
-        # Tuning methods, of which models know nothing, make their files known when imported.
-        hint = "" if any(each.attach for each in LAYOUTS) else "; `import pointpeft.peft` adds more"
-        raise CheckpointError(
-            f"{path} is of no known layout; its first entries: {enumerate_names(list(state))}; "
-            + "known: "
-            + ", ".join(each.name for each in LAYOUTS)
-            + hint
-        )
-    return Checkpoint(path, layout.name, layout.from_published(state), published=layout)
+        raise CheckpointError(_unknown(path, list(state)))
+    facts = content.get(WRITTEN_HERE)
+    metadata = dict(facts) if isinstance(facts, Mapping) else {}
+    return Checkpoint(path, layout.name, layout.from_published(state), metadata, layout)
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict inside a published checkpoint, without the prefix of data parallelism."""
-    for key in ("base_model", "model", "model_state_dict", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    state = {
-        name.replace("module.", ""): tensor
-        for name, tensor in (content.items() if isinstance(content, Mapping) else ())
+    """The state dict inside a file: the one under a usual name, or the only one that there is."""
+    refused = f"{path} holds no state dict (a mapping of names to tensors)"
+    if not isinstance(content, Mapping):
+        raise CheckpointError(refused)
+    inside = {str(key): state for key, value in content.items() if (state := _tensors(value))}
+    usual = [key for key in _WRAPPERS if key in inside]
+    if usual:
+        return inside[usual[0]]
+    if plain := _tensors(content):
+        return plain
+    if len(inside) == 1:
+        return next(iter(inside.values()))
+    if inside:
+        raise CheckpointError(
+            f"{path} holds {len(inside)} state dicts, under {enumerate_names(list(inside))}; save "
+            "the one that is meant to a file of its own, as `state_dict`"
+        )
+    keys = enumerate_names([str(key) for key in content])
+    raise CheckpointError(f"{refused}{f'; its entries: {keys}' if keys else ''}")
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The entries of a mapping that are tensors under names; none of anything else."""
+    entries = content.items() if isinstance(content, Mapping) else ()
+    return {
+        name: tensor
+        for name, tensor in entries
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
-    if not state:
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
-    return state
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers put before them, such as data parallelism and compilers.
+
+    Words of other wrappers, before all names, are left out if what is behind them is known.
+    """
+    plain = shorter = {_PREFIXES.sub("", name): tensor for name, tensor in state.items()}
+    for _ in range(_NESTED):
+        if recognise(list(shorter), LAYOUTS) is not None:
+            return shorter
+        if len({_first(name) for name in shorter}) > 1:
+            break
+        behind = {name.partition(".")[2]: tensor for name, tensor in shorter.items()}
+        shorter = {_PREFIXES.sub("", name): tensor for name, tensor in behind.items()}
+    return plain
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _unknown(path: Path, names: list[str]) -> str:
+    """Why a file with these entries is refused."""
+    if any(_first(name) in ("backbone", "tuner") for name in names):
+        run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+        return (
+            f"{path} is what a training run of pointpeft resumes from, not a file of weights: pass "
+            f"the folder of that run, {run}, or go on with the run by `resume`"
+        )
+    # Tuning methods, of which models know nothing, make their files known when imported.
+    hint = "" if any(each.attach for each in LAYOUTS) else "; `import pointpeft.peft` adds more"
+    known, first = ", ".join(each.name for each in LAYOUTS), enumerate_names(names)
+    return f"{path} is of no known layout; its first entries: {first}; known: {known}{hint}"
 
 
 def enumerate_names(items: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
+from pointpeft.models.published.sizes import encoder_sizes
 from pointpeft.models.registry import ModelEntry, Task, get_entry, list_models
 from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
 
@@ -19,6 +20,7 @@ __all__ = [
     "build_classifier",
     "create_model",
     "has_embedded_weights",
+    "stated_sizes",
 ]
 
 log = logging.getLogger("pointpeft")
@@ -49,6 +51,7 @@ def create_model(
     checkpoint: str | Path | None = None,
     pretrained: bool = False,
     reset_head: bool = False,
+    peft: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Any:
     """Build a model of the registry.
@@ -66,6 +69,8 @@ def create_model(
             A published file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
         reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
+        peft: settings of the tuning method that a published file of a tuned model does not show,
+            such as ``{"group_pooling": "mean+max"}``.
         **overrides: settings of the encoder or of pre-training that win over the preset, for
             instance ``num_groups=32``, and ``num_points``. A checkpoint of ours brings its own.
 
@@ -89,13 +94,15 @@ def create_model(
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
     if pretrained:
         checkpoint = _embedded_weights(entry)
+    content = None
     if checkpoint:
         _check_held(checkpoint, entry, chosen)
+        content = read_checkpoint(checkpoint)
     objective = {}
     if chosen == "pretraining":
         saved = saved_objective(checkpoint) if checkpoint else {}
         objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
-    settings = saved_sizes(checkpoint) if checkpoint else {}
+    settings = stated_sizes(content, entry, chosen) if content else {}
     core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
     model: Any = core
     if num_classes is not None:
@@ -104,9 +111,31 @@ def create_model(
         model = entry.segmenter(core, num_parts, num_categories)  # type: ignore[misc]
     elif chosen == "pretraining" and entry.pretraining is not None:
         model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
-    if checkpoint:
-        model = _load(model, read_checkpoint(checkpoint), entry, chosen, reset_head)
+    if content:
+        model = _load(model, content, entry, chosen, reset_head, peft)
+    elif peft:
+        raise ConfigError("peft=... is for the published checkpoint of a tuned model")
     return model
+
+
+def stated_sizes(content: Checkpoint, entry: ModelEntry, task: str) -> dict[str, Any]:
+    """Settings of the encoder that a file states; of a published one, only what it cannot show.
+
+    Where that is of another task, its groups and the like are not those of this one.
+    """
+    if content.published is None:
+        return saved_sizes(content.source)
+    stated = content.metadata.get("config", {})
+    shown = encoder_sizes(content.published, content.state)
+    same = content.task == task
+    untraced = {
+        key: value
+        for key, value in stated.items()
+        if key not in shown and hasattr(entry.config, key) and (same or key == "num_heads")
+    }
+    if same and "num_points" in content.metadata:
+        untraced["num_points"] = content.metadata["num_points"]
+    return untraced
 
 
 def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:
@@ -119,14 +148,25 @@ def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:
 
 
 def _load(
-    model: Any, checkpoint: Checkpoint, entry: ModelEntry, task: str, reset_head: bool
+    model: Any,
+    checkpoint: Checkpoint,
+    entry: ModelEntry,
+    task: str,
+    reset_head: bool,
+    peft: Mapping[str, Any] | None,
 ) -> Any:
     """The model with the weights of a checkpoint, under the method that it was tuned by."""
     published = checkpoint.published
+    tuned = published is not None and published.attach is not None
+    if peft and not tuned:
+        raise ConfigError(
+            f"{checkpoint.source} is {checkpoint.layout}, of no tuning method: leave peft out"
+        )
     try:
         if published is not None and published.attach is not None:
-            model = published.attach(model, checkpoint)
-        report = fill(model, checkpoint, reset_head)
+            model, report = published.attach(model, checkpoint, peft or {}, reset_head)
+        else:
+            report = fill(model, checkpoint, reset_head)
     except WrongEncoderError as error:
         # One of the same network takes it too, as I2P-MAE does what is Point-M2AE's.
         if published is None or get_entry(published.model).config == entry.config:
@@ -136,6 +176,13 @@ def _load(
             f"{_remedy(entry, published.model, task)}. {error}"
         ) from error
     _say(checkpoint, report, task)
+    own = entry.name.removesuffix("_small")
+    if published is not None and published.task == "pretraining" and published.model != own:
+        log.warning(
+            "%s is %s, and is taken for %s, which has the same network and makes other features of "
+            "it; `model`=%s takes it for what it is",
+            checkpoint.source, checkpoint.layout, entry.name, published.model,
+        )  # fmt: skip
     return model
 
 

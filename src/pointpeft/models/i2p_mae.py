@@ -6,7 +6,6 @@ visible, and its features are rebuilt for visible groups as points are for hidde
 """
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_sizes
-from pointpeft.models.hierarchy import Level
 from pointpeft.models.masking import salience_mask
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_m2ae_pretraining import (
@@ -44,9 +42,9 @@ __all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "Views"]
 class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     """Settings of masked pre-training with an image encoder; as published.
 
-    ``reference_compat`` repeats the one fault that is left of Point-M2AE's: the first token of the
-    first cloud of a batch is never hidden at finer scales. Without ``points_per_group``, as many
-    points are rebuilt as groups of the decoded scale have.
+    ``reference_compat`` repeats Point-M2AE's faults. With the published ``local_radius`` of 0 one
+    of them is left: the first token of the first cloud of a batch is never hidden at finer scales.
+    Without ``points_per_group``, as many points are rebuilt as groups of the decoded scale have.
     """
 
     teacher: str = "ViT-B-16.pt"  # weights of OpenAI's CLIP, a transformers folder, or a name
@@ -63,20 +61,6 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
 
 class I2PMAE(PointM2AE):
     """The encoder of I2P-MAE: Point-M2AE's, with a retrieval feature of its own."""
-
-    def run_visible(
-        self,
-        points: Tensor,
-        levels: Sequence[Level],
-        hidden: Sequence[Tensor],
-        reference_compat: bool = False,
-    ) -> list[Tensor]:
-        """Tokens of every scale, ``(B, G, C)``, with those left visible encoded among themselves.
-
-        Published pre-training has no local radius, without which padding is never seen:
-        ``reference_compat`` changes nothing here.
-        """
-        return super().run_visible(points, levels, hidden)
 
     def pool_retrieved(self, tokens: Tensor) -> Tensor:
         """The maximum alone, ``(B, G, C) -> (B, C)``."""

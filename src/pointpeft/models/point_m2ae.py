@@ -6,6 +6,7 @@ Fine-tuning lets tokens attend within a radius of their scale; pre-training is i
 ``point_m2ae_pretraining.py``.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,10 @@ class PointM2AE(nn.Module):
         for scale, C in enumerate(self.config.dims[:-1]):
             if isinstance(self.norms[scale], nn.Identity):
                 self.norms[scale] = nn.LayerNorm(C, device=like.device, dtype=like.dtype)
+
+    def regroup(self, **settings: Any) -> None:
+        """Cut clouds into other groups from now on: ``num_groups``, ``group_sizes``, ..."""
+        self.config = dataclasses.replace(self.config, **settings)
 
     def forward(self, points: Tensor) -> Encoded:
         """Tokens of the coarsest scale of ``points (B, N, 3)``, normalised, nothing hidden."""

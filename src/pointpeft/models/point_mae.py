@@ -5,6 +5,7 @@ mini-PointNet turns every patch into a token, and a plain transformer encodes th
 adds a class token and a head; pre-training is in ``point_mae_pretraining.py``.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -89,6 +90,12 @@ class PointMAE(nn.Module):
         self.blocks = nn.ModuleList(Block(c.dim, c.num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(c.dim)
         self.apply(init_weights)
+
+    def regroup(self, **settings: Any) -> None:
+        """Cut clouds into other patches from now on: ``num_groups``, ``group_size``, ..."""
+        self.config = c = dataclasses.replace(self.config, **settings)
+        self.tokenizer.num_groups, self.tokenizer.group_size = c.num_groups, c.group_size
+        self.tokenizer.skip_near_origin = c.skip_near_origin
 
     def forward(self, points: Tensor) -> Encoded:
         """Encode ``points (B, N, 3)``: every patch visible, no class token."""

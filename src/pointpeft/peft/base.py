@@ -50,7 +50,8 @@ class PeftConfig:
                     f"method {cls.method!r} has no setting {key!r}: {nearest_hint(key, valid)}"
                     f"settings: {known}"
                 )
-        return cls(**settings)
+        # JSON and YAML know lists only.
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 
 class Tuner(nn.Module, abc.ABC):

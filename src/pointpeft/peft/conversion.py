@@ -1,21 +1,27 @@
 """From published files to ours: safetensors, and for tuned models an adapter beside its encoder."""
 
-import copy
-import re
+import dataclasses
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import ADAPTER, ENCODER
-from pointpeft.models import ModelSpec, build_classifier, create_model, save_model
+from pointpeft.models import create_model, get_entry, list_models, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, fill
-from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.models.published.sizes import encoder_sizes, head_sizes, objective_sizes
+from pointpeft.peft.model import PeftModel
+from pointpeft.peft.published import fill_tuned
+from pointpeft.peft.retrieval import Beside
 
-__all__ = ["convert", "head_sizes", "on_encoder", "save_tuned"]
+__all__ = ["convert", "save_tuned"]
+
+log = logging.getLogger("pointpeft")
+
+_TRAINING = ("drop_path",)
+"""Settings of the encoder that change nothing in its function."""
 
 
 def convert(
@@ -25,83 +31,62 @@ def convert(
     preset: str | None = None,
     bank: str | Path | None = None,
     encoder: str | Path | None = None,
+    backbone: Mapping[str, Any] | None = None,
+    peft: Mapping[str, Any] | None = None,
 ) -> LoadReport:
     """Write a published checkpoint in our form.
 
-    What network it is, and of how many classes or parts, is seen from the file.
+    What network it is, in which sizes and of how many classes or parts, is seen from the file. What
+    no tensor shows (heads, numbers and sizes of groups, radii, pooling) a file that was written
+    here states; of others it is taken from ``backbone`` and ``preset``, or else assumed, and what
+    was assumed is logged.
 
     Args:
         source: a published ``.pth`` file.
         target: the ``.safetensors`` file to write. For a tuned model, a folder, which gets the
-            encoder as ``backbone.safetensors`` and its ``adapter``.
+            encoder as ``backbone.safetensors`` and its ``adapter``; of a name that ends in
+            ``.safetensors`` the folder is called without it.
         name: registry name, where files of several models look alike (fine-tuned I2P-MAE is taken
             for Point-M2AE).
         preset: sizes that a file does not show: numbers and sizes of groups, pooling, sampling.
-        bank: published memory bank of a tuned model.
-        encoder: checkpoint of the encoder that was tuned, which makes the bank's queries; without
-            it the encoder of ``source`` does, whose biases were tuned.
+        bank: published memory bank of a tuned model; None: the one beside the file; "none": the
+            model is to retrieve nothing.
+        encoder: checkpoint of the encoder that was tuned, which makes the bank's queries; None: the
+            one beside the file.
+        backbone: settings of the encoder, over all others.
+        peft: settings of the tuning method that the file does not show, over those that it states.
 
     Returns:
         What was used, left, and not found.
 
     Raises:
-        CheckpointError: not a published checkpoint, or it does not fit the model.
+        CheckpointError: not a published checkpoint, it does not fit the model, or the bank or the
+            encoder of a tuned model is missing or of another one.
+        ConfigError: a setting is unknown, or is one that the file has another value of.
     """
     content = read_checkpoint(source)
     layout = content.published
     if layout is None:
         raise CheckpointError(f"{source} is {content.layout} already: there is nothing to convert")
-    name = name or layout.model
-    settings = {**head_sizes(content), **_objective(content, name, layout.task)}
-    model = create_model(name, task=layout.task, preset=preset, **settings)
-    if layout.attach is not None:
-        tuned = layout.attach(model, content)
-        report = fill(tuned, content)
-        base, adapted = on_encoder(tuned, content, encoder)
-        if bank is not None:
-            adapted.set_bank(MemoryBank.import_published(bank), base)
-        save_tuned(adapted, base, target)
-        return report
-    if bank is not None or encoder is not None:
+    tuned = layout.attach is not None
+    if not tuned and (bank is not None or encoder is not None or peft):
         raise CheckpointError(f"{source} is {content.layout}, which has neither bank nor adapter")
-    report = fill(model, content)
-    save_model(model, target)
+    asked = {key: _plain(value) for key, value in (backbone or {}).items()}
+    model = _model(content, name, preset, asked)
+    if not tuned:
+        report = fill(model, content)
+        save_model(model, target)
+        return report
+    adapted, report = fill_tuned(model, content, peft or {})
+    base, adapted = Beside.of(content, bank, encoder).complete(adapted, content)
+    save_tuned(adapted, base, _tuned_folder(target))
     return report
 
 
-def on_encoder(
-    tuned: PeftModel, content: Checkpoint, encoder: str | Path | None
-) -> tuple[Any, PeftModel]:
-    """The plain encoder, and the tuned model made anew from it, so that it knows its base.
-
-    Args:
-        tuned: what the layout of ``content`` attached.
-        content: a published file of a tuned model.
-        encoder: checkpoint of the encoder; None: made of the matrices of ``tuned``.
-
-    Raises:
-        CheckpointError: the tuned model was made from another encoder.
-    """
-    spec: ModelSpec = tuned.base_spec
-    sizes = {**spec.config, "num_points": spec.num_points}
-    base = create_model(spec.name, checkpoint=encoder, **sizes)
-    frozen = {
-        name.removeprefix("model.backbone.").replace(".block.", "."): tensor
-        for name, tensor in tuned.state_dict().items()
-        if name.startswith("model.backbone.")
-    }
-    own = base.state_dict()
-    if encoder is None:
-        base.load_state_dict({name: frozen[name] for name in own})
-    elif differing := [n for n, t in own.items() if t.ndim > 1 and not torch.equal(t, frozen[n])]:
-        raise CheckpointError(
-            f"{content.source} was not tuned from the encoder in {encoder}: {len(differing)} "
-            f"frozen matrices differ, {differing[0]} first"
-        )
-    model = build_classifier(copy.deepcopy(base), tuned.model.num_classes)
-    adapted = get_peft_model(model, tuned.config)
-    fill(adapted, content)
-    return base, adapted
+def _tuned_folder(target: str | Path) -> Path:
+    """The folder that a tuned model becomes: a name for a file stands for one without its end."""
+    target = Path(target)
+    return target.with_suffix("") if target.suffix == ".safetensors" else target
 
 
 def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
@@ -111,26 +96,77 @@ def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
     adapted.save_pretrained(Path(folder) / ADAPTER)
 
 
-def head_sizes(content: Checkpoint) -> dict[str, Any]:
-    """Numbers of classes, or of parts and categories, as the last layers of a file show them."""
-    heads = {
-        "num_classes": r"(model\.)?head\.\d+\.weight",
-        "num_parts": r"fc\d\.weight",
-    }
-    counts = {}
-    for key, pattern in heads.items():
-        layers = sorted(name for name in content.state if re.fullmatch(pattern, name))
-        if layers:
-            counts[key] = len(content.state[layers[-1]])
-    if "category.linear.weight" in content.state:
-        counts["num_categories"] = content.state["category.linear.weight"].shape[1]
-    return counts
+def _model(
+    content: Checkpoint, name: str | None, preset: str | None, asked: Mapping[str, Any]
+) -> Any:
+    """A fresh network for a file: as it states, by a preset, as it shows, and as is asked for."""
+    layout, state = content.published, content.state
+    assert layout is not None, "a published file"
+    stated = content.metadata if content.metadata.get("name") in list_models() else {}
+    name = name or stated.get("name") or layout.model
+    config = get_entry(name).config
+    own = {k: v for k, v in stated.get("config", {}).items() if hasattr(config, k)}
+    shown = encoder_sizes(layout, state)
+    if wrong := {k: v for k, v in asked.items() if k in shown and v != shown[k]}:
+        listed = ", ".join(f"{key}={shown[key]}, not {value}" for key, value in wrong.items())
+        raise ConfigError(f"{content.source} is of another size than is asked for: {listed}")
+    chosen = {**shown, **asked}
+    preset_sizes = _preset(name, preset)
+    if "pooling" not in {**own, **preset_sizes, **asked} and _concatenates(content, shown):
+        chosen["pooling"] = "concat_all" if name.startswith("i2p_mae") else "concat"
+    if layout.attach is None:
+        _check_agree(content, own, preset, preset_sizes)
+    if "num_points" in stated and preset is None:
+        own["num_points"] = stated["num_points"]
+    counts = {**head_sizes(state), **objective_sizes(layout, state)}
+    model = create_model(name, task=layout.task, preset=preset, **{**own, **chosen, **counts})
+    _say_assumed(content, model, {*own, *preset_sizes, *chosen, *counts})
+    return model
 
 
-def _objective(content: Checkpoint, name: str, task: str) -> dict[str, Any]:
-    """Settings of pre-training that the weights hang on."""
-    if task != "pretraining":
-        return {}
-    if name.startswith("i2p_mae"):  # the teacher is no part of them
-        return {"teacher": "random"}
-    return {"queue_size": content.state["queue"].shape[1]} if "queue" in content.state else {}
+def _check_agree(
+    content: Checkpoint, own: Mapping[str, Any], preset: str | None, sizes: Mapping[str, Any]
+) -> None:
+    """Refuse a preset of another computation than the one that a file states."""
+    differing = [
+        f"{key}={_plain(own[key])}, not {value}"
+        for key, value in sizes.items()
+        if key in own and _plain(own[key]) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{content.source} states what it was trained with, and the preset {preset} is "
+            f"something else: {', '.join(differing)}; leave the preset out"
+        )
+
+
+def _preset(name: str, preset: str | None) -> Mapping[str, Any]:
+    presets = get_entry(name).presets
+    return presets[preset].overrides if preset in presets else {}
+
+
+def _concatenates(content: Checkpoint, shown: Mapping[str, Any]) -> bool:
+    """Whether the head of a hierarchical classifier is given mean and maximum side by side."""
+    state = content.state
+    weight = state.get("head.0.weight", state.get("model.head.0.weight"))
+    return "dims" in shown and weight is not None and weight.shape[-1] == 2 * shown["dims"][-1]
+
+
+def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
+    """Name the settings that neither the file nor the caller states."""
+    config = getattr(model, "backbone", model).config
+    assumed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if field.name not in known and field.name not in (*_TRAINING, "embed_dim")
+    ]
+    if assumed:
+        log.warning(
+            "%s: assumed, as the file does not show it: %s; pass others as settings of `backbone`, "
+            "or a preset",
+            content.source, ", ".join(assumed),
+        )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -10,6 +10,7 @@ The default keeps features and coordinates row for row and every cloud to itself
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models import Scale
+from pointpeft.models.point_m2ae import check_counts
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, Tuner, register_method
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
@@ -34,13 +36,13 @@ _TRAINED = re.compile(
 
 
 _SIZES = (
-    "adapter_dim",
     "bank_adapter_dim",
     "attention_dim",
     "attention_heads",
     "second_groups",
     "second_group_size",
 )
+_HEADS = 6  # of the local attention
 _NUMBERS = ("adapter_scale", "center_coefficient", "dropout", "init_scale")
 _SWITCHES = ("use_prompt", "use_bank", "use_adapter", "exclude_self", "reference_compat")
 
@@ -54,10 +56,11 @@ class PointPeftConfig(PeftConfig):
 
     num_prompts: int | None = None  # tokens P per prompt block; None: 10, on several scales 16
     prompt_blocks: int | None = None  # the first ones; None: 6, on several scales all blocks
-    adapter_dim: int = 16  # width of the bottlenecks in each block
+    adapter_dim: int | tuple[int, ...] = 16  # width of the bottlenecks, one or one per scale
+    output_adapter_dim: int | tuple[int, ...] | None = None  # of the last one; None: adapter_dim
     bank_adapter_dim: int = 8  # width of the bottleneck on the bank's prompt
     attention_dim: int = 18  # width of the local attention
-    attention_heads: int = 6
+    attention_heads: int | None = None  # None: 6, in compat those of the encoder
     second_groups: int | None = None  # local groups g; None: half the patches, or the next scale's
     second_group_size: int | None = None  # rows s per local group; None: likewise
     adapter_scale: float = 0.7  # weight of the bottleneck beside the MLP; learned on several scales
@@ -71,9 +74,15 @@ class PointPeftConfig(PeftConfig):
     init_scale: float = 0.01  # of the adapters' first up-projections; published, and in compat: 1
     exclude_self: bool = False  # leave a training item out when it looks up the bank
     reference_compat: bool = False  # the published computation, faults included
+    query_grouping: dict[str, Any] | None = None  # of the encoder of queries, where it differs
 
     def __post_init__(self) -> None:
         check_sizes(self, [name for name in _SIZES if getattr(self, name) is not None])
+        for name in ("adapter_dim", "output_adapter_dim"):
+            if isinstance(width := getattr(self, name), tuple):
+                check_counts(name, width)
+            elif width is not None:
+                check_sizes(self, [name])
         if self.num_prompts is not None:
             check_sizes(self, ["num_prompts"], least=3)  # query, mean, and a nearest item
         if self.prompt_blocks is not None:
@@ -85,18 +94,19 @@ class PointPeftConfig(PeftConfig):
         check_choices(self, ["group_pooling"], ("max", "mean+max"))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout!r}")
-        if self.attention_dim % self.attention_heads:
+        heads = self.attention_heads or (1 if self.reference_compat else _HEADS)
+        if self.attention_dim % heads:
             raise ConfigError(
                 "attention_dim must be a multiple of attention_heads, got "
-                f"{self.attention_dim} and {self.attention_heads}"
+                f"{self.attention_dim} and {heads}"
             )
         if self.reference_compat and not (self.use_prompt and self.use_adapter):
             raise ConfigError("reference_compat=True goes with use_prompt and use_adapter only")
 
     @property
     def uses_bank(self) -> bool:
-        """Prompts are enriched from the bank, unless an ablation turns that off."""
-        return self.use_prompt and self.use_bank
+        """Prompts are enriched from the bank, unless there are none or an ablation forbids it."""
+        return self.use_prompt and self.use_bank and self.prompt_blocks != 0
 
     def resolve(self, backbone: Any) -> Self:
         """With the published values of what was left open, which hang on the number of scales."""
@@ -105,6 +115,7 @@ class PointPeftConfig(PeftConfig):
             "num_prompts": 16 if several else 10,
             "prompt_blocks": len(backbone.blocks) if several else 6,
             "propagation_coefficient": 0.2 if several else 0.3,
+            "attention_heads": backbone.config.num_heads if self.reference_compat else _HEADS,
         }
         open_ones = {key: value for key, value in published.items() if getattr(self, key) is None}
         return replace(self, **open_ones)
@@ -125,17 +136,22 @@ class PointPeftTuner(Tuner):
             bank.check(backbone.num_features, config.num_prompts - 2, config.exclude_self)
         self.freezes_statistics = not config.reference_compat
         self.leaves_idle = config.reference_compat
-        self.bank = bank if config.uses_bank else None
+        prompted = config.use_prompt and config.prompt_blocks > 0
+        reached = config.prompt_blocks > backbone.scales[-1].blocks[0]  # else for nothing
+        self.bank = bank if config.uses_bank and reached else None
         self._with_bank = self.bank is not None or config.reference_compat
-        self.retriever: Any = None if self.bank is None else frozen_twin(backbone)
+        self.retriever: Any = None
+        if self.bank is not None:
+            self.retriever = frozen_twin(backbone, config.query_grouping)
         self.prompt_centers: nn.Parameter | None = None
-        if config.use_prompt and config.use_adapter:
+        if config.use_adapter and (prompted or config.reference_compat):
             self.prompt_centers = nn.Parameter(torch.empty(config.num_prompts, 3))
             nn.init.trunc_normal_(self.prompt_centers, std=0.02)
         self.scales = nn.ModuleList()
         several, last = len(backbone.scales) > 1, len(backbone.scales) - 1
         self._final_norm = f"model.backbone.norms.{last}." if several else "model.backbone.norm."
         sizes = second_level(backbone.scales, config)
+        widths = adapter_widths(config, len(backbone.scales))
         for place, scale in enumerate(backbone.scales):
             shared = ScaleLayers(config, scale.dim, *sizes[place], self.prompt_centers)
             self.scales.append(shared)
@@ -144,6 +160,7 @@ class PointPeftTuner(Tuner):
                     backbone.blocks[i],
                     config,
                     shared,
+                    widths[place],
                     prompted=config.use_prompt and i < config.prompt_blocks,
                     with_bank=self._with_bank and place == last,
                     gated=several,
@@ -176,10 +193,33 @@ class PointPeftTuner(Tuner):
         return {"bank_prompt": self.bank.prompt(query, self.config.num_prompts, exclude)}
 
 
+def adapter_widths(config: PointPeftConfig, num_scales: int) -> list[tuple[int, int]]:
+    """Widths of the bottlenecks in the blocks of every scale: beside the MLP, and at the end.
+
+    Raises:
+        ConfigError: there are not as many as scales.
+    """
+
+    def of_scales(name: str, width: int | tuple[int, ...]) -> tuple[int, ...]:
+        widths = width if isinstance(width, tuple) else (width,) * num_scales
+        if len(widths) != num_scales:
+            raise ConfigError(
+                f"{name} must be one number or one for each of the {num_scales} scales of the "
+                f"encoder, got {width}"
+            )
+        return widths
+
+    inner = of_scales("adapter_dim", config.adapter_dim)
+    last = config.output_adapter_dim
+    return list(zip(inner, inner if last is None else of_scales("output_adapter_dim", last),
+                    strict=True))  # fmt: skip
+
+
 def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tuple[int, int]]:
     """Number and size of the local groups of every scale.
 
-    The groups of a scale are those of the next one; the last scale has half as many as patches.
+    The groups of a scale are those of the next one; the last scale has half as many as patches, and
+    at least one.
 
     Raises:
         ConfigError: a scale has too few patches for them.
@@ -191,26 +231,36 @@ def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tup
             "several scales; leave them out"
         )
     last = scales[-1]
-    size = last.group_size if len(scales) > 1 else last.group_size // 2
+    size = last.group_size if len(scales) > 1 else max(1, last.group_size // 2)
     sizes = [(coarser.num_groups, coarser.group_size) for _, coarser in pairwise(scales)]
-    sizes.append((asked[0] or last.num_groups // 2, asked[1] or size))
+    sizes.append((asked[0] or max(1, last.num_groups // 2), asked[1] or size))
     for (groups, members), scale in zip(sizes, scales, strict=True):
         if config.use_adapter and max(groups, members) > scale.num_groups:
+            names = "num_groups and group_sizes of the next scale, of the last one half and its own"
             raise ConfigError(
-                f"second_groups={groups} and second_group_size={members} must not exceed the "
-                f"{scale.num_groups} patches of the backbone"
+                f"second_groups={groups} and second_group_size={members}"
+                f"{f' ({names})' if len(scales) > 1 else ''} must not exceed the "
+                f"{scale.num_groups} patches of the scale (num_groups)"
             )
     return sizes
 
 
-def frozen_twin(backbone: Any) -> Any:
+def frozen_twin(backbone: Any, grouping: Mapping[str, Any] | None = None) -> Any:
     """A copy of an encoder that stays as it is while the original is tuned.
 
     Matrices are shared with the original, which no part of Point-PEFT changes; biases, norms and
     buffers, a few thousand values, are copied.
+
+    Args:
+        backbone: the encoder.
+        grouping: settings in which the copy differs: numbers and sizes of groups, radii.
     """
     shared = {id(p): p for p in backbone.parameters() if p.ndim > 1}
-    return copy.deepcopy(backbone, memo=shared).requires_grad_(False).eval()
+    twin = copy.deepcopy(backbone, memo=shared).requires_grad_(False).eval()
+    if grouping:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in grouping.items()}
+        twin.regroup(**settings)
+    return twin
 
 
 register_method(PointPeftConfig, PointPeftTuner)

@@ -67,6 +67,7 @@ class PointPeftBlock(nn.Module):
         block: the pre-trained block.
         config: settings of the method.
         shared: what the blocks of its scale share.
+        widths: of the bottleneck beside the MLP, and of that at the end.
         prompted: whether this block receives prompts.
         with_bank: whether these are enriched from a memory bank.
         gated: whether the weight of the bottleneck beside the MLP is learned.
@@ -77,6 +78,7 @@ class PointPeftBlock(nn.Module):
         block: Any,
         config: Any,
         shared: ScaleLayers,
+        widths: tuple[int, int],
         prompted: bool,
         with_bank: bool,
         gated: bool,
@@ -97,10 +99,10 @@ class PointPeftBlock(nn.Module):
                 )
         if config.use_adapter:
             scale = 1.0 if compat else config.init_scale
-            width, dropout = config.adapter_dim, config.dropout
+            dropout = config.dropout
             # A gate begins at zero: a bottleneck behind it need not be small as well.
-            self.adapter = Bottleneck(C, width, False, dropout, 1.0 if gated else scale)
-            self.output_adapter = Bottleneck(C, width, True, dropout, scale)
+            self.adapter = Bottleneck(C, widths[0], False, dropout, 1.0 if gated else scale)
+            self.output_adapter = Bottleneck(C, widths[1], True, dropout, scale)
             self.out_transform = nn.Sequential(nn.BatchNorm1d(C), nn.GELU())
         if (gated and config.use_adapter) or compat:  # published, without use on one scale
             self.gate = nn.Parameter(torch.zeros(1))

@@ -11,21 +11,18 @@ from torch import Tensor
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 from pointpeft.models import save_model
+from pointpeft.models.checkpoint import WRITTEN_HERE
 from pointpeft.models.published import LAYOUTS, Layout, i2p_mae, point_m2ae
 from pointpeft.models.safetensors_files import read_safetensors
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.peft.retrieval import BANK, QUERY_ENCODER
 
 __all__ = ["BANK", "QUERY_ENCODER", "published_layout", "save_published"]
 
 log = logging.getLogger("pointpeft")
-
-BANK = "cache_shape.pt"
-"""The memory bank beside a file of Point-PEFT, under the name of the published download."""
-QUERY_ENCODER = "pretrain.safetensors"
-"""The encoder beside it that makes the queries; published code takes its ``pretrain.pth``."""
 
 _VOTED = "_vote"
 """Ends the name of the file that keeps the epoch of the best vote, beside that of its run."""
@@ -77,11 +74,24 @@ def save_published(
     }
     make = _segmentation_content if layout.task == "part_segmentation" else _content
     with replacing(path) as temporary:
-        torch.save(make(layout.to_published(state), epoch, metrics or {}), temporary)
+        content = make(layout.to_published(state), epoch, metrics or {})
+        torch.save({**content, WRITTEN_HERE: _facts(model)}, temporary)
     log.info("%s: written as published, %s", path, layout.name)
     if retrieves:
         _save_retrieval(model, path.parent)
     return layout
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    """What the tensors do not show, such as heads and groups, for whoever reads the file here."""
+    network = model.model if isinstance(model, PeftModel) else model
+    spec = model.base_spec if isinstance(model, PeftModel) else _encoder(network).spec
+    facts = {"name": spec.name, "config": dict(spec.config), "num_points": spec.num_points}
+    return facts | ({"method": model.config.to_dict()} if isinstance(model, PeftModel) else {})
+
+
+def _encoder(network: Any) -> Any:
+    return getattr(network, "backbone", network)
 
 
 def _check_folder(model: Any, path: Path) -> None:
@@ -151,7 +161,7 @@ def published_layout(model: Any) -> Layout:
         ConfigError: there is none.
     """
     network = model.model if isinstance(model, PeftModel) else model
-    backbone = getattr(network, "backbone", network)
+    backbone = _encoder(network)
     name = backbone.spec.name.removesuffix("_small")
     task = _task(network)
     several = len(getattr(backbone, "scales", ())) > 1

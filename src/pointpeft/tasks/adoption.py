@@ -1,6 +1,5 @@
 """Models that published code fine-tuned, made into adapters that can be measured like ours."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,25 @@ from pointpeft.data.published.dataset import PublishedDataset
 from pointpeft.data.published.registry import choose_dataset
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models import create_model
+from pointpeft.models import create_model, get_entry
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
-from pointpeft.peft import FullConfig, MemoryBank, PeftModel, get_peft_model
-from pointpeft.peft.conversion import head_sizes, on_encoder, save_tuned
-from pointpeft.peft.publishing import BANK, QUERY_ENCODER
+from pointpeft.models.factory import stated_sizes
+from pointpeft.models.filling import fill
+from pointpeft.models.published.sizes import head_sizes
+from pointpeft.peft import FullConfig, PeftModel, get_peft_model
+from pointpeft.peft.conversion import save_tuned
+from pointpeft.peft.published import fill_tuned
+from pointpeft.peft.retrieval import Beside
 from pointpeft.tasks.config import FinetuneConfig
 
 __all__ = ["adopt_checkpoint"]
-
-log = logging.getLogger("pointpeft")
-
-_BANKS = (BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
-"""Names of the memory bank beside a file of Point-PEFT: that of the published download, and those
-that published code reads."""
-_ENCODERS = (QUERY_ENCODER, "pretrain.pth", "pre-train.pth")
-"""Names of the encoder there: ours, and those of Point-MAE and of Point-M2AE as published."""
 
 
 def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     """Write the model of a published ``.pth`` file as an adapter with its encoder beside it.
 
-    Beside a file of Point-PEFT its memory bank (``cache_shape.pt``, ``train_f_pos_shape_scan.pt``
-    or ``train_f_pos_shape.pt``) is looked for, and the encoder that it was tuned from
-    (``pretrain.safetensors`` as :func:`pointpeft.peft.save_published` writes it, or a published
-    ``pretrain.pth`` or ``pre-train.pth``; of several the one that has its frozen matrices).
+    Beside a file of Point-PEFT its memory bank is looked for, and the encoder that it was tuned
+    from, see :class:`pointpeft.peft.retrieval.Beside`.
 
     Args:
         config: of a run that would give such a model: model, preset, data, and the file as its
@@ -96,72 +89,28 @@ def _adapted(
     content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset
 ) -> tuple[Any, PeftModel]:
     """The encoder of a file and its model under the method that it was tuned by."""
-    if content.published is None or content.published.attach is None:
-        model = _model(content, config, dataset)
-        return model.backbone, get_peft_model(model, FullConfig())
-    banks = _beside(content, _BANKS, "its memory bank, one tensor (channels, items)")
-    if len(banks) > 1:
-        raise CheckpointError(
-            f"{content.source} is {content.layout}, and {_listed(banks)} lie beside it, which does "
-            "not tell whose bank is whose: put the file into a folder with its own bank alone"
-        )
-    encoders = _beside(content, _ENCODERS, "the encoder that it was tuned from")
-    path, encoder, adapted = _on_one_of(encoders, _model(content, config, dataset), content)
-    log.info(
-        "%s: memory bank %s, tuned from the encoder %s", content.source, banks[0].name, path.name
-    )
-    adapted.set_bank(MemoryBank.import_published(banks[0]), encoder)
-    return encoder, adapted
-
-
-def _beside(content: Checkpoint, names: tuple[str, ...], what: str) -> list[Path]:
-    """The files beside a checkpoint that have one of ``names``."""
-    folder = content.source.parent
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise CheckpointError(
-            f"{content.source} is {content.layout}, which cannot be measured without {what}; "
-            f"expected in {folder}: {' or '.join(names)}"
-        )
-    return found
-
-
-def _on_one_of(
-    encoders: list[Path], tuned: PeftModel, content: Checkpoint
-) -> tuple[Path, Any, PeftModel]:
-    """The first of several encoders that ``tuned`` was made from, and what is made of both."""
-    refused = []
-    for path in encoders:
-        try:
-            return path, *on_encoder(tuned, content, path)
-        except CheckpointError as error:
-            refused.append(error)
-    if len(refused) == 1:
-        raise refused[0]
-    raise CheckpointError(
-        f"{content.source} was tuned from none of {_listed(encoders)} beside it: "
-        f"{'; '.join(map(str, refused))}"
-    )
-
-
-def _listed(paths: list[Path]) -> str:
-    return " and ".join(path.name for path in paths)
+    model = _model(content, config, dataset)
+    if content.published is not None and content.published.attach is not None:
+        tuned, _ = fill_tuned(model, content, config.peft)
+        return Beside.of(content).complete(tuned, content)
+    fill(model, content)
+    return model.backbone, get_peft_model(model, FullConfig())
 
 
 def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset) -> Any:
+    """A fresh network: by the preset, as a file of ours states, and as the config asks."""
     counts: dict[str, Any] = {
         "num_parts": len(dataset.part_names),
         "num_categories": len(dataset.class_names),
     }
     if config.task == "classification":
-        counts = head_sizes(content)
+        counts = head_sizes(content.state)
+    stated = stated_sizes(content, get_entry(config.model), config.task)
     return create_model(
         config.model,
         task=config.task,  # type: ignore[arg-type]
         preset=config.preset,
-        checkpoint=content.source,
-        **counts,
-        **config.backbone,
+        **{**counts, **stated, **config.backbone},
     )
 
 

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
+from pointpeft.tasks.config_names import find_config
 
 __all__ = ["config_text", "load_config", "save_config", "setting_names"]
 
@@ -26,8 +27,9 @@ def load_config(
 
     Args:
         kind: the config class.
-        files: YAML files that state what differs, later ones winning. A file may name others that
-            it builds on under ``defaults``, a list of paths relative to itself.
+        files: YAML files that state what differs, later ones winning, or names of configs, see
+            :func:`pointpeft.tasks.config_names.find_config`. A file may name others that it builds
+            on under ``defaults``, a list of paths relative to itself.
         overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
         values: by dotted key, taken as they are (text is not read as YAML).
 
@@ -37,7 +39,7 @@ def load_config(
     """
     config = OmegaConf.structured(kind)
     for file in files:
-        for path, content in _layers(Path(file)):
+        for path, content in _layers(find_config(file)):
             config = _merge(config, content, str(path))
     for key, value in (values or {}).items():
         change = OmegaConf.create()

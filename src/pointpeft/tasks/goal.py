@@ -27,6 +27,7 @@ class Goal(abc.ABC):
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
         published_best: name of the file that the published repositories keep the best epoch in.
+        published_last: of the last epoch; None: they keep none.
     """
 
     name: ClassVar[str]
@@ -38,6 +39,7 @@ class Goal(abc.ABC):
     averaged: ClassVar[tuple[str, ...]] = ()
     of_one_seed: ClassVar[tuple[str, ...]] = ()
     published_best: ClassVar[str] = "ckpt-best.pth"
+    published_last: ClassVar[str | None] = "ckpt-last.pth"
 
     def shown(self, split: str) -> list[tuple[str, str, str]]:
         """Metrics in the progress line, (metric, label, format), if ``split`` selects epochs."""

@@ -67,14 +67,15 @@ def train_one_seed(
     L.seed_everything(seed, verbose=False)
     task = _make_task(config, goal, data, run, banks)
     model, published = task.model, config.protocol == "published"
-    timer, votes = EpochTimer(), _votes_in_training(config, data, run)
+    timer, history = EpochTimer(), History(run.history)
+    votes = _votes_in_training(config, data, run)
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
         run,
         seed,
         [
             BatchNormMomentum(config.optimizer),
-            History(run.history),
+            history,
             timer,
             Announcement(_title(config)),
             ProgressBar(_title(config), goal.shown(selecting_split(data))),
@@ -100,10 +101,19 @@ def train_one_seed(
             save_published(model, run.path / goal.published_best, epoch, metrics)
         if votes:
             metrics |= votes.conclude(task, config.save_published)
+        if config.save_published and goal.published_last is not None:
+            _save_last(task, run, goal.published_last, history)
         write_json(run.metrics, metrics)
         return metrics
 
     return on_first_process(trainer, conclude)
+
+
+def _save_last(task: TuningTask, run: RunFolder, name: str, history: History) -> None:
+    """Write the model of the last epoch, which ``task`` has afterwards, in its published form."""
+    epoch = task.load_best(run.last)
+    scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
+    save_published(task.model, run.path / name, epoch, scores)
 
 
 def _votes_in_training(

@@ -13,6 +13,7 @@ from pointpeft.files import replacing, write_json
 from pointpeft.method_names import display_name, within_sentence
 from pointpeft.tasks.config import FinetuneConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
+from pointpeft.tasks.config_names import CONFIGS
 
 __all__ = ["EXPERIMENTS", "Experiment", "Outcome", "check_folders", "reproduce"]
 
@@ -130,7 +131,7 @@ def reproduce(
     data: str | Path,
     checkpoints: str | Path,
     output: str | Path,
-    configs: str | Path = "cfgs",
+    configs: str | Path = CONFIGS,
     overrides: Sequence[str] = (),
     only: str | None = None,
     experiments: Sequence[Experiment] = EXPERIMENTS,
@@ -145,7 +146,7 @@ def reproduce(
         data: folder of the published data sets.
         checkpoints: folder of pre-trained encoders, see :data:`CHECKPOINTS`.
         output: folder of the runs, ``reproduction.json`` and ``reproduction.md``.
-        configs: folder of configs, the package's ``cfgs``.
+        configs: folder of configs.
         overrides: settings of every fine-tuning run, such as ``trainer.epochs=10``.
         only: run only what has this text in its table or row.
         experiments: what to run.
@@ -181,7 +182,7 @@ def check_folders(data: str | Path, checkpoints: str | Path, configs: str | Path
         if not Path(folder).is_dir():
             raise ConfigError(f"`{name}` {folder}: no such folder")
     if not Path(configs).is_dir():
-        raise ConfigError(f"no folder {configs}: name the package's cfgs as `configs`")
+        raise ConfigError(f"`configs` {configs}: no such folder; left out, it is the package's own")
 
 
 def _run(

@@ -107,6 +107,7 @@ class PartSegmentation(Goal):
     segmented = True
     headline = "instance_iou"
     published_best = "best_model.pth"
+    published_last = None
     averaged = ("test_class_iou", "test_accuracy")
     of_one_seed = ("test_category_iou", "test_part_iou", "test_mean_class_accuracy")
     label = "IoU"

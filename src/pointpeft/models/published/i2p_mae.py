@@ -35,6 +35,8 @@ def pretrained_layout(
         left={TEACHER: "the image teacher, which never changes and is loaded by teacher=PATH"},
         model="i2p_mae",
         task="pretraining",
+        sizes=encoder.sizes,
+        fit=lambda names: pretrained_layout(point_m2ae.encoder_depths(names), with_teacher),
     )
 
 

@@ -1,13 +1,14 @@
 """What a published checkpoint calls its parameters, and what this library does."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["TOKENIZER_CONVOLUTIONS", "Layout", "recognise"]
+__all__ = ["TOKENIZER_CONVOLUTIONS", "Layout", "block_depths", "recognise"]
 
 TOKENIZER_CONVOLUTIONS = (r"(first|second)_conv\.[03]\.", 1)
 """Of every mini-PointNet."""
@@ -27,8 +28,11 @@ class Layout:
         model: name of the model that the entries are of.
         task: what that model is for.
         absent: prefixes of further entries that make a file one of another layout.
-        attach: for files of models under a tuning method: ``(model, checkpoint) -> model`` puts
-            the method on a fresh model, so that the entries of the checkpoint fit.
+        sizes: settings of the encoder that the names of the entries show.
+        fit: for layouts of which the rules hang on these: the layout for the names of a file.
+        attach: for files of models under a tuning method: ``(model, checkpoint, settings,
+            reset_head) -> (model, report)`` puts the method on a fresh model, with settings that
+            the file does not show, and fills it.
     """
 
     name: str
@@ -39,7 +43,9 @@ class Layout:
     model: str = ""
     task: Any = "classification"
     absent: tuple[str, ...] = ()
-    attach: Callable[[Any, Any], Any] | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    fit: Callable[[Sequence[str]], "Layout"] | None = None
+    attach: Callable[..., Any] | None = None
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether state-dict ``names`` are of this layout."""
@@ -70,8 +76,20 @@ class Layout:
 
 
 def recognise(names: Sequence[str], layouts: Sequence[Layout]) -> Layout | None:
-    """The first of ``layouts`` that state-dict ``names`` match."""
-    return next((layout for layout in layouts if layout.matches(names)), None)
+    """The first of ``layouts`` that state-dict ``names`` match, in the depths that they show."""
+    found = next((layout for layout in layouts if layout.matches(names)), None)
+    return found.fit(names) if found is not None and found.fit is not None else found
+
+
+def block_depths(names: Sequence[str], prefix: str) -> tuple[int, ...]:
+    """Blocks of every scale, as names like ``<prefix>0.blocks.4.norm1.bias`` show them.
+
+    They are counted: what a damaged file has too many or too few of, its model refuses.
+    """
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.blocks\.(\d+)\.")
+    places = {(int(m[1]), int(m[2])) for name in names if (m := pattern.match(name))}
+    counts = Counter(scale for scale, _ in places)
+    return tuple(counts[scale] or 1 for scale in range(len(counts)))
 
 
 def _rename(name: str, rules: Sequence[tuple[str, str]]) -> str:

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
-from pointpeft.models.published.layout import TOKENIZER_CONVOLUTIONS, Layout
+from pointpeft.models.published.layout import TOKENIZER_CONVOLUTIONS, Layout, block_depths
 
 __all__ = [
     "POINT_M2AE_CLASSIFICATION",
     "POINT_M2AE_PRETRAINED",
     "POINT_M2AE_SEGMENTATION",
     "classification_layout",
+    "encoder_depths",
     "encoder_rules",
     "pretrained_layout",
     "segmentation_layout",
 ]
 
 PUBLISHED_DEPTHS = (5, 5, 5)
-"""Blocks per scale of every published file."""
+"""Blocks per scale of every released file; a file shows its own."""
 
 
 def encoder_rules(depths: Sequence[int]) -> tuple[tuple[str, str], ...]:
@@ -29,7 +30,13 @@ def encoder_rules(depths: Sequence[int]) -> tuple[tuple[str, str], ...]:
             (f"h_encoder.encoder_blocks.{scale}.blocks.{block}.", f"backbone.blocks.{place}.")
             for place, (scale, block) in enumerate(places)
         ),
+        ("h_encoder.", "backbone."),  # what is left of it is refused as an encoder's entry
     )
+
+
+def encoder_depths(names: Sequence[str]) -> tuple[int, ...]:
+    """Blocks per scale of the encoder that state-dict ``names`` are of."""
+    return block_depths(names, "h_encoder.encoder_blocks.")
 
 
 def pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
@@ -53,6 +60,8 @@ def pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         ),
         model="point_m2ae",
         task="pretraining",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: pretrained_layout(encoder_depths(names)),
     )
 
 
@@ -68,6 +77,8 @@ def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         # Before the encoder's rules, so that our name goes back to this one.
         (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),
         model="point_m2ae",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: classification_layout(encoder_depths(names)),
     )
 
 
@@ -91,6 +102,8 @@ def segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         ),
         model="point_m2ae",
         task="part_segmentation",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: segmentation_layout(encoder_depths(names)),
     )
 
 
