@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ def change_weights(folder: Path, change) -> None:
     state = load_file(folder / WEIGHTS)
     change(state)
     save_file(state, folder / WEIGHTS, metadata={"pointpeft": "{}"})
+    change_config(folder, weights_sha256=sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
 def train_a_little(model, points):
@@ -137,8 +140,10 @@ def test_the_weights_of_the_encoder_are_found_again_where_all_was_moved(tmp_path
     assert load_adapted(elsewhere / "runs/first").base_checkpoint == found
     (elsewhere / "runs/first").rename(tmp_path / "alone")
     identity = state_hash(encoder())[:16]
-    with pytest.raises(CheckpointError, match=f"not there any more.*{identity}, as `checkpoint`"):
+    with pytest.raises(CheckpointError) as refused:
         load_adapted(tmp_path / "alone")
+    assert identity in str(refused.value)
+    assert "`checkpoint`" in str(refused.value)
     assert load_adapted(tmp_path / "alone", found).base_checkpoint == found
 
 
@@ -162,12 +167,46 @@ def test_a_copied_adapter_finds_the_weights_of_the_encoder(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["embedded", "pretrain.pth", "/elsewhere/pretrain.pth"])
-def test_what_shares_no_folder_stays_as_it_is(path, tmp_path):
+@pytest.mark.parametrize(
+    ("path", "recorded"),
+    [
+        ("embedded", "embedded"),
+        ("pretrain.pth", "pretrain.pth"),
+        ("/elsewhere/secret/pretrain.pth", "pretrain.pth"),
+    ],
+)
+def test_of_what_shares_no_folder_the_name_alone_is_recorded(path, recorded, tmp_path):
     model = adapted(pp.LinearConfig())
     model.base_checkpoint = path
     model.save_pretrained(tmp_path)
-    assert read_adapter_config(tmp_path)["base_model"]["checkpoint"] == path
+    assert read_adapter_config(tmp_path)["base_model"]["checkpoint"] == recorded
+    assert not any(b"secret" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_weights_elsewhere_on_the_machine_are_found_through_the_run(tmp_path):
+    """The adapter does not name their place, for it may be given away; its run does."""
+    model, run = adapted(pp.LinearConfig()), tmp_path / "run"
+    weights = tmp_path / "secret/pretrain.safetensors"
+    save_model(encoder(), weights)
+    model.base_checkpoint = "pretrain.safetensors"  # as it is recorded of another disk
+    model.save_pretrained(run / "adapter")
+    with pytest.raises(CheckpointError):
+        load_adapted(run)
+    (run / "config.yaml").write_text(f"checkpoint: {weights}")
+    assert load_adapted(run).base_checkpoint == str(weights)
+    (run / "config.yaml").write_text("checkpoint: null")
+    with pytest.raises(CheckpointError):
+        load_adapted(run)
+
+
+def test_the_encoder_knows_where_its_weights_came_from(tmp_path):
+    """So an adapter that is saved by hand finds them too."""
+    save_model(encoder(), tmp_path / "ckpts/pretrain.safetensors")
+    backbone = tiny(checkpoint=tmp_path / "ckpts/pretrain.safetensors")
+    model = pp.get_peft_model(pp.build_classifier(backbone, 4), pp.LinearConfig())
+    model.save_pretrained(tmp_path / "mine")
+    assert load_adapted(tmp_path / "mine").base_checkpoint == backbone.loaded_from
+    assert tiny().loaded_from is None
 
 
 def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
@@ -276,6 +315,16 @@ def test_damaged_weights_are_refused(keep, folder):
         pp.load_adapter(encoder(), folder)
 
 
+def test_weights_of_another_adapter_are_refused(folder, tmp_path):
+    """As after half a copy: they have the same shapes, and would compute something else."""
+    model = point_peft()
+    train_a_little(model, clouds(3))
+    model.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / WEIGHTS, folder)
+    with pytest.raises(CheckpointError, match=WEIGHTS):
+        pp.load_adapter(encoder(), folder)
+
+
 def test_missing_weights_are_named(folder):
     (folder / WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match=f"{WEIGHTS} is missing"):
@@ -347,3 +396,63 @@ def test_a_full_disk_leaves_the_older_adapter(folder, points, monkeypatch):
         point_peft(adapter_dim=6).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert pp.load_adapter(encoder(), folder)(points).shape == (3, 4)
+
+
+class Killed(BaseException):
+    """The end of the process at some step."""
+
+
+def save_until(model, folder: Path, step: int, monkeypatch) -> bool:
+    """Save, and end before the file system puts the ``step``-th file in its place."""
+    steps = count()
+    replace = Path.replace
+
+    def killed(self, target):
+        if next(steps) == step:
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        try:
+            model.save_pretrained(folder)
+        except Killed:
+            return False
+    return True
+
+
+def test_whatever_ends_saving_leaves_the_old_adapter_or_the_new_one(folder, points, monkeypatch):
+    old, new = pp.load_adapter(encoder(), folder), point_peft()
+    train_a_little(new, points)
+    expected = [model.eval()(points) for model in (old, new)]
+    found = []
+    for step in count():
+        old.save_pretrained(folder)
+        finished = save_until(new, folder, step, monkeypatch)
+        logits = pp.load_adapter(encoder(), folder)(points)
+        found.append([torch.equal(logits, each) for each in expected])
+        if finished:
+            break
+    assert all(sum(each) == 1 for each in found)
+    assert found == sorted(found, reverse=True)  # there is one step at which the new one is it
+    assert found[0] == [True, False]
+    assert found[-1] == [False, True]
+
+
+def test_no_adapter_is_seen_before_it_is_whole(tmp_path, monkeypatch):
+    for step in count():
+        folder = tmp_path / str(step)
+        if save_until(point_peft(), folder, step, monkeypatch):
+            break
+        if (folder / CONFIG).is_file():  # by which an adapter is known
+            pp.load_adapter(encoder(), folder)
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    point_peft().save_pretrained(tmp_path)
+    point_peft().save_pretrained(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md", CONFIG, WEIGHTS, "notes.txt",
+    ]  # fmt: skip

@@ -7,9 +7,10 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.locations import resolve_checkpoint
 from pointpeft.tasks import FinetuneConfig
 from pointpeft.tasks.config import FewShotConfig
-from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
+from pointpeft.tasks.runs import RunFolder
 
 
 def test_a_file_means_itself(weights, tmp_path):

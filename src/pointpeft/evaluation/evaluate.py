@@ -25,7 +25,7 @@ from pointpeft.evaluation.report import write_run_report
 from pointpeft.evaluation.segmentation import SegmentationScores, score_segmenter
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.peft import resolve_adapter
-from pointpeft.peft.saving import WEIGHTS
+from pointpeft.peft.saving import weights_file
 from pointpeft.progress import Meter
 
 __all__ = ["choose_device", "evaluate_adapter"]
@@ -119,7 +119,7 @@ def _measure(
         "class_items": np.bincount(part.labels, minlength=len(adapter.class_names)).tolist(),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
-        "stored_bytes": (resolve_adapter(config.adapter) / WEIGHTS).stat().st_size,
+        "stored_bytes": weights_file(resolve_adapter(config.adapter)).stat().st_size,
         "versions": versions(),
     }
     if config.votes:

@@ -25,6 +25,10 @@ _RECOGNISED = (
     "the shapes have the names of those that the adapter was trained on, so they are cut as they "
     "were in training; split=all measures all of them"
 )
+_UNKNOWN = (
+    "the adapter does not say which shapes it was trained on: some of those measured may be among "
+    "them"
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ def read_measured(
         CheckpointError: the adapter says in another way than ours do how its data was cut.
     """
     data, trained_on = _read(config, adapter, progress)
+    if adapter.split is None:
+        data = replace(data, notes=(*data.notes, _UNKNOWN))
     part, split = _choose(config, adapter, data, trained_on)
     return Measured(data, part, split, data.train if trained_on else data.train.subset([]))
 
@@ -121,12 +127,14 @@ def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
 
 def _kept(adapter: LoadedAdapter) -> dict[str, str] | None:
     """Digests of the splits that the adapter was trained, selected and tested on, if it has any."""
-    return adapter.split.get(_DIGEST) or None
+    return (adapter.split or {}).get(_DIGEST) or None
 
 
 def _recorded_cut(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, Any]:
     """How the data was cut for training, as arguments of :func:`load_shapes`."""
     cut = adapter.split
+    if cut is None:  # it was saved by hand, or converted
+        return {}
     if (
         not isinstance(cut, dict)
         or set(cut) - {_DIGEST} != set(_CUT)
