@@ -24,3 +24,18 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
     result = run("convert", tmp_path / "notes.pth", tmp_path / "ours.safetensors")
     assert result.code == 1
     assert "notes.pth" in result.text
+
+
+def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("pointpeft.peft.convert", lambda *arguments: given.append(arguments[-1]))
+    (tmp_path / "tuned.pth").write_bytes(b"")
+    (tmp_path / "names.txt").write_text("\ufeffchair\nStuhl ä\n\n", encoding="utf-8")
+    command = ["convert", tmp_path / "tuned.pth", tmp_path / "ours", "--classes"]
+    assert run(*command, tmp_path / "names.txt").code == 0
+    assert run(*command, "obj_bg").code == 0
+    assert given[0] == ["chair", "Stuhl ä"]
+    assert len(given[1]) == 15
+    refused = run(*command, "nothing.txt")
+    assert refused.code == 1
+    assert "nothing.txt" in refused.err

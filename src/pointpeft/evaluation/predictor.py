@@ -69,9 +69,8 @@ def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> Pe
 def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
     """The un-adapted encoder of an adapter.
 
-    Without ``checkpoint`` its weights are looked for where the adapter says that they came from;
-    among those that come with the package, by their hash; and where the run says so that the
-    adapter lies in.
+    Without ``checkpoint`` its weights are looked for where the adapter says that they came from,
+    or the run that it lies in; and, by their hash, among those that come with the package.
 
     Args:
         folder: adapter or run folder.
@@ -97,24 +96,20 @@ def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
 def _find_weights(folder: Path, base: dict[str, Any]) -> str | Path:
     """The weights of an adapter's encoder: their file, or that they come with the package."""
     recorded = base["checkpoint"]
+    of_run = _weights_of_run(folder.parent)
+    if recorded and (folder / recorded).is_file():  # absolute, unless nothing is there
+        return folder / recorded
+    if recorded and of_run is not None and of_run.name == Path(recorded).name:
+        return of_run
     if recorded == EMBEDDED or _come_with_the_package(base):
         return EMBEDDED
-    identity = f"weights of {base['name']} with the hash {base['hash'][:16]}"
-    if recorded is None:
-        raise CheckpointError(
-            f"the adapter in {folder} does not say where its encoder's weights are; pass their "
-            f"file as `checkpoint`: {identity}"
-        )
-    path = folder / recorded  # absolute, unless nothing is there
-    of_run = _weights_of_run(folder.parent)
-    if not path.is_file() and of_run is not None and of_run.name == path.name:
-        path = of_run
-    if not path.is_file():
-        raise CheckpointError(
-            f"the adapter in {folder} was trained on {recorded}, which is not there; pass its "
-            f"file as `checkpoint`: {identity}"
-        )
-    return path
+    lacking = "does not say where its encoder's weights are"
+    if recorded:
+        lacking = f"was trained on {recorded}, which is not there"
+    raise CheckpointError(
+        f"the adapter in {folder} {lacking}; pass their file as `checkpoint`: weights of "
+        f"{base['name']} with the hash {base['hash'][:16]}"
+    )
 
 
 def _come_with_the_package(base: dict[str, Any]) -> bool:

@@ -212,13 +212,26 @@ class PeftModel(nn.Module):
         """
         from pointpeft.peft.saving import save_adapter
 
+        self.describe(class_names, input_transform, parts)
+        save_adapter(self, folder)
+
+    def describe(
+        self,
+        class_names: Sequence[str] | None = None,
+        input_transform: "InputTransform | None" = None,
+        parts: "PartTable | None" = None,
+    ) -> None:
+        """Note what is needed to use the model; arguments are those of :meth:`save_pretrained`.
+
+        Raises:
+            ConfigError: as there.
+        """
         if class_names is not None:
             self.class_names = self._checked_names(class_names)
         if input_transform is not None:
             self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
         if parts is not None:
             self.parts = parts.to_dict()
-        save_adapter(self, folder)
 
     def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
         names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
