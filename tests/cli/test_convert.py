@@ -39,3 +39,12 @@ def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypa
     refused = run(*command, "nothing.txt")
     assert refused.code == 1
     assert "nothing.txt" in refused.err
+
+
+def test_what_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "tuned.pth").write_bytes(b"")
+    (tmp_path / "ours.safetensors").write_text("mine")
+    refused = run("convert", tmp_path / "tuned.pth", tmp_path / "ours.safetensors")
+    assert refused.code == 1
+    assert "ours.safetensors is there already" in refused.err
+    assert (tmp_path / "ours.safetensors").read_text() == "mine"

@@ -1,5 +1,6 @@
 """Shapes that an adapter may have been trained on are not measured as a test."""
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +49,8 @@ def digests(source):
 
 
 def measure(folder, source, **settings):
-    return evaluate_adapter(folder / "adapter", str(source), folder / "measured", **settings)
+    output = tempfile.mkdtemp(dir=folder)
+    return evaluate_adapter(folder / "adapter", str(source), output, **settings)
 
 
 def test_a_test_split_cut_from_other_shapes_than_in_training_is_refused(tmp_path):

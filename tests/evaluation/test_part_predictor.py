@@ -110,6 +110,7 @@ def test_written_clouds_are_a_data_set(tmp_path: Path) -> None:
     shape = read_shape(written[0], segmented=True)
     assert np.array_equal(shape.points, several[0].points)
     assert np.array_equal(shape.seg, several[0].seg)
+    written[2].unlink()
     several[2].seg[:] = 3  # a part of mugs
     write_predictions([several[2]], PART_NAMES, tmp_path)
     data = load_shapes(tmp_path, InputTransform(32), segmented=True, val_fraction=0)
@@ -118,12 +119,14 @@ def test_written_clouds_are_a_data_set(tmp_path: Path) -> None:
     assert len(data.train) == 3
 
 
-def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", ["lamp/x.ply", "elsewhere/x.obj"])
+def test_nothing_is_written_over(tmp_path: Path, read: str) -> None:
+    """Neither what was read, nor what was found and perhaps corrected before."""
     file = tmp_path / "lamp/x.ply"
     file.parent.mkdir()
     file.write_text("mine")
-    with pytest.raises(ConfigError, match=r"x\.ply was read"):
-        write_predictions([prediction(str(file))], PART_NAMES, tmp_path)
+    with pytest.raises(ConfigError, match=r"x\.ply"):
+        write_predictions([prediction(str(tmp_path / read))], PART_NAMES, tmp_path)
     assert file.read_text() == "mine"
 
 

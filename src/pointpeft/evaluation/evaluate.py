@@ -67,12 +67,12 @@ def evaluate_adapter(
         What ``metrics.json`` holds.
 
     Raises:
-        ConfigError: a setting cannot be had, or ``output`` is a file or holds another run.
+        ConfigError: a setting cannot be had, or ``output`` is a file or holds results already.
         DataError: unusable data, none of it in the split, or of other classes.
         CheckpointError: no adapter, or weights that do not fit.
     """
     config = EvaluateConfig(str(folder), source, **settings)
-    check_output(output, EvaluateConfig)
+    check_output(output)
     device = choose_device(config.device)
     adapter = LoadedAdapter(folder, config.checkpoint, config.up_axis, device)
     if config.votes and adapter.parts is not None:

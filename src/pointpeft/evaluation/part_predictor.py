@@ -162,14 +162,11 @@ def write_predictions(
         For each prediction the file written, None if it has an error.
 
     Raises:
-        ConfigError: a file would replace one that was read, or the folder holds shapes with other
-            parts.
+        ConfigError: a file would replace another one, or the folder holds shapes with other parts.
     """
     targets = _targets(predictions, Path(output))
-    read = {Path(one.file).resolve() for one in predictions}
-    for target in targets:
-        if target is not None and target.resolve() in read:
-            raise ConfigError(f"{target} was read: name another folder as `output`")
+    if taken := [target for target in targets if target is not None and target.exists()]:
+        raise ConfigError(f"{taken[0]} is there already: name another folder as `output`")
     listed = Path(output) / PART_NAMES
     if listed.exists() and read_part_names(listed) != tuple(part_names):
         raise ConfigError(f"{listed} lists other parts: name another folder as `output`")

@@ -11,7 +11,7 @@ import torch
 
 from pointpeft.data import InputTransform
 from pointpeft.data.published.registry import DATASETS
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import ADAPTER, ENCODER
 from pointpeft.models import ModelSpec, build_classifier, create_model, get_entry, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
@@ -55,7 +55,10 @@ def convert(
 
     Raises:
         CheckpointError: not a published checkpoint, or it does not fit the model.
+        ConfigError: ``target`` is there already.
     """
+    if Path(target).is_file() or (Path(target) / ENCODER).is_file():
+        raise ConfigError(f"`target` {target} is there already; name another one")
     content = read_checkpoint(source)
     layout = content.published
     if layout is None:
