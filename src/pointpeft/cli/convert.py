@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from pointpeft.cli.console import tell
-from pointpeft.data.published.registry import get_dataset
 from pointpeft.errors import DataError
 from pointpeft.locations import existing_weights
 
@@ -61,6 +60,8 @@ def _class_names(given: str | None) -> Sequence[str] | None:
         except UnicodeDecodeError as error:
             raise DataError(f"`classes` {given} is no text file in UTF-8: {error}") from error
         return [line.strip() for line in lines if line.strip()]
+    from pointpeft.data.published.registry import get_dataset  # slow
+
     try:
         return get_dataset(given).class_names
     except DataError as error:

@@ -57,14 +57,14 @@ class PointPeftConfig(PeftConfig):
     adapter_dim: int = 16  # width of the bottlenecks in each block
     bank_adapter_dim: int = 8  # width of the bottleneck on the bank's prompt
     attention_dim: int = 18  # width of the local attention
-    attention_heads: int = 6
+    attention_heads: int = 6  # heads of the local attention
     second_groups: int | None = None  # local groups g; None: half the patches, or the next scale's
     second_group_size: int | None = None  # rows s per local group; None: likewise
     adapter_scale: float = 0.7  # weight of the bottleneck beside the MLP; learned on several scales
     group_pooling: str = "max"  # of a local group; or "mean+max"
     center_coefficient: float = 0.3  # weight of a group's center row
     propagation_coefficient: float | None = None  # of what tokens receive; None: 0.3, or 0.2
-    dropout: float = 0.1
+    dropout: float = 0.1  # of prompts and bottlenecks
     use_prompt: bool = True  # ablation: no prompts (and so no bank)
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter
