@@ -73,6 +73,7 @@ def finetune(
     )  # fmt: skip
     files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    options.know_method(settings.method)
     if not resume:
         check_sources(settings)
         options.say_which_data(settings, data, overrides)
@@ -115,6 +116,7 @@ def evaluate(
     ] = "honest",
     seed: options.Seed = None,
     checkpoint: options.Checkpoint = None,
+    method: options.Method = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
 ) -> None:
@@ -123,6 +125,7 @@ def evaluate(
 
     resolve_adapter(adapter)
     check_source(data, variant)
+    options.know_method(method)
     from pointpeft.evaluation.evaluate import evaluate_adapter  # slow
 
     with reading() as progress:
@@ -162,11 +165,13 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: options.Checkpoint = None,
+    method: options.Method = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
 ) -> None:
     """Name the class of each mesh or scan, or the parts that its points belong to."""
     resolve_adapter(adapter)
+    options.know_method(method)
     from pointpeft.evaluation.evaluate import choose_device  # slow
     from pointpeft.evaluation.predictor import Predictor, adapter_task, list_shape_files
 

@@ -30,6 +30,7 @@ _OF_ADAPTER = {
     "checkpoint": "found where the adapter says, or by its hash",
     "up_axis": "as in training",
     "seed": "0",
+    "method": "one that comes with the package",
 }
 """What is done with an adapter where an option is not given."""
 

@@ -1,5 +1,6 @@
 """Options that verbs share; what each means is said by its help."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "ConfigFile",
     "Data",
     "Device",
+    "Method",
     "Model",
     "Output",
     "Overrides",
@@ -30,6 +32,7 @@ __all__ = [
     "accelerator",
     "collect",
     "config_files",
+    "know_method",
     "say_which_data",
     "verb",
 ]
@@ -52,6 +55,12 @@ Checkpoint = Annotated[
         "--checkpoint",
         help="Weights of the backbone: a file of ours or a published one, the folder of a "
         "pre-training run, or 'embedded'.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Of an adapter by a method of your own: my_package.module:MyConfig."
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", help="Folder to write the run into.")]
@@ -108,6 +117,21 @@ def config_files(output: Path, config: Path | None, resume: bool = False) -> lis
 def accelerator(device: str | None) -> str | None:
     """The trainer's name for ``--device``."""
     return {"cuda": "gpu"}.get(device or "", device)
+
+
+def know_method(method: str | None) -> None:
+    """Import a method of the user's own; its module may lie in the working directory.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if method is None or ":" not in method:
+        return
+    from pointpeft.peft import find_method  # slow
+
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    find_method(method)
 
 
 def say_which_data(settings: Any, data: str | None, overrides: list[str] | None) -> None:

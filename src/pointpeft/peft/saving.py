@@ -18,7 +18,7 @@ from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import config_class
+from pointpeft.peft.base import PeftConfig, config_class, list_methods
 from pointpeft.peft.model import PeftModel, get_peft_model
 
 __all__ = [
@@ -34,6 +34,8 @@ WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
 _WEIGHTS_HASH = "weights_sha256"
+_METHOD_CLASS = "method_class"
+"""Says of an adapter by a method that does not come with the package where that is from."""
 FORMAT_VERSION = 1
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
@@ -128,7 +130,7 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     weights = weights_file(folder)
     state, notes = read_safetensors(weights)
     model = _build(copy.deepcopy(backbone), config)
-    settings = config_class(config["method"]["method"]).from_dict(config["method"])
+    settings = _settings(config, folder)
     bank = None
     if _BANK + "features" in state:
         ids = notes.get("bank_ids") or None
@@ -161,6 +163,17 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
             shutil.copyfile(weights, temporary)
 
     _replace(target, write, config)
+
+
+def _settings(config: dict[str, Any], folder: Path) -> PeftConfig:
+    """Settings of the method of an adapter. A file of others never has code imported."""
+    name, origin = config["method"]["method"], config.get(_METHOD_CLASS)
+    if name not in list_methods() and origin is not None:
+        raise CheckpointError(
+            f"the adapter in {folder} was tuned by the method {name!r} of {origin}: if you trust "
+            f"that module, import it, or pass {origin} as `method`"
+        )
+    return config_class(name).from_dict(config["method"])
 
 
 def _build(backbone: Any, config: dict[str, Any]) -> Any:
@@ -201,10 +214,13 @@ def _missing(config: dict[str, Any]) -> list[str]:
     """Keys that loading needs and that are not there, or of the encoder hold something else."""
     base = config.get("base_model")
     found = base if isinstance(base, dict) else {}
+    method = config.get("method")
+    of_method = [] if isinstance(method, dict) and "method" in method else ["method.method"]
     of_base = [key for key, kind in _BASE.items() if not isinstance(found.get(key), kind)]
     if not isinstance(found.get("checkpoint"), str | None):
         of_base.append("checkpoint")
-    return [k for k in _REQUIRED if k not in config] + [f"base_model.{key}" for key in of_base]
+    missing = [key for key in _REQUIRED if key not in config]
+    return missing + of_method + [f"base_model.{key}" for key in of_base]
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -234,6 +250,7 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "pointpeft_version": __version__,
         "method": model.config.to_dict(),
+        **_origin(model.config),
         "base_model": {
             "name": spec.name,
             "config": {key: _plain(value) for key, value in spec.config.items()},
@@ -247,6 +264,13 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
         "input": model.input,
         "parameters": model.count_parameters(),
     }
+
+
+def _origin(config: PeftConfig) -> dict[str, str]:
+    kind = type(config)
+    if kind.__module__.startswith("pointpeft."):
+        return {}
+    return {_METHOD_CLASS: f"{kind.__module__}:{kind.__qualname__}"}
 
 
 def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
