@@ -1,5 +1,6 @@
 """Where weights and adapters lie; looked up without importing anything slow."""
 
+import hashlib
 from pathlib import Path
 
 from pointpeft.errors import CheckpointError
@@ -11,6 +12,7 @@ __all__ = [
     "EMBEDDED",
     "ENCODER",
     "RUN_CONFIG",
+    "anonymous",
     "existing_weights",
     "names_embedded",
     "resolve_adapter",
@@ -29,6 +31,20 @@ ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
+
+
+_HASHED = "sha256:"
+
+
+def anonymous(name: str) -> str:
+    """A hash by which the name of an item or a place is known again, but not read.
+
+    Names of private data do not belong into an adapter, which may be given away. A hash stays as it
+    is.
+    """
+    if name.startswith(_HASHED):
+        return name
+    return _HASHED + hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def existing_weights(path: str | Path) -> Path:

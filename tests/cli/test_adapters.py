@@ -137,3 +137,10 @@ def test_predict_shows_the_notes_that_training_shows(trained, tmp_path):
     assert noticed <= {warning for each in found for warning in each["warnings"]}
     shown = run("predict", "--adapter", trained, tmp_path / CLASSES[0] / "flat.off")
     assert "mesh without a face of non-zero area" in shown.err
+
+
+def test_an_adapter_of_a_run_holds_no_place_and_no_item_of_private_data(trained, meshes):
+    for file in (trained / "adapter").iterdir():
+        content = file.read_bytes()
+        for private in (str(meshes.parent), str(meshes), "box_00", "torus_07"):
+            assert private.encode() not in content, (file, private)

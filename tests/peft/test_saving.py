@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.evaluation.predictor import load_adapted
+from pointpeft.locations import anonymous
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
 from pointpeft.peft.saving import copy_adapter
@@ -218,7 +219,7 @@ def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
     bank = pp.load_adapter(encoder(), tmp_path).bank
     assert torch.equal(bank.features, model.bank.features)
     assert bank.labels.tolist() == list(range(12))
-    assert bank.ids == tuple(f"item {i}" for i in range(12))
+    assert bank.ids == tuple(anonymous(f"item {i}") for i in range(12))
 
 
 def test_a_bank_with_numbers_as_ids_is_saved(tmp_path):
@@ -226,7 +227,26 @@ def test_a_bank_with_numbers_as_ids_is_saved(tmp_path):
     bank = pp.MemoryBank.build(encoder(), torch.utils.data.DataLoader(items, batch_size=4))
     model = pp.get_peft_model(classifier(), pp.PointPeftConfig(**SMALL), bank)
     model.save_pretrained(tmp_path)
-    assert pp.load_adapter(encoder(), tmp_path).bank.ids == tuple(map(str, range(12)))
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert loaded.bank.ids == tuple(anonymous(str(i)) for i in range(12))
+    loaded.save_pretrained(tmp_path)
+    assert pp.load_adapter(encoder(), tmp_path).bank.ids == loaded.bank.ids
+
+
+def test_nothing_private_travels_with_an_adapter(tmp_path):
+    """Neither places on this machine nor names of items, in none of its files."""
+    model = point_peft()
+    ids = [f"secret/part {i}.stl" for i in range(12)]
+    model.tuner.bank = pp.MemoryBank(model.bank.features, torch.arange(12), ids)
+    model.base_checkpoint = "/disk/secret/pretrain.pth"
+    model.input = {"transform": pp.InputTransform(64).to_dict(), "source": "/home/secret/parts"}
+    model.save_pretrained(tmp_path / "adapter")
+    copy_adapter(tmp_path / "adapter", tmp_path / "copy")
+    for file in [*(tmp_path / "adapter").iterdir(), *(tmp_path / "copy").iterdir()]:
+        assert b"secret" not in file.read_bytes()
+    loaded = pp.load_adapter(encoder(), tmp_path / "copy")
+    assert loaded.input["source"] == anonymous("/home/secret/parts")  # known again
+    assert model.input["source"] == "/home/secret/parts"  # in memory it is as it was
 
 
 def test_a_run_folder_serves_for_the_adapter_in_it(folder, points):

@@ -14,6 +14,7 @@ from pointpeft.data.splits import Item, assign_splits, split_digest
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.evaluation.config import EvaluateConfig
 from pointpeft.evaluation.predictor import LoadedAdapter
+from pointpeft.locations import anonymous
 
 __all__ = ["Measured", "read_measured"]
 
@@ -82,7 +83,8 @@ def _read(
 ) -> tuple[ShapeData, bool]:
     """The data, and whether the adapter was trained on it."""
     cut = _recorded_cut(config, adapter)
-    is_in_place = adapter.source == absolute_source(config.data)
+    place = absolute_source(config.data)
+    is_in_place = adapter.source in (place, anonymous(place))
     if config.protocol == "published":
         data = load_as_published(
             config.data, config.variant, adapter.transform, seed=config.seed,
@@ -199,7 +201,8 @@ def _check_unseen(
     data must hold the very shapes that were kept apart in training.
     """
     bank = adapter.model.bank
-    seen = sorted(set(part.ids) & set(bank.ids)) if bank is not None else []
+    trained_on = {anonymous(name) for name in bank.ids} if bank is not None else set()
+    seen = sorted(name for name in part.ids if anonymous(name) in trained_on)
     kept = _kept(adapter) if is_cut else None
     if seen:
         trained = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
-from pointpeft.locations import ADAPTER_CONFIG, resolve_adapter
+from pointpeft.locations import ADAPTER_CONFIG, anonymous, resolve_adapter
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
@@ -49,14 +49,15 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
 
     An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
     holds the old adapter or the new one, whole. Other files in it are left alone. The place of the
-    encoder's weights is written relative to ``folder``, so that both may be moved together; no
-    absolute path is.
+    encoder's weights is written relative to ``folder``, so that both may be moved together. No
+    absolute path is written and no name of an item, but hashes of them: an adapter may be given
+    away.
     """
     folder = Path(folder)
     config = _adapter_config(model)
     if source := model.base_checkpoint:
         config["base_model"]["checkpoint"] = _relative(source, folder)
-    notes = {"bank_ids": list(model.bank.ids) if model.bank else []}
+    notes = {"bank_ids": [anonymous(name) for name in model.bank.ids] if model.bank else []}
     _replace(folder, lambda path: write_safetensors(path, model.adapter_state(), notes), config)
     return folder
 
@@ -261,9 +262,17 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
         **model.sizes,
         "class_names": list(model.class_names) if model.class_names else None,
         "parts": model.parts,
-        "input": model.input,
+        "input": _input(model.input),
         "parameters": model.count_parameters(),
     }
+
+
+def _input(described: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is known of the training input, without the place where it lies on this machine."""
+    source = (described or {}).get("source")
+    if described is None or not isinstance(source, str) or not Path(source).is_absolute():
+        return described
+    return described | {"source": anonymous(source)}
 
 
 def _origin(config: PeftConfig) -> dict[str, str]:
