@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
-from pointpeft.locations import ADAPTER_CONFIG, anonymous, resolve_adapter
+from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_adapter
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
@@ -332,6 +332,7 @@ def _card(config: dict[str, Any]) -> str:
     base, counts = config["base_model"], config["parameters"]
     classes = ", ".join(config["class_names"] or []) or "not recorded"
     source = base["checkpoint"] or "memory"
+    weights = "pretrained=True" if source == EMBEDDED else 'checkpoint="..."'
     return f"""# {config["method"]["method"]} adapter for {base["name"]}
 
 | | |
@@ -340,10 +341,16 @@ def _card(config: dict[str, Any]) -> str:
 | trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
 | classes | {classes} |
 
+```sh
+pointpeft predict --adapter this_folder part.stl
+```
+
+In Python, on the weights that are named above:
+
 ```python
 import pointpeft as pp
 
-backbone = pp.create_model("{base["name"]}", checkpoint="...")  # the weights named above
-model = pp.load_adapter(backbone, "this folder")
+backbone = pp.create_model("{base["name"]}", {weights})
+model = pp.load_adapter(backbone, "this_folder")
 ```
 """
