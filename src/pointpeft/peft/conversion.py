@@ -1,7 +1,6 @@
 """From published files to ours: safetensors, and for tuned models an adapter beside its encoder."""
 
 import copy
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +8,16 @@ from typing import Any
 
 import torch
 
-from pointpeft.data import InputTransform
-from pointpeft.data.published.registry import DATASETS
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import ADAPTER, ENCODER
-from pointpeft.models import ModelSpec, build_classifier, create_model, get_entry, save_model
+from pointpeft.models import ModelSpec, build_classifier, create_model, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, fill
 from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.describing import describe_published
 from pointpeft.peft.model import PeftModel, get_peft_model
 
 __all__ = ["convert", "head_sizes", "on_encoder", "save_tuned"]
-
-log = logging.getLogger("pointpeft")
 
 
 def convert(
@@ -72,8 +68,7 @@ def convert(
         base, adapted = on_encoder(tuned, content, encoder)
         if bank is not None:
             adapted.set_bank(MemoryBank.import_published(bank), base)
-        names = classes or _classes_of(preset, adapted.sizes["num_classes"])
-        adapted.describe(names, _input_transform(base, preset))
+        describe_published(adapted, preset, classes)
         save_tuned(adapted, base, target)
         return report
     if bank is not None or encoder is not None:
@@ -123,32 +118,6 @@ def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
     save_model(encoder, Path(folder) / ENCODER)
     adapted.base_checkpoint = f"../{ENCODER}"
     adapted.save_pretrained(Path(folder) / ADAPTER)
-
-
-def _classes_of(preset: str | None, count: int | None) -> Sequence[str] | None:
-    """Class names of the data set that a preset is named after, if it has ``count`` classes."""
-    named = [data for data in DATASETS.values() if preset and data.name.startswith(preset)]
-    for data in named:
-        if len(data.class_names) == count:
-            log.info("classes: those of %s", data.title)
-            return data.class_names
-    log.warning(
-        "the file does not name its %s classes: pass `classes`, without which the adapter can be "
-        "loaded but predicts no names", count,
-    )  # fmt: skip
-    return None
-
-
-def _input_transform(encoder: Any, preset: str | None) -> InputTransform:
-    """How the clouds of a published model were prepared, which its file does not say."""
-    entry = get_entry(encoder.spec.name)
-    normalize = entry.presets[preset].normalize if preset else entry.normalize
-    if preset is None:
-        log.warning(
-            "no preset: the model is taken to be trained on clouds of %d points, normalize=%s",
-            encoder.spec.num_points, normalize,
-        )  # fmt: skip
-    return InputTransform(encoder.spec.num_points, normalize)  # type: ignore[arg-type]
 
 
 def head_sizes(content: Checkpoint) -> dict[str, Any]:
