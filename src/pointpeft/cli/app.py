@@ -33,6 +33,14 @@ _OF_ADAPTER = {
     "method": "one that comes with the package",
 }
 """What is done with an adapter where an option is not given."""
+_OF_FILE = {
+    "model": "the one that the file shows",
+    "preset": "none",
+    "bank": "the one beside the file",
+    "encoder": "the one beside the file",
+    "classes": "those of --preset",
+}
+"""What is done with a published file where an option is not given."""
 
 app.command(cls=options.verb("FinetuneConfig"))(adapt.finetune)
 app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set without parts"))(
@@ -46,8 +54,8 @@ app.command(
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretraining.pretrain)
 app.command(cls=options.verb("SvmConfig"))(pretraining.svm)
 app.command(cls=options.verb())(pretraining.demo)
-app.command(cls=options.verb())(convert.convert)
-app.command()(reproduction.reproduce)
+app.command(cls=options.verb(**_OF_FILE))(convert.convert)
+app.command(cls=options.verb(only="all"))(reproduction.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
 

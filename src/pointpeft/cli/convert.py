@@ -36,7 +36,7 @@ def convert(
         typer.Option(
             "--classes",
             help="Class names of a tuned model: a text file, one a line, or a published data set "
-            "such as modelnet40 or obj_bg; by default those of --preset.",
+            "such as modelnet40 or obj_bg.",
         ),
     ] = None,
 ) -> None:
