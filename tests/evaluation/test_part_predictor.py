@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from pointpeft.data import InputTransform, load_shapes, read_shape
+import pointpeft as pp
+from pointpeft.data import InputTransform, PartTable, load_shapes, read_shape
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation import PartPredictor, Predictor
 from pointpeft.evaluation.part_predictor import PartPrediction, write_predictions
@@ -88,6 +89,23 @@ def test_predictors_refuse_the_other_task(trained, archive, weights, tmp_path): 
     finetune(load_config(FinetuneConfig, [], [*TINY, *given]), tmp_path / "classes")
     with pytest.raises(ConfigError, match="names classes"):
         PartPredictor(tmp_path / "classes")
+
+
+def test_a_segmenter_saved_by_hand_labels_parts(scan, tmp_path):
+    parts = PartTable(PART_NAMES, {"lamp": (0, 1, 2), "mug": (3, 4)})
+    model = pp.create_model("point_mae_small", num_parts=5, num_categories=2, pretrained=True)
+    model = pp.get_peft_model(model, pp.LinearConfig())
+    for wrong in (
+        {"parts": PartTable(PART_NAMES[:4], parts.categories)},
+        {"parts": parts, "class_names": ["mug", "lamp"]},
+        {"class_names": ["lamp"]},
+    ):
+        with pytest.raises(ConfigError):
+            model.save_pretrained(tmp_path / "refused", **wrong)
+    assert not (tmp_path / "refused").exists()
+    model.save_pretrained(tmp_path / "mine", input_transform=InputTransform(64), parts=parts)
+    found = PartPredictor(tmp_path / "mine").predict_file(scan[0], "mug")
+    assert set(found.seg.tolist()) <= {3, 4}
 
 
 # Files -------------------------------------------------------------------------------------------

@@ -202,10 +202,12 @@ class PeftModel(nn.Module):
                 ``InputTransform(num_points=1024, normalize="unit_ball", up_axis="y")``, or the
                 ``transform`` of what :func:`pointpeft.load_shapes` returned. None: as in
                 :attr:`input`.
-            parts: names and categories of the parts, for part segmentation. None: :attr:`parts`.
+            parts: names and categories of the parts, for part segmentation, which also name the
+                categories. None: :attr:`parts`.
 
         Raises:
-            ConfigError: there are more or fewer names than classes, or a name occurs twice.
+            ConfigError: there are more or fewer names than classes or parts, or a name occurs
+                twice.
 
         Example:
             >>> model.save_pretrained("my_adapter", data.class_names, data.transform)
@@ -226,12 +228,27 @@ class PeftModel(nn.Module):
         Raises:
             ConfigError: as there.
         """
+        if parts is not None:
+            class_names = tuple(parts.categories) if class_names is None else class_names
+            self._check_parts(parts, class_names)
         if class_names is not None:
             self.class_names = self._checked_names(class_names)
         if input_transform is not None:
             self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
         if parts is not None:
             self.parts = parts.to_dict()
+
+    def _check_parts(self, parts: "PartTable", class_names: Sequence[str]) -> None:
+        count = self.sizes["num_parts"]
+        if len(parts.names) != count:
+            raise ConfigError(
+                f"parts: {len(parts.names)} are named, the model has {count or 'none'}"
+            )
+        if tuple(class_names) != tuple(parts.categories):
+            raise ConfigError(
+                f"parts: they are of {', '.join(parts.categories)}, class_names are "
+                f"{', '.join(class_names)}; the same categories are needed in the same order"
+            )
 
     def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
         names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
