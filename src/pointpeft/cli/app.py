@@ -31,6 +31,7 @@ _OF_ADAPTER = {
     "up_axis": "as in training",
     "seed": "0",
     "method": "one that comes with the package",
+    "batch_size": "as in the adapter's run",
 }
 """What is done with an adapter where an option is not given."""
 _OF_FILE = {
@@ -55,7 +56,7 @@ app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pre
 app.command(cls=options.verb("SvmConfig"))(pretraining.svm)
 app.command(cls=options.verb())(pretraining.demo)
 app.command(cls=options.verb(**_OF_FILE))(convert.convert)
-app.command(cls=options.verb(only="all"))(reproduction.reproduce)
+app.command(cls=options.verb(only="all", configs="those of the package"))(reproduction.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
 
