@@ -1,6 +1,5 @@
 """Published Point-PEFT checkpoints: recognised, loaded as published, converted."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -164,36 +163,3 @@ def test_our_own_files_need_no_conversion(tmp_path):
     pp.save_model(tiny(), tmp_path / "ours.safetensors")
     with pytest.raises(CheckpointError, match="nothing to convert"):
         convert(tmp_path / "ours.safetensors", tmp_path / "again.safetensors")
-
-
-@pytest.fixture
-def converted(tmp_path, monkeypatch):
-    """Converts a tuned model of four classes with further arguments."""
-    monkeypatch.setattr("pointpeft.peft.conversion.create_model", Small("point_mae"))
-    source = published_file("point_mae", tuned("point_mae")[0], tmp_path)
-    return lambda **given: convert(source, tmp_path / "ours", **given)
-
-
-def test_a_converted_model_predicts_once_its_classes_are_named(converted, tmp_path):
-    names = ["chair", "lamp", "sofa", "table"]
-    converted(classes=names, preset="scanobjectnn")
-    predictor = pp.Predictor(tmp_path / "ours")
-    assert predictor.class_names == tuple(names)
-    assert predictor.transform.num_points == predictor.model.base_spec.num_points
-    assert predictor.transform.normalize == "none"  # as ScanObjectNN was
-    np.save(tmp_path / "cloud.npy", clouds(1)[0])
-    (found,) = predictor.predict([tmp_path / "cloud.npy"])
-    assert found.label in names
-
-
-def test_a_converted_model_without_names_is_refused_for_prediction(converted, tmp_path, caplog):
-    converted(preset="scanobjectnn")  # has 15 classes, the model 4
-    assert "`classes`" in caplog.text
-    with pytest.raises(ConfigError, match="class_names"):
-        pp.Predictor(tmp_path / "ours")
-
-
-def test_conversion_with_too_few_names_is_refused_and_writes_nothing(converted, tmp_path):
-    with pytest.raises(ConfigError, match="class_names"):
-        converted(classes=["chair"])
-    assert not (tmp_path / "ours").exists()
