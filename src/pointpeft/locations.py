@@ -1,6 +1,7 @@
 """Where weights and adapters lie; looked up without importing anything slow."""
 
 import hashlib
+import logging
 from pathlib import Path
 
 from pointpeft.errors import CheckpointError
@@ -18,6 +19,8 @@ __all__ = [
     "resolve_adapter",
     "resolve_checkpoint",
 ]
+
+log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
 """What weights that come with the package are called."""
@@ -70,6 +73,8 @@ def names_embedded(checkpoint: str | Path | None, model: str) -> bool:
 def resolve_checkpoint(path: str | Path) -> Path:
     """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
 
+    Of a run in which a check said which epoch was the best, it is the encoder of that epoch.
+
     Args:
         path: a weights file, looked at only when it is read, or a pre-training run folder.
 
@@ -81,7 +86,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
         return path
     encoder, best = path / ENCODER, path / BEST_ENCODER
     if encoder.is_file():
-        return encoder
+        chosen, which = (best, "best") if best.is_file() else (encoder, "last")
+        log.info("%s: the encoder of its %s epoch, %s", path, which, chosen.name)
+        return chosen
     if best.is_file():
         raise CheckpointError(
             f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "

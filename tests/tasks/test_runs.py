@@ -28,6 +28,15 @@ def test_a_pretraining_run_means_its_encoder(run_pretrain, tmp_path):
     assert model.backbone.spec.name == "point_mae_small"
 
 
+def test_a_run_means_the_encoder_of_its_best_epoch_and_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", logger="pointpeft")
+    for name, which in (("backbone", "last"), ("backbone_best", "best")):
+        file = tmp_path / f"{name}.safetensors"
+        file.write_bytes(b"")
+        assert resolve_checkpoint(tmp_path) == file
+        assert f"its {which} epoch, {file.name}" in caplog.text
+
+
 def test_a_folder_without_an_encoder_is_refused(weights, tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no backbone\.safetensors.*pretrain") as error:
         resolve_checkpoint(tmp_path)
