@@ -28,6 +28,12 @@ def test_public_names_exist_and_are_documented(name):
     assert getattr(pointpeft, name).__doc__
 
 
+def test_completion_knows_the_public_names_before_they_are_used():
+    code = "import pointpeft; print(set(pointpeft.__all__) - set(dir(pointpeft)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = pointpeft.no_such_thing

@@ -18,6 +18,10 @@ _PUBLIC = {
     "FullConfig": "pointpeft.peft",
     "LinearConfig": "pointpeft.peft",
     "PointPeftConfig": "pointpeft.peft",
+    "PeftConfig": "pointpeft.peft",
+    "PeftModel": "pointpeft.peft",
+    "Tuner": "pointpeft.peft",
+    "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
     "PartPredictor": "pointpeft.evaluation",
     "Predictor": "pointpeft.evaluation",
@@ -36,9 +40,12 @@ __all__ = [
     "LinearConfig",
     "MemoryBank",
     "PartPredictor",
+    "PeftConfig",
+    "PeftModel",
     "PointPeftConfig",
     "Predictor",
     "PretrainConfig",
+    "Tuner",
     "build_classifier",
     "create_model",
     "finetune",
@@ -49,6 +56,7 @@ __all__ = [
     "load_config",
     "load_shapes",
     "pretrain",
+    "register_method",
     "save_model",
 ]
 
@@ -60,10 +68,14 @@ if TYPE_CHECKING:
         FullConfig,
         LinearConfig,
         MemoryBank,
+        PeftConfig,
+        PeftModel,
         PointPeftConfig,
+        Tuner,
         get_peft_model,
         list_methods,
         load_adapter,
+        register_method,
     )
     from pointpeft.tasks import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
 
@@ -74,3 +86,7 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'pointpeft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,17 +1,53 @@
 """Where weights and adapters lie; looked up without importing anything slow."""
 
+import hashlib
+import logging
 from pathlib import Path
 
 from pointpeft.errors import CheckpointError
 
-__all__ = ["ADAPTER", "ADAPTER_CONFIG", "ENCODER", "existing_weights", "resolve_adapter"]
+__all__ = [
+    "ADAPTER",
+    "ADAPTER_CONFIG",
+    "BEST_ENCODER",
+    "EMBEDDED",
+    "ENCODER",
+    "RUN_CONFIG",
+    "anonymous",
+    "existing_weights",
+    "names_embedded",
+    "resolve_adapter",
+    "resolve_checkpoint",
+]
 
+log = logging.getLogger("pointpeft")
+
+EMBEDDED = "embedded"
+"""What weights that come with the package are called."""
+RUN_CONFIG = "config.yaml"
+"""The file by which the folder of a run or of a measurement is known."""
 ENCODER = "backbone.safetensors"
 """Name of the encoder's file in the folder of a run."""
+BEST_ENCODER = "backbone_best.safetensors"
+"""Encoder of the best epoch, where there is a check that says which one that is."""
 ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
+
+
+_HASHED = "sha256:"
+
+
+def anonymous(name: str) -> str:
+    """A hash by which the name of an item or a place is known again, but not read.
+
+    Names of private data do not belong into an adapter, which may be given away. A hash stays as it
+    is.
+    """
+    if name.startswith(_HASHED):
+        return name
+    return _HASHED + hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def existing_weights(path: str | Path) -> Path:
@@ -24,6 +60,44 @@ def existing_weights(path: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; pass the path of a weights file")
     return path
+
+
+def names_embedded(checkpoint: str | Path | None, model: str) -> bool:
+    """Whether a checkpoint means the weights that come with the package for ``model``.
+
+    They are called "embedded", or by the name of the model. A file of that name comes first.
+    """
+    return str(checkpoint) in (EMBEDDED, model) and not Path(str(checkpoint)).exists()
+
+
+def resolve_checkpoint(path: str | Path) -> Path:
+    """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
+
+    Of a run in which a check said which epoch was the best, it is the encoder of that epoch.
+
+    Args:
+        path: a weights file, looked at only when it is read, or a pre-training run folder.
+
+    Raises:
+        CheckpointError: a folder without encoder weights.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    encoder, best = path / ENCODER, path / BEST_ENCODER
+    if encoder.is_file():
+        chosen, which = (best, "best") if best.is_file() else (encoder, "last")
+        log.info("%s: the encoder of its %s epoch, %s", path, which, chosen.name)
+        return chosen
+    if best.is_file():
+        raise CheckpointError(
+            f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
+            f"best encoder so far as `checkpoint`: {best}"
+        )
+    raise CheckpointError(
+        f"folder {path} holds no {ENCODER}, which pre-training writes at its end; pass a "
+        "weights file, or the folder of a `pointpeft pretrain` run that has ended"
+    )
 
 
 def resolve_adapter(folder: str | Path) -> Path:

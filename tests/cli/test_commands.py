@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from pointpeft.cli import console
+from pointpeft.tasks import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.tasks.settings import list_settings
 from tests.cli.conftest import run
 from tests.tasks.support import CLASSES, TINY, adapter_bytes, mesh, write_meshes
 
@@ -28,8 +30,42 @@ def test_help_describes_every_option(verb, monkeypatch):
     assert rows
     for option, _, text in rows:
         assert text, option
-    if verb in ("finetune", "pretrain", "svm"):
-        assert "data.source" in result.out
+
+
+@pytest.mark.parametrize(
+    "verb", [*VERBS, "convert", "reproduce", "data show", "data check", "data convert"]
+)
+def test_help_says_what_is_done_without_an_option(verb):
+    rows = re.split(r"│ (?:\*  |   )?(?=--)", run(*verb.split(), "--help").out)[1:]
+    assert rows
+    for row in rows:
+        assert "<bool>" in row or "[default: " in row or "[required]" in row, row
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [("finetune", FinetuneConfig), ("pretrain", PretrainConfig), ("svm", SvmConfig)],
+)
+def test_help_lists_every_setting_with_its_default_and_meaning(verb, kind):
+    shown = " ".join(run(verb, "--help").out.split())
+    for setting in list_settings(kind):
+        assert f"{setting.key} {setting.default} {setting.meaning}" in shown
+
+
+def test_help_shows_the_defaults_of_its_own_verb():
+    assert re.search(r"--epochs .*\[default: 50\]", run("finetune", "--help").out)
+    assert re.search(r"--epochs .*\[default: 300\]", run("pretrain", "--help").out)
+
+
+@pytest.mark.parametrize("verb", ["finetune", "pretrain", "svm"])
+def test_data_of_the_package_is_not_used_without_a_word(verb, tmp_path, monkeypatch):
+    """Seen by what is said before the settings are refused."""
+    said = "shapes that come with the package"
+    nothing = ["--model", "point_mea", "--output", tmp_path / "run"]
+    for given in ([], ["data.seed=1"]):
+        assert said in run(verb, *nothing, *given).out
+    for given in (["--data", "homeobjects"], ["data.source=homeobjects"]):
+        assert said not in run(verb, *nothing, *given).out
 
 
 def test_help_lists_every_verb():

@@ -29,12 +29,12 @@ def test_a_tuned_file_becomes_a_folder_with_what_lies_beside_it(tmp_path, caplog
     pp.save_model(encoder, tmp_path / "pretrain.safetensors")
     torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
     model.set_bank(pp.MemoryBank.import_published(tmp_path / "cache_shape.pt"), encoder)
-    for bank in ((), ("--bank", tmp_path / "cache_shape.pt")):
-        result = run("convert", source, tmp_path / "ours.safetensors", *GROUPS, *bank)
+    for name, bank in (("ours", ()), ("given", ("--bank", tmp_path / "cache_shape.pt"))):
+        result = run("convert", source, tmp_path / f"{name}.safetensors", *GROUPS, *bank)
         assert result.code == 0, result.text
         assert "bank is a separate file" not in caplog.text
-        assert result.out.splitlines()[-1] == f"wrote {tmp_path / 'ours'}"
-        assert torch.equal(converted(tmp_path / "ours", "point_mae")(clouds()), model(clouds()))
+        assert result.out.splitlines()[-1] == f"wrote {tmp_path / name}"
+        assert torch.equal(converted(tmp_path / name, "point_mae")(clouds()), model(clouds()))
 
 
 def test_other_files_are_refused_in_a_sentence(tmp_path):
@@ -42,3 +42,27 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
     result = run("convert", tmp_path / "notes.pth", tmp_path / "ours.safetensors")
     assert result.code == 1
     assert "notes.pth" in result.text
+
+
+def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("pointpeft.peft.convert", lambda *arguments: given.append(arguments[-1]))
+    (tmp_path / "tuned.pth").write_bytes(b"")
+    (tmp_path / "names.txt").write_text("\ufeffchair\nStuhl ä\n\n", encoding="utf-8")
+    command = ["convert", tmp_path / "tuned.pth", tmp_path / "ours", "--classes"]
+    assert run(*command, tmp_path / "names.txt").code == 0
+    assert run(*command, "obj_bg").code == 0
+    assert given[0] == ["chair", "Stuhl ä"]
+    assert len(given[1]) == 15
+    refused = run(*command, "nothing.txt")
+    assert refused.code == 1
+    assert "nothing.txt" in refused.err
+
+
+def test_what_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "tuned.pth").write_bytes(b"")
+    (tmp_path / "ours.safetensors").write_text("mine")
+    refused = run("convert", tmp_path / "tuned.pth", tmp_path / "ours.safetensors")
+    assert refused.code == 1
+    assert "ours.safetensors is there already" in refused.err
+    assert (tmp_path / "ours.safetensors").read_text() == "mine"

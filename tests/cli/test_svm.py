@@ -35,10 +35,12 @@ def test_metrics_are_written_and_named(svm, weights, tmp_path):
     assert metrics["versions"]["pointpeft"]
 
 
-def test_measuring_again_replaces_the_metrics(svm, tmp_path):
+def test_a_measurement_is_not_written_over(svm, tmp_path):
     assert svm("--C", 1).code == 0
-    assert svm("--C", 2).code == 0
-    assert json.loads((tmp_path / "svm/metrics.json").read_text())["C"] == 2.0
+    again = svm("--C", 2)
+    assert again.code == 1
+    assert "--output" in again.err
+    assert json.loads((tmp_path / "svm/metrics.json").read_text())["C"] == 1.0
 
 
 def test_chosen_regularisation_is_noted(archive, tmp_path):
@@ -54,7 +56,7 @@ def test_output_holds_a_training_run(svm, tmp_path):
     (tmp_path / "run/config.yaml").write_text("model: point_mae_small\n")
     result = svm("--output", tmp_path / "run")
     assert result.code == 1
-    assert "holds a training run" in result.err
+    assert "--output" in result.err
     assert not (tmp_path / "run/metrics.json").exists()
 
 

@@ -1,5 +1,6 @@
 """Shapes that an adapter may have been trained on are not measured as a test."""
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -51,7 +52,7 @@ def digests(source):
 
 
 def measure(folder, source, **settings):
-    output = folder / f"measured{len(list(folder.glob('measured*')))}"
+    output = tempfile.mkdtemp(dir=folder)
     return evaluate_adapter(folder / "adapter", str(source), output, **settings)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from pointpeft.data import InputTransform, load_shapes, read_shape
+import pointpeft as pp
+from pointpeft.data import InputTransform, PartTable, load_shapes, read_shape
 from pointpeft.errors import ConfigError
 from pointpeft.evaluation import PartPredictor, Predictor
 from pointpeft.evaluation.part_predictor import PartPrediction, write_predictions
@@ -90,6 +91,23 @@ def test_predictors_refuse_the_other_task(trained, archive, weights, tmp_path): 
         PartPredictor(tmp_path / "classes")
 
 
+def test_a_segmenter_saved_by_hand_labels_parts(scan, tmp_path):
+    parts = PartTable(PART_NAMES, {"lamp": (0, 1, 2), "mug": (3, 4)})
+    model = pp.create_model("point_mae_small", num_parts=5, num_categories=2, pretrained=True)
+    model = pp.get_peft_model(model, pp.LinearConfig())
+    for wrong in (
+        {"parts": PartTable(PART_NAMES[:4], parts.categories)},
+        {"parts": parts, "class_names": ["mug", "lamp"]},
+        {"class_names": ["lamp"]},
+    ):
+        with pytest.raises(ConfigError):
+            model.save_pretrained(tmp_path / "refused", **wrong)
+    assert not (tmp_path / "refused").exists()
+    model.save_pretrained(tmp_path / "mine", input_transform=InputTransform(64), parts=parts)
+    found = PartPredictor(tmp_path / "mine").predict_file(scan[0], "mug")
+    assert set(found.seg.tolist()) <= {3, 4}
+
+
 # Files -------------------------------------------------------------------------------------------
 
 
@@ -110,6 +128,7 @@ def test_written_clouds_are_a_data_set(tmp_path: Path) -> None:
     shape = read_shape(written[0], segmented=True)
     assert np.array_equal(shape.points, several[0].points)
     assert np.array_equal(shape.seg, several[0].seg)
+    written[2].unlink()
     several[2].seg[:] = 3  # a part of mugs
     write_predictions([several[2]], PART_NAMES, tmp_path)
     data = load_shapes(tmp_path, InputTransform(32), segmented=True, val_fraction=0)
@@ -118,12 +137,14 @@ def test_written_clouds_are_a_data_set(tmp_path: Path) -> None:
     assert len(data.train) == 3
 
 
-def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", ["lamp/x.ply", "elsewhere/x.obj"])
+def test_nothing_is_written_over(tmp_path: Path, read: str) -> None:
+    """Neither what was read, nor what was found and perhaps corrected before."""
     file = tmp_path / "lamp/x.ply"
     file.parent.mkdir()
     file.write_text("mine")
-    with pytest.raises(ConfigError, match=r"x\.ply was read"):
-        write_predictions([prediction(str(file))], PART_NAMES, tmp_path)
+    with pytest.raises(ConfigError, match=r"x\.ply"):
+        write_predictions([prediction(str(tmp_path / read))], PART_NAMES, tmp_path)
     assert file.read_text() == "mine"
 
 

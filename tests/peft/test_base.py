@@ -68,10 +68,15 @@ def test_a_new_method_works_from_registration_to_loading(points, tmp_path):
 
 @pytest.mark.usefixtures("scale")
 def test_a_name_can_be_taken_once():
-    with pytest.raises(ValueError, match="'scale' is empty or already registered"):
-        register_method(ScaleConfig, ScaleTuner)
-    with pytest.raises(ValueError, match="'' is empty"):
+    @dataclass(frozen=True)
+    class Other(PeftConfig):
+        method = ScaleConfig.method
+
+    with pytest.raises(ConfigError, match="'scale'"):
+        register_method(Other, ScaleTuner)
+    with pytest.raises(ConfigError, match="''"):
         register_method(PeftConfig, ScaleTuner)
+    register_method(ScaleConfig, ScaleTuner)  # the very same, as when a notebook runs again
 
 
 def test_a_method_is_forgotten_after_its_test():

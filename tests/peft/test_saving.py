@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.evaluation.predictor import load_adapted
+from pointpeft.locations import anonymous
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
 from pointpeft.peft.saving import copy_adapter
@@ -33,6 +36,7 @@ def change_weights(folder: Path, change) -> None:
     state = load_file(folder / WEIGHTS)
     change(state)
     save_file(state, folder / WEIGHTS, metadata={"pointpeft": "{}"})
+    change_config(folder, weights_sha256=sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
 def train_a_little(model, points):
@@ -137,8 +141,10 @@ def test_the_weights_of_the_encoder_are_found_again_where_all_was_moved(tmp_path
     assert load_adapted(elsewhere / "runs/first").base_checkpoint == found
     (elsewhere / "runs/first").rename(tmp_path / "alone")
     identity = state_hash(encoder())[:16]
-    with pytest.raises(CheckpointError, match=f"not there any more.*{identity}, as `checkpoint`"):
+    with pytest.raises(CheckpointError) as refused:
         load_adapted(tmp_path / "alone")
+    assert identity in str(refused.value)
+    assert "`checkpoint`" in str(refused.value)
     assert load_adapted(tmp_path / "alone", found).base_checkpoint == found
 
 
@@ -162,12 +168,46 @@ def test_a_copied_adapter_finds_the_weights_of_the_encoder(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["embedded", "pretrain.pth", "/elsewhere/pretrain.pth"])
-def test_what_shares_no_folder_stays_as_it_is(path, tmp_path):
+@pytest.mark.parametrize(
+    ("path", "recorded"),
+    [
+        ("embedded", "embedded"),
+        ("pretrain.pth", "pretrain.pth"),
+        ("/elsewhere/secret/pretrain.pth", "pretrain.pth"),
+    ],
+)
+def test_of_what_shares_no_folder_the_name_alone_is_recorded(path, recorded, tmp_path):
     model = adapted(pp.LinearConfig())
     model.base_checkpoint = path
     model.save_pretrained(tmp_path)
-    assert read_adapter_config(tmp_path)["base_model"]["checkpoint"] == path
+    assert read_adapter_config(tmp_path)["base_model"]["checkpoint"] == recorded
+    assert not any(b"secret" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_weights_elsewhere_on_the_machine_are_found_through_the_run(tmp_path):
+    """The adapter does not name their place, for it may be given away; its run does."""
+    model, run = adapted(pp.LinearConfig()), tmp_path / "run"
+    weights = tmp_path / "secret/pretrain.safetensors"
+    save_model(encoder(), weights)
+    model.base_checkpoint = "pretrain.safetensors"  # as it is recorded of another disk
+    model.save_pretrained(run / "adapter")
+    with pytest.raises(CheckpointError):
+        load_adapted(run)
+    (run / "config.yaml").write_text(f"checkpoint: {weights}")
+    assert load_adapted(run).base_checkpoint == str(weights)
+    (run / "config.yaml").write_text("checkpoint: null")
+    with pytest.raises(CheckpointError):
+        load_adapted(run)
+
+
+def test_the_encoder_knows_where_its_weights_came_from(tmp_path):
+    """So an adapter that is saved by hand finds them too."""
+    save_model(encoder(), tmp_path / "ckpts/pretrain.safetensors")
+    backbone = tiny(checkpoint=tmp_path / "ckpts/pretrain.safetensors")
+    model = pp.get_peft_model(pp.build_classifier(backbone, 4), pp.LinearConfig())
+    model.save_pretrained(tmp_path / "mine")
+    assert load_adapted(tmp_path / "mine").base_checkpoint == backbone.loaded_from
+    assert tiny().loaded_from is None
 
 
 def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
@@ -179,7 +219,7 @@ def test_the_bank_comes_back_with_labels_and_ids(tmp_path):
     bank = pp.load_adapter(encoder(), tmp_path).bank
     assert torch.equal(bank.features, model.bank.features)
     assert bank.labels.tolist() == list(range(12))
-    assert bank.ids == tuple(f"item {i}" for i in range(12))
+    assert bank.ids == tuple(anonymous(f"item {i}") for i in range(12))
 
 
 def test_a_bank_with_numbers_as_ids_is_saved(tmp_path):
@@ -187,7 +227,26 @@ def test_a_bank_with_numbers_as_ids_is_saved(tmp_path):
     bank = pp.MemoryBank.build(encoder(), torch.utils.data.DataLoader(items, batch_size=4))
     model = pp.get_peft_model(classifier(), pp.PointPeftConfig(**SMALL), bank)
     model.save_pretrained(tmp_path)
-    assert pp.load_adapter(encoder(), tmp_path).bank.ids == tuple(map(str, range(12)))
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert loaded.bank.ids == tuple(anonymous(str(i)) for i in range(12))
+    loaded.save_pretrained(tmp_path)
+    assert pp.load_adapter(encoder(), tmp_path).bank.ids == loaded.bank.ids
+
+
+def test_nothing_private_travels_with_an_adapter(tmp_path):
+    """Neither places on this machine nor names of items, in none of its files."""
+    model = point_peft()
+    ids = [f"secret/part {i}.stl" for i in range(12)]
+    model.tuner.bank = pp.MemoryBank(model.bank.features, torch.arange(12), ids)
+    model.base_checkpoint = "/disk/secret/pretrain.pth"
+    model.input = {"transform": pp.InputTransform(64).to_dict(), "source": "/home/secret/parts"}
+    model.save_pretrained(tmp_path / "adapter")
+    copy_adapter(tmp_path / "adapter", tmp_path / "copy")
+    for file in [*(tmp_path / "adapter").iterdir(), *(tmp_path / "copy").iterdir()]:
+        assert b"secret" not in file.read_bytes()
+    loaded = pp.load_adapter(encoder(), tmp_path / "copy")
+    assert loaded.input["source"] == anonymous("/home/secret/parts")  # known again
+    assert model.input["source"] == "/home/secret/parts"  # in memory it is as it was
 
 
 def test_a_run_folder_serves_for_the_adapter_in_it(folder, points):
@@ -276,6 +335,16 @@ def test_damaged_weights_are_refused(keep, folder):
         pp.load_adapter(encoder(), folder)
 
 
+def test_weights_of_another_adapter_are_refused(folder, tmp_path):
+    """As after half a copy: they have the same shapes, and would compute something else."""
+    model = point_peft()
+    train_a_little(model, clouds(3))
+    model.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / WEIGHTS, folder)
+    with pytest.raises(CheckpointError, match=WEIGHTS):
+        pp.load_adapter(encoder(), folder)
+
+
 def test_missing_weights_are_named(folder):
     (folder / WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match=f"{WEIGHTS} is missing"):
@@ -347,3 +416,63 @@ def test_a_full_disk_leaves_the_older_adapter(folder, points, monkeypatch):
         point_peft(adapter_dim=6).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert pp.load_adapter(encoder(), folder)(points).shape == (3, 4)
+
+
+class Killed(BaseException):
+    """The end of the process at some step."""
+
+
+def save_until(model, folder: Path, step: int, monkeypatch) -> bool:
+    """Save, and end before the file system puts the ``step``-th file in its place."""
+    steps = count()
+    replace = Path.replace
+
+    def killed(self, target):
+        if next(steps) == step:
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        try:
+            model.save_pretrained(folder)
+        except Killed:
+            return False
+    return True
+
+
+def test_whatever_ends_saving_leaves_the_old_adapter_or_the_new_one(folder, points, monkeypatch):
+    old, new = pp.load_adapter(encoder(), folder), point_peft()
+    train_a_little(new, points)
+    expected = [model.eval()(points) for model in (old, new)]
+    found = []
+    for step in count():
+        old.save_pretrained(folder)
+        finished = save_until(new, folder, step, monkeypatch)
+        logits = pp.load_adapter(encoder(), folder)(points)
+        found.append([torch.equal(logits, each) for each in expected])
+        if finished:
+            break
+    assert all(sum(each) == 1 for each in found)
+    assert found == sorted(found, reverse=True)  # there is one step at which the new one is it
+    assert found[0] == [True, False]
+    assert found[-1] == [False, True]
+
+
+def test_no_adapter_is_seen_before_it_is_whole(tmp_path, monkeypatch):
+    for step in count():
+        folder = tmp_path / str(step)
+        if save_until(point_peft(), folder, step, monkeypatch):
+            break
+        if (folder / CONFIG).is_file():  # by which an adapter is known
+            pp.load_adapter(encoder(), folder)
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    point_peft().save_pretrained(tmp_path)
+    point_peft().save_pretrained(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md", CONFIG, WEIGHTS, "notes.txt",
+    ]  # fmt: skip

@@ -1,7 +1,5 @@
 """Which shapes `evaluate` measures when it is not told, and what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -26,11 +24,10 @@ def test_data_is_known_however_its_place_is_written(run_finetune, tmp_path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     source = write_archive(tmp_path / "data.npz", {"train": 8})
     run_finetune("data.source=~/data.npz", "trainer.epochs=1")
-    config = json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())
-    assert config["input"]["source"] == str(source)
+    assert source.is_file()
     monkeypatch.chdir(tmp_path)
-    for place in ("~/data.npz", "data.npz"):
-        assert evaluate_adapter(tmp_path / "run", place, tmp_path / "out")["test_items"] == 8
+    for output, place in (("a", "~/data.npz"), ("b", "data.npz")):
+        assert evaluate_adapter(tmp_path / "run", place, tmp_path / output)["test_items"] == 8
 
 
 def test_a_folder_that_has_changed_since_training_is_not_a_test(run_finetune, tmp_path):
@@ -61,14 +58,19 @@ def test_impossible_settings_are_refused(settings, words, tmp_path):
         evaluate_adapter(tmp_path / "run", "data", tmp_path / "measured", **settings)
 
 
-def test_what_is_there_is_kept_or_repeated(run_finetune, archive, tmp_path, monkeypatch):
+def test_results_are_not_written_over(run_finetune, archive, tmp_path, monkeypatch):
     monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
     run_finetune("trainer.epochs=1")
-    with pytest.raises(ConfigError, match="holds a training run or another measurement"):
-        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "run")
-    for seed in (1, 2):
-        evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured", seed=seed)
-    assert json.loads((tmp_path / "measured/metrics.json").read_text())["seed"] == 2
+    evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured", seed=1)
+    for folder in (tmp_path / "run", tmp_path / "measured"):
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigError, match="`output`"):
+            evaluate_adapter(tmp_path / "run", str(archive), folder, seed=2)
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_another_statement_of_how_data_was_cut_is_refused(run_finetune, archive, tmp_path):
+    run_finetune("trainer.epochs=1")
     config = tmp_path / "run/adapter/adapter_config.json"
     config.write_text(config.read_text().replace('"val_fraction"', '"cache_dir"'))
     with pytest.raises(CheckpointError, match="`split` of its input must state seed and val_fract"):

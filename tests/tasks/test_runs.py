@@ -7,9 +7,10 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.locations import resolve_checkpoint
 from pointpeft.tasks import FinetuneConfig
 from pointpeft.tasks.config import FewShotConfig
-from pointpeft.tasks.runs import RunFolder, resolve_checkpoint
+from pointpeft.tasks.runs import RunFolder
 
 
 def test_a_file_means_itself(weights, tmp_path):
@@ -25,6 +26,15 @@ def test_a_pretraining_run_means_its_encoder(run_pretrain, tmp_path):
     assert path == tmp_path / "pretrain/backbone.safetensors"
     model = pp.create_model("point_mae_small", num_classes=3, checkpoint=path)
     assert model.backbone.spec.name == "point_mae_small"
+
+
+def test_a_run_means_the_encoder_of_its_best_epoch_and_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", logger="pointpeft")
+    for name, which in (("backbone", "last"), ("backbone_best", "best")):
+        file = tmp_path / f"{name}.safetensors"
+        file.write_bytes(b"")
+        assert resolve_checkpoint(tmp_path) == file
+        assert f"its {which} epoch, {file.name}" in caplog.text
 
 
 def test_a_folder_without_an_encoder_is_refused(weights, tmp_path):

@@ -36,11 +36,14 @@ def finetune(
     data: options.Data = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="classification (the default) or part_segmentation."),
+        typer.Option("--task", help="classification or part_segmentation."),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help="full, linear or point-peft; the default suits the task."),
+        typer.Option(
+            "--method",
+            help="full, linear, point-peft, or one of your own: my_package.module:MyConfig.",
+        ),
     ] = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
@@ -65,15 +68,17 @@ def finetune(
     from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
-        task=task, data__source=data, method=method, model=model, checkpoint=checkpoint,
-        seed=seed, seeds=seeds, trainer__epochs=epochs, data__up_axis=up_axis,
-        data__variant=variant, save_published=save_published or None,
-        trainer__accelerator=options.accelerator(device),
+        task=task, data=data, method=method, model=model, checkpoint=checkpoint,
+        seed=seed, seeds=seeds, epochs=epochs, up_axis=up_axis,
+        variant=variant, save_published=save_published or None,
+        device=options.accelerator(device),
     )  # fmt: skip
     files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    options.know_method(settings.method)
     if not resume:
         check_sources(settings)
+        options.say_which_data(settings, data, overrides)
     speak()
     with resumable(output), reading() as progress:
         metrics = tasks.finetune(settings, output, resume, progress)
@@ -102,10 +107,7 @@ def evaluate(
     output: options.Output = Path("runs/evaluate"),
     split: Annotated[
         str | None,
-        typer.Option(
-            "--split",
-            help="train, val, test or all; by default test, or all of a new set without parts.",
-        ),
+        typer.Option("--split", help="train, val, test or all."),
     ] = None,
     variant: options.Variant = None,
     votes: Annotated[
@@ -116,6 +118,7 @@ def evaluate(
     ] = "honest",
     seed: options.Seed = None,
     checkpoint: options.Checkpoint = None,
+    method: options.Method = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
     batch_size: Annotated[
@@ -128,6 +131,7 @@ def evaluate(
 
     resolve_adapter(adapter)
     check_source(data, variant)
+    options.know_method(method)
     from pointpeft.evaluation.evaluate import evaluate_adapter  # slow
     from pointpeft.evaluation.intervals import wilson_interval
 
@@ -160,19 +164,21 @@ def predict(
     adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
     category: Annotated[
         str | None,
-        typer.Option("--category", help="Of parts: what the shapes are, if several are known."),
+        typer.Option("--category", help="Of parts: what the shapes are."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Of parts: folder for labelled clouds [runs/predict]."),
+        typer.Option("--output", help="Of parts: folder for labelled clouds."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: options.Checkpoint = None,
+    method: options.Method = None,
     up_axis: options.UpAxis = None,
     device: options.Device = None,
 ) -> None:
     """Name the class of each mesh or scan, or the parts that its points belong to."""
     resolve_adapter(adapter)
+    options.know_method(method)
     from pointpeft.evaluation.evaluate import choose_device  # slow
     from pointpeft.evaluation.predictor import Predictor, adapter_task, list_shape_files
 

@@ -27,14 +27,37 @@ app = typer.Typer(
 )
 """The verbs as Typer knows them; :func:`main` runs them."""
 
-app.command(cls=options.listing_settings("FinetuneConfig"))(adapt.finetune)
-app.command()(adapt.evaluate)
-app.command()(adapt.predict)
-app.command(cls=options.listing_settings("PretrainConfig"))(pretraining.pretrain)
-app.command(cls=options.listing_settings("SvmConfig"))(pretraining.svm)
-app.command()(pretraining.demo)
-app.command()(convert.convert)
-app.command()(reproduction.reproduce)
+_OF_ADAPTER = {
+    "checkpoint": "found where the adapter says, or by its hash",
+    "up_axis": "as in training",
+    "seed": "0",
+    "method": "one that comes with the package",
+    "batch_size": "as in the adapter's run",
+}
+"""What is done with an adapter where an option is not given."""
+_OF_FILE = {
+    "model": "the one that the file shows",
+    "preset": "none",
+    "bank": "the one beside the file",
+    "encoder": "the one beside the file",
+    "classes": "those of --preset",
+}
+"""What is done with a published file where an option is not given."""
+
+app.command(cls=options.verb("FinetuneConfig"))(adapt.finetune)
+app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set without parts"))(
+    adapt.evaluate
+)
+app.command(
+    cls=options.verb(
+        **_OF_ADAPTER, category="the only one the adapter knows", output="runs/predict"
+    )
+)(adapt.predict)
+app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretraining.pretrain)
+app.command(cls=options.verb("SvmConfig"))(pretraining.svm)
+app.command(cls=options.verb())(pretraining.demo)
+app.command(cls=options.verb(**_OF_FILE))(convert.convert)
+app.command(cls=options.verb(only="all", configs="those of the package"))(reproduction.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
 

@@ -1,5 +1,6 @@
 """The verb that turns published checkpoints into files of ours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft.cli.console import tell
+from pointpeft.errors import DataError
 from pointpeft.locations import existing_weights
 from pointpeft.tasks.config_files import load_config
 
@@ -53,6 +55,14 @@ def convert(
             "--encoder", help="Checkpoint that a tuned model began with, if not beside the file."
         ),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="Class names of a tuned model: a text file, one a line, or a published data set "
+            "such as modelnet40 or obj_bg.",
+        ),
+    ] = None,
 ) -> None:
     """Write a published checkpoint as safetensors, or as an adapter with its encoder."""
     existing_weights(source)
@@ -63,7 +73,26 @@ def convert(
     from pointpeft.peft import convert as convert_checkpoint  # slow
 
     report = convert_checkpoint(
-        source, target, model, preset, bank, encoder, given.backbone, given.peft
-    )
+        source, target, model, preset, bank, encoder, given.backbone, given.peft,
+        _class_names(classes),
+    )  # fmt: skip
     tell(str(report))
     tell(f"wrote {target if target.exists() else target.with_suffix('')}")
+
+
+def _class_names(given: str | None) -> Sequence[str] | None:
+    """The names that ``--classes`` means."""
+    if given is None:
+        return None
+    if Path(given).is_file():
+        try:
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"`classes` {given} is no text file in UTF-8: {error}") from error
+        return [line.strip() for line in lines if line.strip()]
+    from pointpeft.data.published.registry import get_dataset  # slow
+
+    try:
+        return get_dataset(given).class_names
+    except DataError as error:
+        raise DataError(f"`classes` {given}: there is no such file, and {error}") from error

@@ -44,7 +44,7 @@ Variant = Annotated[
 """Option that names one of the published data sets of a folder."""
 
 
-@app.command()
+@app.command(cls=options.verb(up_axis="y", export="nothing is written"))
 def show(
     source: Annotated[str, typer.Argument(help="As for finetune --data.")] = "homeobjects",
     up_axis: options.UpAxis = None,
@@ -79,7 +79,7 @@ def show(
         tell(f"wrote {counted(count, 'cloud')} below {export}")
 
 
-@app.command()
+@app.command(cls=options.verb(variant="all that are there"))
 def check(
     path: Annotated[
         Path, typer.Argument(help="Folder of a published data set, or of several of them.")
@@ -102,7 +102,7 @@ def check(
     tell("complete: nothing is missing or differs from what was published")
 
 
-@app.command()
+@app.command(cls=options.verb())
 def convert(
     path: Annotated[
         Path, typer.Argument(help="Folder of a published data set, or of several of them.")

@@ -1,18 +1,26 @@
 """Options that verbs share; what each means is said by its help."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
 from typer.core import TyperCommand
 
-from pointpeft.cli.console import tell
+from pointpeft.cli.console import out, tell
+from pointpeft.locations import RUN_CONFIG
+from pointpeft.tasks import config
+from pointpeft.tasks.settings import Setting, list_settings
 
 __all__ = [
     "Checkpoint",
     "ConfigFile",
     "Data",
     "Device",
+    "Method",
     "Model",
     "Output",
     "Overrides",
@@ -24,7 +32,9 @@ __all__ = [
     "accelerator",
     "collect",
     "config_files",
-    "listing_settings",
+    "know_method",
+    "say_which_data",
+    "verb",
 ]
 
 ConfigFile = Annotated[
@@ -40,13 +50,24 @@ Data = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", help="A name of `pointpeft models`.")]
 Checkpoint = Annotated[
-    str | None, typer.Option("--checkpoint", help="Weights of the backbone: ours or published.")
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="Weights of the backbone: a file of ours or a published one, the folder of a "
+        "pre-training run, or 'embedded'.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Of an adapter by a method of your own: my_package.module:MyConfig."
+    ),
 ]
 Output = Annotated[Path, typer.Option("--output", help="Folder to write the run into.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Device = Annotated[
-    str | None, typer.Option("--device", help="'cpu', 'cuda' or 'auto' (the default).")
+    str | None, typer.Option("--device", help="Where to compute: cpu, cuda or auto.")
 ]
 SavePublished = Annotated[
     bool,
@@ -61,14 +82,34 @@ UpAxis = Annotated[
 ]
 
 
+_KEYS = {
+    "data": "data.source",
+    "variant": "data.variant",
+    "up_axis": "data.up_axis",
+    "epochs": "trainer.epochs",
+    "device": "trainer.accelerator",
+}
+"""Settings that options give, where they are not called alike."""
+_UNSAID = {
+    "checkpoint": "embedded weights, if the model has some",
+    "method": "point-peft; for parts full",
+    "variant": "the only one there",
+    "preset": "none",
+    "C": "5-fold cross-validated on train",
+    "device": "auto",
+    "config": "none",
+}
+"""What is done without an option, where the default of its setting does not say it."""
+
+
 def collect(**values: Any) -> dict[str, Any]:
-    """Options that were given, by dotted key; ``__`` in a name stands for a dot."""
-    return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+    """Options that were given, by the dotted keys of their settings."""
+    return {_KEYS.get(key, key): value for key, value in values.items() if value is not None}
 
 
 def config_files(output: Path, config: Path | None, resume: bool = False) -> list[Path]:
     """What settings are read from: the config of a run that goes on, then the file given."""
-    own = output / "config.yaml"
+    own = output / RUN_CONFIG
     begun = [own] if resume and own.is_file() else []
     return [*begun, config] if config else begun
 
@@ -78,19 +119,64 @@ def accelerator(device: str | None) -> str | None:
     return {"cuda": "gpu"}.get(device or "", device)
 
 
-def listing_settings(kind: str) -> type[TyperCommand]:
-    """A command whose help ends with every key that a setting may have.
+def know_method(method: str | None) -> None:
+    """Import a method of the user's own; its module may lie in the working directory.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if method is None or ":" not in method:
+        return
+    from pointpeft.peft import find_method  # slow
+
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    find_method(method)
+
+
+def say_which_data(settings: Any, data: str | None, overrides: list[str] | None) -> None:
+    """Say that shapes of the package are used, unless the user named them."""
+    named = data is not None or any(each.startswith("data.source=") for each in overrides or ())
+    if settings.data.source == config.DataConfig.source and not named:
+        tell(
+            "no --data was given: the shapes that come with the package are used "
+            f"({settings.data.source}); --data FOLDER takes your own"
+        )
+
+
+def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
+    """A command whose help says of every option what is done without it.
+
+    With a config class it ends with a table of all settings.
 
     Args:
-        kind: name of the config class, one of :mod:`pointpeft.tasks.config`.
+        kind: name of the config class, one of :mod:`pointpeft.tasks.config`; its defaults are
+            those of the options.
+        **defaults: what is done without an option of that name.
     """
 
     class Command(TyperCommand):
         def format_help(self, ctx: Any, formatter: Any) -> None:
-            from pointpeft.tasks import config
-            from pointpeft.tasks.config_files import setting_names
-
+            settings = _settings(kind)
+            said = {setting.key: setting.default for setting in settings} | _UNSAID | defaults
+            for param in self.params:
+                default = said.get(param.name or "", said.get(_KEYS.get(param.name or "", "")))
+                if param.default is None and default is not None and not param.required:
+                    param.default = default
             super().format_help(ctx, formatter)
-            tell(f"Keys of settings: {', '.join(setting_names(getattr(config, kind)))}")
+            if settings:
+                out.print("Settings, as KEY=VALUE (null: not set):", _table(settings))
 
     return Command
+
+
+def _settings(kind: str | None) -> list[Setting]:
+    return list_settings(getattr(config, kind)) if kind else []
+
+
+def _table(settings: list[Setting]) -> Table:
+    table = Table("key", "default", "meaning", box=SIMPLE)
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    for setting in settings:
+        table.add_row(escape(setting.key), escape(setting.default), escape(setting.meaning))
+    return table

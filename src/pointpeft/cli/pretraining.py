@@ -44,14 +44,15 @@ def pretrain(
     from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
-        data__source=data, model=model, checkpoint=checkpoint, seed=seed,
-        trainer__epochs=epochs, data__up_axis=up_axis, data__variant=variant,
-        trainer__accelerator=options.accelerator(device), save_published=save_published or None,
+        data=data, model=model, checkpoint=checkpoint, seed=seed,
+        epochs=epochs, up_axis=up_axis, variant=variant,
+        device=options.accelerator(device), save_published=save_published or None,
     )  # fmt: skip
     files = options.config_files(output, config, resume)
     settings = tasks.load_config(tasks.PretrainConfig, files, overrides or [], given)
     if not resume:
         check_sources(settings)
+        options.say_which_data(settings, data, overrides)
     speak()
     with resumable(output), reading() as progress:
         metrics = tasks.pretrain(settings, output, resume, progress)
@@ -73,7 +74,7 @@ def svm(
     preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
     C: Annotated[
         float | None,
-        typer.Option("--C", help="Regularisation; by default 5-fold cross-validated on train."),
+        typer.Option("--C", help="Inverse regularisation strength."),
     ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Cross-validate C although --config states one.")
@@ -89,12 +90,13 @@ def svm(
     from pointpeft.tasks.sources import check_sources
 
     given = options.collect(
-        data__source=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
-        data__up_axis=up_axis, data__variant=variant, C=C,
+        data=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
+        up_axis=up_axis, variant=variant, C=C,
     )  # fmt: skip
     files = options.config_files(output, config)
     settings = tasks.load_config(tasks.SvmConfig, files, overrides or [], given)
     check_sources(settings)
+    options.say_which_data(settings, data, overrides)
     if tune:
         settings.C = None
     speak()

@@ -158,20 +158,13 @@ def _carry_out(call: Call, notes: list[str]) -> None:
 
 
 def _check_output(call: Call) -> None:
-    """Refuse the folder of another run; a measurement may be repeated.
+    """Refuse the folder of another run or measurement.
 
     Raises:
-        ConfigError: there is a run already, and it is not to be resumed.
+        ConfigError: there is one already, and it is not to be resumed.
     """
-    from pointpeft.evaluation.config import EvaluateConfig
-    from pointpeft.evaluation.records import check_output
-
-    if call.command is Command.TEST:
-        check_output(call.output, EvaluateConfig)
-    elif call.command is Command.SVM:
-        check_output(call.output, SvmConfig)
     # Folds of few-shot episodes may be added one by one.
-    elif (call.output / "config.yaml").is_file() and not call.flags.resume and call.flags.fold < 0:
+    if (call.output / "config.yaml").is_file() and not call.flags.resume and call.flags.fold < 0:
         raise ConfigError(
             f"{call.output} already holds a run: --resume goes on with it, another --exp_name "
             "begins another"

@@ -28,7 +28,7 @@ from pointpeft.evaluation.report import write_run_report
 from pointpeft.evaluation.segmentation import SegmentationScores, score_segmenter
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.peft import resolve_adapter
-from pointpeft.peft.saving import WEIGHTS
+from pointpeft.peft.saving import weights_file
 from pointpeft.progress import Meter
 
 __all__ = ["choose_device", "evaluate_adapter"]
@@ -70,12 +70,12 @@ def evaluate_adapter(
         What ``metrics.json`` holds.
 
     Raises:
-        ConfigError: a setting cannot be had, or ``output`` is a file or holds another run.
+        ConfigError: a setting cannot be had, or ``output`` is a file or holds results already.
         DataError: unusable data, none of it in the split, or of other classes.
         CheckpointError: no adapter, or weights that do not fit.
     """
     config = EvaluateConfig(str(folder), source, **settings)
-    check_output(output, EvaluateConfig)
+    check_output(output)
     device = choose_device(config.device)
     adapter = LoadedAdapter(folder, config.checkpoint, config.up_axis, device)
     if config.votes and adapter.parts is not None:
@@ -130,7 +130,7 @@ def _measure(
         **class_counts(adapter.class_names, part.labels),
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
-        "stored_bytes": (resolve_adapter(config.adapter) / WEIGHTS).stat().st_size,
+        "stored_bytes": weights_file(resolve_adapter(config.adapter)).stat().st_size,
         "versions": versions(),
     }
     if config.votes:

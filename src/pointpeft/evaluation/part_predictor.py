@@ -111,7 +111,7 @@ class PartPredictor(LoadedAdapter):
         category = self.choose_category(category)
         try:
             shape = read_shape(file)
-            points, seg = self._label(shape, category)
+            points, seg, warnings = self._label(shape, category)
         except DataError as error:
             nothing = np.empty((0, 3)), np.empty(0, dtype=np.int64)
             return PartPrediction(str(file), category, *nothing, error=str(error))
@@ -119,26 +119,23 @@ class PartPredictor(LoadedAdapter):
             (self.part_names[part], float((seg == part).mean()))
             for part in self.categories[category]
         )
-        warnings = tuple(self.warnings(shape))
         return PartPrediction(str(file), category, points, seg, shares, warnings)
 
     def _label(
         self, shape: RawShape, category: str
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """All points of a cloud, or points on a mesh, and their parts.
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]:
+        """All points of a cloud, or points on a mesh, and their parts; and what was noticed.
 
         The model labels as many points as it was trained on; the others have the part of the
         nearest one of these.
         """
         points = np.asarray(shape.points, dtype=np.float64)
-        if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
+        faces = shape.faces
+        if faces is not None and len(usable_faces(points, faces)[0]):
             count = default_num_stored(self.transform, None)
-            points = sample_surface(points, shape.faces, count, seed=0)
+            points, faces = sample_surface(points, faces, count, seed=0), None
         rows = np.arange(len(points))  # as labels they tell which points were chosen
-        cloud = RawShape(points, None, shape.source, seg=rows)
-        (prepared,) = self.transform.prepare_batch([cloud])
-        if isinstance(prepared, DataError):
-            raise DataError(f"{shape.source}: {prepared}")
+        prepared = self.prepare(RawShape(points, faces, shape.source, shape.notes, seg=rows))
         assert prepared.seg is not None
         num_points = self.transform.num_points
         chosen = prepared.seg[:num_points]
@@ -146,7 +143,7 @@ class PartPredictor(LoadedAdapter):
         number = torch.tensor([self.class_names.index(category)])
         (labels,) = segment(self.model, clouds, number, self._mask)
         _, nearest = cKDTree(points[chosen]).query(points)
-        return points, labels[nearest]
+        return points, labels[nearest], self.warnings(shape, prepared)
 
 
 def write_predictions(
@@ -165,14 +162,11 @@ def write_predictions(
         For each prediction the file written, None if it has an error.
 
     Raises:
-        ConfigError: a file would replace one that was read, or the folder holds shapes with other
-            parts.
+        ConfigError: a file would replace another one, or the folder holds shapes with other parts.
     """
     targets = _targets(predictions, Path(output))
-    read = {Path(one.file).resolve() for one in predictions}
-    for target in targets:
-        if target is not None and target.resolve() in read:
-            raise ConfigError(f"{target} was read: name another folder as `output`")
+    if taken := [target for target in targets if target is not None and target.exists()]:
+        raise ConfigError(f"{taken[0]} is there already: name another folder as `output`")
     listed = Path(output) / PART_NAMES
     if listed.exists() and read_part_names(listed) != tuple(part_names):
         raise ConfigError(f"{listed} lists other parts: name another folder as `output`")

@@ -1,11 +1,12 @@
 """From a saved adapter and a file to a class; how an adapter is loaded for any use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from pointpeft.data import (
     SHAPE_SUFFIXES,
@@ -16,8 +17,11 @@ from pointpeft.data import (
     read_shape,
 )
 from pointpeft.data.folder import shape_files
+from pointpeft.data.prepare import Prepared
 from pointpeft.errors import CheckpointError, ConfigError, DataError
-from pointpeft.models import build_backbone, create_model, load_into
+from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
+from pointpeft.models import build_backbone, create_model, load_into, state_hash
+from pointpeft.models.factory import has_embedded_weights
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
 
 __all__ = [
@@ -42,7 +46,7 @@ class Prediction:
         label: predicted class, or None if the file cannot be read.
         probability: of that class, 0 to 1.
         ranking: the most probable classes with their probabilities, descending.
-        warnings: what about the input differs from the training data.
+        warnings: what the reader noticed, and in what the input differs from the training data.
         error: why the file cannot be used, or None.
     """
 
@@ -56,48 +60,76 @@ class Prediction:
 
 def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
     """An adapter on its encoder; arguments and errors are those of :func:`load_base`."""
-    adapted = load_adapter(load_base(folder, checkpoint), folder)
-    if checkpoint is not None:
-        adapted.base_checkpoint = str(Path(checkpoint).resolve())
+    backbone = load_base(folder, checkpoint)
+    adapted = load_adapter(backbone, folder)
+    adapted.base_checkpoint = backbone.loaded_from
     return adapted
 
 
 def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
-    """The un-adapted encoder of an adapter, found where the adapter says it came from.
+    """The un-adapted encoder of an adapter.
+
+    Without ``checkpoint`` its weights are looked for where the adapter says that they came from,
+    or the run that it lies in; and, by their hash, among those that come with the package.
 
     Args:
         folder: adapter or run folder.
-        checkpoint: weights of the encoder, if they are elsewhere now.
+        checkpoint: weights of the encoder, as for fine-tuning: a file of ours or a published one,
+            the folder of a pre-training run, or "embedded".
 
     Raises:
         CheckpointError: no adapter, encoder weights not found, or they do not fit.
     """
     folder = resolve_adapter(folder)
     base = read_adapter_config(folder)["base_model"]
-    if checkpoint is None and base["checkpoint"] == "embedded":
-        return create_model(
-            base["name"], pretrained=True, num_points=base["num_points"], **base["config"]
-        )
-    path = Path(checkpoint) if checkpoint else _recorded_weights(folder, base)
-    backbone = build_backbone(base["name"], base["config"] | {"num_points": base["num_points"]})
+    found = checkpoint or _find_weights(folder, base)
+    name, sizes = base["name"], base["config"] | {"num_points": base["num_points"]}
+    if names_embedded(found, name):
+        return create_model(name, pretrained=True, **sizes)
+    path = resolve_checkpoint(found)
+    backbone = build_backbone(name, sizes)
     load_into(backbone, path)
+    backbone.loaded_from = str(path.resolve())
     return backbone
 
 
-def _recorded_weights(folder: Path, base: dict[str, Any]) -> Path:
+def _find_weights(folder: Path, base: dict[str, Any]) -> str | Path:
+    """The weights of an adapter's encoder: their file, or that they come with the package."""
     recorded = base["checkpoint"]
-    if recorded is None:
-        raise CheckpointError(
-            f"the adapter in {folder} does not say where its encoder's weights are; pass their "
-            "file as `checkpoint`"
-        )
-    path = folder / recorded  # absolute, unless nothing is there
-    if not path.is_file():
-        raise CheckpointError(
-            f"the adapter in {folder} was trained on {recorded}, which is not there any more; pass "
-            f"its file, of weights with the hash {base['hash'][:16]}, as `checkpoint`"
-        )
-    return path
+    of_run = _weights_of_run(folder.parent)
+    if recorded and (folder / recorded).is_file():  # absolute, unless nothing is there
+        return folder / recorded
+    if recorded and of_run is not None and of_run.name == Path(recorded).name:
+        return of_run
+    if recorded == EMBEDDED or _come_with_the_package(base):
+        return EMBEDDED
+    lacking = "does not say where its encoder's weights are"
+    if recorded:
+        lacking = f"was trained on {recorded}, which is not there"
+    raise CheckpointError(
+        f"the adapter in {folder} {lacking}; pass their file as `checkpoint`: weights of "
+        f"{base['name']} with the hash {base['hash'][:16]}"
+    )
+
+
+def _come_with_the_package(base: dict[str, Any]) -> bool:
+    name = base["name"]
+    if not has_embedded_weights(name):
+        return False
+    return state_hash(create_model(name, pretrained=True)) == base["hash"]
+
+
+def _weights_of_run(folder: Path) -> Path | None:
+    """The weights that a run states in its settings, if they are there.
+
+    An adapter may be given away, so it does not name places elsewhere on the machine; its run does.
+    """
+    try:
+        settings = yaml.safe_load((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        path = resolve_checkpoint(settings["checkpoint"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return None
+    return path if path.is_file() else None
 
 
 def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -134,7 +166,7 @@ class LoadedAdapter:
 
     Args:
         folder: adapter or run folder.
-        checkpoint: weights of the encoder, if not where the adapter says.
+        checkpoint: weights of the encoder, where they are not found, see :func:`load_base`.
         up_axis: axis of the files that points up, if not as in training.
         device: where to compute.
 
@@ -144,8 +176,8 @@ class LoadedAdapter:
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
         transform: how clouds are prepared.
-        source: the data that it was trained on.
-        split: how these were cut.
+        source: the data that it was trained on; None where it does not say.
+        split: how these were cut; None where it does not say.
         statistics: of the raw training shapes, when known.
         notes: what is done to every shape because it was asked for.
     """
@@ -160,33 +192,56 @@ class LoadedAdapter:
         self.backbone = load_base(folder, checkpoint)
         self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
         self.backbone.to(device)
-        if not self.model.input or not self.model.class_names:
-            raise ConfigError(
-                f"the adapter in {folder} does not say how its input is prepared; it was saved "
-                "without `input` and `class_names`"
-            )
         self.device = device
-        self.class_names = self.model.class_names
+        self.class_names, given = _described(self.model, folder)
         self.parts = _part_table(self.model, folder)
-        settings = dict(self.model.input["transform"])
-        trained_up = settings["up_axis"]
-        self.transform = InputTransform.from_dict(settings | {"up_axis": up_axis or trained_up})
+        trained = _transform(given, folder)
+        self.transform = replace(trained, up_axis=up_axis or trained.up_axis)  # type: ignore[arg-type]
         self.notes: tuple[str, ...] = ()
-        if up_axis and up_axis != trained_up:
-            self.notes = (f"up-axis {up_axis} is turned to match {trained_up} of training",)
-        self.source: str = self.model.input["source"]
-        self.split: dict[str, Any] = self.model.input["split"]
-        statistics = self.model.input["statistics"]
+        if up_axis and up_axis != trained.up_axis:
+            self.notes = (f"up-axis {up_axis} is turned to match {trained.up_axis} of training",)
+        self.source: str | None = given.get("source")
+        self.split: dict[str, Any] | None = given.get("split")
+        statistics = given.get("statistics")
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None
         self._check_task(folder)
 
     def _check_task(self, folder: str | Path) -> None:
         """Sub-classes that are for one task refuse adapters of others here."""
 
-    def warnings(self, shape: RawShape) -> list[str]:
-        """What about a shape differs from the training data, and what its reader noticed."""
+    def prepare(self, shape: RawShape) -> Prepared:
+        """A shape as the model takes it, with the notes that training would show of it.
+
+        Raises:
+            DataError: the shape has no usable geometry.
+        """
+        (prepared,) = self.transform.prepare_batch([shape])
+        if isinstance(prepared, DataError):
+            raise DataError(f"{shape.source}: {prepared}")
+        return prepared
+
+    def warnings(self, shape: RawShape, prepared: Prepared) -> tuple[str, ...]:
+        """What was noticed of a shape, and in what it differs from the training data."""
         differences = self.statistics.check(shape, self.transform) if self.statistics else []
-        return [*shape.notes, *differences]
+        return (*prepared.notes, *differences)
+
+
+def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Class names of an adapter, and what it says of its input; both are needed to use it."""
+    if isinstance(model.input, dict) and "transform" in model.input and model.class_names:
+        return model.class_names, model.input
+    lacking = "names of its classes" if not model.class_names else "way its input is prepared"
+    raise ConfigError(
+        f"the adapter in {folder} does not state the {lacking}; save it with both: "
+        "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...))"
+    )
+
+
+def _transform(given: dict[str, Any], folder: str | Path) -> InputTransform:
+    try:
+        return InputTransform.from_dict(given["transform"])
+    except (DataError, TypeError) as error:
+        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
 
 
 def _part_table(model: PeftModel, folder: str | Path) -> PartTable | None:
@@ -226,15 +281,16 @@ class Predictor(LoadedAdapter):
         """Classify one mesh or scan."""
         try:
             shape = read_shape(file)
-            points = self.transform.prepare(shape)[: self.transform.num_points]
+            prepared = self.prepare(shape)
         except DataError as error:
             return Prediction(str(file), error=str(error))
+        points = torch.from_numpy(prepared.points[: self.transform.num_points])
         with torch.no_grad():
-            logits = self.model(torch.from_numpy(points).unsqueeze(0).to(self.device))[0]
+            logits = self.model(points.unsqueeze(0).to(self.device))[0]
         probabilities = logits.float().softmax(0).cpu()
         top = probabilities.topk(min(_TOP, len(self.class_names)))
         ranking = tuple(
             (self.class_names[i], p)
             for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
         )
-        return Prediction(str(file), *ranking[0], ranking, tuple(self.warnings(shape)))
+        return Prediction(str(file), *ranking[0], ranking, self.warnings(shape, prepared))

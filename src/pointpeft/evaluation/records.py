@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import yaml
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing, write_json
+from pointpeft.locations import RUN_CONFIG
 
 __all__ = [
     "append_log",
@@ -24,8 +25,6 @@ __all__ = [
     "versions",
     "write_measurement",
 ]
-
-_CONFIG = "config.yaml"
 
 
 def peak_memory_bytes() -> int:
@@ -64,27 +63,23 @@ def output_folder(path: str | Path) -> Path:
     return path
 
 
-def check_output(path: str | Path, kind: type) -> None:
-    """Refuse a folder whose results a measurement would spoil; one like it may be repeated.
+def check_output(path: str | Path) -> None:
+    """Refuse to write a measurement over other results: no verb does that.
 
     Args:
         path: the folder, which may be absent.
-        kind: config class of the measurement.
 
     Raises:
-        ConfigError: it holds a training run, or a measurement of another kind.
+        ConfigError: it holds a run or a measurement, or is a file.
     """
-    file = Path(path) / _CONFIG
-    if not file.is_file():
-        return
-    try:
-        stated = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError):
-        stated = None
-    if not isinstance(stated, dict) or set(stated) != {field.name for field in fields(kind)}:
+    path = Path(path)
+    if (path / RUN_CONFIG).exists():
         raise ConfigError(
-            f"`output` {path} holds a training run or another measurement; name another folder"
+            f"`output` {path} already holds a run or a measurement; name another folder as "
+            "`output`, or remove this one"
         )
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"`output` {path} is a file; pass a folder")
 
 
 def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) -> None:
@@ -100,7 +95,7 @@ def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) ->
     """
     folder = output_folder(path)
     plain = json.loads(json.dumps(asdict(config), default=str))  # YAML knows no tuples and paths
-    with replacing(folder / _CONFIG) as temporary:
+    with replacing(folder / RUN_CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
     command = f"command: {' '.join(sys.argv)}"

@@ -29,14 +29,14 @@ _SEED = 0.05  # half the side of the grid that is folded
 class DiscreteVAEConfig:
     """Sizes of the tokenizer; the defaults are the published ones."""
 
-    num_groups: int = 64
-    group_size: int = 32
+    num_groups: int = 64  # patches per cloud
+    group_size: int = 32  # points per patch
     embed_dim: int = 256  # channels of a patch
     num_tokens: int = 8192  # vocabulary
     token_dim: int = 256  # channels of a codebook entry
-    decoder_dim: int = 256
-    patch_widths: tuple[int, int, int] = (128, 256, 512)
-    skip_near_origin: bool = False
+    decoder_dim: int = 256  # channels of its decoder
+    patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
+    skip_near_origin: bool = False  # sampling rule of the published CUDA extension
 
     def __post_init__(self) -> None:
         check_sizes(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
+from pointpeft.locations import EMBEDDED
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
 from pointpeft.models.published.sizes import encoder_sizes
@@ -76,7 +77,8 @@ def create_model(
 
     Returns:
         A freshly initialised or loaded ``nn.Module``, in train mode. Its encoder (the module
-        itself or its ``backbone``) carries a ``spec``.
+        itself or its ``backbone``) carries a ``spec``, and as ``loaded_from`` where its weights
+        came from: "embedded", an absolute path, or None.
 
     Raises:
         ConfigError: unknown name, preset or setting, or settings that exclude each other.
@@ -113,6 +115,7 @@ def create_model(
         model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
     if content:
         model = _load(model, content, entry, chosen, reset_head, peft)
+        core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())
     elif peft:
         raise ConfigError("peft=... is for the published checkpoint of a tuned model")
     return model
@@ -225,6 +228,7 @@ def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     build: Any = entry.backbone or entry.tokenizer
     backbone = build(config)
     backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
+    backbone.loaded_from = None
     return backbone
 
 

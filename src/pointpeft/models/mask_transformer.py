@@ -30,7 +30,7 @@ class PointBERTPretrainingConfig:
     all_tokens: bool = False  # predict tokens of visible patches as well
     momentum: float = 0.999  # of the key network
     temperature: float = 0.07  # of both contrasts
-    queue_size: int = 16384
+    queue_size: int = 16384  # features kept to be told from
     feature_dim: int = 512  # channels of a contrasted feature
     num_tokens: int = 8192  # vocabulary of the tokenizer
     token_dim: int | None = None  # channels of its codebook entries; None: as its file says

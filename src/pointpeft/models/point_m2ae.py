@@ -47,15 +47,15 @@ class PointM2AEConfig:
     maximum over all of them.
     """
 
-    num_groups: tuple[int, ...] = (512, 256, 64)
+    num_groups: tuple[int, ...] = (512, 256, 64)  # patches of each scale, finest first
     group_sizes: tuple[int, ...] = (16, 8, 8)  # members of a group
     dims: tuple[int, ...] = (96, 192, 384)  # channels of a token
     depths: tuple[int, ...] = (5, 5, 5)  # encoder blocks
-    num_heads: int = 6
+    num_heads: int = 6  # heads of the attention
     local_radius: tuple[float, ...] = (0.32, 0.64, 1.28)  # of attention; 0: no limit
     drop_path: float = 0.1  # stochastic depth of the last block of all
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet of the finest scale
-    pooling: Pooling = "mean+max"
+    pooling: Pooling = "mean+max"  # of tokens for the head; "concat", "concat_all"
     skip_near_origin: bool = False  # sampling rule of the published CUDA extension
 
     def __post_init__(self) -> None:

@@ -32,9 +32,9 @@ class PointM2AEPretrainingConfig:
     mask_ratio: float = 0.8  # of the coarsest groups
     decoder_depths: tuple[int, ...] = (1, 1)  # blocks of each decoded scale
     decoder_residuals: tuple[int, ...] = (1,)  # residual layers on the way to each further scale
-    decoder_num_heads: int = 6
+    decoder_num_heads: int = 6  # heads of its attention
     points_per_group: int | None = None  # rebuilt; None: group_sizes[0] of the encoder
-    reference_compat: bool = False
+    reference_compat: bool = False  # the published computation, faults included
 
     def __post_init__(self) -> None:
         check_counts("decoder_depths", self.decoder_depths)

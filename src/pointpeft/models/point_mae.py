@@ -38,7 +38,7 @@ class PointMAEConfig:
     group_size: int = 32  # points per patch
     dim: int = 384  # channels of a token
     depth: int = 12  # encoder blocks
-    num_heads: int = 6
+    num_heads: int = 6  # heads of the attention
     drop_path: float = 0.1  # stochastic depth of the last block
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
     embed_dim: int | None = None  # its output, where a projection follows; None: dim itself

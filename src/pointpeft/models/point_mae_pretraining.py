@@ -22,10 +22,10 @@ __all__ = ["PointMAEPretraining", "PointMAEPretrainingConfig"]
 class PointMAEPretrainingConfig:
     """Settings of masked pre-training; the defaults are the published ones."""
 
-    mask_ratio: float = 0.6
-    mask_type: MaskType = "random"
-    decoder_depth: int = 4
-    decoder_num_heads: int = 6
+    mask_ratio: float = 0.6  # share of the patches that is hidden
+    mask_type: MaskType = "random"  # or "block": neighbours
+    decoder_depth: int = 4  # blocks of the decoder
+    decoder_num_heads: int = 6  # heads of its attention
     loss: Literal["l1", "l2"] = "l2"  # Chamfer distance, "l2" or "l1"
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
     contrast: float = 0.0  # weight of instance contrast between two views; published: none

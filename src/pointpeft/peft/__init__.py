@@ -1,7 +1,14 @@
 """Tuning methods, attached to blocks from outside; one file per method."""
 
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, config_class, list_methods
+from pointpeft.peft.base import (
+    PeftConfig,
+    Tuner,
+    config_class,
+    find_method,
+    list_methods,
+    register_method,
+)
 from pointpeft.peft.conversion import convert
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.linear import LinearConfig
@@ -20,12 +27,15 @@ __all__ = [
     "PeftConfig",
     "PeftModel",
     "PointPeftConfig",
+    "Tuner",
     "config_class",
     "convert",
+    "find_method",
     "get_peft_model",
     "list_methods",
     "load_adapter",
     "read_adapter_config",
+    "register_method",
     "resolve_adapter",
     "save_published",
 ]

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -11,15 +12,34 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.peft.bank import MemoryBank
 
-__all__ = ["PeftConfig", "Tuner", "config_class", "list_methods", "register_method", "tuner_class"]
+__all__ = [
+    "PeftConfig",
+    "Tuner",
+    "config_class",
+    "find_method",
+    "list_methods",
+    "register_method",
+    "tuner_class",
+]
 
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """Settings of a tuning method; sub-classes add fields and set ``method``."""
+    """Settings of a tuning method; sub-classes are frozen dataclasses that add fields.
+
+    Attributes:
+        method: the name by which the method is registered; every sub-class has its own.
+        learning_rate: peak of the schedule, unless another one is asked for.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MyConfig(pp.PeftConfig):
+        ...     method = "my-method"
+        ...     rank: int = 8
+    """
 
     method: ClassVar[str] = ""
-    learning_rate: ClassVar[float] = 5e-4  # peak of the schedule, unless another one is asked for
+    learning_rate: ClassVar[float] = 5e-4
 
     @property
     def uses_bank(self) -> bool:
@@ -57,7 +77,9 @@ class PeftConfig:
 class Tuner(nn.Module, abc.ABC):
     """A method attached to one model: its shared parameters and its rules.
 
-    The constructor may wrap ``model.backbone.blocks[i]``; it must not change the model otherwise.
+    The constructor may wrap ``model.backbone.blocks[i]``, which is called as ``block(x, geometry)``
+    with tokens ``(B, T, C)`` and returns as many; it must not change the model otherwise. What it
+    adds is saved with an adapter if it is trained, or is no part of the encoder.
 
     Args:
         model: classification model whose ``backbone`` is to be adapted.
@@ -92,10 +114,20 @@ _METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {}
 
 
 def register_method(config: type[PeftConfig], tuner: type[Tuner]) -> None:
-    """Make a method known by ``config.method``; a name can be taken once."""
-    if not config.method or config.method in _METHODS:
-        raise ValueError(f"method name {config.method!r} is empty or already registered")
-    _METHODS[config.method] = (config, tuner)
+    """Make a method known by ``config.method``; see :class:`PeftConfig` and :class:`Tuner`.
+
+    A class that is defined again, as a notebook does, takes the place of what it was before.
+
+    Raises:
+        ConfigError: the name is empty, has a colon, or is that of another method.
+    """
+    name = config.method
+    if not name or ":" in name:
+        raise ConfigError(f"{config.__qualname__}.method is {name!r}: it must be a name, without :")
+    known = _METHODS.get(name, (config,))[0]
+    if (known.__module__, known.__qualname__) != (config.__module__, config.__qualname__):
+        raise ConfigError(f"method name {name!r} is taken by {known.__module__}: take another one")
+    _METHODS[name] = (config, tuner)
 
 
 def list_methods() -> list[str]:
@@ -113,8 +145,36 @@ def config_class(method: str) -> type[PeftConfig]:
         return _METHODS[method][0]
     known = list_methods()
     raise ConfigError(
-        f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}"
+        f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}; one "
+        "of your own is called my_package.module:MyConfig"
     )
+
+
+def find_method(name: str) -> type[PeftConfig]:
+    """The config class of a method, also of one that is not known yet.
+
+    Args:
+        name: of a registered method; or ``my_package.module:MyConfig``, a config class in a module
+            that registers it. The module is imported, which runs its code.
+
+    Raises:
+        ConfigError: there is no such method, module or class, or the module does not register it.
+    """
+    if ":" not in name:
+        return config_class(name)
+    module, _, path = name.partition(":")
+    try:
+        kind: Any = getattr(importlib.import_module(module), path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"`method` {name}: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, PeftConfig)):
+        raise ConfigError(f"`method` {name}: {path} is no sub-class of pointpeft.PeftConfig")
+    if _METHODS.get(kind.method, (None,))[0] is not kind:
+        raise ConfigError(
+            f"`method` {name}: {module} does not register it; it has to call "
+            f"pointpeft.register_method({path}, MyTuner)"
+        )
+    return kind
 
 
 def tuner_class(method: str) -> type[Tuner]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pointpeft.models import create_model, get_entry, list_models, save_model
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, fill
 from pointpeft.models.published.sizes import encoder_sizes, head_sizes, objective_sizes
+from pointpeft.peft.describing import describe_published
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.published import fill_tuned
 from pointpeft.peft.retrieval import Beside
@@ -33,6 +34,7 @@ def convert(
     encoder: str | Path | None = None,
     backbone: Mapping[str, Any] | None = None,
     peft: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> LoadReport:
     """Write a published checkpoint in our form.
 
@@ -55,6 +57,8 @@ def convert(
             one beside the file.
         backbone: settings of the encoder, over all others.
         peft: settings of the tuning method that the file does not show, over those that it states.
+        classes: names of the classes of a tuned model, in the order of its outputs; by default
+            those of the data set that ``preset`` is named after, if there are as many.
 
     Returns:
         What was used, left, and not found.
@@ -62,8 +66,11 @@ def convert(
     Raises:
         CheckpointError: not a published checkpoint, it does not fit the model, or the bank or the
             encoder of a tuned model is missing or of another one.
-        ConfigError: a setting is unknown, or is one that the file has another value of.
+        ConfigError: a setting is unknown, or is one that the file has another value of; or
+            ``target`` is there already.
     """
+    if Path(target).is_file() or (_tuned_folder(target) / ENCODER).is_file():
+        raise ConfigError(f"`target` {target} is there already; name another one")
     content = read_checkpoint(source)
     layout = content.published
     if layout is None:
@@ -79,6 +86,7 @@ def convert(
         return report
     adapted, report = fill_tuned(model, content, peft or {})
     base, adapted = Beside.of(content, bank, encoder).complete(adapted, content)
+    describe_published(adapted, preset, classes)
     save_tuned(adapted, base, _tuned_folder(target))
     return report
 

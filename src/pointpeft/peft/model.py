@@ -1,7 +1,9 @@
 """A model with a tuning method attached: training rules, counting, and what is stored."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from pointpeft.errors import ConfigError
 from pointpeft.models import ModelSpec, state_hash
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, tuner_class
+
+if TYPE_CHECKING:
+    from pointpeft.data import InputTransform, PartTable
 
 __all__ = ["PeftModel", "get_peft_model"]
 
@@ -28,7 +33,8 @@ class PeftModel(nn.Module):
         base_spec: architecture of the encoder before the method was attached.
         base_hash: its identity, see :func:`pointpeft.models.state_hash`.
         base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
-            an absolute path, or one relative to the folder that the adapter is saved in.
+            an absolute path, or one relative to the folder that the adapter is saved in. By default
+            what ``create_model`` loaded.
         class_names: names of the classes in the order of the logits, or of the categories in the
             order of their numbers, when known.
         parts: names of the parts in the order of the logits and the parts of each category, as
@@ -51,7 +57,7 @@ class PeftModel(nn.Module):
                 "bank was built with another encoder than the model's: load the same checkpoint "
                 "into both, and build the bank before a method is attached"
             )
-        self.base_checkpoint: str | None = None
+        self.base_checkpoint: str | None = getattr(model.backbone, "loaded_from", None)
         self.class_names: tuple[str, ...] | None = None
         self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
@@ -176,11 +182,83 @@ class PeftModel(nn.Module):
         """Names that an adapter may lack: buffers of the base encoder, stored if they moved."""
         return set(self._base_buffers)
 
-    def save_pretrained(self, folder: Any) -> None:
-        """Write the adapter folder; see :func:`pointpeft.peft.saving.save_adapter`."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        class_names: Sequence[str] | None = None,
+        input_transform: "InputTransform | None" = None,
+        parts: "PartTable | None" = None,
+    ) -> None:
+        """Write the adapter folder; see :func:`pointpeft.peft.saving.save_adapter`.
+
+        With names and input transform, :class:`pointpeft.Predictor` and the command line can use
+        the folder as it is.
+
+        Args:
+            folder: an adapter there is replaced in one step.
+            class_names: names of the classes in the order of the logits, or of the categories.
+                None: :attr:`class_names`.
+            input_transform: how clouds were prepared, for instance
+                ``InputTransform(num_points=1024, normalize="unit_ball", up_axis="y")``, or the
+                ``transform`` of what :func:`pointpeft.load_shapes` returned. None: as in
+                :attr:`input`.
+            parts: names and categories of the parts, for part segmentation, which also name the
+                categories. None: :attr:`parts`.
+
+        Raises:
+            ConfigError: there are more or fewer names than classes or parts, or a name occurs
+                twice.
+
+        Example:
+            >>> model.save_pretrained("my_adapter", data.class_names, data.transform)
+        """
         from pointpeft.peft.saving import save_adapter
 
+        self.describe(class_names, input_transform, parts)
         save_adapter(self, folder)
+
+    def describe(
+        self,
+        class_names: Sequence[str] | None = None,
+        input_transform: "InputTransform | None" = None,
+        parts: "PartTable | None" = None,
+    ) -> None:
+        """Note what is needed to use the model; arguments are those of :meth:`save_pretrained`.
+
+        Raises:
+            ConfigError: as there.
+        """
+        if parts is not None:
+            class_names = tuple(parts.categories) if class_names is None else class_names
+            self._check_parts(parts, class_names)
+        if class_names is not None:
+            self.class_names = self._checked_names(class_names)
+        if input_transform is not None:
+            self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
+        if parts is not None:
+            self.parts = parts.to_dict()
+
+    def _check_parts(self, parts: "PartTable", class_names: Sequence[str]) -> None:
+        count = self.sizes["num_parts"]
+        if len(parts.names) != count:
+            raise ConfigError(
+                f"parts: {len(parts.names)} are named, the model has {count or 'none'}"
+            )
+        if tuple(class_names) != tuple(parts.categories):
+            raise ConfigError(
+                f"parts: they are of {', '.join(parts.categories)}, class_names are "
+                f"{', '.join(class_names)}; the same categories are needed in the same order"
+            )
+
+    def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
+        if len(names) != count or isinstance(class_names, str):
+            raise ConfigError(
+                f"class_names: the model has {count} classes, but {len(names)} names were given"
+            )
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ConfigError(f"class_names: {', '.join(twice)} occurs more than once")
+        return names
 
     def _unmoved(self, name: str, tensor: Tensor) -> bool:
         return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])

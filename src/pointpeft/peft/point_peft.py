@@ -67,7 +67,7 @@ class PointPeftConfig(PeftConfig):
     group_pooling: str = "max"  # of a local group; or "mean+max"
     center_coefficient: float = 0.3  # weight of a group's center row
     propagation_coefficient: float | None = None  # of what tokens receive; None: 0.3, or 0.2
-    dropout: float = 0.1
+    dropout: float = 0.1  # of prompts and bottlenecks
     use_prompt: bool = True  # ablation: no prompts (and so no bank)
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter

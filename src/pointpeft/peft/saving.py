@@ -1,23 +1,24 @@
 """The adapter folder: saving, and loading onto the encoder it was trained on."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
-from pointpeft.locations import ADAPTER_CONFIG, resolve_adapter
+from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_adapter
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import config_class
+from pointpeft.peft.base import PeftConfig, config_class, list_methods
 from pointpeft.peft.model import PeftModel, get_peft_model
 
 __all__ = [
@@ -26,9 +27,15 @@ __all__ = [
     "read_adapter_config",
     "resolve_adapter",
     "save_adapter",
+    "weights_file",
 ]
 
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
+_NEXT_WEIGHTS = f"{WEIGHTS}.next"
+"""Weights of the adapter that is being saved, until the config names them."""
+_WEIGHTS_HASH = "weights_sha256"
+_METHOD_CLASS = "method_class"
+"""Says of an adapter by a method that does not come with the package where that is from."""
 FORMAT_VERSION = 1
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
@@ -40,18 +47,68 @@ _HASH = 16  # characters of a hash that are shown
 def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
-    Each file replaces an older one only when it is complete. Where the encoder's weights came from
-    is written relative to ``folder``, so that both may be moved together.
+    An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
+    holds the old adapter or the new one, whole. Other files in it are left alone. The place of the
+    encoder's weights is written relative to ``folder``, so that both may be moved together. No
+    absolute path is written and no name of an item, but hashes of them: an adapter may be given
+    away.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config = _adapter_config(model)
     if source := model.base_checkpoint:
         config["base_model"]["checkpoint"] = _relative(source, folder)
-    bank_ids = list(model.bank.ids) if model.bank else []
-    write_safetensors(folder / WEIGHTS, model.adapter_state(), {"bank_ids": bank_ids})
-    _write_config(folder, config)
+    notes = {"bank_ids": [anonymous(name) for name in model.bank.ids] if model.bank else []}
+    _replace(folder, lambda path: write_safetensors(path, model.adapter_state(), notes), config)
     return folder
+
+
+def _replace(folder: Path, write: Callable[[Path], object], config: dict[str, Any]) -> None:
+    """Make ``folder`` an adapter, or another one.
+
+    The config states the hash of the weights, and replacing it is the one step. The new weights lie
+    beside the old ones until then, and they are looked for there too.
+
+    Args:
+        folder: is created when absent.
+        write: writes the weights to the path that it is called with.
+        config: all else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / _NEXT_WEIGHTS
+    write(new)
+    try:
+        write_json(folder / ADAPTER_CONFIG, config | {_WEIGHTS_HASH: _file_hash(new)})
+    except OSError:  # a full disk: the older adapter stays
+        new.unlink()
+        raise
+    new.replace(folder / WEIGHTS)
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(_card(config), encoding="utf-8")
+
+
+def weights_file(folder: str | Path) -> Path:
+    """The weights of the adapter in ``folder``.
+
+    Raises:
+        CheckpointError: they are missing, or are not those that the adapter was saved with.
+    """
+    stated = read_adapter_config(folder).get(_WEIGHTS_HASH)
+    path, new = Path(folder) / WEIGHTS, Path(folder) / _NEXT_WEIGHTS
+    if new.is_file() and stated == _file_hash(new):  # saving was interrupted after its one step
+        return new
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: the adapter folder is incomplete")
+    if stated not in (None, _file_hash(path)):
+        raise CheckpointError(
+            f"{path} is damaged, or of another adapter: it is not the file that {ADAPTER_CONFIG} "
+            "beside it was saved with; copy the whole folder again"
+        )
+    return path
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
@@ -71,14 +128,16 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     folder = resolve_adapter(folder)
     config = read_adapter_config(folder)
     _check_base(backbone, config, folder)
-    state, bank_ids = _read_weights(folder / WEIGHTS)
+    weights = weights_file(folder)
+    state, notes = read_safetensors(weights)
     model = _build(copy.deepcopy(backbone), config)
-    settings = config_class(config["method"]["method"]).from_dict(config["method"])
+    settings = _settings(config, folder)
     bank = None
     if _BANK + "features" in state:
-        bank = MemoryBank(state[_BANK + "features"], state.get(_BANK + "labels"), bank_ids)
+        ids = notes.get("bank_ids") or None
+        bank = MemoryBank(state[_BANK + "features"], state.get(_BANK + "labels"), ids)
     adapted = get_peft_model(model, settings, bank)
-    _check_entries(adapted, state, folder / WEIGHTS)
+    _check_entries(adapted, state, weights)
     adapted.load_state_dict(state, strict=False)  # entries were checked one by one
     adapted.class_names = tuple(config["class_names"]) if config["class_names"] else None
     adapted.parts = config.get("parts")
@@ -88,22 +147,34 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
 
 
 def copy_adapter(source: str | Path, target: str | Path) -> None:
-    """Replace the folder ``target`` by a copy of an adapter that finds the encoder's weights too.
+    """Make the folder ``target`` a copy of an adapter, which finds the encoder's weights too.
 
-    Weights that lie beside ``source`` are expected beside ``target``.
+    An older adapter there is replaced in one step. Weights of the encoder that lie beside
+    ``source`` are expected beside ``target``.
     """
     source, target = Path(source).resolve(), Path(target).resolve()
-    with TemporaryDirectory(dir=target.parent, prefix=target.name, suffix=".tmp") as beside:
-        new = Path(beside, "new")
-        shutil.copytree(source, new)
-        config = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        weights = _absolute(config["base_model"]["checkpoint"], source)
-        if weights and Path(weights).parent != source.parent:
-            config["base_model"]["checkpoint"] = _relative(weights, target)
-            _write_config(new, config)
-        if target.is_dir():  # a folder cannot take the place of another that holds files
-            target.rename(Path(beside, "old"))
-        new.rename(target)
+    found = read_adapter_config(source)["base_model"]["checkpoint"]
+    config = json.loads((source / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if found and Path(found).parent != source.parent:
+        config["base_model"]["checkpoint"] = _relative(found, target)
+    weights = weights_file(source)
+
+    def write(path: Path) -> None:
+        with replacing(path) as temporary:
+            shutil.copyfile(weights, temporary)
+
+    _replace(target, write, config)
+
+
+def _settings(config: dict[str, Any], folder: Path) -> PeftConfig:
+    """Settings of the method of an adapter. A file of others never has code imported."""
+    name, origin = config["method"]["method"], config.get(_METHOD_CLASS)
+    if name not in list_methods() and origin is not None:
+        raise CheckpointError(
+            f"the adapter in {folder} was tuned by the method {name!r} of {origin}: if you trust "
+            f"that module, import it, or pass {origin} as `method`"
+        )
+    return config_class(name).from_dict(config["method"])
 
 
 def _build(backbone: Any, config: dict[str, Any]) -> Any:
@@ -144,25 +215,25 @@ def _missing(config: dict[str, Any]) -> list[str]:
     """Keys that loading needs and that are not there, or of the encoder hold something else."""
     base = config.get("base_model")
     found = base if isinstance(base, dict) else {}
+    method = config.get("method")
+    of_method = [] if isinstance(method, dict) and "method" in method else ["method.method"]
     of_base = [key for key, kind in _BASE.items() if not isinstance(found.get(key), kind)]
     if not isinstance(found.get("checkpoint"), str | None):
         of_base.append("checkpoint")
-    return [k for k in _REQUIRED if k not in config] + [f"base_model.{key}" for key in of_base]
-
-
-def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(_card(config), encoding="utf-8")
-    write_json(folder / ADAPTER_CONFIG, config)
+    missing = [key for key in _REQUIRED if key not in config]
+    return missing + of_method + [f"base_model.{key}" for key in of_base]
 
 
 def _relative(path: str, folder: Path) -> str:
-    """An absolute path as seen from ``folder``, unless they share nothing but the root."""
+    """An absolute path as seen from ``folder``; where they share nothing but the root, its name.
+
+    What lies elsewhere on the machine is no business of whom the adapter is given to.
+    """
     folder = folder.resolve()
-    if not Path(path).is_absolute() or Path(path).drive != folder.drive:
+    if not Path(path).is_absolute():
         return path
-    if os.path.commonpath((path, folder)) == folder.anchor:
-        return path
+    if Path(path).drive != folder.drive or os.path.commonpath((path, folder)) == folder.anchor:
+        return Path(path).name
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
@@ -180,6 +251,7 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "pointpeft_version": __version__,
         "method": model.config.to_dict(),
+        **_origin(model.config),
         "base_model": {
             "name": spec.name,
             "config": {key: _plain(value) for key, value in spec.config.items()},
@@ -190,9 +262,24 @@ def _adapter_config(model: PeftModel) -> dict[str, Any]:
         **model.sizes,
         "class_names": list(model.class_names) if model.class_names else None,
         "parts": model.parts,
-        "input": model.input,
+        "input": _input(model.input),
         "parameters": model.count_parameters(),
     }
+
+
+def _input(described: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is known of the training input, without the place where it lies on this machine."""
+    source = (described or {}).get("source")
+    if described is None or not isinstance(source, str) or not Path(source).is_absolute():
+        return described
+    return described | {"source": anonymous(source)}
+
+
+def _origin(config: PeftConfig) -> dict[str, str]:
+    kind = type(config)
+    if kind.__module__.startswith("pointpeft."):
+        return {}
+    return {_METHOD_CLASS: f"{kind.__module__}:{kind.__qualname__}"}
 
 
 def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
@@ -216,13 +303,6 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
         raise CheckpointError(
             f"the adapter in {folder} was trained on another base model: {'; '.join(differences)}"
         )
-
-
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: the adapter folder is incomplete")
-    state, metadata = read_safetensors(path)
-    return state, metadata.get("bank_ids") or None
 
 
 def _check_entries(model: PeftModel, state: dict[str, Tensor], path: Path) -> None:
@@ -252,6 +332,7 @@ def _card(config: dict[str, Any]) -> str:
     base, counts = config["base_model"], config["parameters"]
     classes = ", ".join(config["class_names"] or []) or "not recorded"
     source = base["checkpoint"] or "memory"
+    weights = "pretrained=True" if source == EMBEDDED else 'checkpoint="..."'
     return f"""# {config["method"]["method"]} adapter for {base["name"]}
 
 | | |
@@ -260,10 +341,16 @@ def _card(config: dict[str, Any]) -> str:
 | trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
 | classes | {classes} |
 
+```sh
+pointpeft predict --adapter this_folder part.stl
+```
+
+In Python, on the weights that are named above:
+
 ```python
 import pointpeft as pp
 
-backbone = pp.create_model("{base["name"]}", checkpoint="...")  # the weights named above
-model = pp.load_adapter(backbone, "this folder")
+backbone = pp.create_model("{base["name"]}", {weights})
+model = pp.load_adapter(backbone, "this_folder")
 ```
 """

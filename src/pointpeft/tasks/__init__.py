@@ -36,3 +36,7 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'pointpeft.tasks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -29,15 +29,18 @@ VALIDATION_BATCH = 2
 class DataConfig:
     """Where shapes come from and how they are prepared and augmented."""
 
-    source: str = "homeobjects"  # "homeobjects", a folder of meshes or scans, or an .npz
+    source: str = "homeobjects"  # a folder <class>/<files>, an .npz, or "homeobjects"
     variant: str | None = None  # which published data set, where a folder holds several
     num_points: int | None = None  # points the model sees; None: what the model expects
-    normalize: str = "unit_ball"  # or "none"
+    normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
-    augmentation: str | None = "scale-shift"  # a name of `pointpeft.data.transforms.recipe`
+    # random changes of training clouds: "scale-shift", "rotate" (about y), "scale-rotate",
+    # "part-segmentation", "none"; None: what suits the method
+    augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
-    val_fraction: float = 0.2  # share of train for a missing validation or test split
-    train_split: str = "train"  # published protocol: "train", "test", "whole", "trainval"
+    val_fraction: float = 0.2  # share of train that a missing validation or test split gets
+    # with protocol=published, what is trained on: "train", "test", "whole", "trainval"
+    train_split: str = "train"
     seed: int = 0  # of surface sampling and splits
 
     def __post_init__(self) -> None:
@@ -49,17 +52,18 @@ class DataConfig:
 class OptimizerConfig:
     """AdamW with a warm-up and a cosine."""
 
-    lr: float | None = None  # None: what suits the tuning method
-    min_lr: float = 1e-6
-    weight_decay: float = 0.05  # on matrices; not on biases, norms and tokens
-    warmup: float = 0.1  # share of the epochs
-    grad_clip: float | None = 10.0  # L2 norm
-    rule: str = "default"  # or "published": schedule and exemptions from decay as published
-    cosine_epochs: int | None = None  # published: length of the cosine; None: trainer.epochs
-    warmup_epochs: int = 10  # published: epochs of warm-up
-    steps_twice: bool = False  # a step before the gradient is clipped and one after, as published
-    bn_momentum_decay: float | None = None  # of BatchNorm's momentum, from 0.1; None: constant
-    bn_momentum_step: int = 20  # epochs between two such decays
+    lr: float | None = None  # largest learning rate; None: what suits the tuning method
+    min_lr: float = 1e-6  # learning rate at the end of the cosine
+    weight_decay: float = 0.05  # of matrices; biases, norms and tokens have none
+    warmup: float = 0.1  # share of the epochs in which the learning rate rises
+    grad_clip: float | None = 10.0  # largest L2 norm of the gradient; None: any
+    rule: str = "default"  # or "published": schedule and weight decay of the published code
+    cosine_epochs: int | None = None  # rule=published: length of the cosine; None: trainer.epochs
+    warmup_epochs: int = 10  # rule=published: epochs in which the learning rate rises
+    # as published part segmentation: a step before the gradient is clipped, and one after
+    steps_twice: bool = False
+    bn_momentum_decay: float | None = None  # factor of BatchNorm's momentum; None: constant
+    bn_momentum_step: int = 20  # epochs from one such decay to the next
 
     def __post_init__(self) -> None:
         check_choices(self, ["rule"], ("default", "published"), prefix="optimizer.")
@@ -83,17 +87,17 @@ class OptimizerConfig:
 class TrainerConfig:
     """Length of training and what it runs on; passed through to Lightning."""
 
-    epochs: int = 50
-    batch_size: int = 16
-    patience: int | None = None  # epochs without a better validation score before stopping
-    precision: str = "32-true"  # "bf16-mixed", "16-mixed"
-    accelerator: str = "auto"
-    devices: str = "auto"
-    strategy: str = "auto"
-    num_nodes: int = 1
-    num_workers: int = 0  # clouds lie in memory: workers seldom help
-    deterministic: bool = True
-    sync_batchnorm: bool = False  # statistics of BatchNorm over all processes
+    epochs: int = 50  # passes over the data
+    batch_size: int = 16  # shapes of a training step, in each process
+    patience: int | None = None  # stop after so many epochs without a better validation score
+    precision: str = "32-true"  # or "bf16-mixed", "16-mixed"
+    accelerator: str = "auto"  # "cpu", "gpu"; a GPU is taken if there is one
+    devices: str = "auto"  # how many processes of a machine: "2"
+    strategy: str = "auto"  # of several processes: "ddp"
+    num_nodes: int = 1  # machines
+    num_workers: int = 0  # processes that load batches; clouds lie in memory, so they seldom help
+    deterministic: bool = True  # equal settings give equal results
+    sync_batchnorm: bool = False  # BatchNorm over the batches of all processes
 
     def __post_init__(self) -> None:
         check_sizes(self, ["epochs", "num_nodes"], prefix="trainer.")
@@ -107,11 +111,11 @@ class TrainerConfig:
 class FewShotConfig:
     """Episodes of few classes with few shapes each; every fold is tuned and tested by itself."""
 
-    way: int | None = None  # classes of an episode; None: no episodes, all of the data
-    shot: int = 10  # training shapes of a class
-    queries: int = 20  # test shapes of a class
-    folds: int = 10  # episodes
-    fold: int | None = None  # only this one
+    way: int | None = None  # classes of an episode; None: train on all of the data instead
+    shot: int = 10  # training shapes of a class in an episode
+    queries: int = 20  # test shapes of a class in an episode
+    folds: int = 10  # number of episodes
+    fold: int | None = None  # number of the one episode to run, from 0; None: all
 
     def __post_init__(self) -> None:
         if self.way is not None:
@@ -127,23 +131,31 @@ class FewShotConfig:
 class FinetuneConfig:
     """Settings of ``pointpeft finetune``."""
 
-    task: str = "classification"  # or "part_segmentation"
-    model: str = "point_mae_small"
-    preset: str | None = None
-    checkpoint: str | None = None  # of the encoder; None: embedded one if there is; or "random"
-    backbone: dict[str, Any] = field(default_factory=dict)  # encoder settings over the preset
-    method: str | None = None  # None: what suits the task, as for optimizer.lr and augmentation
-    peft: dict[str, Any] = field(default_factory=dict)  # settings of the method
+    task: str = "classification"  # of shapes, or "part_segmentation" of their points
+    model: str = "point_mae_small"  # a name of `pointpeft models`
+    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    # weights of the backbone: a file, the folder of a pre-training run, "embedded", "random";
+    # None: embedded ones if the model has any
+    checkpoint: str | None = None
+    # settings of the backbone, as in backbone.num_groups=32; they win over the preset
+    backbone: dict[str, Any] = field(default_factory=dict)
+    # "full", "linear", "point-peft", or one of your own, as in my_package.module:MyConfig; None:
+    # point-peft, and full for part segmentation
+    method: str | None = None
+    # settings of the method, as in peft.num_prompts=5
+    peft: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=lambda: DataConfig(augmentation=None))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    label_smoothing: float = 0.0  # share of the target that the other classes have
-    protocol: str = "honest"  # or "published": selection on the test split and all else
-    save_published: bool = False  # also as a file that the published repositories load
-    votes: int = 0  # passes over differently drawn points whose mean is measured as well
+    label_smoothing: float = 0.0  # share of the target that goes to the other classes
+    # "honest" selects epochs on the validation split; "published" does all as the papers' code,
+    # which selects them on the test split
+    protocol: str = "honest"
+    save_published: bool = False  # write a .pth that the published repositories load too
+    votes: int = 0  # measure the mean of so many passes over differently drawn points too
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
-    seed: int = 0
-    seeds: int = 1  # repetitions with seed, seed + 1, ...
+    seed: int = 0  # of everything random
+    seeds: int = 1  # repeat with seed, seed + 1, ..., and report the spread
 
     @property
     def extra_epochs(self) -> int:
@@ -167,14 +179,14 @@ class FinetuneConfig:
 class SvmCheckConfig:
     """A linear SVM on the features, again and again while a backbone is pre-trained."""
 
-    source: str | None = None  # labelled data as for fine-tuning; None: no such check
-    variant: str | None = None
-    normalize: str = "none"
-    num_points: int = 1024
-    farthest: bool = False  # published protocol: farthest points, not the first ones stored
-    machine: str = "svc"  # or "linear_svc": one class against the rest, as Point-BERT's code has it
-    C: float | None = 0.01  # None: by cross-validation on train
-    every: int = 1  # epochs
+    source: str | None = None  # labelled data, as for fine-tuning; None: no such check
+    variant: str | None = None  # as data.variant
+    normalize: str = "none"  # as data.normalize
+    num_points: int = 1024  # as data.num_points
+    farthest: bool = False  # protocol=published: farthest points, not the first ones stored
+    machine: str = "svc"  # or "linear_svc": one class against the rest, as in Point-BERT's code
+    C: float | None = 0.01  # inverse regularisation strength; None: cross-validated on train
+    every: int = 1  # epochs from one check to the next
 
     def __post_init__(self) -> None:
         check_sizes(self, ["every", "num_points"], prefix="svm.")
@@ -189,13 +201,16 @@ class SvmCheckConfig:
 class SvmConfig:
     """Settings of ``pointpeft svm``."""
 
-    model: str = "point_mae_small"
-    preset: str | None = None
-    checkpoint: str | None = None  # as for fine-tuning
+    model: str = "point_mae_small"  # a name of `pointpeft models`
+    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    # weights of the backbone: a file, the folder of a pre-training run, "embedded", "random";
+    # None: embedded ones if the model has any
+    checkpoint: str | None = None
+    # settings of the backbone, as in backbone.num_groups=32; they win over the preset
     backbone: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    C: float | None = None  # inverse regularisation strength; None: by cross-validation on train
-    protocol: str = "honest"  # or "published"
+    C: float | None = None  # inverse regularisation strength; None: cross-validated on train
+    protocol: str = "honest"  # or "published": as the papers' code
     seed: int = 0  # of random weights
 
     def __post_init__(self) -> None:
@@ -209,13 +224,15 @@ class SvmConfig:
 class PretrainConfig:
     """Settings of ``pointpeft pretrain``."""
 
-    model: str = "point_mae_small"
-    preset: str | None = None
-    checkpoint: str | None = None  # weights to start from
+    model: str = "point_mae_small"  # a name of `pointpeft models`
+    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    checkpoint: str | None = None  # weights to start from; None: random ones
+    # settings of the backbone, as in backbone.num_groups=32; they win over the preset
     backbone: dict[str, Any] = field(default_factory=dict)
-    pretraining: dict[str, Any] = field(default_factory=dict)  # masking, decoder, loss
+    # masking, decoder and loss, as in pretraining.mask_ratio=0.7
+    pretraining: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    procedural: int = 0  # procedural shapes in every epoch, new ones each time, beside the data
+    procedural: int = 0  # made-up shapes beside the data in every epoch, new ones each time
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-3, warmup=1 / 30, grad_clip=None)
     )
@@ -223,10 +240,10 @@ class PretrainConfig:
         default_factory=lambda: TrainerConfig(epochs=300, batch_size=128)
     )
     svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
-    validate_every: int | None = None  # epochs between a tokenizer's rebuildings of unseen shapes
-    protocol: str = "honest"  # or "published"
-    save_published: bool = False  # also as a file that the published repositories load
-    seed: int = 0
+    validate_every: int | None = None  # of a tokenizer: epochs from one validation to the next
+    protocol: str = "honest"  # or "published": as the papers' code
+    save_published: bool = False  # write a .pth that the published repositories load too
+    seed: int = 0  # of everything random
 
     @property
     def extra_epochs(self) -> int:

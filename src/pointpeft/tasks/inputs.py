@@ -8,18 +8,15 @@ from typing import Any
 from pointpeft.data import InputTransform, ShapeData, load_shapes
 from pointpeft.data.published.protocol import load_as_published
 from pointpeft.data.shapes import absolute_source
+from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
 from pointpeft.models import create_model
 from pointpeft.models.factory import has_embedded_weights
 from pointpeft.tasks.config import DataConfig
-from pointpeft.tasks.runs import resolve_checkpoint
 from pointpeft.tasks.sources import RANDOM
 
 __all__ = ["describe_input", "input_transform", "load_data", "make_backbone"]
 
 log = logging.getLogger("pointpeft")
-
-EMBEDDED = "embedded"
-"""What weights that come with the package are called."""
 
 _NOT_PUBLISHED = (
     "no published data set, so it is read as by protocol=honest; the epoch is selected on its test "
@@ -31,17 +28,16 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
     """The encoder of a config with its weights, and where they came from; None: from nowhere.
 
     Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
-    are not changed; the checkpoint "random" asks for none. A folder is that of a pre-training run.
+    are not changed; the checkpoint "random" asks for none, and "embedded" for these. A folder is
+    that of a pre-training run.
     """
     path = None
-    if config.checkpoint not in (None, RANDOM):
+    use_embedded = names_embedded(config.checkpoint, config.model)
+    if config.checkpoint is None:
+        as_shipped = not config.preset and not config.backbone
+        use_embedded = as_shipped and has_embedded_weights(config.model)
+    elif config.checkpoint != RANDOM and not use_embedded:
         path = resolve_checkpoint(config.checkpoint)
-    use_embedded = (
-        config.checkpoint is None
-        and not config.preset
-        and not config.backbone
-        and has_embedded_weights(config.model)
-    )
     backbone = create_model(
         config.model,
         preset=config.preset,

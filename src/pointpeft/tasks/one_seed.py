@@ -11,7 +11,7 @@ from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import recipe
 from pointpeft.files import write_json
 from pointpeft.models import save_model
-from pointpeft.peft import PeftConfig, PeftModel, config_class, get_peft_model
+from pointpeft.peft import PeftConfig, PeftModel, find_method, get_peft_model
 from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.banks import Banks
@@ -40,7 +40,7 @@ def method_settings(config: FinetuneConfig) -> PeftConfig:
         ConfigError: an unknown method or setting.
     """
     assert config.method is not None, "resolved at the beginning"
-    return config_class(config.method).from_dict(config.peft)
+    return find_method(config.method).from_dict(config.peft)
 
 
 def train_one_seed(

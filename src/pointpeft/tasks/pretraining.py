@@ -13,7 +13,7 @@ from torch import Tensor
 from pointpeft.data.transforms import Transform
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
-from pointpeft.locations import ENCODER
+from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.announcing import Announcement
@@ -26,7 +26,7 @@ from pointpeft.tasks.optimization import configure_adamw, with_cosine
 from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.tasks.protocol import as_published
 from pointpeft.tasks.rebuilding_check import RebuildingCheck
-from pointpeft.tasks.runs import BEST_WEIGHTS, RunFolder, resolve_checkpoint
+from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.svm_check import SvmCheck
 from pointpeft.tasks.trainer import fit, make_trainer
 from pointpeft.tasks.unlabelled import PretrainingData, load_pretraining_data
@@ -118,11 +118,14 @@ def pretrain(
 
 
 def _make_model(config: PretrainConfig) -> Any:
+    embedded = names_embedded(config.checkpoint, config.model)
+    path = config.checkpoint and not embedded and resolve_checkpoint(config.checkpoint)
     return create_model(
         config.model,
         task="pretraining",
         preset=config.preset,
-        checkpoint=config.checkpoint and resolve_checkpoint(config.checkpoint),
+        checkpoint=path or None,
+        pretrained=embedded,
         **config.backbone,
         **config.pretraining,
     )
@@ -183,7 +186,7 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 
     def keep(model: Any, epochs: int, value: float) -> None:
         scores = {"test_accuracy": value} if config.svm.source is not None else {}
-        _save(config, run, model, epochs, (BEST_WEIGHTS, PUBLISHED_BEST), scores)
+        _save(config, run, model, epochs, (BEST_ENCODER, PUBLISHED_BEST), scores)
 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
@@ -218,7 +221,7 @@ def _metrics(
         "protocol": config.protocol,
         "selection": _selection(checks),
         "weights": ENCODER,
-        **({"best_weights": BEST_WEIGHTS, **best} if best else {}),
+        **({"best_weights": BEST_ENCODER, **best} if best else {}),
         "loss": loss,
         "epochs": config.trainer.epochs + config.extra_epochs,
         "items": items,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pointpeft.models import get_entry
-from pointpeft.peft import config_class
+from pointpeft.peft import find_method
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig
 
 __all__ = ["as_published"]
@@ -34,7 +34,7 @@ def as_published(config: Run) -> Run:
         config.pretraining = _with_faults(config.pretraining, objective)
     else:
         assert config.method is not None, "chosen by whoever knows the task"
-        config.peft = _with_faults(config.peft, config_class(config.method))
+        config.peft = _with_faults(config.peft, find_method(config.method))
     return config
 
 

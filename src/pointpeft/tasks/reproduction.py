@@ -235,7 +235,8 @@ def _metrics(
     run = RunFolder(folder)
     if (finished := run.finished_metrics(config)) is not None:
         return finished
-    run.metrics.unlink(missing_ok=True)  # of other weights, data or C
+    for file in (run.config, run.metrics):  # of other weights, data or C
+        file.unlink(missing_ok=True)
     evaluate_backbone(config, "auto", output=folder)
     return json.loads(run.metrics.read_text())
 

@@ -52,7 +52,7 @@ def measure(
         selection = "test split (published protocol)" if split == "test" else "validation split"
     metrics = {
         "task": goal.name,
-        "method": config.method,
+        "method": model.config.method,
         "model": config.model,
         "data": config.data.source,
         "data_title": data.title,

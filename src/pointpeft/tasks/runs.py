@@ -18,23 +18,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.evaluation.records import output_folder, versions
 from pointpeft.files import no_trace_if_refused, replacing
-from pointpeft.locations import ADAPTER, ENCODER
+from pointpeft.locations import ADAPTER, BEST_ENCODER, ENCODER, RUN_CONFIG
 from pointpeft.tasks.config_files import config_text, save_config
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.run_log import logged_to
 
 __all__ = [
-    "BEST_WEIGHTS",
     "AtomicCheckpointIO",
     "EpochCheckpoint",
     "RunFolder",
-    "resolve_checkpoint",
 ]
 
 log = logging.getLogger("pointpeft")
 
-BEST_WEIGHTS = "backbone_best.safetensors"
-"""Encoder of the best epoch, where there is a check that says which one that is."""
 _HARDWARE = {
     "trainer": ("accelerator", "devices", "strategy", "num_nodes", "num_workers"),
 }
@@ -60,7 +56,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config = self.path / "config.yaml"
+        self.config = self.path / RUN_CONFIG
         self.metrics = self.path / "metrics.json"
         self.history = self.path / "metrics.csv"
         self.log = self.path / "log.txt"
@@ -71,7 +67,7 @@ class RunFolder:
         self.adapter = self.path / ADAPTER
         self.best_vote_adapter = self.path / "adapter_best_vote"
         self.backbone = self.path / ENCODER
-        self.best_backbone = self.path / BEST_WEIGHTS
+        self.best_backbone = self.path / BEST_ENCODER
 
     def prepare(self, config: Any, resume: bool) -> None:
         """Refuse to write over another run.
@@ -170,32 +166,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(value) if not isinstance(value, str) else value
     return flat
-
-
-def resolve_checkpoint(path: str | Path) -> Path:
-    """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
-
-    Args:
-        path: a weights file, looked at only when it is read, or a pre-training run folder.
-
-    Raises:
-        CheckpointError: a folder without encoder weights.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    run = RunFolder(path)
-    if run.backbone.is_file():
-        return run.backbone
-    if run.best_backbone.is_file():
-        raise CheckpointError(
-            f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
-            f"best encoder so far as `checkpoint`: {run.best_backbone}"
-        )
-    raise CheckpointError(
-        f"folder {path} holds no {run.backbone.name}, which pre-training writes at its end; pass a "
-        "weights file, or the folder of a `pointpeft pretrain` run that has ended"
-    )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft.data.shapes import check_source
-from pointpeft.locations import existing_weights
+from pointpeft.locations import existing_weights, names_embedded
 
 __all__ = ["PASSED", "PROCEDURAL", "RANDOM", "check_sources"]
 
@@ -29,5 +29,7 @@ def check_sources(config: Any) -> None:
     for data in (config.data, getattr(config, "svm", None)):
         if data is not None and data.source not in (None, PROCEDURAL):
             check_source(data.source, data.variant)
-    if config.checkpoint not in (None, RANDOM) and not Path(config.checkpoint).is_dir():
+    if config.checkpoint in (None, RANDOM) or names_embedded(config.checkpoint, config.model):
+        return
+    if not Path(config.checkpoint).is_dir():
         existing_weights(config.checkpoint)

@@ -50,11 +50,11 @@ def evaluate_backbone(
         The result, and a phrase that names the weights.
 
     Raises:
-        ConfigError: no such device, or ``output`` is a file or holds another run.
+        ConfigError: no such device, or ``output`` is a file or holds results already.
         DataError: there is no test split, or too little to train on.
     """
     if output is not None:
-        check_output(output, SvmConfig)
+        check_output(output)
     L.seed_everything(config.seed, verbose=False)
     backbone, source = make_backbone(config)
     device = choose_device(device)

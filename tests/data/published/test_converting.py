@@ -72,6 +72,14 @@ def test_part_labels_load_like_those_of_the_folder(tmp_path: Path) -> None:
         assert (counts[0] > 0).tolist() == (counts[1] > 0).tolist()
 
 
+def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+    folder = layouts.write_modelnet(tmp_path / "data", train=5)
+    (tmp_path / "set.npz").write_text("mine")
+    with pytest.raises(DataError, match=r"set\.npz is there"):
+        convert_published(folder, tmp_path / "set.npz")
+    assert (tmp_path / "set.npz").read_text() == "mine"
+
+
 def test_archive_stays_in_its_file(tmp_path: Path) -> None:
     cloud = Cloud(np.ones((2000, 3), np.float32))
     labels, splits, ids = np.zeros(60, int), ["train"] * 60, list(map(str, range(60)))

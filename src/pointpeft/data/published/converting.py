@@ -43,11 +43,14 @@ def convert_published(
         The number of shapes.
 
     Raises:
-        DataError: `target` is no `.npz`, or `source` is no published data set or is damaged.
+        DataError: `target` is no `.npz` or is there already, or `source` is no published data set
+            or is damaged.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
     if target.suffix.lower() != ".npz":
         raise DataError(f"{target}: expected a file name that ends in .npz")
+    if target.exists():
+        raise DataError(f"{target} is there already; name another file")
     refuse_episodes(source)
     dataset = choose_dataset(source, variant)
     if dataset is None:
