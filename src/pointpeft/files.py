@@ -1,6 +1,7 @@
 """Writing files and folders so that a failure leaves what was there before."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,16 @@ def file_name(text: str) -> str:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as indented JSON."""
+    """Write a mapping as indented JSON; NaN and infinity, which JSON does not have, as null."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """A value in which None stands for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

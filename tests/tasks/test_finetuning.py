@@ -67,7 +67,7 @@ def test_metrics_file_holds_what_is_returned(trained):
 def test_history_has_a_row_per_epoch(trained):
     _, folder, _ = trained
     history = rows(folder)
-    assert [int(row["epoch"]) for row in history] == list(range(25))
+    assert [int(row["epoch"]) for row in history] == list(range(1, 26))
     assert all(math.isfinite(float(v)) for row in history for v in row.values())
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
@@ -77,6 +77,8 @@ def test_best_epoch_is_the_best_by_validation(trained):
     score = [float(row["val_score"]) for row in rows(folder)]
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["epoch"] == int(np.argmax(score))
+    assert metrics["best_epoch"] == int(np.argmax(score)) + 1
+    assert metrics["epochs"] == 25
     shown = float(rows(folder)[best["epoch"]]["val_accuracy"])
     assert metrics["val_accuracy"] == pytest.approx(shown)
 

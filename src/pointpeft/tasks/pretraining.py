@@ -212,7 +212,10 @@ def _save(
 def _metrics(
     config: PretrainConfig, loss: float, items: int, timer: EpochTimer, checks: list[BestEpoch]
 ) -> dict[str, Any]:
-    best = {f"best_{check.metric}": check.best for check in checks if check.best is not None}
+    best: dict[str, Any] = {}
+    for check in checks:
+        if check.best is not None:
+            best = {f"best_{check.metric}": check.best, "best_epoch": check.best_epoch}
     return {
         "model": config.model,
         "protocol": config.protocol,

@@ -110,7 +110,8 @@ def summarize(
         summary[f"{key}_per_seed"] = values
         if values:
             summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
-            summary[f"{key}_std"] = float(np.std(values, ddof=1))
+            several = len(values) > 1  # a single value has no deviation
+            summary[f"{key}_std"] = float(np.std(values, ddof=1)) if several else None
     summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
     summary["seeds"] = [result["seed"] for result in results]
     summary["adapter_from"] = folders[best].name

@@ -122,7 +122,7 @@ function drawCurves() {
   for (const { key, tickformat, lines, plot } of drawn) {
     const precision = key === "train_loss" ? ".3f" : ".1%";
     draw(plot, lines.map(({ run, seed, rows, colour }) => ({
-      x: rows.map(row => row.epoch + 1),
+      x: rows.map(row => row.epoch),
       y: rows.map(row => row[key]),
       mode: rows.length > 1 ? "lines" : "markers",
       line: { color: colour, width: 1.75 },
