@@ -26,6 +26,7 @@ from pointpeft.evaluation.segmentation import SegmentationScores, score_segmente
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import WEIGHTS
+from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
 
 __all__ = ["choose_device", "evaluate_adapter"]
@@ -44,6 +45,7 @@ def choose_device(name: str) -> str:
     return name
 
 
+@undisturbed()
 def evaluate_adapter(
     folder: str | Path,
     source: str,

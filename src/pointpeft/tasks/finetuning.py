@@ -10,6 +10,7 @@ from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.evaluation.report.page import REPORT
 from pointpeft.files import write_json
+from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import announce_data
 from pointpeft.tasks.banks import Banks, training_device
 from pointpeft.tasks.classification import Classification
@@ -33,6 +34,7 @@ PUBLISHED_NOTICE = (
 _GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
 
+@undisturbed()
 def finetune(
     config: FinetuneConfig,
     output: str | Path,

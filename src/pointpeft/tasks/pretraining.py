@@ -16,6 +16,7 @@ from pointpeft.files import write_json
 from pointpeft.locations import ENCODER
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
 from pointpeft.tasks.best_epoch import BestEpoch
@@ -69,6 +70,7 @@ class PretrainingTask(L.LightningModule):
         return configure_adamw(self, self.optimizer)
 
 
+@undisturbed()
 def pretrain(
     config: PretrainConfig,
     output: str | Path,
