@@ -127,7 +127,7 @@ def test_only_the_first_process_writes(two):
 
 def test_each_process_says_what_it_has_to_say_once(two):
     _, _, printed = two
-    assert printed.count("starts from random weights") == 5  # whole, before and after a cut, and two that fail
+    assert printed.count("starts from random weights") == 5  # of that many runs
     assert printed.count("pretrain: epoch 1/1") == 1
     assert printed.count("pre-trained point_mae_small") == 1
 
