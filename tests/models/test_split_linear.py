@@ -74,7 +74,8 @@ def use(request):
     for parameter in network.parameters():
         if parameter.ndim == 2:  # the first values of some encoders hide what a layer does
             nn.init.xavier_uniform_(parameter)
-    return network.double().eval(), [x.double() if x.is_floating_point() else x for x in given], name
+    given = [x.double() if x.is_floating_point() else x for x in given]
+    return network.double().eval(), given, name
 
 
 def flat(output) -> Tensor:

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -164,6 +165,19 @@ def test_training_can_be_prolonged(run_finetune, tmp_path):
     run_finetune("trainer.epochs=2")
     run_finetune("trainer.epochs=3", resume=True)
     assert [int(row["epoch"]) for row in rows(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_a_run_on_a_path_that_looks_like_a_reference_is_resumed(archive, tmp_path):
+    folder = tmp_path / "${data}"
+    folder.mkdir()
+    data = shutil.copy(archive, folder / "shapes.npz")
+    run = tmp_path / "run"
+    command = ["finetune", "--output", str(run), "--data", str(data), "--method", "linear", *TINY]
+    for epochs, more in (("1", []), ("2", ["--resume"])):
+        process = start(*command, "--epochs", epochs, *more)
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 0, messages
+    assert len(rows(run)) == 2
 
 
 @pytest.mark.parametrize("epoch", [0, pytest.param(2)])
