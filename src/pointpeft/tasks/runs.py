@@ -221,7 +221,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # arbitrary bytes raise almost anything
             raise CheckpointError(f"cannot resume from {path}: {error}") from error
 
 
