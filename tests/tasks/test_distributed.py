@@ -197,7 +197,7 @@ def test_batches_of_all_processes_are_those_of_one(length, fresh, processes):
     [
         (16, 9, ConfigError, "multiple of 2"),
         (16, 2, ConfigError, "at least 4"),
-        (3, 4, DataError, "two shapes or more for each of 2 processes, there are 3"),
+        (3, 4, DataError, "two shapes or more for each of 2 processes, the training split has 3"),
     ],
 )
 def test_refuses_what_cannot_be_shared_out(count, batch_size, error, message):

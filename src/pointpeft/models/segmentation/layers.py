@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.models.layers import check_batch
 from pointpeft.ops.interpolation import interpolate
 
 __all__ = [
@@ -81,7 +82,12 @@ class CategoryEmbedding(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, category: Tensor) -> Tensor:
-        """Embedding of category numbers in ``0 .. num_categories - 1``."""
+        """Embedding of category numbers in ``0 .. num_categories - 1``.
+
+        Raises:
+            DataError: one category, and the norm is being trained.
+        """
+        check_batch(self, len(category))
         hot = one_hot_category(category, self.num_categories, next(self.parameters()).dtype)
         return F.leaky_relu(self.norm(self.linear(hot)), 0.2)
 
