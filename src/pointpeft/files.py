@@ -11,7 +11,7 @@ from typing import Any
 
 from pointpeft.errors import PointPeftError
 
-__all__ = ["file_name", "no_trace_if_refused", "replacing", "write_json"]
+__all__ = ["file_name", "no_trace_if_refused", "replacing", "shown_path", "write_json"]
 
 
 @contextmanager
@@ -58,6 +58,13 @@ def file_name(text: str) -> str:
     """
     kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in text)
     return kept.strip("_") or "shape"
+
+
+def shown_path(path: str | Path) -> str:
+    """A file as it is named from the working folder, and outside of it by its last part alone."""
+    with suppress(ValueError):
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    return Path(path).name
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

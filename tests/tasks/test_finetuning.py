@@ -168,6 +168,21 @@ def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog):
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(chosen)
     best = max(single, key=lambda each: each["val_accuracy"])
     assert metrics["adapter_from"] == f"seed{best['seed']}"
+    assert metrics["best_epoch"] == best["best_epoch"]
+    on_top = f"run/adapter is the adapter of seed {best['seed']}, the best of 2 by val_accuracy"
+    assert on_top in caplog.text
+
+
+def test_the_log_says_the_same_once_and_where_no_absolute_paths(
+    run_finetune, weights, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run_finetune("seeds=2", "trainer.epochs=1")
+    lines = (tmp_path / "run/log.txt").read_text().splitlines()
+    told = [line.partition(" INFO ")[2] for line in lines if " INFO " in line]
+    assert len(told) == len(set(told))
+    (used,) = [line for line in told if "entries used" in line]
+    assert used.startswith(f"{weights.name}: ")
 
 
 def test_seed_of_several_equals_that_seed_alone(run_finetune, tmp_path):

@@ -173,7 +173,7 @@ class SvmCheckConfig:
     num_points: int = 1024
     farthest: bool = False  # published protocol: farthest points, not the first ones stored
     machine: str = "svc"  # or "linear_svc": one class against the rest, as Point-BERT's code has it
-    C: float | None = 0.01  # None: by cross-validation on train
+    C: float | None = None  # inverse regularisation; None: by cross-validation on train
     every: int = 1  # epochs
 
     def __post_init__(self) -> None:

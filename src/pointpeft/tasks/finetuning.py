@@ -90,7 +90,8 @@ def tune(
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
     if finished and (page.is_file() or not goal.reports):
-        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
+        larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
+        log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
     with run.logging():
         data = _prepare(config, goal, progress, data)

@@ -175,6 +175,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def resolve_checkpoint(path: str | Path) -> Path:
     """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
 
+    Of a run in which a check said which epoch was the best, it is the encoder of that epoch.
+
     Args:
         path: a weights file, looked at only when it is read, or a pre-training run folder.
 
@@ -186,7 +188,12 @@ def resolve_checkpoint(path: str | Path) -> Path:
         return path
     run = RunFolder(path)
     if run.backbone.is_file():
-        return run.backbone
+        best = run.best_backbone.is_file()
+        chosen = run.best_backbone if best else run.backbone
+        log.info(
+            "%s: the encoder of its %s epoch, %s", path, "best" if best else "last", chosen.name
+        )
+        return chosen
     if run.best_backbone.is_file():
         raise CheckpointError(
             f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
