@@ -180,6 +180,16 @@ def test_a_run_on_a_path_that_looks_like_a_reference_is_resumed(archive, tmp_pat
     assert len(rows(run)) == 2
 
 
+def test_a_resumed_run_cannot_be_shortened(run_finetune, tmp_path):
+    run_finetune("trainer.epochs=3", "seeds=2", name="seeds")
+    first = run_finetune("trainer.epochs=3")
+    for more in ({}, {"name": "seeds"}):
+        given = ["trainer.epochs=1", *(["seeds=2"] if more else [])]
+        with pytest.raises(ConfigError, match=r"trainer\.epochs=1"):
+            run_finetune(*given, **more, resume=True)
+    assert run_finetune("trainer.epochs=3", resume=True) == first
+
+
 @pytest.mark.parametrize("epoch", [0, pytest.param(2)])
 def test_resumed_pretraining_equals_uninterrupted_one(
     run_pretrain, archive, tmp_path, cut_at, epoch

@@ -85,6 +85,11 @@ def test_unknown_pretraining_setting(run_pretrain):
         run_pretrain("pretraining.mask_ratoi=0.5")
 
 
+def test_patience_has_nothing_to_wait_for(run_pretrain):
+    with pytest.raises(ConfigError, match=r"trainer\.patience"):
+        run_pretrain("trainer.patience=3")
+
+
 def test_one_shape_is_too_few(run_pretrain, tmp_path):
     folder = write_meshes(tmp_path / "meshes", {"box": 1})
     with pytest.raises(DataError, match="two shapes or more"):
