@@ -1,9 +1,11 @@
 """Global settings of the process, which a run changes for its time and then gives back."""
 
+import ctypes
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ __all__ = ["undisturbed"]
 
 _VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
 """Of the environment, as Lightning sets them."""
+_PAUSE_SOFT = 1
+"""OpenMP's ``omp_pause_soft``: threads end, settings stay."""
 
 
 @contextmanager
@@ -19,8 +23,7 @@ def undisturbed() -> Iterator[None]:
     """Let a function change the process for its time; also a decorator.
 
     Inside, numbers below the smallest normal one count as zero, which makes CPUs several times
-    faster once activations get tiny. Threads that compute take this over from the one that starts
-    them, so it must be set before the first computation on several threads.
+    faster once activations get tiny.
 
     Afterwards the random generators of Python, NumPy and torch, deterministic algorithms, settings
     of cuDNN and the handling of tiny numbers are what they were.
@@ -32,13 +35,13 @@ def undisturbed() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     benchmark, cudnn_deterministic = cudnn.benchmark, cudnn.deterministic
     flushed = _flushes_denormals()
-    torch.set_flush_denormal(True)
+    _flush_denormals(True)
     devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
-        torch.set_flush_denormal(flushed)
+        _flush_denormals(flushed)
         cudnn.benchmark, cudnn.deterministic = benchmark, cudnn_deterministic
         torch.use_deterministic_algorithms(deterministic, warn_only=warns_only)
         for name, value in variables.items():
@@ -51,4 +54,17 @@ def undisturbed() -> Iterator[None]:
 
 def _flushes_denormals() -> bool:
     """Whether this thread does; torch sets it and does not tell."""
-    return not (torch.tensor(1e-40) * 1).item()
+    return not (torch.tensor(1e-40, dtype=torch.float32) * 1).item()
+
+
+def _flush_denormals(on: bool) -> None:
+    """Have this thread flush them or not, and all threads that compute for it.
+
+    Those take it over when they are started. So the ones that are there, which wait for work, are
+    ended: the next computation starts others. On platforms where torch does not bring GNU's OpenMP
+    along, they keep what they have.
+    """
+    torch.set_flush_denormal(on)
+    for library in Path(torch.__file__).parent.glob("lib/libgomp*"):
+        with suppress(OSError, AttributeError):  # AttributeError: older than OpenMP 5
+            ctypes.CDLL(str(library)).omp_pause_resource_all(_PAUSE_SOFT)

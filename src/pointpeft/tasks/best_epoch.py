@@ -57,7 +57,7 @@ class BestEpoch(L.Callback, abc.ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """That of the interrupted run."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.best, self.best_epoch = state["best"], state.get("best_epoch")
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
         """Forget the value of an earlier epoch, which the trainer would show again."""

@@ -238,7 +238,5 @@ class PretrainConfig:
         if self.validate_every is not None:
             check_sizes(self, ["validate_every"])
         if self.trainer.patience is not None:
-            raise ConfigError(
-                "trainer.patience is for fine-tuning: pre-training never stops early"
-            )
+            raise ConfigError("trainer.patience is for fine-tuning: pre-training never stops early")
         check_choices(self, ["protocol"], PROTOCOLS)

@@ -114,8 +114,9 @@ def summarize(
     for key in dict.fromkeys((test, ranking, *goal.averaged, *_VOTED, "seconds_per_epoch")):
         if not any(key in result for result in results):
             continue
-        values = [result[key] for result in results if result.get(key) is not None]
-        summary[f"{key}_per_seed"] = values
+        each = [result.get(key) for result in results]
+        summary[f"{key}_per_seed"] = each  # in the order of the seeds
+        values = [value for value in each if value is not None]
         if values:
             summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
             several = len(values) > 1  # a single value has no deviation
