@@ -12,6 +12,7 @@ import yaml
 import pointpeft as pp
 from pointpeft.data.published import get_dataset
 from pointpeft.data.transforms import recipe
+from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
 from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
 from pointpeft.tasks.classification import Classification
@@ -46,6 +47,14 @@ def test_it_loads_and_begins_with_what_it_is(file):
         assert config.data.train_split in {*dataset.counts, *dataset.unions}
 
 
+def _load_or_refuse(file):
+    """Settings; None where an entry that is there needs one that is not."""
+    try:
+        return load(file)
+    except ConfigError:
+        return None
+
+
 @pytest.mark.parametrize("file", PUBLISHED, ids=name)
 def test_it_states_only_what_differs(file, tmp_path):
     """Whatever is taken out, the settings change."""
@@ -58,7 +67,7 @@ def test_it_states_only_what_differs(file, tmp_path):
         alone = tmp_path / file.parent.name / "shorter.yaml"
         alone.parent.mkdir(exist_ok=True)
         alone.write_text(yaml.safe_dump(shorter))
-        assert load(alone) != settings, path
+        assert _load_or_refuse(alone) != settings, path
 
 
 def leaves(content, above=()):

@@ -2,11 +2,12 @@
 
 import errno
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from pointpeft.files import replacing, write_json
+from pointpeft.files import replacing, shown_path, write_json
 
 
 def test_new_content_takes_the_name(tmp_path):
@@ -57,3 +58,17 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
         write_json(path, {"a": Path("x")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_json_does_not_have_become_null(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": (0.5, "NaN")})
+    read = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert read == {"a": None, "b": [1.5, None, {"c": None}], "d": [0.5, "NaN"]}
+
+
+def test_a_path_is_shown_from_the_working_folder_or_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert shown_path(tmp_path / "here/runs/a.pth") == shown_path("runs/a.pth") == "runs/a.pth"
+    assert shown_path(tmp_path / "there/a.pth") == "a.pth"

@@ -10,6 +10,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "PointPeftError",
+    "TrainingError",
     "check_choices",
     "check_numbers",
     "check_sizes",
@@ -31,6 +32,10 @@ class DataError(PointPeftError):
 
 class CheckpointError(PointPeftError):
     """A checkpoint or adapter is damaged, unsafe, or belongs to another model."""
+
+
+class TrainingError(PointPeftError):
+    """Training cannot go on, such as after a loss that is not a number."""
 
 
 def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str = "") -> None:

@@ -1,6 +1,7 @@
 """Writing files and folders so that a failure leaves what was there before."""
 
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from pointpeft.errors import PointPeftError
 
-__all__ = ["file_name", "no_trace_if_refused", "replacing", "write_json"]
+__all__ = ["file_name", "no_trace_if_refused", "replacing", "shown_path", "write_json"]
 
 
 @contextmanager
@@ -59,7 +60,24 @@ def file_name(text: str) -> str:
     return kept.strip("_") or "shape"
 
 
+def shown_path(path: str | Path) -> str:
+    """A file as it is named from the working folder, and outside of it by its last part alone."""
+    with suppress(ValueError):
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    return Path(path).name
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as indented JSON."""
+    """Write a mapping as indented JSON; NaN and infinity, which JSON does not have, as null."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """A value in which None stands for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

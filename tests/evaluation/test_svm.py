@@ -65,3 +65,12 @@ def test_few_items_are_cross_validated_in_fewer_folds_and_single_ones_not():
     with pytest.raises(DataError, match="single training item; pass C"):
         linear_svm(*blobs(items_per_class=1), *blobs())
     assert linear_svm(*blobs(items_per_class=1), *blobs(), C=1.0).accuracy == 1.0
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(place, value):
+    given = [*blobs(), *blobs(seed=1)]
+    given[place][3, 1] = value
+    with pytest.raises(DataError, match="NaN or infinite"):
+        linear_svm(*given, C=1.0)

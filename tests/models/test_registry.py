@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo import config as dynamo
 
+from pointpeft.errors import DataError
 from pointpeft.models import get_entry, list_models, load_into, save_model
+from pointpeft.models.segmentation.layers import CategoryEmbedding
 from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.tasks.config_files import load_config
 from tests.models.tiny import clouds, run, settle, tiny
@@ -50,6 +53,27 @@ def test_forward_has_the_documented_shape(name, task, points):
         shapes = {"classification": (3, 4), "part_segmentation": (3, 64, 5), "pretraining": ()}
         assert output.shape == shapes[task]
     assert output.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "task"), [e for e in PREDICTING if e[1] != "features"])
+def test_training_on_one_cloud_is_possible_or_refused(name, task, points):
+    """Some heads take a variance over the clouds of a batch."""
+    model = tiny(task, name).train()
+    normalised = [layer for layer in model.children() if _normalises_clouds(layer)]
+    if not normalised:
+        assert run(model, points[:1]).isfinite().all()
+        return
+    with pytest.raises(DataError, match="batch_size"):
+        run(model, points[:1])
+    for layer in normalised:
+        layer.eval()
+    assert run(model, points[:1]).isfinite().all()
+    assert run(model.train(), points[:2]).isfinite().all()
+
+
+def _normalises_clouds(layer):
+    kinds = (nn.Sequential, CategoryEmbedding)
+    return isinstance(layer, kinds) and any(isinstance(m, nn.BatchNorm1d) for m in layer.modules())
 
 
 @every_network

@@ -64,6 +64,26 @@ def test_saved_settings_give_the_same_settings(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text", ["/data/${a}", "${", "C:\\${x}", "\\\\${x}\\", "${oc.env:HOME}", "a\\b", "$${a}"]
+)
+def test_text_that_looks_like_a_reference_stays_text(text, tmp_path):
+    """Wherever it stands: paths may hold anything."""
+    given = {"data.source": text, "checkpoint": text, "peft": {"query": [text, {"deep": text}]}}
+    config = load_config(FinetuneConfig, values=given)
+    assert config.data.source == config.checkpoint == text
+    assert config.peft == given["peft"]
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(FinetuneConfig, [tmp_path / "config.yaml"]) == config
+
+
+def test_a_reference_to_nothing_names_the_setting(write):
+    file = write("data: {source: '/data/${nothing}'}")
+    for files, overrides in (([file], []), ([], ["data.source=/data/${nothing}"])):
+        with pytest.raises(ConfigError, match=r"data\.source"):
+            load_config(FinetuneConfig, files, overrides)
+
+
+@pytest.mark.parametrize(
     ("override", "proposed"),
     [
         ("sede=1", "'seed'"),

@@ -127,7 +127,7 @@ def test_only_the_first_process_writes(two):
 
 def test_each_process_says_what_it_has_to_say_once(two):
     _, _, printed = two
-    assert printed.count("starts from random weights") == 3  # whole, and before and after a cut
+    assert printed.count("starts from random weights") == 5  # of that many runs
     assert printed.count("pretrain: epoch 1/1") == 1
     assert printed.count("pre-trained point_mae_small") == 1
 
@@ -147,6 +147,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(two):
     assert whole == cut
     whole, cut = (adapter_bytes(folder / run) for run in ("whole", "cut"))
     assert whole["adapter_model.safetensors"] == cut["adapter_model.safetensors"]
+
+
+def test_all_processes_stop_when_one_diverges(two):
+    folder, _, _ = two
+    for rank in range(2):
+        diverged, _ = json.loads((folder / f"{rank}.json").read_text())
+        assert diverged.startswith("TrainingError: ")
+        assert "optimizer.lr" in diverged
+    assert (folder / "diverged/checkpoints/last.ckpt").is_file()
+    assert not (folder / "diverged/metrics.json").exists()
+
+
+def test_a_failure_of_the_first_process_reaches_the_other(two):
+    folder, _, _ = two
+    (_, first), (_, other) = (json.loads((folder / f"{n}.json").read_text()) for n in range(2))
+    assert first == "OSError: no space left"
+    assert other.startswith("TrainingError: ")
+    assert "no space left" in other
 
 
 @pytest.mark.parametrize(("length", "processes"), [(8, 2), (9, 2), (1, 3), (10, 4), (3, 1)])
@@ -179,7 +197,7 @@ def test_batches_of_all_processes_are_those_of_one(length, fresh, processes):
     [
         (16, 9, ConfigError, "multiple of 2"),
         (16, 2, ConfigError, "at least 4"),
-        (3, 4, DataError, "two shapes or more for each of 2 processes, there are 3"),
+        (3, 4, DataError, "two shapes or more for each of 2 processes, the training split has 3"),
     ],
 )
 def test_refuses_what_cannot_be_shared_out(count, batch_size, error, message):

@@ -36,14 +36,14 @@ def test_the_epoch_of_the_best_vote_is_kept(run_finetune, tmp_path, monkeypatch)
     assert list(cast) == better
 
     best = max(better, key=lambda epoch: cast[epoch])  # of equal ones the first
-    assert metrics["training_vote_epoch"] == best
+    assert metrics["training_vote_epoch"] == best + 1  # from 1
     assert 100 * metrics["training_vote_accuracy"] == pytest.approx(cast[best], abs=0.01)
     assert read_checkpoint(run / "ckpt-best_vote.pth").published is not None
     adapter = tmp_path / "run" / "adapter_best_vote"
     kept = evaluate_adapter(adapter, metrics["data"], tmp_path / "kept")
     assert kept["test_accuracy"] == pytest.approx(accuracies[best])
 
-    assert whole["best_training_vote_epoch"] == best
+    assert whole["best_training_vote_epoch"] == best + 1  # from 1
     each = whole["training_vote_accuracy_per_seed"]
     assert len(each) == 2
     assert whole["training_vote_accuracy"] == pytest.approx(sum(each) / 2)

@@ -66,7 +66,7 @@ def test_metrics_file_holds_what_is_returned(trained):
 def test_history_has_a_row_per_epoch(trained):
     _, folder, _ = trained
     history = rows(folder)
-    assert [int(row["epoch"]) for row in history] == list(range(25))
+    assert [int(row["epoch"]) for row in history] == list(range(1, 26))
     assert all(math.isfinite(float(v)) for row in history for v in row.values())
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
@@ -76,6 +76,8 @@ def test_best_epoch_is_the_best_by_validation(trained):
     score = [float(row["val_score"]) for row in rows(folder)]
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["epoch"] == int(np.argmax(score))
+    assert metrics["best_epoch"] == int(np.argmax(score)) + 1
+    assert metrics["epochs"] == 25
     shown = float(rows(folder)[best["epoch"]]["val_accuracy"])
     assert metrics["val_accuracy"] == pytest.approx(shown)
 
@@ -167,6 +169,21 @@ def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog):
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(chosen)
     best = max(single, key=lambda each: each["val_accuracy"])
     assert metrics["adapter_from"] == f"seed{best['seed']}"
+    assert metrics["best_epoch"] == best["best_epoch"]
+    on_top = f"run/adapter is the adapter of seed {best['seed']}, the best of 2 by val_accuracy"
+    assert on_top in caplog.text
+
+
+def test_the_log_says_the_same_once_and_where_no_absolute_paths(
+    run_finetune, weights, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run_finetune("seeds=2", "trainer.epochs=1")
+    lines = (tmp_path / "run/log.txt").read_text().splitlines()
+    told = [line.partition(" INFO ")[2] for line in lines if " INFO " in line]
+    assert len(told) == len(set(told))
+    (used,) = [line for line in told if "entries used" in line]
+    assert used.startswith(f"{weights.name}: ")
 
 
 def test_seed_of_several_equals_that_seed_alone(run_finetune, tmp_path):

@@ -1,7 +1,10 @@
 """A run that was stopped, killed or ran out of disk goes on as if nothing had happened."""
 
 import errno
+import json
+import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -96,18 +99,55 @@ def test_resuming_a_finished_run_changes_nothing(run_finetune, tmp_path):
 
 
 def test_resuming_a_finished_run_keeps_its_timing(run_finetune):
-    run_finetune("trainer.epochs=1")
-    assert run_finetune("trainer.epochs=1", resume=True)["seconds_per_epoch"] is not None
+    first = run_finetune("trainer.epochs=1")
+    again = run_finetune("trainer.epochs=1", resume=True)
+    assert again["seconds_per_epoch"] == first["seconds_per_epoch"] > 0
 
 
-def test_resuming_a_run_that_stopped_early_changes_nothing(run_finetune, tmp_path):
-    overrides = ["trainer.patience=2", "trainer.epochs=40", "optimizer.lr=1e-2"]
-    run_finetune(*overrides)
-    history, adapter = rows(tmp_path / "run"), adapter_bytes(tmp_path / "run")
-    assert len(history) < 40
-    run_finetune(*overrides, resume=True)
+STOPS_EARLY = ["trainer.epochs=40", "optimizer.lr=1e-2"]
+
+
+def test_a_run_that_stopped_early_is_prolonged_by_a_larger_patience(run_finetune, tmp_path):
+    """As if the larger one had been asked for at once."""
+    run_finetune(*STOPS_EARLY, "trainer.patience=2", name="short")
+    run_finetune(*STOPS_EARLY, "trainer.patience=6", name="long")
+    assert len(rows(tmp_path / "short")) < len(rows(tmp_path / "long")) < 40
+    run_finetune(*STOPS_EARLY, "trainer.patience=6", name="short", resume=True)
+    assert_same_run(tmp_path / "short", tmp_path / "long")
+
+
+@pytest.mark.parametrize("patience", ["null", "40"])
+def test_without_a_limit_a_run_that_stopped_early_goes_on_to_its_end(
+    run_finetune, tmp_path, patience
+):
+    run_finetune(*STOPS_EARLY, "trainer.patience=2")
+    run_finetune(*STOPS_EARLY, f"trainer.patience={patience}", resume=True)
+    assert len(rows(tmp_path / "run")) == 40
+
+
+@pytest.mark.parametrize("first", ["null", "20"])
+def test_a_smaller_patience_counts_the_epochs_before(run_finetune, tmp_path, cut_at, first):
+    """Too many epochs without a better one are behind: nothing more is trained."""
+    run_finetune(*STOPS_EARLY, "trainer.patience=2", name="short")
+    stopped = len(rows(tmp_path / "short"))
+    cut_at(ClassificationTask, stopped + 1)
+    with pytest.raises(PowerCutError):
+        run_finetune(*STOPS_EARLY, f"trainer.patience={first}", name="run")
+    metrics = run_finetune(*STOPS_EARLY, "trainer.patience=2", resume=True)
+    assert len(rows(tmp_path / "run")) == metrics["epochs"] == stopped + 1
+    short = json.loads((tmp_path / "short/metrics.json").read_text())
+    assert metrics["best_epoch"] == short["best_epoch"]
+    assert metrics["val_accuracy"] == short["val_accuracy"]
+
+
+def test_more_epochs_alone_do_not_prolong_a_run_that_stopped_early(run_finetune, tmp_path, caplog):
+    """Its patience is used up, and it says which setting that is."""
+    run_finetune(*STOPS_EARLY, "trainer.patience=2")
+    history = rows(tmp_path / "run")
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        run_finetune("trainer.epochs=60", *STOPS_EARLY[1:], "trainer.patience=2", resume=True)
     assert rows(tmp_path / "run") == history
-    assert adapter_bytes(tmp_path / "run") == adapter
+    assert "trainer.patience=2" in caplog.text
 
 
 def test_a_moved_run_can_be_resumed(run_finetune, tmp_path, cut_at):
@@ -124,7 +164,30 @@ def test_a_moved_run_can_be_resumed(run_finetune, tmp_path, cut_at):
 def test_training_can_be_prolonged(run_finetune, tmp_path):
     run_finetune("trainer.epochs=2")
     run_finetune("trainer.epochs=3", resume=True)
-    assert [int(row["epoch"]) for row in rows(tmp_path / "run")] == [0, 1, 2]
+    assert [int(row["epoch"]) for row in rows(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_a_run_on_a_path_that_looks_like_a_reference_is_resumed(archive, tmp_path):
+    folder = tmp_path / "${data}"
+    folder.mkdir()
+    data = shutil.copy(archive, folder / "shapes.npz")
+    run = tmp_path / "run"
+    command = ["finetune", "--output", str(run), "--data", str(data), "--method", "linear", *TINY]
+    for epochs, more in (("1", []), ("2", ["--resume"])):
+        process = start(*command, "--epochs", epochs, *more)
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 0, messages
+    assert len(rows(run)) == 2
+
+
+def test_a_resumed_run_cannot_be_shortened(run_finetune, tmp_path):
+    run_finetune("trainer.epochs=3", "seeds=2", name="seeds")
+    first = run_finetune("trainer.epochs=3")
+    for more in ({}, {"name": "seeds"}):
+        given = ["trainer.epochs=1", *(["seeds=2"] if more else [])]
+        with pytest.raises(ConfigError, match=r"trainer\.epochs=1"):
+            run_finetune(*given, **more, resume=True)
+    assert run_finetune("trainer.epochs=3", resume=True) == first
 
 
 @pytest.mark.parametrize("epoch", [0, pytest.param(2)])

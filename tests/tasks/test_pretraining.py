@@ -1,11 +1,16 @@
 """Pre-training lowers its loss and leaves an encoder that other commands load."""
 
 import json
+import logging
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.evaluation import load_adapted
+from pointpeft.tasks.svm_check import SvmCheck
 from tests.tasks.support import TINY_BACKBONE, rows, write_meshes
 
 
@@ -22,9 +27,36 @@ def test_loss_goes_down_and_weights_load(run_pretrain, tmp_path):
 
 
 def test_weights_serve_finetuning(run_pretrain, run_finetune, tmp_path):
+    """The frozen encoder of the adapted model is the one that was pre-trained."""
     run_pretrain("trainer.epochs=1")
     weights = tmp_path / "pretrain/backbone.safetensors"
-    assert run_finetune(f"checkpoint={weights}", "trainer.epochs=1")["test_accuracy"] is not None
+    run_finetune(f"checkpoint={weights}", "method=linear", "trainer.epochs=1")
+    adapted, stored = load_adapted(tmp_path / "run").model.backbone.state_dict(), load_file(weights)
+    assert adapted.keys() == stored.keys()
+    assert all(torch.equal(adapted[name], stored[name]) for name in stored)
+    assert not torch.equal(stored["pos_embed.0.weight"], _at_random("pos_embed.0.weight"))
+
+
+def _at_random(name):
+    torch.manual_seed(0)
+    return pp.create_model("point_mae_small", **TINY_BACKBONE).state_dict()[name]
+
+
+def test_a_run_means_its_best_epoch_where_a_check_said_which(
+    run_pretrain, run_finetune, archive, tmp_path, monkeypatch, caplog
+):
+    values = iter([0.2, 0.9, 0.9, 0.4])
+    monkeypatch.setattr(SvmCheck, "measure", lambda *_: next(values))
+    metrics = run_pretrain(f"svm.source={archive}", "svm.num_points=64")
+    assert (metrics["best_svm_accuracy"], metrics["best_epoch"]) == (0.9, 2)
+    run = tmp_path / "pretrain"
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        run_finetune(f"checkpoint={run}", "method=linear", "trainer.epochs=1")
+    assert f"{run}: the encoder of its best epoch, {metrics['best_weights']}" in caplog.text
+    adapted = load_adapted(tmp_path / "run").model.backbone.state_dict()
+    best, last = (load_file(run / metrics[name]) for name in ("best_weights", "weights"))
+    assert all(torch.equal(adapted[name], best[name]) for name in best)
+    assert not all(torch.equal(best[name], last[name]) for name in best)
 
 
 def test_weights_bring_their_sizes(run_pretrain, tmp_path):
@@ -51,6 +83,11 @@ def test_flat_folder_of_meshes(run_pretrain, tmp_path):
 def test_unknown_pretraining_setting(run_pretrain):
     with pytest.raises(ConfigError, match="mask_ratoi"):
         run_pretrain("pretraining.mask_ratoi=0.5")
+
+
+def test_patience_has_nothing_to_wait_for(run_pretrain):
+    with pytest.raises(ConfigError, match=r"trainer\.patience"):
+        run_pretrain("trainer.patience=3")
 
 
 def test_one_shape_is_too_few(run_pretrain, tmp_path):

@@ -92,7 +92,7 @@ def test_run_folder_is_complete(trained):
 def test_history_holds_what_selects_the_epoch(trained):
     _, folder, metrics = trained
     history = rows(folder)
-    assert [int(row["epoch"]) for row in history] == [0, 1]
+    assert [int(row["epoch"]) for row in history] == [1, 2]
     assert all(math.isfinite(float(v)) for row in history for v in row.values())
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["epoch"] == int(np.argmax([float(row["val_score"]) for row in history]))

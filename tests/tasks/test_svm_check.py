@@ -1,16 +1,23 @@
 """A linear SVM in pre-training: what it is fitted on, and what it leaves in the run folder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.evaluation.classification import extract_features
+from pointpeft.evaluation.svm import linear_svm
 from pointpeft.models import read_checkpoint
+from pointpeft.tasks import PretrainConfig, load_config
 from pointpeft.tasks.config import SvmCheckConfig
 from pointpeft.tasks.svm_check import SvmCheck
 from tests.models.tiny import tiny
-from tests.tasks.support import NUM_POINTS, rows
+from tests.tasks.support import NUM_POINTS, rows, write_archive
+
+CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
 
 
 def make_check(archive, protocol, **settings):
@@ -63,6 +70,37 @@ def test_point_bert_is_measured_as_published(archive):
         )
     machine = LinearSVC(random_state=0).fit(train[:, 0].numpy(), check.train.labels)
     assert accuracy == machine.score(test[:, 0].numpy(), check.held_out.labels)
+
+
+def test_regularisation_is_cross_validated_on_the_training_shapes_unless_it_is_given(archive):
+    """What suits one encoder is far off for another one."""
+    torch.manual_seed(0)
+    model = tiny("pretraining", "point_mae").eval()
+    check = make_check(archive, "honest")
+    features = [
+        extract_features(model.backbone, torch.from_numpy(part.points))
+        for part in (check.train, check.held_out)
+    ]
+    tuned, given = (
+        linear_svm(features[0], check.train.labels, features[1], check.held_out.labels, C)
+        for C in (None, 0.01)
+    )
+    assert tuned.tuned
+    assert check.measure(model) == tuned.accuracy != given.accuracy
+    assert make_check(archive, "honest", C=0.01).measure(model) == given.accuracy
+
+
+def test_published_settings_keep_their_regularisation():
+    for name in ("i2p-mae", "point-m2ae"):
+        config = load_config(PretrainConfig, [CONFIGS / f"{name}.yaml"])
+        assert config.svm.C == 0.01
+
+
+def test_too_few_shapes_to_cross_validate_are_named_before_training(tmp_path):
+    data = write_archive(tmp_path / "one.npz", {"train": 1, "val": 1})
+    with pytest.raises(DataError, match=r"svm\.C"):
+        make_check(data, "honest")
+    make_check(data, "honest", C=1.0)
 
 
 def test_settings_that_cannot_be_had(archive):

@@ -4,12 +4,14 @@ The same functions run in one process give what to compare with.
 """
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -154,6 +156,32 @@ def interrupted_run(settings: list[str], folder: Path) -> None:
     finetune(config, folder, resume=True)
 
 
+def error_of(settings: list[str], folder: Path, what: str, failing: Any) -> str:
+    """What this process ends with when something in the run fails in one of them."""
+    config = load_config(FinetuneConfig, [], settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(what, failing)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - told apart in the test
+            finetune(config, folder)
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def diverging(step: Any) -> Any:
+    """A training step whose loss is no number in the second process alone, in the second epoch."""
+
+    def diverge(self: Any, batch: Any, index: int) -> Tensor:
+        loss = step(self, batch, index)
+        broken = self.current_epoch == 1 and self.global_rank == 1
+        return loss * float("nan") if broken else loss
+
+    return diverge
+
+
+def full_disk(*_: Any) -> None:
+    """What measures and writes in the first process alone."""
+    raise OSError("no space left")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, archive = Path(sys.argv[1]), sys.argv[2]
@@ -165,4 +193,11 @@ if __name__ == "__main__":
     settings = [*TUNING, f"data.source={archive}"]
     command("finetune", "--output", str(folder / "whole"), *settings)
     interrupted_run(settings, folder / "cut")
+    step = diverging(SegmentationTask.training_step)
+    task = "pointpeft.tasks.segmentation.SegmentationTask.training_step"
+    errors = [
+        error_of(settings, folder / "diverged", task, step),
+        error_of(settings, folder / "full", "pointpeft.tasks.one_seed.measure", full_disk),
+    ]
+    (folder / f"{share.rank}.json").write_text(json.dumps(errors))
     command("pretrain", "--data", archive, "--output", str(folder / "pretrain"), *PRETRAINING)

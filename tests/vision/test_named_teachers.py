@@ -182,3 +182,35 @@ def test_the_network_itself_where_it_is_installed():
     seen = load_teacher("efficientnet-lite0")(torch.randn(1, 3, 224, 224))
     assert seen.features.shape == (1, 1280, 7, 7)
     assert (seen.saliency > 0).all()
+
+
+NO_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("a fault")]
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=repr)
+@pytest.mark.parametrize("name", ["ViT-B/16", "facebook/dinov2-base"])
+def test_an_error_that_is_not_of_the_hub_keeps_its_name(error, name, checkpoints, hub, monkeypatch):
+    """Memory that runs out while a network is made is not the hub that does not give it."""
+    for kind in (transformers.CLIPVisionModelWithProjection, transformers.AutoConfig):
+        monkeypatch.setattr(kind, "from_pretrained", raising(error))
+    with pytest.raises(type(error)) as caught:
+        load_teacher(name)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=repr)
+def test_memory_that_runs_out_is_no_damaged_teacher(
+    error, clip, checkpoints, monkeypatch  # noqa: F811
+):  # fmt: skip
+    torch.save(clip.state_dict(), checkpoints / "clip.pt")
+    monkeypatch.setattr(transformers.CLIPVisionModelWithProjection, "__init__", raising(error))
+    with pytest.raises(type(error)) as caught:
+        load_teacher(checkpoints / "clip.pt")
+    assert caught.value is error

@@ -62,7 +62,10 @@ def pretrain(
         f"weights: {output / metrics['weights']}"
     )
     if "best_weights" in metrics:
-        tell(f"best epoch by the {metrics['selection']}: {output / metrics['best_weights']}")
+        tell(
+            f"best epoch by the {metrics['selection']}: {metrics['best_epoch']} of "
+            f"{metrics['epochs']}, {output / metrics['best_weights']}"
+        )
 
 
 def svm(

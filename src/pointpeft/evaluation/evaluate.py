@@ -29,6 +29,7 @@ from pointpeft.evaluation.segmentation import SegmentationScores, score_segmente
 from pointpeft.evaluation.voting import measure_votes
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import weights_file
+from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
 
 __all__ = ["choose_device", "evaluate_adapter"]
@@ -47,6 +48,7 @@ def choose_device(name: str) -> str:
     return name
 
 
+@undisturbed()
 def evaluate_adapter(
     folder: str | Path,
     source: str,

@@ -57,8 +57,11 @@ def linear_svm(
             cross-validation on the training items alone (the smallest of the best).
 
     Raises:
-        DataError: fewer than two classes, or too few items of a class to cross-validate.
+        DataError: fewer than two classes, too few items of a class to cross-validate, or features
+            that are not finite.
     """
+    if not (np.isfinite(train_features).all() and np.isfinite(test_features).all()):
+        raise DataError("features are NaN or infinite: the weights of the encoder are damaged")
     counts = np.unique(train_labels, return_counts=True)[1]
     if len(counts) < 2:
         raise DataError(

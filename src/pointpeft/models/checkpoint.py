@@ -113,8 +113,12 @@ def _read_published(path: Path) -> Checkpoint:
             f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
             f"and text, which could run code when loaded{f' ({found[0]})' if found else ''}"
         ) from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # arbitrary bytes raise almost anything
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
+        ) from error
     state = _without_prefix(_unwrap(path, content))
     layout = recognise(list(state), LAYOUTS)
     if layout is None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.graph import DGCNN, NORM_GROUPS
+from pointpeft.models.split_linear import split_mlp
 from pointpeft.models.tokenizer import PatchEmbed, Patches, check_widths, group_patches
 from pointpeft.ops._numerics import full_precision, working
 from pointpeft.ops.chamfer import rebuilding_error
@@ -98,14 +99,10 @@ class FoldingDecoder(nn.Module):
         patches, M = features.reshape(-1, C), self.num_coarse
         coarse = self.mlp(patches).view(-1, M, 3)
         # One row per fine point: [feature of the patch, seed, coarse point].
-        layer: nn.Linear = self.fold[0]  # type: ignore[assignment]
-        of_patch, of_seed, of_coarse = layer.weight.split([C, 2, 3], dim=1)
-        x = (
-            F.linear(patches, of_patch, layer.bias)[:, None, None]
-            + F.linear(coarse, of_coarse)[:, :, None]
-            + F.linear(self.seeds, of_seed)
+        rows = split_mlp(
+            self.fold, patches[:, None, None], self.seeds[None, None], coarse[:, :, None]
         )
-        offsets = self.fold[1:](x.flatten(0, 2)).view(-1, M, _COARSE, 3)
+        offsets = rows.view(-1, M, _COARSE, 3)
         fine = offsets + coarse.unsqueeze(2)
         return coarse.view(B, G, M, 3), fine.view(B, G, -1, 3)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
+from pointpeft.files import shown_path
 from pointpeft.locations import EMBEDDED
 from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
@@ -209,7 +210,8 @@ def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:
     missing = [name for name in report.fresh if name not in reasons]
     unused = [name for name in report.left if same and not name.startswith(reasons)]
     partly = checkpoint.published is not None and (unused or (missing and not same))
-    log.log(logging.WARNING if partly else logging.INFO, "%s: %s", checkpoint.source, report)
+    file = shown_path(checkpoint.source)
+    log.log(logging.WARNING if partly else logging.INFO, "%s: %s", file, report)
     if same and missing:
         log.warning(
             "%s is for %s too, but has nothing for %d entries, which keep their initial values "

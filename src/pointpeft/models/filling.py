@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
+from pointpeft.files import shown_path
 from pointpeft.models.checkpoint import Checkpoint, enumerate_names, read_checkpoint
 
 __all__ = ["LoadReport", "WrongEncoderError", "fill", "load_into"]
@@ -67,7 +68,7 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
         CheckpointError: no such file, code in a pickle, encoder entries missing, wrong shapes.
     """
     report = fill(model, read_checkpoint(path))
-    log.info("%s: %s", path, report)
+    log.info("%s: %s", shown_path(path), report)
     return report
 
 

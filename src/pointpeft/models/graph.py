@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.models.split_linear import is_plain
 from pointpeft.ops import knn
 from pointpeft.ops.gathering import select
 
@@ -36,11 +37,18 @@ class EdgeConv(nn.Module):
 
         ``W [f_k - f_q, f_q] = W1 f_k + (W2 - W1) f_q``: multiplied per point, not per edge.
         """
-        of_difference, of_query = self.linear.weight.chunk(2, dim=1)  # W1, W2
-        of_sources = select(F.linear(sources, of_difference), neighbours)  # (B, Q, k, C)
-        edges = of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
+        edges = self._linear(queries, sources, neighbours)  # (B, Q, k, C)
         edges = self.norm(edges.permute(0, 3, 1, 2))
         return F.leaky_relu(edges, _SLOPE).amax(dim=-1).transpose(1, 2)
+
+    def _linear(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
+        if not is_plain(self.linear):
+            near = select(sources, neighbours)
+            own = queries.unsqueeze(2).expand_as(near)
+            return self.linear(torch.cat([near - own, own], dim=-1))
+        of_difference, of_query = self.linear.weight.chunk(2, dim=1)  # W1, W2
+        of_sources = select(F.linear(sources, of_difference), neighbours)
+        return of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
 
 
 class DGCNN(nn.Module):

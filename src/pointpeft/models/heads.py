@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
+from pointpeft.models.layers import check_batch
 
 __all__ = ["Classifier", "classification_head"]
 
@@ -42,7 +43,12 @@ class Classifier(nn.Module, abc.ABC):
         return classification_head(self.num_features, num_classes)
 
     def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
+        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks.
+
+        Raises:
+            DataError: one cloud, and a BatchNorm of the head is being trained.
+        """
+        check_batch(self.head, len(points))
         return self.head(self.forward_features(points, context))
 
     @abc.abstractmethod

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.models.geometry import Geometry
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Block",
     "DropPath",
     "Mlp",
+    "check_batch",
     "drop_path",
     "drop_path_rates",
     "position_mlp",
@@ -39,6 +40,20 @@ def position_mlp(dim: int, hidden_dim: int = 128) -> nn.Sequential:
 def prepend(token: Tensor, tokens: Tensor) -> Tensor:
     """A learned token ``(1, 1, C)`` in front of those of every cloud, ``(B, T, C)``."""
     return torch.cat([token.expand(len(tokens), -1, -1), tokens], dim=1)
+
+
+def check_batch(layers: nn.Module, clouds: int) -> None:
+    """Refuse to train BatchNorm among ``layers``, which see one row per cloud, on a single cloud.
+
+    Raises:
+        DataError: there is one cloud, which has no variance.
+    """
+    if clouds == 1 and any(isinstance(m, nn.BatchNorm1d) and m.training for m in layers.modules()):
+        raise DataError(
+            "a batch has 1 cloud, but training needs 2 or more, since BatchNorm takes the variance "
+            "over the batch: use a batch_size of 2 or more and leave a last batch of 1 out "
+            "(DataLoader: drop_last=True); to predict, call model.eval() first"
+        )
 
 
 class DropPath(nn.Module):

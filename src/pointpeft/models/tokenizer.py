@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.models.split_linear import split_mlp
 from pointpeft.ops import farthest_point_sample, gather_points, group_points
 
 __all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "check_widths", "group_patches"]
@@ -87,23 +87,12 @@ class PatchEmbed(nn.Module):
     def forward(self, neighborhoods: Tensor) -> Tensor:
         """``(..., S, c) -> (..., C)``."""
         *batch, S, c = neighborhoods.shape
-        local = self.first_conv(neighborhoods.reshape(-1, c))  # (rows, local)
-        pooled = local.view(-1, S, local.shape[-1]).amax(dim=1)  # (patches, local)
-        x = self._expand(pooled, local, S)
-        x = self.second_conv[1:](x)
+        local = self.first_conv(neighborhoods.reshape(-1, c)).unflatten(0, (-1, S))
+        pooled = local.amax(dim=1, keepdim=True)  # (patches, 1, local)
+        # The pooled half is the same for all S points of a patch, so its product is taken once per
+        # patch: a quarter of the embedding's multiply-adds is saved at published widths.
+        x = split_mlp(self.second_conv, pooled, local)
         return x.view(-1, S, x.shape[-1]).amax(dim=1).view(*batch, -1)
-
-    def _expand(self, pooled: Tensor, local: Tensor, S: int) -> Tensor:
-        """``second_conv[0]`` of [pooled, local] without building the concatenation.
-
-        The pooled half is the same for all S points of a patch, so its product is taken once per
-        patch: a quarter of the embedding's multiply-adds is saved at published widths.
-        """
-        layer: nn.Linear = self.second_conv[0]  # type: ignore[assignment]
-        of_pooled, of_local = layer.weight.split(pooled.shape[-1], dim=1)
-        shared = F.linear(pooled, of_pooled, layer.bias)  # (patches, second)
-        own = F.linear(local, of_local).view(-1, S, shared.shape[-1])
-        return (own + shared.unsqueeze(1)).flatten(0, 1)
 
 
 class PatchTokenizer(nn.Module):

@@ -102,7 +102,9 @@ class MemoryBank(nn.Module):
         """
         try:
             features = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # arbitrary bytes raise almost anything
             raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
         if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
             raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")

@@ -1,10 +1,14 @@
 """Measuring a network again and again while it is pre-trained, and keeping it at its best."""
 
 import abc
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
+
+from pointpeft.errors import TrainingError
+from pointpeft.tasks.processes import on_first_process
 
 __all__ = ["BestEpoch", "Keep"]
 
@@ -29,6 +33,7 @@ class BestEpoch(L.Callback, abc.ABC):
         split: name of the split that is measured, "val" or "test".
         larger_is_better: whether the best value is the largest.
         best: the best value so far; None before the first one.
+        best_epoch: the epoch that it was measured after, from 1.
     """
 
     metric: str
@@ -40,6 +45,7 @@ class BestEpoch(L.Callback, abc.ABC):
     def __init__(self, every: int, keep: Keep) -> None:
         self.every, self.keep = every, keep
         self.best: float | None = None
+        self.best_epoch: int | None = None
 
     @abc.abstractmethod
     def measure(self, model: Any) -> float:
@@ -47,26 +53,37 @@ class BestEpoch(L.Callback, abc.ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
-        return {"best": self.best}
+        return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """That of the interrupted run."""
-        self.best = state["best"]
+        self.best, self.best_epoch = state["best"], state.get("best_epoch")
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
         """Forget the value of an earlier epoch, which the trainer would show again."""
         trainer.callback_metrics.pop(self.metric, None)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
-        """Measure, log, and have the model kept if it is the best."""
+        """Measure, log, and have the model kept if it is the best.
+
+        Raises:
+            TrainingError: the value is not finite.
+        """
         epochs = trainer.current_epoch + 1
-        if epochs % self.every or not trainer.is_global_zero:
+        if epochs % self.every:
             return
-        value = self.measure(task.model)
-        task.log(self.metric, value, rank_zero_only=True)
+        value = on_first_process(trainer, lambda: self._measure(task.model, epochs))
+        task.log(self.metric, value)
         if self._is_best(value):
-            self.best = value
-            self.keep(task.model, epochs, value)
+            self.best, self.best_epoch = value, epochs
+
+    def _measure(self, model: Any, epochs: int) -> float:
+        value = self.measure(model)
+        if not math.isfinite(value):
+            raise TrainingError(f"{self.metric} is {value} after epoch {epochs}")
+        if self._is_best(value):
+            self.keep(model, epochs, value)
+        return value
 
     def _is_best(self, value: float) -> bool:
         if self.best is None:

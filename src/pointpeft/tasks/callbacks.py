@@ -17,7 +17,7 @@ from rich.console import Console
 from pointpeft.files import replacing
 from pointpeft.progress import Meter
 
-__all__ = ["EpochSeeds", "EpochTimer", "History", "ProgressBar"]
+__all__ = ["EpochSeeds", "EpochTimer", "History", "Patience", "ProgressBar"]
 
 log = logging.getLogger("pointpeft")
 
@@ -41,7 +41,7 @@ class EpochSeeds(L.Callback):
 
 
 class History(L.Callback):
-    """One row of metrics per epoch, in ``metrics.csv`` and in every checkpoint.
+    """One row of metrics per epoch, counted from 1, in ``metrics.csv`` and in every checkpoint.
 
     Args:
         path: the CSV file, rewritten as a whole after each epoch.
@@ -63,7 +63,7 @@ class History(L.Callback):
         """Add the epoch's row."""
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        self.rows.append({"epoch": trainer.current_epoch, "lr": rate, **values})
+        self.rows.append({"epoch": trainer.current_epoch + 1, "lr": rate, **values})
         if trainer.is_global_zero:
             self._write()
             shown = "  ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items())
@@ -75,6 +75,39 @@ class History(L.Callback):
             writer = csv.DictWriter(file, fields)
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+class Patience(L.Callback):
+    """Stops training after so many epochs without a better value.
+
+    It looks at the whole history, so a resumed run obeys the patience that is given now, and one
+    that was stopped is prolonged by a larger one.
+
+    Args:
+        history: of the run; it comes before this callback.
+        monitor: the value, larger is better.
+        patience: epochs.
+    """
+
+    def __init__(self, history: History, monitor: str, patience: int) -> None:
+        self.history, self.monitor, self.patience = history, monitor, patience
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Do not begin to train if the epochs before were too many already."""
+        self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Stop after this epoch, if it is time."""
+        self._look(trainer)
+
+    def _look(self, trainer: L.Trainer) -> None:
+        values = [row[self.monitor] for row in self.history.rows]
+        if values and len(values) - 1 - int(np.argmax(values)) >= self.patience:
+            trainer.should_stop = True
+            log.info(
+                "stopped after epoch %d: %s was best in epoch %d, and trainer.patience=%d",
+                len(values), self.monitor, int(np.argmax(values)) + 1, self.patience,
+            )  # fmt: skip
 
 
 class EpochTimer(L.Callback):

@@ -185,7 +185,7 @@ class SvmCheckConfig:
     num_points: int = 1024  # as data.num_points
     farthest: bool = False  # protocol=published: farthest points, not the first ones stored
     machine: str = "svc"  # or "linear_svc": one class against the rest, as in Point-BERT's code
-    C: float | None = 0.01  # inverse regularisation strength; None: cross-validated on train
+    C: float | None = None  # inverse regularisation strength; None: cross-validated on train
     every: int = 1  # epochs from one check to the next
 
     def __post_init__(self) -> None:
@@ -254,4 +254,6 @@ class PretrainConfig:
         check_sizes(self, ["seed", "procedural"], least=0)
         if self.validate_every is not None:
             check_sizes(self, ["validate_every"])
+        if self.trainer.patience is not None:
+            raise ConfigError("trainer.patience is for fine-tuning: pre-training never stops early")
         check_choices(self, ["protocol"], PROTOCOLS)

@@ -1,12 +1,14 @@
 """Settings as YAML files, with files that they build on, and as strict overrides."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
@@ -47,7 +49,14 @@ def load_config(
         config = _merge(config, change, f"{key}={value}")
     for override in overrides:
         config = _merge(config, _parse(override), override)
-    return OmegaConf.to_object(config)  # type: ignore[return-value]
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except InterpolationResolutionError as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(
+            f"{error.full_key}: {reason}; text in ${{...}} stands for another setting, write "
+            r"\${...} for text that is to stay as it is"
+        ) from error
 
 
 def setting_names(kind: type) -> list[str]:
@@ -57,7 +66,8 @@ def setting_names(kind: type) -> list[str]:
 
 def config_text(config: Any) -> str:
     """Every setting of a run as YAML, which :func:`load_config` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    defaults = OmegaConf.structured(type(config))
+    return OmegaConf.to_yaml(OmegaConf.merge(defaults, _literal(asdict(config))))
 
 
 def save_config(config: Any, path: str | Path) -> None:
@@ -67,8 +77,14 @@ def save_config(config: Any, path: str | Path) -> None:
 
 
 def _literal(value: Any) -> Any:
-    """Text in which ``${`` does not begin an interpolation."""
-    return value.replace("${", r"\${") if isinstance(value, str) else value
+    """A value in whose text, at any depth, ``${`` does not begin an interpolation."""
+    if isinstance(value, Mapping):
+        return {key: _literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(each) for each in value]
+    if isinstance(value, str):  # backslashes before it have a meaning to OmegaConf too
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+    return value
 
 
 def _parse(override: str) -> DictConfig:

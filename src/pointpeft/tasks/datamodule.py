@@ -264,7 +264,10 @@ def pretraining_loader(
 def _check_enough(count: int, share: Share) -> None:
     if count < 2 * share.processes:
         each = f" for each of {share.processes} processes" if share.processes > 1 else ""
-        raise DataError(f"training needs two shapes or more{each}, there are {count}")
+        raise DataError(
+            f"training needs two shapes or more{each}, the training split has {count}: add shapes "
+            "to data.source"
+        )
 
 
 def _training_loader(

@@ -12,6 +12,7 @@ from pointpeft.data.transforms import recipe
 from pointpeft.evaluation.voting import vote, vote_accuracy, vote_seed
 from pointpeft.peft.bank import eval_mode
 from pointpeft.peft.publishing import save_published
+from pointpeft.tasks.processes import on_first_process
 from pointpeft.tasks.published_votes import Thresholds
 from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.tuning import TuningTask
@@ -68,9 +69,11 @@ class EpochVotes(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: TuningTask) -> None:  # type: ignore[override]
         """Vote, if the epoch is good enough, and keep its weights, if no vote was better."""
+        if trainer.current_epoch >= self.first_epoch:
+            on_first_process(trainer, lambda: self._look(trainer, task))
+
+    def _look(self, trainer: L.Trainer, task: TuningTask) -> None:
         epoch = trainer.current_epoch
-        if epoch < self.first_epoch or not trainer.is_global_zero:
-            return
         accuracy = float(trainer.callback_metrics[f"{task.split}_accuracy"])
         best_so_far = accuracy > self.best_accuracy
         self.best_accuracy = max(accuracy, self.best_accuracy)
@@ -101,4 +104,4 @@ class EpochVotes(L.Callback):
         if published:
             file = self.run.path / PUBLISHED_BEST_VOTE
             save_published(task.model, file, epoch, {"test_accuracy": self.best})
-        return {"training_vote_accuracy": self.best, "training_vote_epoch": epoch}
+        return {"training_vote_accuracy": self.best, "training_vote_epoch": epoch + 1}

@@ -10,6 +10,7 @@ from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.evaluation.report.page import REPORT
 from pointpeft.files import write_json
+from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import announce_data
 from pointpeft.tasks.banks import Banks, training_device
 from pointpeft.tasks.classification import Classification
@@ -34,6 +35,7 @@ PUBLISHED_NOTICE = (
 _GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
 
+@undisturbed()
 def finetune(
     config: FinetuneConfig,
     output: str | Path,
@@ -91,7 +93,8 @@ def tune(
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
     if finished and page.is_file():
-        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
+        larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
+        log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
     with run.logging():
         data = _prepare(config, goal, progress, data)

@@ -1,5 +1,6 @@
 """One fine-tuning run: a network under its method, trained with one seed and measured."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from pointpeft.peft.publishing import published_layout, save_published
 from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.banks import Banks
 from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
-from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.tasks.callbacks import EpochTimer, History, Patience, ProgressBar
 from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.datamodule import ShapeDataModule
 from pointpeft.tasks.epoch_votes import EpochVotes
@@ -31,6 +32,8 @@ from pointpeft.tasks.trainer import fit, make_trainer
 from pointpeft.tasks.tuning import TuningTask, selecting_split
 
 __all__ = ["method_settings", "train_one_seed"]
+
+log = logging.getLogger("pointpeft")
 
 
 def method_settings(config: FinetuneConfig) -> PeftConfig:
@@ -68,7 +71,7 @@ def train_one_seed(
     task = _make_task(config, goal, data, run, banks)
     model, published = task.model, config.protocol == "published"
     timer, history = EpochTimer(), History(run.history)
-    votes = _votes_in_training(config, data, run)
+    votes, monitor = _votes_in_training(config, data, run), _monitor(config, goal, data)
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
         run,
@@ -80,8 +83,9 @@ def train_one_seed(
             Announcement(_title(config)),
             ProgressBar(_title(config), goal.shown(selecting_split(data))),
             *([votes] if votes else []),
+            *_patience(config, history, monitor),
         ],
-        monitor=_monitor(config, goal, data),
+        monitor=monitor,
         grad_clip=config.optimizer.grad_clip,
         first_epoch=config.extra_epochs,  # loops that run one more do not look at the first
         idle_parameters=model.tuner.leaves_idle,
@@ -97,6 +101,11 @@ def train_one_seed(
         model.save_pretrained(run.adapter)
         model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
         metrics = measure(model, goal, data, config, run, timer)
+        metrics |= {"best_epoch": epoch + 1, "epochs": len(history.rows)}
+        log.info(
+            "%s: the adapter is of epoch %d of %d (selection: %s)",
+            _title(config), epoch + 1, len(history.rows), metrics["selection"],
+        )  # fmt: skip
         if config.save_published:
             save_published(model, run.path / goal.published_best, epoch, metrics)
         if votes:
@@ -139,6 +148,16 @@ def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
         return None
     criterion = goal.headline if config.protocol == "published" else "score"
     return f"{selecting_split(data)}_{criterion}"
+
+
+def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> list[L.Callback]:
+    """What stops training early, if that is asked for."""
+    if config.trainer.patience is None:
+        return []
+    if monitor is None:
+        log.warning("trainer.patience has no effect: there is no validation split")
+        return []
+    return [Patience(history, monitor, config.trainer.patience)]
 
 
 def _make_task(

@@ -16,6 +16,7 @@ from pointpeft.files import write_json
 from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
 from pointpeft.models import create_model, save_model
 from pointpeft.peft.publishing import published_layout, save_published
+from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import Announcement
 from pointpeft.tasks.batchnorm_momentum import BatchNormMomentum
 from pointpeft.tasks.best_epoch import BestEpoch
@@ -69,6 +70,7 @@ class PretrainingTask(L.LightningModule):
         return configure_adamw(self, self.optimizer)
 
 
+@undisturbed()
 def pretrain(
     config: PretrainConfig,
     output: str | Path,
@@ -215,7 +217,10 @@ def _save(
 def _metrics(
     config: PretrainConfig, loss: float, items: int, timer: EpochTimer, checks: list[BestEpoch]
 ) -> dict[str, Any]:
-    best = {f"best_{check.metric}": check.best for check in checks if check.best is not None}
+    best: dict[str, Any] = {}
+    for check in checks:
+        if check.best is not None:
+            best = {f"best_{check.metric}": check.best, "best_epoch": check.best_epoch}
     return {
         "model": config.model,
         "protocol": config.protocol,

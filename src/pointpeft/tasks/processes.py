@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, TrainingError
 
 __all__ = ["Share", "is_first_process", "on_first_process", "quiet_other_processes"]
 
@@ -62,11 +62,24 @@ def on_first_process(trainer: L.Trainer, work: Callable[[], T]) -> T:
     """Do something in the first process alone; all of them wait for it and get its result.
 
     Args:
-        trainer: has trained, so that the processes are connected.
+        trainer: has begun to train, so that the processes are connected.
         work: what to do; its result must be picklable.
+
+    Raises:
+        Exception: the first process raises what ``work`` does.
+        TrainingError: in the other processes; it names that error.
     """
-    result = work() if trainer.is_global_zero else None
-    return trainer.strategy.broadcast(result)  # type: ignore[return-value]
+    result, problem = None, ""
+    if trainer.is_global_zero:
+        try:
+            result = work()
+        except Exception as error:  # any: the others would wait for the result
+            trainer.strategy.broadcast((None, f"{type(error).__name__}: {error}"))
+            raise
+    result, problem = trainer.strategy.broadcast((result, problem))
+    if problem:
+        raise TrainingError(f"the first process failed: {problem}")
+    return result  # type: ignore[return-value]
 
 
 def quiet_other_processes() -> None:

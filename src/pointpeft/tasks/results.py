@@ -1,5 +1,6 @@
 """What ``metrics.json`` of a fine-tuning run holds, of one seed and of several."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from pointpeft.tasks.runs import RunFolder
 from pointpeft.tasks.tuning import selecting_split
 
 __all__ = ["measure", "summarize"]
+
+log = logging.getLogger("pointpeft")
 
 _VOTED = ("test_vote_accuracy", "training_vote_accuracy")
 _OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
@@ -93,13 +96,18 @@ def summarize(
 ) -> dict[str, Any]:
     """Metrics of several seeds: of the best one, and lists, means and deviations of all.
 
-    Which one is the best is measured on the split that also selects epochs.
+    Which one is the best is measured on the split that also selects epochs. Its adapter is copied
+    to the top; ``adapter_from`` names its folder, and ``best_epoch`` is its epoch.
     """
     val, test = f"val_{goal.headline}", f"test_{goal.headline}"
     ranking = val if all(val in result for result in results) else test
     best = max(range(len(results)), key=lambda i: results[i][ranking] or 0.0)
     if is_first_process():
         _take_over(folders[best], run)
+    log.info(
+        "%s is the adapter of seed %d, the best of %d by %s",
+        run.adapter, results[best]["seed"], len(results), ranking,
+    )  # fmt: skip
     summary = dict(results[best])
     for key in ("seed", *goal.of_one_seed, *_OF_ONE_SEED):
         if key in summary:
@@ -107,11 +115,13 @@ def summarize(
     for key in dict.fromkeys((test, ranking, *goal.averaged, *_VOTED, "seconds_per_epoch")):
         if not any(key in result for result in results):
             continue
-        values = [result[key] for result in results if result.get(key) is not None]
-        summary[f"{key}_per_seed"] = values
+        each = [result.get(key) for result in results]
+        summary[f"{key}_per_seed"] = each  # in the order of the seeds
+        values = [value for value in each if value is not None]
         if values:
             summary[key] = summary[f"{key}_mean"] = float(np.mean(values))
-            summary[f"{key}_std"] = float(np.std(values, ddof=1))
+            several = len(values) > 1  # a single value has no deviation
+            summary[f"{key}_std"] = float(np.std(values, ddof=1)) if several else None
     summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
     summary["seeds"] = [result["seed"] for result in results]
     summary["adapter_from"] = folders[best].name

@@ -23,6 +23,20 @@ class _Onward(logging.Handler):
             log.parent.handle(record)
 
 
+class _Once(logging.Filter):
+    """Leaves out information that was logged before, such as the same weights for every seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = record.levelno != logging.INFO or text not in self._said
+        self._said.add(text)
+        return new
+
+
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Write the package's messages of every level to a file as well, and the error that ends it.
@@ -31,6 +45,7 @@ def logged_to(path: Path) -> Iterator[None]:
     """
     file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter(_FORM, datefmt="%Y-%m-%d %H:%M:%S"))
+    file.addFilter(_Once())
     level, propagate = log.level, log.propagate
     handlers: list[logging.Handler] = [file]
     if propagate:  # a run within another one has its messages handed on by that one

@@ -74,7 +74,7 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
-                there has other settings than its length and hardware.
+                there has other settings than its length and hardware, or more epochs behind it.
         """
         if not is_first_process():
             return
@@ -87,6 +87,7 @@ class RunFolder:
             )
         if resume:
             self._check_same_run(config)
+            self._check_not_shorter(config)
 
     def _check_same_run(self, config: Any) -> None:
         differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
@@ -103,6 +104,16 @@ class RunFolder:
                 f"{self.path} was begun with other settings: {changes}\nleave these as they are in "
                 f"its {self.config.name} to resume; only {free} may change. For another run name "
                 "another `output`"
+            )
+
+    def _check_not_shorter(self, config: Any) -> None:
+        histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
+        texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
+        done = max((len(text.splitlines()) - 1 for text in texts), default=0)
+        if done > config.trainer.epochs + config.extra_epochs:
+            raise ConfigError(
+                f"{self.path} has {done} epochs behind it, more than trainer.epochs="
+                f"{config.trainer.epochs}: a run cannot be shortened"
             )
 
     def begin(self, config: Any) -> None:
@@ -191,7 +202,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # arbitrary bytes raise almost anything
             raise CheckpointError(f"cannot resume from {path}: {error}") from error
 
 

@@ -20,6 +20,7 @@ from pointpeft.evaluation.records import (
     write_measurement,
 )
 from pointpeft.evaluation.svm import SvmResult, linear_svm
+from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import announce_data
 from pointpeft.tasks.config import SvmConfig
 from pointpeft.tasks.inputs import load_data, make_backbone
@@ -29,6 +30,7 @@ __all__ = ["evaluate_backbone"]
 log = logging.getLogger("pointpeft")
 
 
+@undisturbed()
 def evaluate_backbone(
     config: SvmConfig,
     device: str = "cpu",

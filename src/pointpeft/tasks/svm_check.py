@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
@@ -40,7 +41,7 @@ class SvmCheck(BestEpoch):
         keep: what is done with the best epoch.
 
     Raises:
-        DataError: unusable data, or no split to measure on.
+        DataError: unusable data, no split to measure on, or too few shapes of a class to choose C.
     """
 
     metric = "svm_accuracy"
@@ -56,6 +57,11 @@ class SvmCheck(BestEpoch):
             _prepare(part, config, self.published)
             for part in (data.train, getattr(data, self.split))
         )
+        if config.C is None and np.unique(self.train.labels, return_counts=True)[1].min() < 2:
+            raise DataError(
+                f"{config.source} has a class with a single training shape, so that C cannot be "
+                "chosen by cross-validation: pass svm.C (published: 0.01)"
+            )
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
         """Refuse a network without features for an SVM."""

