@@ -195,6 +195,9 @@ def test_clouds_of_fewer_than_16_points_are_too_small_to_tell(
 # Damage ------------------------------------------------------------------------------------------
 
 
+TABLES = (".csv", ".txt", ".xyz", ".pts")
+
+
 def valid_file(path: Path, sphere: trimesh.Trimesh, cloud: np.ndarray) -> bytes:
     """A whole file of the kind that the suffix says."""
     suffix, rows = path.suffix, "".join(f"{x:.6f},{y:.6f},{z:.6f}\n" for x, y, z in cloud)
@@ -203,7 +206,7 @@ def valid_file(path: Path, sphere: trimesh.Trimesh, cloud: np.ndarray) -> bytes:
     elif suffix == ".pcd":
         header = f"FIELDS x y z\nWIDTH {len(cloud)}\nHEIGHT 1\nDATA ascii\n"
         path.write_text(header + rows.replace(",", " "))
-    elif suffix in (".csv", ".txt", ".xyz"):
+    elif suffix in TABLES:
         path.write_text(rows if suffix == ".csv" else rows.replace(",", " "))
     elif suffix in (".las", ".laz"):
         header = laspy.LasHeader(point_format=0, version="1.2")
@@ -230,7 +233,7 @@ def test_damaged_files_are_refused_by_name(
     if suffix not in (".igs", ".iges"):
         assert len(read_shape(path).points) > 10
     end = len(whole) // 2
-    if suffix in (".csv", ".txt", ".xyz"):  # in a first number: a line cut later may look whole
+    if suffix in TABLES:  # in a first number: a line cut later may look whole
         end = whole.find(b"\n", end) + 4
     noise = np.random.default_rng(0).bytes(2000)
     for content in (b"", noise, b"no shape at all\n" * 50, whole[:end]):

@@ -101,6 +101,13 @@ def test_line_ends_and_empty_lines(tmp_path: Path, ending: str) -> None:
     assert np.allclose(read_shape(path).points, CLOUD)
 
 
+@pytest.mark.parametrize(("head", "columns"), [("0,1,2\n", "xyz"), (",0,1,2\n", "ixyz")])
+def test_a_row_of_numbers_of_columns_is_no_point(tmp_path: Path, head: str, columns: str) -> None:
+    shape = read_shape(write(tmp_path / "a.csv", head, columns))
+    assert np.allclose(shape.points, CLOUD)
+    assert shape.notes
+
+
 def test_points_of_colmap_end_in_lists_of_any_length(tmp_path: Path) -> None:
     head = (
         "# 3D point list with one line of data per point:\n"
@@ -130,8 +137,7 @@ def test_points_of_colmap_end_in_lists_of_any_length(tmp_path: Path) -> None:
         ("sep=,\na,b,c\n", "xyz", "line 2"),
         ("-- -- --\n", "xyz", "line 1"),
         ("--,--,--\n", "xyz", "line 1"),
-        ("0,1,2\n", "xyz", "line 1"),
-        (",0,1,2\n", "ixyz", "line 1"),
+        ("# a,b,c\n", "xyz", "line 1"),
         ("", "ixyz", "first column"),
         ("", "oxyz0", "first column"),
         ("30\n", "xyz", "30"),

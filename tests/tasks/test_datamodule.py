@@ -138,7 +138,7 @@ def ragged(count):
     parts = tuple(np.arange(9 + i) for i in range(count))
     empty = np.empty((count, 4, 3), np.float32)
     ids = tuple(map(str, range(count)))
-    return RaggedSplit(empty, np.arange(count), ids, None, clouds, parts).redrawn(0)
+    return RaggedSplit(empty, np.arange(count), ids, clouds=clouds, parts=parts).redrawn(0)
 
 
 def ragged_epoch(epoch, seed=0, num_workers=0):

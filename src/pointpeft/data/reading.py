@@ -28,7 +28,7 @@ __all__ = ["SHAPE_SUFFIXES", "RawShape", "clean_shape", "companion_files", "read
 
 _BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd": parse_pcd}
 _PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)
-_TABLES = frozenset({".xyz", ".txt", ".csv"})
+_TABLES = frozenset({".xyz", ".txt", ".csv", ".pts"})
 _LABELLED = _TABLES | {".npz", ".ply", ".las", ".laz"}
 _CLOUD_KEYS = ("points", "xyz", "pos")
 _MOST_UNPACKED = 1 << 30
@@ -65,7 +65,7 @@ class RawShape:
 def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
     """Read a mesh (obj, off, ply, stl, glb, gltf, step, iges) or a cloud.
 
-    Clouds are xyz, txt, csv, npy, npz, pcd, ply, las and laz files. Points that are NaN or
+    Clouds are xyz, txt, csv, pts, npy, npz, pcd, ply, las and laz files. Points that are NaN or
     infinite are left out with a note, and so are the faces at such a vertex, unless they are most
     of the shape; so are vertices of a mesh that no face uses.
 
@@ -190,8 +190,7 @@ def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry,
     if first.startswith((b"# .PCD", b"VERSION")) and b"FIELDS" in head and not segmented:
         points, faces, notes = parse_pcd(content)
         return (points, faces, (*notes, "a PCD file by its content, read as one")), None
-    points, seg = parse_table(content, segmented)
-    return (points, None, ()), seg
+    return parse_table(content, segmented)
 
 
 def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:

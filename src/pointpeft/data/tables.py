@@ -11,6 +11,7 @@ import numpy as np
 
 from pointpeft.data.column_names import coordinate_columns, label_column
 from pointpeft.data.parts import EXPECTED_PARTS
+from pointpeft.data.polygons import Geometry
 from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
 from pointpeft.errors import DataError
 
@@ -32,7 +33,7 @@ _SURE = 8
 _EXPECTED = "expected one 'x y z' or 'x,y,z' a line"
 
 
-def parse_table(content: bytes, segmented: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+def parse_table(content: bytes, segmented: bool = False) -> tuple[Geometry, np.ndarray | None]:
     """Points of a text, and their part labels where they are asked for.
 
     Columns are found by their names, in a line above the data or in a comment there. Without
@@ -44,7 +45,7 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[np.ndarray, np
         segmented: Whether every point must have a part label.
 
     Returns:
-        Points `(N, 3)` float64 and labels `(N,)` float64 or None.
+        The cloud, and labels `(N,)` float64 or None.
 
     Raises:
         DataError: The text is no table, columns have names but none is a coordinate, a line
@@ -58,15 +59,21 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[np.ndarray, np
     start, separator = _find_data(lines)
     first = _split(lines[start][1], separator)
     sample = _sample(lines[start:], separator)
-    layout = _find_columns(lines[:start], sample, separator)
+    notes: tuple[str, ...] = ()
+    if _is_numbered(sample):
+        notes = (f"line {lines[start][0]} gives the numbers of columns, and is left out",)
+        has_index, start, sample = sample[0][0] == "", start + 1, sample[1:]
+        layout = _Layout((1, 2, 3) if has_index else (0, 1, 2), len(first))
+    else:
+        layout = _find_columns(lines[:start], sample, separator)
     columns = list(layout.coordinates)
     if segmented:
         columns.append(_labels_of(layout, len(first)))
     values = _read(lines[start:], separator, columns, layout)
     _check_count(lines[:start], len(values))
     if not layout.names:
-        _refuse_counting(lines[start], sample[0], values)
-    return values[:, :3], values[:, 3] if segmented else None
+        _refuse_counting(values, len(first))
+    return (values[:, :3], None, notes), values[:, 3] if segmented else None
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,9 @@ def _find_columns(
             if ragged:
                 return _Layout(found, len(names), tuple(names), ragged=True)
             return _named(names, found, sample, number, _is_comment(line))
-        if not _is_comment(line) and not _may_be_passed_over(head, place, separator, width):
+        is_title = place == 1 and head[0][1].strip().isdecimal()  # as in the XYZ format
+        is_names = _names_columns(line, separator, width)
+        if not is_title and (is_names or not _may_be_passed_over(head, place, separator)):
             unnamed.append((number, line))
     if unnamed:
         number, line = unnamed[0]
@@ -239,17 +248,22 @@ def _is_index(column: list[str]) -> bool:
     return column == [str(int(column[0]) + step) for step in range(len(column))]
 
 
-def _may_be_passed_over(
-    head: Sequence[tuple[int, str]], place: int, separator: str, width: int
-) -> bool:
-    """Whether a line above the data is a count, what follows a count, or a title in words."""
+def _names_columns(line: str, separator: str, width: int) -> bool:
+    """Whether a line names every column; of a comment, only separators other than spaces tell."""
+    if _is_comment(line) and separator == " ":
+        return False
+    names = _names(line, separator)[0]
+    return len(names) == width and all(map(_is_name, names))
+
+
+def _may_be_passed_over(head: Sequence[tuple[int, str]], place: int, separator: str) -> bool:
+    """Whether a line above the data is a comment, a count or a title in words."""
     line = head[place][1].strip()
     if line.isdecimal():
         return place == 0 or not head[place - 1][1].strip().isdecimal()
-    if (place == 1 and head[0][1].strip().isdecimal()) or line == f"sep={separator}":
+    if _is_comment(line) or line == f"sep={separator}":
         return True
-    is_row = len(line.split()) == width if separator == " " else separator in line
-    return _has_letters(line) and not is_row
+    return _has_letters(line) and (separator == " " or separator not in line)
 
 
 def _has_letters(line: str) -> bool:
@@ -329,22 +343,23 @@ def _value(field: str) -> float:
     return math.nan if word.lower() in _MISSING else as_number(word)
 
 
-def _refuse_counting(line: tuple[int, str], first: list[str], values: np.ndarray) -> None:
-    """Refuse what programs write that give columns or rows numbers instead of names.
+def _is_numbered(sample: list[list[str]]) -> bool:
+    """Whether the first row gives the numbers of columns, as programs do that have no names.
 
-    A first row of 0, 1, 2 is no point where the others are no whole numbers, and a first column
-    that counts the rows is no coordinate beside three more.
+    A row of 0, 1, 2 is no point where those below are no whole numbers.
     """
-    if (values[1:, :3] % 1 == 0).all():
+    numbers = [str(number) for number in range(len(sample[0]))]
+    if sample[0] not in (numbers, ["", *numbers[:-1]]):
+        return False
+    return any("." in field for row in sample[1:] for field in row)
+
+
+def _refuse_counting(values: np.ndarray, width: int) -> None:
+    """Refuse a first column that counts the rows, beside three others that have no names."""
+    counts, others = values[:, 0], values[:, 1:3]
+    if width < 4 or len(counts) < _SURE or (others % 1 == 0).all():
         return
-    numbers = [str(number) for number in range(len(first))]
-    if first in (numbers, ["", *numbers[:-1]]):
-        raise DataError(
-            f"line {line[0]}: {line[1].strip()[:40]!r} are numbers of columns, not a point; name "
-            "the columns x, y, z there, or remove the line"
-        )
-    counts = values[:, 0]
-    if len(first) > 3 and len(counts) >= _SURE and (np.diff(counts) == 1).all():
+    if (np.diff(counts) == 1).all():
         raise DataError(
             "the first column counts the rows, and columns have no names; put a line with names "
             "such as 'id x y z' above the data"

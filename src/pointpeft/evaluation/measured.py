@@ -12,6 +12,8 @@ from pointpeft.evaluation.predictor import LoadedAdapter
 
 __all__ = ["Measured", "read_measured"]
 
+_CUT = {"seed", "val_fraction", "shapes"}
+"""What an adapter says of how its data was cut."""
 _LISTED = 5
 """New shapes that a note names before it says how many more there are."""
 _UNKNOWN = (
@@ -119,10 +121,11 @@ def _known(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, frozense
         isinstance(digests, list) and all(isinstance(digest, str) for digest in digests)
         for digests in shapes.values()
     )
-    if not is_table or not set(shapes) <= {"train", "val", "test"}:
+    is_ours = is_table and set(shapes) <= {"train", "val", "test"} and set(recorded) <= _CUT
+    if not is_ours or type(recorded.get("seed", 0)) is not int:
         raise CheckpointError(
-            f"the adapter in {config.adapter} is damaged: `split` of its input must state "
-            f"`shapes`, lists of hashes for train, val and test, got {str(recorded)[:200]}"
+            f"the adapter in {config.adapter} is damaged: `split` of its input must state a seed, "
+            f"val_fraction and shapes, lists of hashes by split, got {str(recorded)[:200]}"
         )
     if not any(shapes.values()):
         return None
