@@ -28,8 +28,6 @@ from tests.tasks.conftest import own_cache  # noqa: F401 - shared fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GENERATED = {"settings.md"}
-"""Pages that the program writes of itself."""
 LANGUAGES = {"sh", "python", "yaml", "text"}
 NOT_RUN = {
     "installs": "it makes an environment, or takes minutes: its targets and paths must exist",
@@ -158,7 +156,7 @@ def labelled_parts(text: str, folder: Path) -> None:
     """Labels lie on the points of the file itself, and every metric that is named is measured."""
     metrics = (folder / "runs/parts/metrics.json").read_text()
     named = re.findall(r"^\| `(test_\w+)` \|", text, re.MULTILINE)
-    assert len(named) == 4
+    assert len(named) == 5
     for key in named:
         assert f'"{key}"' in metrics, key
     files = sorted(folder.glob("labelled/seat/*.ply"))
@@ -219,7 +217,7 @@ def test_links_lead_somewhere(page):
         if target.startswith("http"):
             continue
         file = page.parent / target if target else page
-        assert file.exists() or file.name in GENERATED, f"{page.name}: {target}"
+        assert file.exists(), f"{page.name}: {target}"
         if anchor and file.suffix == ".md":
             headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
             assert anchor[1:] in map(as_anchor, headings), f"{page.name}: {target}{anchor}"
