@@ -106,6 +106,7 @@ def _prepared(
         transform,
         variant=config.data.variant,
         on_error=config.data.on_error,  # type: ignore[arg-type]
+        val_fraction=config.data.val_fraction,
         seed=config.data.seed,
         progress=progress,
     )
