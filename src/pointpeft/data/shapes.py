@@ -107,10 +107,10 @@ def load_unlabelled(
 ) -> UnlabelledShapes:
     """Load shapes for pre-training, whatever their classes.
 
-    Shapes for validation or testing are left out: those that the source states to be, or, of
-    shapes with classes, those that `load_shapes` cuts with the same `val_fraction` and `seed`. So
-    an encoder has not seen what an adapter on it is measured on. Shapes without classes are used
-    whole.
+    Shapes for validation or testing are left out: those that the source states to be or, where it
+    states none and has classes, those that `load_shapes` cuts with the same `val_fraction` and
+    `seed`. So an encoder has not seen what an adapter on it is tested on. Shapes without classes
+    are used whole.
 
     Args:
         source: "homeobjects", a folder of files, flat or nested, that of a published data set, or
@@ -134,18 +134,18 @@ def load_unlabelled(
         notes.append(f"{len(listing.items) - len(kept)} validation and test shapes left out")
     if not kept:
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
-    is_cut = len(kept) == len(listing.items)
+    is_cut = len(kept) == len(listing.items)  # a stated test split is enough to be left out
     listing = Listing(kept, (), listing.stored_points)
     loader = Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
     loaded = loader.load(listing, source, on_error, progress)
-    items, _ = assign_splits(loaded.items, loaded.marks(), val_fraction if is_cut else 0.0, seed)
+    marks = loaded.marks()
+    items, _ = assign_splits(loaded.items, marks, val_fraction if is_cut else 0.0, seed)
     chosen = [i for i, item in enumerate(items) if item.split in ("train", "unlabelled")]
     if len(chosen) < len(items):
         notes.append(
             f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
             "same data.val_fraction and data.seed keeps for validation and testing"
         )
-    marks = loaded.marks()
     return UnlabelledShapes(
         points=np.stack([loaded.prepared[place].points for place in chosen]),
         labels=np.full(len(chosen), -1, dtype=np.int64),
