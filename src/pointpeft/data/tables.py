@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointpeft.data.column_names import coordinate_columns, label_column
+from pointpeft.data.column_names import coordinate_columns, is_column_word, label_column
 from pointpeft.data.parts import EXPECTED_PARTS
 from pointpeft.data.polygons import Geometry
 from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
@@ -25,11 +25,20 @@ _INTRODUCTION = re.compile(
     r"^(?:[^:=;,\t]*[:=]|fields|columns?|header|names?|data|format|labels?)[\s,;]+", re.IGNORECASE
 )
 """What may stand before the names of columns in a comment: `columns:`, `FIELDS`."""
+_NUMBERING = re.compile(r"^\d+\s*[:.)=]\s*")
+"""What may stand before a name that says which column it is of: `1:x`."""
+_ONE_COLUMN = re.compile(r"(?:column|col|field)\s*\d+\s*[:=]", re.IGNORECASE)
+"""A line that says what one column is, beside others that say it of others."""
+_SAID = re.compile(r"(?:number of points|points|vertices)\s*[:=]\s*(\d+)", re.IGNORECASE)
+_OTHER_FORMAT = re.compile(r"ncols\b|nrows\b|.*\bDATAPACKING\s*=\s*BLOCK", re.IGNORECASE)
+"""First words of grids and of tables stored column after column."""
 _UNIT = re.compile(r"[\[({][^\])}]*[\])}]")
 _LABELLED_WIDTHS = (4, 7, 10)
 """Columns of a file without names that ends with a part label: x y z, then none or more triples."""
 _SURE = 8
-"""Rows from which on a first column of consecutive whole numbers is taken for a count."""
+"""Rows from which on a first column of rising whole numbers is taken for one of numbers."""
+_TIME = 1e8
+"""Seconds since 1970 are above it, and coordinates below."""
 _EXPECTED = "expected one 'x y z' or 'x,y,z' a line"
 
 
@@ -72,7 +81,8 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[Geometry, np.n
     values = _read(lines[start:], separator, columns, layout)
     _check_count(lines[:start], len(values))
     if not layout.names:
-        _refuse_counting(values, len(first))
+        has_title = start == 2 and lines[0][1].strip().isdecimal()
+        _refuse_counting(values, len(first), has_title)
     return (values[:, :3], None, notes), values[:, 3] if segmented else None
 
 
@@ -148,7 +158,8 @@ def _refuse_decimal_commas(number: int, line: str, separator: str, fields: list[
         return
     wide = [word for word in re.split(r",\s+", line.strip().rstrip(",")) if word]
     halves = len(fields) >= 6 and all(field.lstrip("+-").isdecimal() for field in fields)
-    if (len(wide) >= 3 and all(map(is_decimal_comma, wide))) or (halves and "-0" in fields):
+    odd = {"-0"} | {field for field in fields[1::2] if len(field) > 1 and field[0] == "0"}
+    if (len(wide) >= 3 and all(map(is_decimal_comma, wide))) or (halves and odd & set(fields)):
         raise DataError(f"line {number}: {_decimal_comma(line)}")
 
 
@@ -200,9 +211,14 @@ def _names(line: str, separator: str) -> tuple[list[str], bool]:
         return [name for name in re.split(r"[\s,;]+", before) if name][:-1], True
     if separator == " ":
         text = _UNIT.sub("", text)  # in `x [m]` the unit is no column
-        names = [name.strip("\"'") for name in re.split(r"[\s,;]+", text)]
-        return [name for name in names if name], False
-    return [name.strip(" \"'") for name in _split(text, separator)], False
+        fields = re.split(r"[\s,;]+", text)
+        return [name for field in fields if (name := _plain(field))], False
+    return [_plain(field) for field in _split(text, separator)], False
+
+
+def _plain(field: str) -> str:
+    """A name without quotes and numbering."""
+    return _NUMBERING.sub("", field.strip(" \"'"))
 
 
 def _fitting(line: str, separator: str, width: int) -> list[str]:
@@ -249,11 +265,26 @@ def _is_index(column: list[str]) -> bool:
 
 
 def _names_columns(line: str, separator: str, width: int) -> bool:
-    """Whether a line names every column; of a comment, only separators other than spaces tell."""
-    if _is_comment(line) and separator == " ":
+    """Whether a line names columns, whatever they are.
+
+    It does if it has a name for each of them. A comment in words may have as many by chance, so
+    that there, and where the numbers differ, some of them must be what people call columns.
+    """
+    text = line.strip().lstrip("#/%!;").strip()
+    if _ONE_COLUMN.match(text):
+        return True
+    text = _INTRODUCTION.sub("", text)
+    names = _names(text, separator)[0]
+    if separator != " " and len(names) != width:
+        names = _names(text, " ")[0]
+    if not names or not all(map(_is_name, names)):
         return False
-    names = _names(line, separator)[0]
-    return len(names) == width and all(map(_is_name, names))
+    is_known = [is_column_word(name) or name.lower() in "xyz" for name in names]
+    if all(is_known) and len(names) >= 3 and len(names) != width:
+        return True
+    if _is_comment(line) and separator == " ":
+        return len(names) in (width, width - 1) and any(is_known)
+    return len(names) == width
 
 
 def _may_be_passed_over(head: Sequence[tuple[int, str]], place: int, separator: str) -> bool:
@@ -263,6 +294,8 @@ def _may_be_passed_over(head: Sequence[tuple[int, str]], place: int, separator: 
         return place == 0 or not head[place - 1][1].strip().isdecimal()
     if _is_comment(line) or line == f"sep={separator}":
         return True
+    if _OTHER_FORMAT.match(line):
+        return False
     return _has_letters(line) and (separator == " " or separator not in line)
 
 
@@ -354,23 +387,29 @@ def _is_numbered(sample: list[list[str]]) -> bool:
     return any("." in field for row in sample[1:] for field in row)
 
 
-def _refuse_counting(values: np.ndarray, width: int) -> None:
-    """Refuse a first column that counts the rows, beside three others that have no names."""
-    counts, others = values[:, 0], values[:, 1:3]
-    if width < 4 or len(counts) < _SURE or (others % 1 == 0).all():
+def _refuse_counting(values: np.ndarray, width: int, has_title: bool) -> None:
+    """Refuse a first column that numbers rows or times them, beside three others without names."""
+    first, others = values[:, 0], values[:, 1:3]
+    if width < 4 or len(first) < _SURE or (others % 1 == 0).all():
         return
-    if (np.diff(counts) == 1).all():
+    is_rising, is_whole = (np.diff(first) > 0).all(), (first % 1 == 0).all()
+    is_time = is_rising and first.min() > _TIME and np.abs(others).max() < _TIME
+    if (is_rising and is_whole) or is_time or (has_title and is_whole):
         raise DataError(
-            "the first column counts the rows, and columns have no names; put a line with names "
-            "such as 'id x y z' above the data"
+            "the first column looks like numbers or times of the rows, and columns have no names; "
+            "put a line with names such as 'id x y z' above the data"
         )
 
 
 def _check_count(head: Sequence[tuple[int, str]], number: int) -> None:
-    """Refuse a table that has another number of rows than its first line says."""
-    first = head[0][1].strip() if head else ""
-    if first.isdecimal() and int(first) != number:
-        raise DataError(
-            f"its first line says {int(first):,} points, it has {number:,}: the file is cut short, "
-            "or of another format"
-        )
+    """Refuse a table that has another number of rows than a line above them says."""
+    for place, line in head:
+        text = line.strip()
+        said = text if text.isdecimal() else ""
+        if _is_comment(line) and (match := _SAID.search(text)):
+            said = match[1]
+        if said and int(said) != number:
+            raise DataError(
+                f"line {place} says {int(said):,} points, there are {number:,}: the file is cut "
+                "short, or of another format"
+            )
