@@ -107,3 +107,8 @@ def test_separate_triangles_are_whole(tmp_path: Path) -> None:
         faces.append(f"f {len(rows) + 1} {len(rows) + 2} {len(rows) + 3}")
         rows += [f"v {x} {y} {z}" for x, y, z in (CORNERS[c] for c in triangle)]
     assert area(read_text(tmp_path / "a.obj", "\n".join(rows + faces))) == pytest.approx(1.5)
+
+
+def test_a_comment_of_many_numbers_is_read_at_once(tmp_path: Path) -> None:
+    comment = "# 1 vertices " + "111 " * 2000 + "x?y z\n"
+    assert area(read_text(tmp_path / "a.obj", comment + CUBE)) == pytest.approx(6)

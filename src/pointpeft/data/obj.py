@@ -14,7 +14,7 @@ __all__ = ["parse_obj"]
 _COMMENT = re.compile(r"#[^\r\n]*")
 _COUNTED = re.compile(
     r"#\W*(?:\d+\s+(?:vertices|faces|polygons)|(?:vertices|faces)\s*[:=]\s*\d+)"
-    r"(?:[\s,;-]*\d+\s+\w+)*\W*",
+    r"(?:[\s,;-]+\d+\s+[a-z]\w*)*\W*",
     re.I,
 )
 """A comment that holds counts and nothing else."""
