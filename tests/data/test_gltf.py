@@ -106,6 +106,20 @@ def test_buffers_lie_inside_or_beside_the_file(tmp_path: Path, cube: Document, m
             read_shape(cube.write(tmp_path / f"c.{suffix}", "https://example.org/a.bin"))
 
 
+@pytest.mark.parametrize(
+    "uri", ["../a.bin", "b/../../a.bin", "%2e%2e/a.bin", "..\\a.bin", "//host/a.bin", "C:/a.bin"]
+)
+def test_buffers_elsewhere_are_not_opened(tmp_path: Path, cube: Document, uri: str) -> None:
+    (tmp_path / "a.bin").write_bytes(cube.buffer)
+    (tmp_path / "shapes").mkdir()
+    for suffix in ("gltf", "glb"):
+        for name in (uri, str(tmp_path / "a.bin")):
+            path = cube.write(tmp_path / f"shapes/a.{suffix}", name)
+            with pytest.raises(DataError, match="beside the file"):
+                read_shape(path)
+            assert companion_files(path) == []
+
+
 def test_scenes_and_nodes_say_what_is_shown(tmp_path: Path, cube: Document) -> None:
     half = np.sqrt(0.5)
     move = [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 10, 0, 0, 1]

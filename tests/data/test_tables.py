@@ -184,7 +184,7 @@ def test_letters_come_before_what_surveyors_say(tmp_path: Path, names: str, colu
 
 
 def test_numbers_and_times_of_rows_are_no_coordinates(tmp_path: Path) -> None:
-    for first in (101 + 7.0 * np.arange(20), 1.6e9 + 0.1 * np.arange(20)):
+    for first in (101 + 7.0 * np.arange(20), 1.6e9 + 0.1 * np.arange(20), 0.1 * np.arange(20)):
         np.savetxt(tmp_path / "a.xyz", np.column_stack([first, CLOUD]), fmt="%.12g")
         with pytest.raises(DataError, match="first column"):
             read_shape(tmp_path / "a.xyz")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,9 +164,14 @@ def _buffer(path: Path, document: dict[str, Any], number: int, binary: bytes | N
 
 
 def _beside(path: Path, uri: str) -> Path:
-    """The file that a uri names; it may be percent-encoded, as the standard wants, or not."""
-    if len(urlsplit(uri).scheme) > 1:  # one letter is a drive
-        raise DataError(f"its buffer {uri[:60]} is on another machine; put it beside the file")
+    """The file that a uri names; it may be percent-encoded, as the standard wants, or not.
+
+    A shape may come from anybody, so it has no say over files elsewhere on this machine.
+    """
+    for name in (uri, unquote(uri)):
+        inside = os.path.normpath(name.replace("\\", "/"))
+        if urlsplit(name).scheme or inside.startswith(("/", "..")):
+            raise DataError(f"its buffer {uri[:60]} lies elsewhere; put it beside the file")
     plain = path.parent / uri
     return plain if plain.is_file() else path.parent / unquote(uri)
 

@@ -89,7 +89,7 @@ def read_npz(
     most = _half_of_memory() if most_unpacked is None else most_unpacked
     try:
         return _read_members(path, leave, only, wanted, most)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make NumPy fail in any way
         raise DataError(_describe(path, error)) from error
@@ -147,7 +147,7 @@ def read_npy(path: Path) -> np.ndarray:
             file.seek(0)
             _check(_read_header(file), "the array", path.stat().st_size)
         return np.load(path, allow_pickle=False)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make NumPy fail in any way
         raise DataError(_describe(path, error)) from error

@@ -108,6 +108,8 @@ def read_shape(path: str | Path, segmented: bool = False) -> RawShape:
         return clean_shape(RawShape(points, faces, str(path), notes, seg if segmented else None))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit into the memory of this machine") from error
     except Exception as error:  # a damaged file can make a parser fail in any way
         reason = f"{type(error).__name__}: {error}".strip(": \n")
         raise DataError(

@@ -30,6 +30,8 @@ _LABELLED_WIDTHS = (4, 7, 10)
 """Columns of a file without names that ends with a part label: x y z, then none or more triples."""
 _SURE = 8
 """Rows from which on a first column of rising whole numbers is taken for one of numbers."""
+_EVEN = 1e-3
+"""By how much steps from row to row may differ, in parts of their mean, and count as equal."""
 _TIME = 1e8
 """Seconds since 1970 are above it, and coordinates below."""
 
@@ -162,7 +164,9 @@ def _refuse_counting(values: np.ndarray, width: int, has_title: bool) -> None:
         return
     is_rising, is_whole = (np.diff(first) > 0).all(), (first % 1 == 0).all()
     is_time = is_rising and first.min() > _TIME and np.abs(others).max() < _TIME
-    if (is_rising and is_whole) or is_time or (has_title and is_whole):
+    steps = np.diff(first)
+    is_even = is_rising and np.ptp(steps) < _EVEN * steps.mean()
+    if (is_rising and is_whole) or is_even or is_time or (has_title and is_whole):
         raise DataError(
             "the first column looks like numbers or times of the rows, and columns have no names; "
             "put a line with names such as 'id x y z' above the data"
