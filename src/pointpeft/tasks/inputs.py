@@ -125,13 +125,14 @@ def load_data(
 def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     """What an adapter remembers of its training input.
 
-    Of each shape it keeps a short hash, by which the shape is known again wherever it lies.
+    Of each shape it keeps short hashes, by which the shape is known again wherever it lies.
     """
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
         "source": data.source,
         "variant": data.variant,
+        "family": data.family,
         "split": {
             "seed": config.seed,
             "val_fraction": config.val_fraction,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data.identity import short_digest
 from pointpeft.data.published.protocol import load_unlabelled_as_published
 from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import Transform, pool_size, recipe
@@ -106,6 +107,7 @@ def _prepared(
         transform,
         variant=config.data.variant,
         on_error=config.data.on_error,  # type: ignore[arg-type]
+        val_fraction=config.data.val_fraction,
         seed=config.data.seed,
         progress=progress,
     )
@@ -117,12 +119,13 @@ def _prepared(
 
 
 def _cut(shapes: ShapeSplit, config: PretrainConfig) -> tuple[ShapeSplit, ShapeSplit]:
-    """The shapes to train on, and those held out."""
+    """The shapes to train on, and those held out, by their content alone."""
     count = round(config.data.val_fraction * len(shapes))
     if not 0 < count < len(shapes):
         raise ConfigError(
             f"validate_every holds out data.val_fraction={config.data.val_fraction} of "
             f"{len(shapes)} stored shapes, which leaves one side without any"
         )
-    order = np.random.default_rng(config.data.seed).permutation(len(shapes))
-    return shapes.subset(np.sort(order[count:])), shapes.subset(np.sort(order[:count]))
+    order = sorted(shapes.digests, key=lambda digest: short_digest(f"{config.data.seed}/{digest}"))
+    held_out = shapes.among(set(order[:count]))  # copies of a shape stay together
+    return shapes.subset(~held_out), shapes.subset(held_out)
