@@ -19,6 +19,9 @@ names, or in Python as `pp.load_config(pp.FinetuneConfig, values={"trainer.epoch
 complete settings of a run are in its `config.yaml`. A default of `null` means that the setting is
 not set.
 
+In YAML and in `key=value`, `${trainer.epochs}` stands for the value of another setting. For these
+letters themselves write `\\${`. Values of `--data` and from Python are taken as they are.
+
 `scripts/write_settings.py` writes this page from the code. `pointpeft finetune --help` and its like
 show the same tables.
 """

@@ -178,11 +178,25 @@ def _check_verb(arguments: list[str]) -> None:
         names.append(name)
         command = command.commands[name]
     given = command.make_context(names[-1], list(arguments)).params  # refuses unknown flags
+    for setting in given.get("settings") or []:  # of a published file
+        assert setting.partition("=")[0] in _sizes(), setting
     if kind := KINDS.get(names[-1]):
         files = options.config_files(given["output"], given.get("config"))
         stated = {k: given[k] for k in ("model", "method", "preset") if given.get(k)}
         settings = load_config(kind, files, given["overrides"] or [], stated)
         _check_free(settings)
+
+
+def _sizes() -> set[str]:
+    """Settings of any backbone and of Point-PEFT."""
+    configs = {"backbone": [get_entry(name).config for name in pp.list_models()]}
+    configs["peft"] = [pp.PointPeftConfig()]
+    return {
+        f"{part}.{field.name}"
+        for part, of_part in configs.items()
+        for config in of_part
+        for field in dataclasses.fields(config)
+    }
 
 
 def _check_published(arguments: list[str]) -> None:

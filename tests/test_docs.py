@@ -7,7 +7,8 @@ is a file name is that file.
 
 To stay short, training is one epoch and the shapes that come with the package are a few of them.
 A block that cannot run on any machine says so behind its language, with a word of ``NOT_RUN``; its
-commands are still parsed, and their settings checked.
+commands are still parsed, and their settings checked. ``text printed`` is what commands above it
+print, with other numbers.
 """
 
 import re
@@ -28,14 +29,14 @@ from tests.tasks.conftest import own_cache  # noqa: F401 - shared fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GENERATED = {"settings.md"}
-"""Pages that the program writes of itself."""
 LANGUAGES = {"sh", "python", "yaml", "text"}
 NOT_RUN = {
     "installs": "it makes an environment, or takes minutes: its targets and paths must exist",
     "published": "it needs data or weights that only their owners distribute",
     "processes": "it needs torchrun, SLURM or several machines",
 }
+
+PRINTED = "printed"
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,16 @@ def words(command: str, shell: Path) -> list[str]:
     return done.stdout.split("\0")[:-1]
 
 
-def carry_out(argv: list[str]) -> None:
-    """Run a command in this process."""
+def carry_out(argv: list[str]) -> str:
+    """Run a command in this process; what it prints comes back."""
     match argv:
         case ["pointpeft", *arguments]:
             result = run(*arguments)
             assert result.code == 0, f"{' '.join(argv)}\n{result.out}\n{result.err}"
+            return f"{result.out}\n{result.err}"
         case ["python", "-c", code]:
             exec(compile(code, "python -c", "exec"), {})
+            return ""
         case _:
             raise AssertionError(f"{argv}: mark the block with one of {list(NOT_RUN)}")
 
@@ -130,13 +133,14 @@ def prepare(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_snippets_run_as_they_stand(page, workplace, shell):
+def test_snippets_run_as_they_stand(page, workplace, shell, caplog):
     prepare(page, workplace)
     names: dict = {"__name__": "__main__"}
+    printed = ""
     for block in blocks(page):
         where = f"{page.name}, line {block.line}"
         assert block.language in LANGUAGES, f"{where}: which language is {block.language!r}?"
-        assert block.mark in {"", *NOT_RUN}, f"{where}: {block.mark!r} is no reason"
+        assert block.mark in {"", PRINTED, *NOT_RUN}, f"{where}: {block.mark!r} is no reason"
         if block.file:
             Path(block.file).write_text(block.text)
         elif block.language == "python":
@@ -149,16 +153,24 @@ def test_snippets_run_as_they_stand(page, workplace, shell):
                 if argv and block.mark:
                     documented.check(argv, ROOT)
                 elif argv:
-                    carry_out(argv)
+                    printed += carry_out(argv)
+        elif block.mark == PRINTED:
+            said = without_numbers("\n".join([printed, *caplog.messages]))
+            for line in without_numbers(block.text).splitlines():
+                assert line in said, f"{where}: {line}"
     if page.stem in PROMISES:
         PROMISES[page.stem](page.read_text(), workplace)
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"[\d.,]*\d", "#", text)
 
 
 def labelled_parts(text: str, folder: Path) -> None:
     """Labels lie on the points of the file itself, and every metric that is named is measured."""
     metrics = (folder / "runs/parts/metrics.json").read_text()
     named = re.findall(r"^\| `(test_\w+)` \|", text, re.MULTILINE)
-    assert len(named) == 4
+    assert len(named) == 5
     for key in named:
         assert f'"{key}"' in metrics, key
     files = sorted(folder.glob("labelled/seat/*.ply"))
@@ -219,7 +231,7 @@ def test_links_lead_somewhere(page):
         if target.startswith("http"):
             continue
         file = page.parent / target if target else page
-        assert file.exists() or file.name in GENERATED, f"{page.name}: {target}"
+        assert file.exists(), f"{page.name}: {target}"
         if anchor and file.suffix == ".md":
             headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
             assert anchor[1:] in map(as_anchor, headings), f"{page.name}: {target}{anchor}"
@@ -275,6 +287,8 @@ def test_no_paragraph_stands_in_a_table_cell():
         ("pointpeft finetune --data my_shapes trainer.epoch=3", "trainer.epoch"),
         ("pointpeft finetune --data my_shapes peft.prompts=3", "prompts"),
         ("pointpeft pretrain --data my_shapes backbone.widht=3", "widht"),
+        ("pointpeft convert x.pth x.safetensors backbone.num_haeds=3", "num_haeds"),
+        ("pointpeft pretrain --config Mixup_models/Point-BRET", "Point-BRET"),
         ("python main.py --config cfgs/fine-tuning/scan_pb.yaml --finetune", "--finetune"),
         ("python main.py --config cfgs/fine-tuning/x.yaml --finetune_model", "x.yaml"),
         (

@@ -120,13 +120,17 @@ def test_progress_counts_every_item(damaged_folder: Path) -> None:
     assert calls == [(done, 19) for done in range(1, 20)]
 
 
-def test_copies_across_parts_are_noted(mesh_folder: Path) -> None:
-    for part in ("train", "test"):
-        (mesh_folder / "box" / part).mkdir()
-        content = (mesh_folder / "box" / "box_00.off").read_bytes()
-        (mesh_folder / "box" / part / "copy.off").write_bytes(content)
+def test_copies_across_parts_are_not_measured(mesh_folder: Path) -> None:
+    for part, number in (("train", 0), ("test", 0), ("test", 1)):
+        (mesh_folder / "box" / part).mkdir(exist_ok=True)
+        (mesh_folder / "box" / f"box_{number:02d}.off").rename(
+            mesh_folder / "box" / part / f"{number}.off"
+        ) if part == "test" else (mesh_folder / "box" / part / "copy.off").write_bytes(
+            (mesh_folder / "box" / f"box_{number:02d}.off").read_bytes()
+        )
     data = load_shapes(mesh_folder, SMALL)
-    assert any("copies of training shapes" in note for note in data.notes)
+    assert data.test.ids == ("box/test/1.off",)
+    assert any("box/test/0.off = box/train/copy.off" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("indices", [[2, 0], np.array([False, False, True]), []])

@@ -80,6 +80,14 @@ def test_flat_folder_of_meshes(run_pretrain, tmp_path):
     assert metrics["items"] == 4
 
 
+@pytest.mark.parametrize(("fraction", "items"), [("0", 20), ("0.1", 16), ("0.2", 12)])
+def test_the_stated_share_is_left_out(run_pretrain, tmp_path, fraction, items):
+    """Fine-tuning with the same data.val_fraction keeps the others for validation and testing."""
+    folder = write_meshes(tmp_path / "meshes", {"box": 10, "torus": 10})
+    stated = [f"data.source={folder}", f"data.val_fraction={fraction}", "trainer.epochs=1"]
+    assert run_pretrain(*stated)["items"] == items
+
+
 def test_unknown_pretraining_setting(run_pretrain):
     with pytest.raises(ConfigError, match="mask_ratoi"):
         run_pretrain("pretraining.mask_ratoi=0.5")

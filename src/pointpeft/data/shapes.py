@@ -116,10 +116,10 @@ def load_unlabelled(
 ) -> UnlabelledShapes:
     """Load shapes for pre-training, whatever their classes.
 
-    Shapes for validation or testing are left out: those that the source states to be, or, of
-    shapes with classes, those that `load_shapes` cuts with the same `val_fraction` and `seed`. So
-    an encoder has not seen what an adapter on it is measured on. Shapes without classes are used
-    whole.
+    Shapes for validation or testing are left out: those that the source states to be or, where it
+    states none and has classes, those that `load_shapes` cuts with the same `val_fraction` and
+    `seed`. So an encoder has not seen what an adapter on it is tested on. Shapes without classes
+    are used whole.
 
     Args:
         source: "homeobjects", a folder of files, flat or nested, that of a published data set, or
@@ -143,13 +143,15 @@ def load_unlabelled(
         notes.append(f"{len(listing.items) - len(kept)} validation and test shapes left out")
     if not kept:
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
-    is_cut = len(kept) == len(listing.items)
+    is_cut = len(kept) == len(listing.items)  # a stated test split is enough to be left out
     listing = Listing(kept, (), listing.stored_points)
     loader = Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
     loaded = loader.load(listing, source, on_error, progress)
     fraction = val_fraction if is_cut else 0.0
     items, _ = assign_splits(loaded.items, loaded.digests, fraction, seed)
-    chosen = [i for i, item in enumerate(items) if item.split in ("train", "unlabelled")]
+    pairs = list(zip(items, loaded.digests, strict=True))
+    held_out = {digest for item, digest in pairs if item.split in ("val", "test")}
+    chosen = [place for place, (_, digest) in enumerate(pairs) if digest not in held_out]
     if len(chosen) < len(items):
         notes.append(
             f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
