@@ -121,16 +121,15 @@ def test_progress_counts_every_item(damaged_folder: Path) -> None:
 
 
 def test_copies_across_parts_are_not_measured(mesh_folder: Path) -> None:
-    for part, number in (("train", 0), ("test", 0), ("test", 1)):
-        (mesh_folder / "box" / part).mkdir(exist_ok=True)
-        (mesh_folder / "box" / f"box_{number:02d}.off").rename(
-            mesh_folder / "box" / part / f"{number}.off"
-        ) if part == "test" else (mesh_folder / "box" / part / "copy.off").write_bytes(
-            (mesh_folder / "box" / f"box_{number:02d}.off").read_bytes()
-        )
+    boxes = mesh_folder / "box"
+    for part in ("train", "test"):
+        (boxes / part).mkdir()
+    (boxes / "train/copy.off").write_bytes((boxes / "box_00.off").read_bytes())
+    for name in ("box_00.off", "box_01.off"):
+        (boxes / name).rename(boxes / "test" / name)
     data = load_shapes(mesh_folder, SMALL)
-    assert data.test.ids == ("box/test/1.off",)
-    assert any("box/test/0.off = box/train/copy.off" in note for note in data.notes)
+    assert data.test.ids == ("box/test/box_01.off",)
+    assert any("box/test/box_00.off = box/train/copy.off" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("indices", [[2, 0], np.array([False, False, True]), []])
