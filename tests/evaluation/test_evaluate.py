@@ -172,7 +172,9 @@ def scans(tmp_path, monkeypatch):
             data = load_as_published(folder, variant, InputTransform(64))
         else:
             data = load_shapes(folder, InputTransform(64), variant=variant)
-        model = pp.get_peft_model(build_classifier(encoder(), len(data.class_names)), pp.LinearConfig())
+        model = pp.get_peft_model(
+            build_classifier(encoder(), len(data.class_names)), pp.LinearConfig()
+        )
         model.class_names, model.base_checkpoint = data.class_names, "../encoder.safetensors"
         model.input = {
             "transform": InputTransform(64).to_dict(), "statistics": None, "source": str(folder),
