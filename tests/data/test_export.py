@@ -24,12 +24,15 @@ def test_exported_folder_reads_back_as_the_same_data_set(tmp_path):
         assert sorted(getattr(again, part).labels) == sorted(getattr(data, part).labels)
 
 
+LONG = "ä" * 300
+
+
 @pytest.mark.parametrize(
     "ids",
     [
         ("mug.1", "mug_1", "Mug_1", "mug 1"),
         ("a", "A", "b", "ä"),
-        (*("ä" * 300 + end for end in "xyzz"),),
+        (f"{LONG}x", f"{LONG}y", f"{LONG}z", LONG),
     ],
 )
 def test_items_whose_names_look_alike_are_all_written(tmp_path, ids):
