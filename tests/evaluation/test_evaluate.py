@@ -122,7 +122,7 @@ def test_a_set_that_has_grown_or_shrunk_is_measured_without_training_shapes(tmp_
     np.savez(trained, points=points, label=label, names=CLASSES, id=names)
     metrics = measure(tmp_path, trained)
     assert metrics["test_items"] == 10
-    assert any("2 are new" in note and "new one, new two" in note for note in metrics["notes"])
+    assert any("2 of the 10 (new one, new two)" in note for note in metrics["notes"])
 
 
 def test_stated_splits_hold_nothing_that_was_trained_on(tmp_path, trained):

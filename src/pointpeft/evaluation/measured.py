@@ -204,7 +204,7 @@ class _Shapes:
         if self.are_known and len(new):
             names = ", ".join(part.ids[place] for place in new[:_LISTED])
             more = f" and {len(new) - _LISTED} more" if len(new) > _LISTED else ""
-            notes.append(f"{len(new)} are new since training: {names}{more}")
+            notes.append(f"new since training: {len(new)} of the {len(part)} ({names}{more})")
         return part, split, notes
 
     def _trained_in_another_form(self) -> frozenset[str]:
