@@ -20,6 +20,7 @@ from pointpeft.data.splits import (
     Listing,
     assign_splits,
     check_classes,
+    class_spelling,
     leave_out_copies,
 )
 from pointpeft.data.statistics import InputStatistics
@@ -236,13 +237,14 @@ def _list_whatever(source: str | Path, variant: str | None) -> Listing:
 def _fix_classes(listing: Listing, class_names: Sequence[str] | None) -> tuple[str, ...]:
     if class_names is None:
         return listing.class_names
-    unknown = [name for name in listing.class_names if name not in set(class_names)]
+    class_names = tuple(map(class_spelling, class_names))
+    unknown = [name for name in listing.class_names if name not in class_names]
     if unknown:
         raise DataError(
             f"classes {', '.join(unknown)} of the data are unknown to the model, "
             f"which knows {', '.join(class_names)}"
         )
-    return tuple(class_names)
+    return class_names
 
 
 def _num_stored(listing: Listing, transform: InputTransform, num_stored: int | None) -> int:

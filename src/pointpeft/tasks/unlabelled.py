@@ -34,6 +34,7 @@ class PretrainingData:
         held_out: clouds of which there is none in ``train``; None where they are not asked for.
         draw: makes of them what the network sees, without augmentation.
         split: name of the split that they are held out as, "val" or "test".
+        seen: what the stored clouds are known by, and those that the model was trained on before.
     """
 
     train: ShapeSplit
@@ -42,6 +43,7 @@ class PretrainingData:
     held_out: ShapeSplit | None
     draw: Transform
     split: str = "val"
+    seen: frozenset[str] = frozenset()
 
 
 def load_pretraining_data(
