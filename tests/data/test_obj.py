@@ -41,6 +41,7 @@ def cube(form: str) -> str:
         "\n".join([*VERTICES, "v nan 0 0", *FACES]),
         CUBE + "# 8 vertices, 6 faces\n",
         CUBE + "# 12 faces\n",
+        "# decimated from 5000 faces, 900 vertices welded\n" + CUBE,
     ],
 )  # fmt: skip
 def test_a_cube_is_a_cube(tmp_path: Path, text: str) -> None:
@@ -70,7 +71,10 @@ def test_polygons_that_are_not_convex_keep_their_area(tmp_path: Path) -> None:
         (CUBE.replace("v 0.0 0.0 0.0", "v 0.0 0.0"), "line 1"),
         ("# 8 vertices, 6 faces\n" + CUBE[: CUBE.rindex("f")], "6 faces"),
         ("# Vertices: 8\n# Faces: 6\n" + CUBE[: CUBE.rindex("f")], "6 faces"),
+        (CUBE[: CUBE.rindex("f")] + "# 6 polygons\n", "6 faces"),
         (CUBE[:-4], "cut"),
+        ("\n".join(VERTICES * 4 + FACES), "24 of 32"),
+        ("\n".join([*VERTICES, "cstype bspline", "surf 0 1 0 1 1 2 3 4"]), "free-form"),
         (CUBE[: CUBE.index(FACES[3])], "cut"),
         (CUBE[: CUBE.index("f") - 5], "line 8"),
         ("o nothing\n", "v x y z"),

@@ -24,6 +24,7 @@ def beside(word: str, values: str) -> str:
         CUBE.replace("OFF\n", "OFF "),
         CUBE.replace("OFF\n", "OFF"),
         CUBE.replace("OFF\n", ""),
+        CUBE.replace("OFF", "off"),
         CUBE.replace("8 6 12", "8 6"),
         "\ufeff" + CUBE,
         "# a comment of OFF\n" + CUBE.replace("\n", " # c\n").replace("8 6", "\n\n8 6"),
@@ -58,7 +59,9 @@ def test_polygons_that_are_not_convex_keep_their_area(tmp_path: Path) -> None:
     ("text", "named"),
     [
         (CUBE[: CUBE.index("4 0 4")], "6 faces"),
-        (CUBE[: CUBE.rindex("3")], "6 faces"),
+        (CUBE[: CUBE.rindex("3")], "face 6"),
+        (CUBE.replace("0.0 1.0 1.0", "0.0 1.0"), "vertex 4"),
+        (CUBE.replace("\n", " ") + " 7", "1 numbers more"),
         (CUBE[:40], "8 vertices"),
         (CUBE + "3 0 1 2\n", "7 faces"),
         (CUBE.replace("4 0 1 3 2", "4 0 1 3 8"), "8"),

@@ -69,6 +69,7 @@ STRIPS = [
     [
         CUBE,
         CUBE.replace("\n", "\r\n"),
+        CUBE.replace("\n", "\r"),
         CUBE.replace("end_header\n", "end_header\n\n").replace("\n4 4", "\n\n  \n4 4") + "\n\n",
         CUBE.replace("1.0\nelement", "1.0\ncomment\n\nobj_info x\ncomment Gefäß\nelement", 1),
         CUBE.replace("1.0\nelement", "1.0\ncomment Gefäß\nelement", 1).encode("latin-1"),
@@ -110,6 +111,8 @@ def test_polygons_that_are_not_convex_keep_their_area(tmp_path: Path) -> None:
         (CUBE[: CUBE.rindex("3")], "vertex_indices"),
         (CUBE + "3 0 1 2\n", "6 face"),
         (binary()[:-1], "6 face"),
+        (binary().replace(b"face 6", b"face 5"), "5 face"),
+        (binary().replace(b"uchar int", b"char int").replace(b"\x04", b"\xfd", 1), "6 face"),
         (binary()[:300], "8 vertex"),
         (CUBE.replace("4 0 1 3 2", "4 0 1 3 8"), "8"),
         (CUBE.replace("vertex 8", "vertex 99999999999"), "99,999,999,999"),

@@ -110,7 +110,9 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("shape", [(3, 40), (6, 40), (4, 5), (3, 2), (20, 24, 3), (40, 2), (40,)])
+@pytest.mark.parametrize(
+    "shape", [(3, 40), (6, 40), (4, 5), (3, 2), (16, 2048), (20, 24, 3), (40, 2), (40,)]
+)
 def test_arrays_the_wrong_way_round_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(size=shape)
     np.save(tmp_path / "a.npy", array)
@@ -119,6 +121,23 @@ def test_arrays_the_wrong_way_round_are_refused(tmp_path: Path, shape: tuple[int
     for name in ("a.npy", "a.npz", "b.npz"):
         with pytest.raises(DataError, match=name):
             read_shape(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["normals", "colors", "rgb", "features", "poses"])
+def test_an_archive_of_something_else_is_no_cloud(
+    tmp_path: Path, cloud: np.ndarray, name: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **{name: cloud})
+    with pytest.raises(DataError, match=name):
+        read_shape(tmp_path / "a.npz")
+
+
+def test_vertices_and_faces_of_an_archive_are_a_mesh(
+    tmp_path: Path, sphere: trimesh.Trimesh
+) -> None:
+    np.savez(tmp_path / "a.npz", vertices=sphere.vertices, faces=sphere.faces)
+    shape = read_shape(tmp_path / "a.npz")
+    assert np.array_equal(shape.faces, sphere.faces)
 
 
 def test_records_are_read_by_the_names_of_their_fields(tmp_path: Path, cloud: np.ndarray) -> None:

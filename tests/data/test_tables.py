@@ -142,6 +142,7 @@ def test_points_of_colmap_end_in_lists_of_any_length(tmp_path: Path) -> None:
         ("", "oxyz0", "first column"),
         ("30\n", "xyz", "30"),
         ("8\n5\n", "xyz", "line"),
+        ("local_x,local_y,local_z,world_x,world_y,world_z\n", "xyzxyz", "two sets"),
     ],
 )  # fmt: skip
 def test_tables_without_known_coordinates_are_refused(
@@ -149,6 +150,50 @@ def test_tables_without_known_coordinates_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=named):
         read_shape(write(tmp_path / "a.csv", head, columns))
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("# timestamp tx ty tz qx qy qz qw\n", "ixyz0000"),
+        ("# nx ny nz\n", "xyz"),
+        ("# id x y\n", "xyz"),
+        ("z x y\n", "zxy00"),
+        ("# x z y r g b\n", "xzy0000"),
+        ("# column 1: t\n# column 2: x\n# column 3: y\n# column 4: z\n", "0xyz"),
+        ("ncols 3\nnrows 20\nNODATA_value -9999\n", "xyz"),
+        ("20\nwater\n", "oxyz"),
+        ("# Number of points: 50\n", "xyz"),
+        ("x y z\n50\n", "xyz"),
+    ],
+)
+def test_words_above_a_text_that_say_something_else_are_not_passed_over(
+    tmp_path: Path, head: str, columns: str
+) -> None:
+    with pytest.raises(DataError):
+        read_shape(write(tmp_path / "a.txt", head, columns, " "))
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [("x,y,e,n,h", "xy00z"), ("x,y,h,n", "xyz0"), ("E,N,Z", "xyz"), ("# 1:z 2:x 3:y", "zxy")],
+)
+def test_letters_come_before_what_surveyors_say(tmp_path: Path, names: str, columns: str) -> None:
+    shape = read_shape(write(tmp_path / "a.csv", names + "\n", columns))
+    assert np.allclose(shape.points, CLOUD)
+
+
+def test_numbers_and_times_of_rows_are_no_coordinates(tmp_path: Path) -> None:
+    for first in (101 + 7.0 * np.arange(20), 1.6e9 + 0.1 * np.arange(20)):
+        np.savetxt(tmp_path / "a.xyz", np.column_stack([first, CLOUD]), fmt="%.12g")
+        with pytest.raises(DataError, match="first column"):
+            read_shape(tmp_path / "a.xyz")
+
+
+def test_decimal_commas_among_commas_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("12,05,13,25,4,75\n" * 20)
+    with pytest.raises(DataError, match="decimal point"):
+        read_shape(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("separator", [" ", ";", "\t", ", ", ","])

@@ -6,9 +6,6 @@ from pointpeft.errors import DataError
 
 __all__ = ["as_cloud", "refuse_transposed"]
 
-_MOST_COLUMNS = 15
-"""An array with fewer rows than columns and at most so many of them is a cloud on its side."""
-
 
 def as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     """The first three columns of a numeric array `(N, 3 or more)`, as float32 or float64.
@@ -39,10 +36,10 @@ def refuse_transposed(shape: tuple[int, ...], name: str) -> None:
     """Refuse an array `(..., C, N)` whose points are columns, as in `(3, N)` and `(S, 3, N)`.
 
     Raises:
-        DataError: It has 3 to 15 rows and more columns than that.
+        DataError: It has three rows or more, and still more columns.
     """
     rows, columns = shape[-2:]
-    if 3 <= rows <= _MOST_COLUMNS and columns > rows:
+    if columns > rows >= 3:
         turned = (*shape[:-2], columns, rows)
         swap = "array.T" if len(shape) == 2 else "array.swapaxes(-1, -2)"
         raise DataError(

@@ -2,11 +2,11 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pointpeft.errors import DataError
 
-__all__ = ["coordinate_columns", "label_column"]
+__all__ = ["coordinate_columns", "is_column_word", "label_column"]
 
 _UNIT = re.compile(r"[\[({](?!\s*[xyzXYZ0-3]\s*[\])}])[^\])}]*[\])}]")
 _WORD = re.compile(r"[A-Z]?[a-zäöü]+|[A-ZÄÖÜ]+(?![a-zäöü])|\d+")
@@ -36,9 +36,17 @@ _BESIDE_LABELS = frozenset({
 _MEASURED = frozenset({
     "intensity", "time", "gps", "gpstime", "return", "returns", "number", "distance", "curvature",
     "density", "roughness", "reflectance", "amplitude", "range", "angle", "scan", "x", "y", "z",
-    "nx", "ny", "nz", "red", "green", "blue", "r", "g", "b",
+    "nx", "ny", "nz", "red", "green", "blue", "r", "g", "b", "dip", "direction", "distances", "c2c",
+    "c2m", "signed",
 })  # fmt: skip
 """What a `scalar_...` column may hold that is no label."""
+_OTHER_COLUMNS = frozenset({
+    "id", "index", "timestamp", "t", "tx", "ty", "tz", "qx", "qy", "qz", "qw", "lat", "lon", "long",
+    "latitude", "longitude", "alt", "altitude", "temperature", "pressure", "velocity", "vx", "vy",
+    "vz", "normal", "rgb", "rgba", "alpha", "a", "u", "v", "w", "azimuth", "ring", "code", "name",
+    "error", "confidence", "score", "quality", "i",
+})  # fmt: skip
+"""More that columns are called beside coordinates."""
 
 
 def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
@@ -57,18 +65,31 @@ def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
         for rank, beside, axis in _readings(name):
             groups[rank, beside][axis].append(place)
     _fill_up(groups)
-    for key in sorted(groups):
-        group = groups[key]
-        axes = next(
-            (a for a in (_AXES, ("0", "1", "2"), ("1", "2", "3")) if set(a) <= set(group)), None
-        )
-        if axes is None:
-            continue
-        if twice := [names[group[axis][0]] for axis in axes if len(group[axis]) > 1]:
-            raise DataError(f"more than one column is called {twice[0].strip()!r}")
-        x, y, z = (group[axis][0] for axis in axes)
-        return x, y, z
-    return None
+    found = [
+        (key[0], group, axes) for key, group in sorted(groups.items()) if (axes := _axes_of(group))
+    ]
+    if not found:
+        return None
+    rank, group, axes = found[0]
+    if rank in (1, 2) and len(found) > 1 and found[1][0] == rank:
+        sets = " and ".join(names[each[a][0]].strip() for _, each, (a, *_) in found[:2])
+        raise DataError(f"two sets of columns are coordinates, from {sets} on; leave one of them")
+    if twice := [names[group[axis][0]] for axis in axes if len(group[axis]) > 1]:
+        raise DataError(f"more than one column is called {twice[0].strip()!r}")
+    x, y, z = (group[axis][0] for axis in axes)
+    return x, y, z
+
+
+def is_column_word(name: str) -> bool:
+    """Whether people call columns so that are no coordinates, such as `nx`, `time` or `label`."""
+    words = [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
+    return bool(words) and set(words) <= _MEASURED | _LABELS | _OTHER_COLUMNS
+
+
+def _axes_of(group: Mapping[str, Sequence[int]]) -> tuple[str, ...] | None:
+    """The three axes that a group of columns names, as letters or as numbers from 0 or 1."""
+    known = (_AXES, ("0", "1", "2"), ("1", "2", "3"))
+    return next((axes for axes in known if set(axes) <= set(group)), None)
 
 
 def _readings(name: str) -> list[tuple[int, tuple[str, ...], str]]:
@@ -96,12 +117,14 @@ def _split_axis(word: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _fill_up(groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]]) -> None:
-    """Let what surveyors say fill up letters, as in `X, Y, Elevation` and `E, N, Z`."""
+    """Let letters and what surveyors say fill each other up, as in `X, Y, Elevation`, `E, N, Z`."""
     letters, said = groups.get((0, ()), {}), groups.get((3, ()), {})
-    if said and letters:
-        for axis in _AXES:
-            if axis not in said and axis in letters:
-                said[axis] = letters[axis]
+    if not letters or not said:
+        return
+    lacking, given = (letters, said) if {"x", "y"} <= set(letters) else (said, letters)
+    for axis in _AXES:
+        if axis not in lacking and axis in given:
+            lacking[axis] = given[axis]
 
 
 def label_column(names: Sequence[str]) -> int | None:

@@ -12,10 +12,20 @@ from pointpeft.errors import DataError
 __all__ = ["parse_obj"]
 
 _COMMENT = re.compile(r"#[^\r\n]*")
-_COUNTS = re.compile(r"\b(?:(\d+)\s+(vertices|faces)\b|(vertices|faces)\s*[:=]\s*(\d+))", re.I)
+_COUNTED = re.compile(
+    r"#\W*(?:\d+\s+(?:vertices|faces|polygons)|(?:vertices|faces)\s*[:=]\s*\d+)"
+    r"(?:[\s,;-]*\d+\s+\w+)*\W*",
+    re.I,
+)
+"""A comment that holds counts and nothing else."""
+_COUNTS = re.compile(r"(\d+)\s+(vertices|faces|polygons)\b|(vertices|faces)\s*[:=]\s*(\d+)", re.I)
 """Numbers that many exporters write in a comment, the only ones that an OBJ file has."""
 _FEW = 16
 """Below so many vertices a folded sheet and a solid that lacks faces cannot be told apart."""
+
+
+_TAIL = 0.25
+"""Part of the vertices at the end of the list that no face uses, above which faces are missing."""
 
 
 class _Obj:
@@ -25,11 +35,14 @@ class _Obj:
         self.vertices: list[tuple[float, float, float]] = []
         self.corners: list[int] = []
         self.sizes: list[int] = []
+        self.has_surface = False
 
     def read_line(self, words: list[str]) -> None:
         """Take in one logical line; kinds without geometry are passed over."""
         if words[0] == "v":
             self.vertices.append(_coordinates(words[1:]))
+        elif words[0] in ("curv", "curv2", "surf"):
+            self.has_surface = True
         elif words[0] in ("f", "fo"):
             self.corners += [self._number(word) for word in words[1:]]
             self.sizes.append(len(words) - 1)
@@ -67,6 +80,8 @@ def parse_obj(content: bytes) -> Geometry:
         raise DataError("not an OBJ file, or one without geometry: no line 'v x y z'")
     points = np.array(found.vertices)
     _check_counts(text, len(points), found.sizes)
+    if found.has_surface and not found.sizes:
+        raise DataError("holds free-form curves or surfaces, which are not read; save it as a mesh")
     if not found.sizes:
         return points, None, ()
     _check_numbers(found, len(points))
@@ -115,8 +130,9 @@ def _check_numbers(found: _Obj, num_vertices: int) -> None:
 def _check_counts(text: str, num_vertices: int, sizes: list[int]) -> None:
     """Refuse a file with fewer vertices or faces than its comments say."""
     said = {"vertices": 0, "faces": 0}
-    for match in _COUNTS.finditer("\n".join(_COMMENT.findall(text))):
-        kind = (match[2] or match[3]).lower()
+    comments = [line for line in _COMMENT.findall(text) if _COUNTED.fullmatch(line)]
+    for match in _COUNTS.finditer("\n".join(comments)):
+        kind = (match[2] or match[3]).lower().replace("polygons", "faces")
         said[kind] = max(said[kind], int(match[1] or match[4]))
     num_triangles = sum(size - 2 for size in sizes if size > 2)
     for kind, number in (("vertices", num_vertices), ("faces", len(sizes))):
@@ -134,6 +150,12 @@ def _refuse_missing_faces(points: np.ndarray, found: _Obj) -> None:
     than 16 vertices that do not lie in a plane, nothing tells a folded sheet from a cut file.
     """
     used = sorted(set(found.corners))
+    unused_end = len(points) - 1 - used[-1] if used else 0
+    if len(used) > 2 and unused_end >= _FEW and unused_end > _TAIL * len(points):
+        raise DataError(
+            f"its last {unused_end:,} of {len(points):,} vertices belong to no face: the file is "
+            "cut short in its faces"
+        )
     if not 4 <= len(used) < _FEW or len(found.sizes) < 2 or not np.isfinite(points[used]).all():
         return
     starts = np.cumsum([0, *found.sizes])

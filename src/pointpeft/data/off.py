@@ -10,7 +10,7 @@ from pointpeft.errors import DataError
 
 __all__ = ["parse_off"]
 
-_KEYWORD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF")
+_KEYWORD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)")
 _BESIDE = {"ST": 2, "C": 4, "N": 3}
 """Numbers beside x, y, z that each prefix adds to a vertex."""
 
@@ -45,6 +45,8 @@ def parse_off(content: bytes) -> Geometry:
         vertices, faces = _by_lines(rows) or _by_words(rows, keyword)
         points = np.array([[as_number(word) for word in row] for row in vertices]).reshape(-1, 3)
         corners = [int(word) for face in faces for word in face]
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"not a number where one is due ({error})") from error
     if not faces:
@@ -64,16 +66,27 @@ def _by_lines(rows: list[Row]) -> tuple[list[Row], list[Row]] | None:
     vertices, faces = rows[1:end], rows[end : end + counts[1]]
     if len(vertices) < counts[0] or len(faces) < counts[1]:
         return None
-    if any(len(row) < 3 or len(row) != len(vertices[0]) for row in vertices):
-        return None
+    is_by_lines = len(rows) == end + counts[1]
+    for number, row in enumerate(vertices, start=1):
+        if len(row) < 3 or len(row) != len(vertices[0]):
+            _refuse(is_by_lines, f"vertex {number}", row)
+            return None
     sizes = [int(row[0]) for row in faces]
-    if any(not 0 <= size < len(row) for size, row in zip(sizes, faces, strict=True)):
-        return None
-    if len(rows) > end + counts[1]:
+    for number, (size, row) in enumerate(zip(sizes, faces, strict=True), start=1):
+        if not 0 <= size < len(row):
+            _refuse(is_by_lines, f"face {number}", row)
+            return None
+    if not is_by_lines:
         raise DataError(f"has {len(rows) - end:,} faces, its header says {counts[1]:,}")
     return [row[:3] for row in vertices], [
         row[1 : 1 + size] for size, row in zip(sizes, faces, strict=True)
     ]
+
+
+def _refuse(is_by_lines: bool, name: str, row: Row) -> None:
+    """Refuse a line that is too short where each vertex and face has one of its own."""
+    if is_by_lines:
+        raise DataError(f"{name} is not whole: {' '.join(row)[:60]!r}")
 
 
 def _by_words(rows: list[Row], keyword: re.Match[str]) -> tuple[list[Row], list[Row]]:
@@ -98,4 +111,6 @@ def _by_words(rows: list[Row], keyword: re.Match[str]) -> tuple[list[Row], list[
             f"the file is cut short: its header says {num_vertices:,} vertices and {num_faces:,} "
             f"faces, it has {whole:,} and {len(faces):,}"
         )
+    if at < len(words):
+        raise DataError(f"has {len(words) - at:,} numbers more than its header says")
     return vertices, faces

@@ -23,13 +23,18 @@ _VERTEX_ELEMENTS = ("vertex", "vertices", "point", "points")
 _FACE_ELEMENTS = ("face", "faces", "polygon", "polygons")
 _CORNERS = re.compile(r"vert(ex|ices)?_?(ind(ex|ices|exes)|ids?)|indices", re.IGNORECASE)
 """Names under which exporters list the corners of a face."""
-_HEADER_END = re.compile(rb"^[ \t]*end_header[ \t]*(\r\n|\n|\r)", re.MULTILINE)
+_HEADER_END = re.compile(rb"(?<=[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
+_UNSIGNED = {"char": "uchar", "int8": "uint8", "short": "ushort", "int16": "uint16"}
+_UNSIGNED |= {"int": "uint", "int32": "uint32"}
+"""Types of the lengths of lists, which are never negative."""
 _LINE_ENDS = re.compile(r"[\r\n]+")
 _SIZES = {"1": "char uchar int8 uint8", "2": "short ushort int16 uint16"}
 _SIZES |= {"4": "int uint int32 uint32 float float32", "8": "double float64"}
 _BYTES = {name: int(size) for size, names in _SIZES.items() for name in names.split()}
 _DOUBLE = {"float": "double", "float32": "double"}
 """Text says more digits than single precision holds."""
+_PADDING = 3
+"""Bytes that may follow the data, to fill up a word."""
 _CUT = "the file is cut short"
 _GOLDEN_RATIO = (1 + 5**0.5) / 2
 _SATURATION, _BRIGHTNESS = 0.65, 0.9
@@ -56,11 +61,15 @@ def parse_ply(content: bytes) -> tuple[Geometry, dict[str, np.ndarray]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty lists
-            data = PlyData.read(io.BytesIO(header.text + body), mmap=False)
+            stream = io.BytesIO(header.text + body)
+            data = PlyData.read(stream, mmap=False)
     except PlyParseError as error:
         if "early end-of" in str(error):
             raise DataError(f"{_CUT}: its header says {header.said} ({error})") from error
         raise DataError(f"cannot be read as ply ({error})") from error
+    rest = b"" if header.is_text else stream.read()
+    if len(rest) > _PADDING and rest.strip(b"\0\r\n "):
+        raise DataError(f"has {len(rest):,} bytes more than its header says ({header.said})")
     elements = {element.name.lower(): element for element in data.elements}
     vertex = next((elements[name] for name in _VERTEX_ELEMENTS if name in elements), None)
     if vertex is None:
@@ -115,6 +124,9 @@ def _split(content: bytes) -> tuple[_Header, bytes]:
             kind = line[2] if line[1] == "list" else line[1]
             name, rows, least = promise[-1]
             promise[-1] = (name, rows, least + (1 if form == "ascii" else _BYTES.get(kind, 0)))
+    for line in lines:
+        if line[:2] == ["property", "list"] and len(line) > 2:
+            line[2] = _UNSIGNED.get(line[2], line[2])
     body = content[end.end() :]
     if form == "ascii":
         rows_of_text = [row for row in _LINE_ENDS.split(decode_text(body)) if row.strip()]

@@ -1,5 +1,6 @@
 """Read one shape file, a mesh or a point cloud, without ever running code from it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pointpeft.data.off import parse_off
 from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
 from pointpeft.data.ply import parse_ply
-from pointpeft.data.polygons import Geometry
+from pointpeft.data.polygons import Geometry, triangulate
 from pointpeft.data.stl import parse_stl
 from pointpeft.data.surface import usable_faces
 from pointpeft.data.tables import parse_table
@@ -30,9 +31,11 @@ _BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd
 _PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)
 _TABLES = frozenset({".xyz", ".txt", ".csv", ".pts"})
 _LABELLED = _TABLES | {".npz", ".ply", ".las", ".laz"}
-_CLOUD_KEYS = ("points", "xyz", "pos")
+_CLOUD_KEYS, _FACE_KEYS = ("points", "xyz", "pos", "vertices"), ("faces", "triangles")
 _MOST_UNPACKED = 1 << 30
 """Bytes that the compressed arrays of one shape may unpack to: 44 million points."""
+_NO_CLOUD = re.compile(r"normal|colou?r|rgb|face|triangle|feature|label|pose|embed", re.IGNORECASE)
+"""Arrays of an archive that are of a cloud, but not its points."""
 _HEAD = 1024
 _MOST_MISSING = 0.5
 """A shape of which a larger part is NaN or infinite is damaged."""
@@ -140,6 +143,7 @@ def clean_shape(shape: RawShape) -> RawShape:
         notes.append(f"{bad.sum()} of {used.sum()} points are NaN or infinite and left out")
     if faces is not None and bad.any():
         faces = faces[finite[faces].all(axis=1)]
+        used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
     kept = finite if shape.seg is not None else finite & used
     if spare := int((finite & ~kept).sum()):
         notes.append(f"{spare} of {len(kept)} vertices belong to no face and are left out")
@@ -178,7 +182,7 @@ def _parse(
     if suffix == ".npy":
         return (as_cloud(read_npy(path), "the array"), None, ()), None
     labels = _labels_of_archive(path) if segmented else None
-    return (_cloud_of_archive(path), None, ()), labels
+    return _parse_archive(path), labels
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
@@ -202,6 +206,19 @@ def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray 
 # Archives ----------------------------------------------------------------------------------------
 
 
+def _parse_archive(path: Path) -> Geometry:
+    """The cloud of an `.npz`, or its mesh where there are triangles beside the vertices."""
+    points = _cloud_of_archive(path)
+    found = read_npz(path, only=_FACE_KEYS, most_unpacked=_MOST_UNPACKED)
+    faces = next((found[key] for key in _FACE_KEYS if key in found), None)
+    if faces is None:
+        return points, None, ()
+    if faces.dtype.kind not in "iu" or faces.ndim != 2 or faces.shape[1] != 3:
+        raise DataError(f"faces {faces.shape} of {faces.dtype}: expected triangles (F, 3)")
+    sizes = np.full(len(faces), 3)
+    return points, triangulate(points, faces.ravel(), sizes) if len(faces) else None, ()
+
+
 def _cloud_of_archive(path: Path) -> np.ndarray:
     """The cloud of an `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
     named = read_npz(path, only=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
@@ -209,12 +226,16 @@ def _cloud_of_archive(path: Path) -> np.ndarray:
         if key in named:
             return as_cloud(named[key], f"array {key!r}")
     arrays = read_npz(path, wanted=(), most_unpacked=_MOST_UNPACKED)
-    fitting = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] >= 3]
+    fitting = [
+        key
+        for key, array in arrays.items()
+        if array.ndim == 2 and array.shape[1] >= 3 and not _NO_CLOUD.search(key)
+    ]
     if not fitting:
         read_npz(path)  # complains of arrays of Python objects: the cloud may be one
     if len(fitting) != 1:
         raise DataError(
-            f"arrays {sorted(arrays)}: expected 'points', 'xyz' or 'pos', "
+            f"arrays {sorted(arrays)}: expected 'points', 'xyz', 'pos' or 'vertices', "
             "or exactly one array of shape (N, 3)"
         )
     return as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")

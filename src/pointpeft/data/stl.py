@@ -20,6 +20,8 @@ _FACET = re.compile(
 )
 _STRAY = re.compile(r"\bouter\s+loop\b|\bendloop\b|\bendfacet\b|\bvertex\s+[-+.\d]", re.IGNORECASE)
 """Pieces of a facet; where they stand outside a whole one, the file is damaged or cut."""
+_SOLID = re.compile(r"\b(?:end\s*)?solid\b(?:(?!\bfacet\s+normal\s)[^\r\n])*", re.IGNORECASE)
+"""The name of a solid, which may be any words, up to the end of its line."""
 _END = re.compile(r"\bend\s*solid\b", re.IGNORECASE)
 _NO_END = "no 'endsolid' at its end: read as far as it goes"
 
@@ -69,10 +71,12 @@ def _parse_facets(text: str) -> Geometry:
         gaps.append(text[last : facet.start()])
         last = facet.end()
     gaps.append(text[last:])
-    for gap in gaps:
-        if (stray := _STRAY.search(gap)) and (gap is not gaps[-1] or _END.search(gap)):
-            at = _line_of(text, text.find(gap) + stray.start())
-            raise DataError(f"line {at}: a facet without three vertices of three numbers each")
+    for gap in (_SOLID.sub("", gap) for gap in gaps):
+        if (stray := _STRAY.search(gap)) and (gap != gaps[-1] or _END.search(gap)):
+            at = _line_of(text, text.find(stray[0]))
+            raise DataError(
+                f"line {at} or later: a facet without three vertices of three numbers each"
+            )
     if gaps[-1].strip() and not _END.search(gaps[-1]):
         raise DataError("the file is cut short: no 'endsolid' at its end")
     if not loops:
