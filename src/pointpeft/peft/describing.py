@@ -37,8 +37,8 @@ def _classes_of(preset: str | None, count: int | None) -> Sequence[str] | None:
             log.info("classes: those of %s", data.title)
             return data.class_names
     log.warning(
-        "the file does not name its %s classes: pass `classes`, without which the adapter can be "
-        "loaded but predicts no names", count,
+        "the file does not name its %s classes: give --classes FILE (`classes` in Python), or the "
+        "adapter can be loaded but predicts no names", count,
     )  # fmt: skip
     return None
 
