@@ -345,7 +345,7 @@ def test_data_shows_the_embedded_set():
 
 
 def test_evaluate_measures_all_of_a_new_folder(trained, tmp_path):
-    folder = write_meshes(tmp_path / "new", dict.fromkeys(CLASSES, 3), suffix="ply")
+    folder = write_meshes(tmp_path / "new", dict.fromkeys(CLASSES, 3), suffix="ply", start=50)
     result = run("evaluate", "--adapter", trained, "--data", folder, "--output", tmp_path / "out")
     assert result.code == 0
     assert "test accuracy" in result.out

@@ -24,7 +24,17 @@ def test_exported_folder_reads_back_as_the_same_data_set(tmp_path):
         assert sorted(getattr(again, part).labels) == sorted(getattr(data, part).labels)
 
 
-@pytest.mark.parametrize("ids", [("mug.1", "mug_1", "Mug_1", "mug 1"), ("a", "A", "b", "ä")])
+LONG = "ä" * 300
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("mug.1", "mug_1", "Mug_1", "mug 1"),
+        ("a", "A", "b", "ä"),
+        (f"{LONG}x", f"{LONG}y", f"{LONG}z", LONG),
+    ],
+)
 def test_items_whose_names_look_alike_are_all_written(tmp_path, ids):
     points = np.random.default_rng(0).normal(size=(4, 64, 3))
     np.savez(

@@ -135,6 +135,15 @@ def test_pretraining_leaves_out_what_finetuning_cuts(mesh_folder: Path, seed: in
     assert any("6 shapes left out" in note for note in shapes.notes)
 
 
+def test_pretraining_leaves_copies_of_held_out_shapes_out_too(mesh_folder: Path) -> None:
+    data = load_shapes(mesh_folder, SMALL)
+    tested = mesh_folder / data.test.ids[0]
+    (mesh_folder / "unlabelled").mkdir()
+    (mesh_folder / "unlabelled/copy.off").write_bytes(tested.read_bytes())
+    shapes = load_unlabelled(mesh_folder, SMALL)
+    assert sorted(shapes.ids) == sorted(data.train.ids)
+
+
 def test_files_without_a_class_are_pretrained_on_too(mesh_folder: Path) -> None:
     np.save(mesh_folder / "loose.npy", np.random.default_rng(0).normal(size=(99, 3)))
     shapes = load_unlabelled(mesh_folder, SMALL)
@@ -150,7 +159,7 @@ def test_spellings_of_a_class_are_one_class(
     (folder / "box").rename(folder / unicodedata.normalize("NFC", "Gefäß"))
     write_classes(tmp_path / "set", {"ball": 3})
     (folder / "ball").rename(folder / unicodedata.normalize("NFD", "Gefäß"))
-    data = load_shapes(folder, SMALL, class_names=[unicodedata.normalize("NFC", "Gefäß")])
+    data = load_shapes(folder, SMALL, class_names=[unicodedata.normalize(form, "Gefäß")])
     assert data.class_names == (unicodedata.normalize("NFC", "Gefäß"),)
     assert len(data.train) + len(data.val) + len(data.test) == 6
     names = np.array([unicodedata.normalize(form, "Gefäß").encode()])

@@ -120,13 +120,16 @@ def test_progress_counts_every_item(damaged_folder: Path) -> None:
     assert calls == [(done, 19) for done in range(1, 20)]
 
 
-def test_copies_across_parts_are_noted(mesh_folder: Path) -> None:
+def test_copies_across_parts_are_not_measured(mesh_folder: Path) -> None:
+    boxes = mesh_folder / "box"
     for part in ("train", "test"):
-        (mesh_folder / "box" / part).mkdir()
-        content = (mesh_folder / "box" / "box_00.off").read_bytes()
-        (mesh_folder / "box" / part / "copy.off").write_bytes(content)
+        (boxes / part).mkdir()
+    (boxes / "train/copy.off").write_bytes((boxes / "box_00.off").read_bytes())
+    for name in ("box_00.off", "box_01.off"):
+        (boxes / name).rename(boxes / "test" / name)
     data = load_shapes(mesh_folder, SMALL)
-    assert any("copies of training shapes" in note for note in data.notes)
+    assert data.test.ids == ("box/test/box_01.off",)
+    assert any("box/test/box_00.off = box/train/copy.off" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("indices", [[2, 0], np.array([False, False, True]), []])

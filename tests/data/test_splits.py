@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import splits
-from pointpeft.data.splits import Item, check_classes, check_copies
+from pointpeft.data.splits import Item, check_classes, leave_out_copies
 from pointpeft.errors import DataError
 
 ORIGIN = np.zeros((1, 3))
@@ -134,12 +134,13 @@ def test_class_without_test_shape_is_named() -> None:
     assert note.endswith("cannot be measured for b")
 
 
-def test_held_out_copies_are_named() -> None:
-    given = items({"a": 2}, "train") + items({"a": 2}, "test")
-    (note,) = check_copies(given, ["1", "2", "2", "3"])
-    assert "1 held-out shapes" in note
-    assert "test/a/0 = train/a/1" in note
-    assert check_copies(given, ["1", "2", "3", "4"]) == []
+def test_held_out_copies_are_left_out_and_named() -> None:
+    given = items({"a": 2}, "train") + items({"a": 1}, "val") + items({"a": 3}, "test")
+    kept, (note,) = leave_out_copies(given, ["1", "2", "3", "2", "3", "4"])
+    assert [item.split for item in kept] == ["train", "train", "val", None, None, "test"]
+    assert "test/a/0 = train/a/1, test/a/1 = val/a/0" in note
+    assert leave_out_copies(given, list("123456")) == (given, [])
+    assert leave_out_copies(given, list("123444")) == (given, [])  # of each other they may be
 
 
 def test_digest_covers_the_buffers_of_a_gltf_file(tmp_path: Path) -> None:

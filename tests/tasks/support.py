@@ -40,11 +40,11 @@ def mesh(name: str, place: int) -> trimesh.Trimesh:
     return make[name]()
 
 
-def write_meshes(folder: Path, counts: dict[str, int], suffix: str = "off") -> Path:
-    """A folder `<class>/<files>`."""
+def write_meshes(folder: Path, counts: dict[str, int], suffix: str = "off", start: int = 0) -> Path:
+    """A folder `<class>/<files>`; `start` is the number of the first shape of a class."""
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for place in range(count):
+        for place in range(start, start + count):
             mesh(name, place).export(folder / name / f"{name}_{place:02d}.{suffix}")
     return folder
 

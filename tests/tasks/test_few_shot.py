@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from pointpeft.data.identity import geometry_digest, pack_digests
+from pointpeft.data.published import read_episode
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import analysis
 from pointpeft.tasks import finetune
@@ -43,6 +45,13 @@ def test_published_episodes_are_run_one_by_one(
     assert (tmp_path / "run" / "fold1" / "adapter").is_dir()
     measured = json.loads((tmp_path / "run/fold1/metrics.json").read_text())
     assert measured["data_title"] == "ModelNet40 few-shot"
+    said = json.loads((tmp_path / "run/fold1/adapter/adapter_config.json").read_text())["input"]
+    assert said["family"] == "modelnet40"
+    assert said["source"] is not None
+    episode = read_episode(root, 2, 3, 1)
+    for part in ("train", "test"):
+        expected = pack_digests(map(geometry_digest, getattr(episode, part).points))
+        assert said["split"]["shapes"][part] == expected
     assert run_finetune(*settings, resume=True) == metrics
     with pytest.raises(DataError, match=r"2\.pkl: no such file"):
         run_finetune(*settings, "few_shot.folds=3", name="other")

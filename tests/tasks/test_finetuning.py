@@ -11,11 +11,20 @@ import torch
 from safetensors.torch import load_file
 
 import pointpeft as pp
-from pointpeft.data import InputTransform, load_shapes
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
+from pointpeft.data.identity import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import Predictor
 from pointpeft.tasks import FinetuneConfig, finetune, load_config
-from tests.tasks.support import CLASSES, adapter_bytes, mesh, rows, write_archive, write_meshes
+from tests.tasks.support import (
+    CLASSES,
+    adapter_bytes,
+    clouds,
+    mesh,
+    rows,
+    write_archive,
+    write_meshes,
+)
 
 METHODS = sorted(pp.list_methods())
 ENOUGH = ["trainer.batch_size=8", "trainer.epochs=25", "optimizer.lr=3e-3"]
@@ -124,10 +133,21 @@ def test_adapter_remembers_the_shapes_of_every_split(trained, archive):
     config = json.loads((folder / "adapter/adapter_config.json").read_text())
     shapes, data = config["input"]["split"]["shapes"], load_shapes(archive, InputTransform(64))
     for name in ("train", "val", "test"):
-        assert shapes[name] == sorted(getattr(data, name).digests)
-    assert len({digest for digests in shapes.values() for digest in digests}) == len(data.train) + (
-        len(data.val) + len(data.test)
-    )
+        assert shapes[name] == pack_digests(getattr(data, name).digests)
+    assert len(set(shapes.values())) == 3
+
+
+def test_adapter_of_data_made_by_hand_does_not_name_another_source(finetune_config, tmp_path):
+    points = np.concatenate([clouds(name, 4) for name in ("box", "torus")]).astype(np.float32)
+    split = ShapeSplit(points, np.repeat([0, 1], 4), tuple(map(str, range(8))))
+    data = ShapeData(
+        ("box", "torus"), split.subset([0, 1, 4, 5]), split.subset([2, 6]), split.subset([3, 7]),
+        split.subset([]), InputTransform(64), None, (), (),
+    )  # fmt: skip
+    finetune(finetune_config("trainer.epochs=1"), tmp_path / "run", data=data)
+    said = json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())["input"]
+    assert (said["source"], said["variant"]) == (None, None)
+    assert said["split"]["shapes"]["test"] == pack_digests(map(geometry_digest, points[[3, 7]]))
 
 
 def test_adapter_predicts_files(trained, tmp_path):

@@ -11,7 +11,7 @@ import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation import load_adapted
 from pointpeft.tasks.svm_check import SvmCheck
-from tests.tasks.support import TINY_BACKBONE, rows, write_meshes
+from tests.tasks.support import CLASSES, TINY_BACKBONE, rows, write_meshes
 
 
 def test_loss_goes_down_and_weights_load(run_pretrain, tmp_path):
@@ -126,3 +126,17 @@ def test_contrast_trains_on_two_views(run_pretrain, tmp_path):
     loss = [float(row["train_loss"]) for row in rows(tmp_path / "pretrain")]
     assert metrics["loss"] == pytest.approx(loss[-1])
     assert loss[-1] < 0.8 * loss[0]
+
+
+def test_an_encoder_says_which_test_shapes_it_has_seen(run_pretrain, run_finetune, tmp_path):
+    source = f"data.source={write_meshes(tmp_path / 'set', dict.fromkeys(CLASSES, 5))}"
+    run_pretrain(source, "trainer.epochs=1")
+    encoder = f"checkpoint={tmp_path / 'pretrain'}"
+    same = run_finetune(source, encoder, "trainer.epochs=1")
+    assert not any("pre-trained" in note for note in same["notes"])
+    run_pretrain(source, "data.val_fraction=0", "trainer.epochs=1", name="all")
+    run_pretrain(source, f"checkpoint={tmp_path / 'all'}", "trainer.epochs=1", name="after")
+    for name in ("all", "after"):
+        encoder = f"checkpoint={tmp_path / name}"
+        metrics = run_finetune(source, encoder, "trainer.epochs=1", name=f"on-{name}")
+        assert any("on 4 of the 4 test" in note for note in metrics["notes"])

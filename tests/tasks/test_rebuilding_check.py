@@ -1,5 +1,6 @@
 """A tokenizer is measured by what it makes of shapes that it is not trained on."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +47,20 @@ def test_the_best_tokenizer_is_kept(archive, tmp_path):
     assert metrics["selection"] == "validation split"
     assert read_checkpoint(tmp_path / metrics["best_weights"]).metadata["epochs"] == 2
     assert read_checkpoint(tmp_path / "ckpt-best.pth").layout == "Point-BERT, tokenizer"
+
+
+def test_shapes_are_held_out_by_their_content_and_copies_with_them(tmp_path):
+    points = np.repeat(clouds(20, 80).numpy(), 2, axis=0)
+    held_out = []
+    for name, order in (("a", np.arange(40)), ("b", np.arange(40)[::-1])):
+        np.savez(tmp_path / f"{name}.npz", points=points[order])
+        given = [f"data.source={tmp_path / name}.npz", "validate_every=1"]
+        config = load_config(PretrainConfig, [], [*TOKENIZER, *given])
+        data = load_pretraining_data(config, 64)
+        assert len(data.held_out) == 8
+        assert not set(data.train.digests) & set(data.held_out.digests)
+        held_out.append(set(data.held_out.digests))
+    assert held_out[0] == held_out[1]
 
 
 def test_as_published_the_test_split_is_held_out(tmp_path):

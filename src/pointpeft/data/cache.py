@@ -22,8 +22,9 @@ _PREPARED = "prepared"
 _LIMIT = "10"
 _KEPT = 0.8
 """Part of its limit that the cache keeps when it outgrows it."""
-_CODE_VERSION = 2
-"""Raised whenever preparation gives other points for the same file and settings."""
+_CODE_VERSION = 3
+"""Raised whenever preparation gives other points for the same file and settings, or a file another
+form."""
 
 
 def default_cache_dir() -> Path:
@@ -54,11 +55,13 @@ def cache_limit() -> int:
 def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
     """Every file of the cache, the one that was not used for longest first.
 
+    What a run that was killed left half written is among them.
+
     Returns:
         Its path, its size in bytes, and when it was last used, in seconds since 1970.
     """
     found = []
-    for path in ((folder or default_cache_dir()) / _PREPARED).glob("??/*.npz"):
+    for path in ((folder or default_cache_dir()) / _PREPARED).glob("??/*.npz*"):
         with suppress(OSError):  # another process may remove it
             about = path.stat()
             found.append((path, about.st_size, about.st_mtime))
@@ -70,10 +73,16 @@ def clear_cache(folder: Path | None = None) -> int:
 
     Returns:
         The number of files.
+
+    Raises:
+        ConfigError: One cannot be removed.
     """
     files = cached_files(folder)
     for path, _, _ in files:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"POINTPEFT_CACHE: {path} cannot be removed: {error}") from error
     return len(files)
 
 
@@ -120,9 +129,9 @@ class PreparedCache:
             notes.append(f"cache not written: {self._write_error}")
         return tuple(notes)
 
-    def get(self, digest: str) -> Prepared | None:
-        """The prepared shape whose content hashes to `digest`, if it is kept intact."""
-        path = self._path(digest)
+    def get(self, key: str) -> tuple[Prepared, str] | None:
+        """The prepared shape that was kept as `key`, and its identity, if it is kept intact."""
+        path = self._path(key)
         try:
             with np.load(path, allow_pickle=False) as archive:
                 found = self._unpack(dict(archive))
@@ -135,12 +144,19 @@ class PreparedCache:
             os.utime(path)
         return found
 
-    def put(self, digest: str, prepared: Prepared) -> None:
-        """Keep a prepared shape; readers see the whole file or none."""
+    def put(self, key: str, prepared: Prepared, identity: str) -> None:
+        """Keep a prepared shape and its identity; readers see the whole file or none.
+
+        Args:
+            key: Hash of all that it was read from.
+            prepared: The shape.
+            identity: What `geometry_digest` gives of it in its raw form.
+        """
         if self._write_error:
             return
-        path = self._path(digest)
+        path = self._path(key)
         about = {
+            "identity": identity,
             "raw_count": prepared.raw_count,
             "raw_radius": prepared.raw_radius,
             "notes": prepared.notes,
@@ -172,11 +188,11 @@ class PreparedCache:
             if self._size <= _KEPT * self._limit:
                 break
 
-    def _path(self, digest: str) -> Path:
-        key = hashlib.sha256(f"{digest} {self._settings}".encode()).hexdigest()
-        return self._folder / key[:2] / f"{key}.npz"
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(f"{key} {self._settings}".encode()).hexdigest()
+        return self._folder / name[:2] / f"{name}.npz"
 
-    def _unpack(self, arrays: dict[str, np.ndarray]) -> Prepared | None:
+    def _unpack(self, arrays: dict[str, np.ndarray]) -> tuple[Prepared, str] | None:
         points, seg = arrays["points"], arrays["seg"] if self._segmented else None
         if points.shape != (self._num_stored, 3) or points.dtype != np.float32:
             return None
@@ -186,4 +202,5 @@ class PreparedCache:
             return None
         values = json.loads(str(arrays["about"]))
         notes = tuple(str(note) for note in values["notes"])
-        return Prepared(points, int(values["raw_count"]), float(values["raw_radius"]), notes, seg)
+        count, radius = int(values["raw_count"]), float(values["raw_radius"])
+        return Prepared(points, count, radius, notes, seg), str(values["identity"])

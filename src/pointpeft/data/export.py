@@ -13,6 +13,9 @@ from pointpeft.files import file_name
 
 __all__ = ["export_folder", "export_procedural"]
 
+_LONGEST = 200
+"""Bytes of a name without number and suffix; file systems take 255."""
+
 
 def export_folder(data: ShapeData, folder: str | Path) -> int:
     """Write ``<folder>/<split>/<class>/<item>.xyz`` for every labelled shape.
@@ -85,11 +88,15 @@ def export_procedural(
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """The names, numbered where one occurs again; also where only the case of letters differs."""
+    """The names, numbered where one occurs again; also where only the case of letters differs.
+
+    They are cut to what every file system takes.
+    """
     found: list[str] = []
     taken: set[str] = set()
-    for plain in names:
-        name, number = plain, 1
+    for given in names:
+        plain, number = given.encode(errors="replace")[:_LONGEST].decode(errors="ignore"), 1
+        name = plain
         while name.casefold() in taken:
             number += 1
             name = f"{plain}-{number}"

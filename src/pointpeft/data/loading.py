@@ -8,10 +8,11 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 
 from pointpeft.data.cache import PreparedCache
+from pointpeft.data.identity import geometry_digest, short_digest
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable, find_parts
 from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape
-from pointpeft.data.splits import Item, Listing, short_digest
+from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
 
 __all__ = [
@@ -53,7 +54,7 @@ class Loaded:
     Attributes:
         items: One per usable shape.
         prepared: The shapes.
-        digests: Hashes of their geometry, as it is stored.
+        digests: What `geometry_digest` gives of each in its raw form.
         notes: What the user should know.
         problems: Items left out because they cannot be used.
     """
@@ -64,12 +65,11 @@ class Loaded:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
 
-    def marks(self) -> tuple[str, ...]:
-        """What each shape is known by again: its content, or what it is called where it varies."""
-        return tuple(
-            short_digest(item.object_id or digest)
-            for item, digest in zip(self.items, self.digests, strict=True)
-        )
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Hashes of what the objects of a published data set are called; empty for other data."""
+        names = [item.object_id for item in self.items]
+        return tuple(map(short_digest, filter(None, names))) if all(names) else ()
 
 
 class Loader:
@@ -121,7 +121,7 @@ class Loader:
         return Loaded(tuple(items), tuple(prepared), tuple(digests), notes, tuple(problems))
 
     def _results(self, items: Sequence[Item]) -> Iterator[tuple[Item, str, Prepared | Exception]]:
-        """Each item with the hash of its content and its prepared form or its error."""
+        """Each item with its identity and its prepared form or its error."""
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
             yield from zip(batch, *self._prepare(batch), strict=True)
@@ -133,20 +133,20 @@ class Loader:
         raw: dict[int, RawShape] = {}
         for place, item in enumerate(batch):
             try:
-                digests[place] = item.digest()
-                keys[place] = digests[place] + item.label_digest()
+                keys[place] = item.digest() + item.label_digest()
                 kept = self._cache.get(keys[place])
                 if kept is None:
                     raw[place] = item.read()
+                    digests[place] = geometry_digest(raw[place].points, raw[place].faces)
                 else:
-                    results[place] = kept
+                    results[place], digests[place] = kept
             except (DataError, OSError) as error:
                 results[place] = error
         made = self._transform.prepare_batch(list(raw.values()), self._num_stored, self._seed)
         for place, result in zip(raw, made, strict=True):
             results[place] = result
             if isinstance(result, Prepared):
-                self._cache.put(keys[place], result)
+                self._cache.put(keys[place], result, digests[place])
         return digests, [results[place] for place in range(len(batch))]
 
 

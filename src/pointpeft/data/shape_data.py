@@ -1,10 +1,11 @@
 """Prepared shapes in memory: of one split, and of a data set in all its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pointpeft.data.identity import geometry_digest, pack_digests
 from pointpeft.data.loading import Problem
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
@@ -22,8 +23,10 @@ class ShapeSplit:
         labels: `(S,)` int64, places in the class names; -1 without a label.
         ids: Item names.
         seg: `(S, N)` int64, the part label of every point, if part labels were asked for.
-        digests: Hash of what each shape was read from, by which it is known again wherever it
-            lies; empty where it is not known.
+        digests: What `geometry_digest` gives of each shape in its raw form, by which it is known
+            again wherever it lies; empty where it is not known.
+        objects: Hashes of what the objects of a published data set are called, which it holds in
+            several forms; empty for other data.
     """
 
     points: np.ndarray
@@ -31,6 +34,7 @@ class ShapeSplit:
     ids: tuple[str, ...]
     seg: np.ndarray | None = None
     digests: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,8 +45,24 @@ class ShapeSplit:
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         ids = tuple(self.ids[place] for place in chosen)
         seg = None if self.seg is None else self.seg[chosen]
-        digests = tuple(self.digests[place] for place in chosen) if self.digests else ()
-        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg, digests)
+        digests, objects = (
+            tuple(each[place] for place in chosen) if each else ()
+            for each in (self.digests, self.objects)
+        )
+        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg, digests, objects)
+
+    def marks(self) -> frozenset[str]:
+        """All that the shapes are known by; of shapes without digests, as they are here."""
+        digests = self.digests or map(geometry_digest, self.points)
+        return frozenset((*digests, *self.objects))
+
+    def among(self, marks: Collection[str]) -> np.ndarray:
+        """Which of the shapes are known by one of `marks`, `(S,)` bool."""
+        found = np.zeros(len(self), dtype=bool)
+        for own in (self.digests, self.objects):
+            if own:
+                found |= np.array([mark in marks for mark in own])
+        return found
 
     @classmethod
     def joined(cls, splits: Sequence["ShapeSplit"]) -> "ShapeSplit":
@@ -54,6 +74,7 @@ class ShapeSplit:
             tuple(name for split in splits for name in split.ids),
             None if first.seg is None else np.concatenate([split.seg for split in splits]),
             tuple(digest for split in splits for digest in split.digests),
+            tuple(name for split in splits for name in split.objects),
         )
 
 
@@ -84,6 +105,8 @@ class ShapeData:
         title: By which people know a published data set; None for others.
         source: Where it was read from: an absolute path, or "homeobjects"; None: it was made here.
         variant: Which published data set was named, if one was.
+        family: Of published data sets, those that hold the same objects share it, and split them
+            in the same way; None for other data.
     """
 
     class_names: tuple[str, ...]
@@ -100,13 +123,17 @@ class ShapeData:
     title: str | None = None
     source: str | None = None
     variant: str | None = None
+    family: str | None = None
 
-    def digests(self) -> dict[str, list[str]]:
-        """Digests of the shapes of each split, sorted; without "val" where it is the test split."""
+    def digests(self) -> dict[str, str]:
+        """What the shapes of each split are known by, see `pack_digests`.
+
+        Without "val" where it is the test split.
+        """
         splits = {"train": self.train, "val": self.val, "test": self.test}
         if self.val is self.test:
             del splits["val"]
-        return {name: sorted(split.digests) for name, split in splits.items()}
+        return {name: pack_digests(split.marks()) for name, split in splits.items()}
 
     @property
     def part_names(self) -> tuple[str, ...]:

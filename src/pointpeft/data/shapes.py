@@ -20,7 +20,8 @@ from pointpeft.data.splits import (
     Listing,
     assign_splits,
     check_classes,
-    check_copies,
+    class_spelling,
+    leave_out_copies,
 )
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
@@ -85,12 +86,21 @@ def load_shapes(
     loaded = loader.load(listing, source, on_error, progress)
     if segmented:
         loaded, parts = fit_parts(loaded, listing.part_names, names, parts, source, on_error)
-    items, split_notes = assign_splits(loaded.items, loaded.marks(), val_fraction, seed, needed)
-    class_notes = check_classes(items, names, need_train=class_names is None)
-    class_notes += check_copies(items, loaded.digests)
+    items, split_notes = assign_splits(loaded.items, loaded.digests, val_fraction, seed, needed)
+    is_for_training = class_names is None
+    if is_for_training:
+        items, copy_notes = leave_out_copies(items, loaded.digests)
+        split_notes += copy_notes
+    class_notes = check_classes(items, names, need_train=is_for_training)
     notes = (*listing.notes, *loaded.notes, *split_notes, *class_notes)
-    data = _assemble(items, loaded, names, transform, notes, parts, listing.title)
-    return replace(data, source=absolute_source(source), variant=variant)
+    data = _assemble(items, loaded, names, transform, notes, parts)
+    return replace(
+        data,
+        title=listing.title,
+        source=absolute_source(source),
+        variant=variant,
+        family=listing.family,
+    )
 
 
 def load_unlabelled(
@@ -138,9 +148,11 @@ def load_unlabelled(
     listing = Listing(kept, (), listing.stored_points)
     loader = Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
     loaded = loader.load(listing, source, on_error, progress)
-    marks = loaded.marks()
-    items, _ = assign_splits(loaded.items, marks, val_fraction if is_cut else 0.0, seed)
-    chosen = [i for i, item in enumerate(items) if item.split in ("train", "unlabelled")]
+    fraction = val_fraction if is_cut else 0.0
+    items, _ = assign_splits(loaded.items, loaded.digests, fraction, seed)
+    pairs = list(zip(items, loaded.digests, strict=True))
+    held_out = {digest for item, digest in pairs if item.split in ("val", "test")}
+    chosen = [place for place, (_, digest) in enumerate(pairs) if digest not in held_out]
     if len(chosen) < len(items):
         notes.append(
             f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
@@ -150,7 +162,7 @@ def load_unlabelled(
         points=np.stack([loaded.prepared[place].points for place in chosen]),
         labels=np.full(len(chosen), -1, dtype=np.int64),
         ids=tuple(items[place].id for place in chosen),
-        digests=tuple(marks[place] for place in chosen),
+        digests=tuple(loaded.digests[place] for place in chosen),
         notes=(*notes, *loaded.notes),
         problems=loaded.problems,
     )
@@ -204,7 +216,8 @@ def _list_source(
         if archived is None:
             return listing
         items = (replace(item, object_id=archived.object_id(item.id)) for item in listing.items)
-        return replace(listing, title=archived.title, items=tuple(items))
+        listing = replace(listing, items=tuple(items))
+        return replace(listing, title=archived.title, family=archived.family)
     seen = "not a folder or .npz" if path.exists() else "no such folder or file"
     raise DataError(f"{path}: {seen}; give {EMBEDDED_NAME!r}, an .npz or a folder, {EXPECTED_TREE}")
 
@@ -224,13 +237,14 @@ def _list_whatever(source: str | Path, variant: str | None) -> Listing:
 def _fix_classes(listing: Listing, class_names: Sequence[str] | None) -> tuple[str, ...]:
     if class_names is None:
         return listing.class_names
-    unknown = [name for name in listing.class_names if name not in set(class_names)]
+    class_names = tuple(map(class_spelling, class_names))
+    unknown = [name for name in listing.class_names if name not in class_names]
     if unknown:
         raise DataError(
             f"classes {', '.join(unknown)} of the data are unknown to the model, "
             f"which knows {', '.join(class_names)}"
         )
-    return tuple(class_names)
+    return class_names
 
 
 def _num_stored(listing: Listing, transform: InputTransform, num_stored: int | None) -> int:
@@ -248,7 +262,6 @@ def _assemble(
     transform: InputTransform,
     notes: tuple[str, ...],
     parts: PartTable | None,
-    title: str | None,
 ) -> ShapeData:
     """The data set of items that each have a part."""
     chosen, stated = {item.split for item in items}, {item.split for item in loaded.items}
@@ -264,7 +277,6 @@ def _assemble(
         problems=loaded.problems,
         parts=parts,
         cut=frozenset({"val", "test"} & (chosen - stated)),
-        title=title,
     )
 
 
@@ -274,13 +286,14 @@ def _gather(items: Sequence[Item], loaded: Loaded, split: str, names: Sequence[s
     labels = [number.get(items[place].class_name or "", -1) for place in chosen]
     clouds = [loaded.prepared[place].points for place in chosen]
     segs = [loaded.prepared[place].seg for place in chosen]
-    first, marks = loaded.prepared[0], loaded.marks()
+    first, objects = loaded.prepared[0], loaded.objects
     return ShapeSplit(
         points=np.stack(clouds) if clouds else np.empty((0, *first.points.shape), np.float32),
         labels=np.array(labels, dtype=np.int64),
         ids=tuple(items[place].id for place in chosen),
         seg=None if first.seg is None else np.array(segs, np.int64).reshape(-1, len(first.seg)),
-        digests=tuple(marks[place] for place in chosen),
+        digests=tuple(loaded.digests[place] for place in chosen),
+        objects=tuple(objects[place] for place in chosen) if objects else (),
     )
 
 

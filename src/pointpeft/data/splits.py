@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft.data.identity import short_digest
 from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, clean_shape, companion_files, read_shape
 from pointpeft.errors import DataError
@@ -20,9 +21,8 @@ __all__ = [
     "assign_splits",
     "canonical_split",
     "check_classes",
-    "check_copies",
     "class_spelling",
-    "short_digest",
+    "leave_out_copies",
 ]
 
 _SPLIT_NAMES = {
@@ -38,8 +38,6 @@ _SPLIT_NAMES = {
 }
 _BLOCK = 1 << 20
 """Bytes of a file that are hashed at once."""
-_SHORT = 16
-"""Hexadecimal digits that tell shapes apart: of a million, two are alike once in 10^7 sets."""
 _FEWEST_TO_SPLIT = 3
 """A class with at least this many shapes gives one to a part that is cut from it."""
 
@@ -68,7 +66,7 @@ class Item:
     object_id: str | None = None
 
     def digest(self) -> str:
-        """Hash of everything the geometry is read from."""
+        """Hash of everything the geometry is read from; another kind of file has another one."""
         if isinstance(self.origin, np.ndarray):
             content = np.ascontiguousarray(self.origin)
             return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
@@ -106,6 +104,7 @@ class Listing:
         notes: What the user should know.
         part_names: In label order; empty where part labels have no names, or where there are none.
         title: By which people know a published data set; None for others.
+        family: Of that data set, see `PublishedDataset.family`; None for others.
     """
 
     items: tuple[Item, ...]
@@ -114,6 +113,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
     title: str | None = None
+    family: str | None = None
 
 
 def canonical_split(name: str) -> str | None:
@@ -205,28 +205,32 @@ def check_classes(
     return [f"no test shape, so accuracy cannot be measured for {_some(untested)}"]
 
 
-def check_copies(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
-    """A note on validation and test shapes that are exact copies of training shapes.
+def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[list[Item], list[str]]:
+    """Take validation and test shapes out that would measure what is known already.
+
+    These are copies of training shapes and, among test shapes, copies of validation shapes.
 
     Args:
         items: With their parts.
         digests: Hash of the content of each.
+
+    Returns:
+        The items, of which copies have no part, and a note if there are any.
     """
-    pairs = list(zip(items, digests, strict=True))
-    train = {digest: item.id for item, digest in pairs if item.split == "train"}
-    copies = [
-        f"{item.id} = {train[digest]}"
-        for item, digest in pairs
-        if item.split in ("val", "test") and digest in train
-    ]
+    used: dict[str, str] = {}
+    result, copies = list(items), []
+    for part in ("train", "val", "test"):
+        places = [place for place, item in enumerate(items) if item.split == part]
+        for place in places:
+            if part != "train" and (twin := used.get(digests[place])) is not None:
+                result[place] = replace(items[place], split=None)
+                copies.append(f"{items[place].id} = {twin}")
+        for place in places:
+            used.setdefault(digests[place], items[place].id)
     if not copies:
-        return []
-    return [f"{len(copies)} held-out shapes are copies of training shapes: {_some(copies)}"]
-
-
-def short_digest(text: str) -> str:
-    """A hash by which a shape is known again: of its digest, or of what an object is called."""
-    return hashlib.sha256(text.encode()).hexdigest()[:_SHORT]
+        return result, []
+    what = "validation and test shapes are copies of others that are trained on or choose the epoch"
+    return result, [f"{len(copies)} {what}, and are left out: {_some(copies)}"]
 
 
 def _cut(

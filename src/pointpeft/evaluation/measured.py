@@ -1,10 +1,13 @@
 """The shapes that an adapter is measured on; none that it was trained on is called a test."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
+from pointpeft.data.identity import unpack_digests
 from pointpeft.data.published.protocol import load_as_published
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.evaluation.config import EvaluateConfig
@@ -12,8 +15,8 @@ from pointpeft.evaluation.predictor import LoadedAdapter
 
 __all__ = ["Measured", "read_measured"]
 
-_CUT = {"seed", "val_fraction", "shapes"}
-"""What an adapter says of how its data was cut."""
+_CUT = {"seed", "val_fraction", "shapes", "digest"}
+"""What an adapter says of how its data was cut; older ones have a `digest` of names, of no use."""
 _LISTED = 5
 """New shapes that a note names before it says how many more there are."""
 _UNKNOWN = (
@@ -60,18 +63,16 @@ def read_measured(
     """
     known = _known(config, adapter)
     data = _read(config, adapter, progress)
-    shapes = _Shapes(data, known)
-    if known is None:
-        data = replace(data, notes=(*data.notes, _UNKNOWN))
-    elif shapes.are_known:
-        data = shapes.as_in_training()
+    shapes = _Shapes(data, known or {}, adapter)
     part, split, notes = shapes.choose(config)
+    if known is None:
+        notes.append(_UNKNOWN)
     if not len(part):
         raise DataError(
             f"{config.data}: no shape is left to measure as {split}: {'; '.join(notes) or 'none'}"
         )
-    data = replace(data, notes=(*data.notes, *notes))
-    return Measured(data, part, split, shapes.of("train"))
+    data = replace(shapes.as_in_training(), notes=(*data.notes, *notes))
+    return Measured(data, part, split, shapes.of("train", data.train))
 
 
 def _read(
@@ -114,51 +115,59 @@ def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
 
 
 def _known(config: EvaluateConfig, adapter: LoadedAdapter) -> dict[str, frozenset[str]] | None:
-    """Digests of the shapes of each split in training; None: the adapter does not say."""
+    """What the shapes of each split in training are known by; None: the adapter does not say."""
     recorded: Any = adapter.split or {}
-    shapes = recorded.get("shapes", {}) if isinstance(recorded, dict) else recorded
-    is_table = isinstance(shapes, dict) and all(
-        isinstance(digests, list) and all(isinstance(digest, str) for digest in digests)
-        for digests in shapes.values()
-    )
-    is_ours = is_table and set(shapes) <= {"train", "val", "test"} and set(recorded) <= _CUT
-    if not is_ours or type(recorded.get("seed", 0)) is not int:
+    try:
+        if set(recorded) - _CUT or type(recorded.get("seed", 0)) is not int:
+            raise ValueError("expected a seed, val_fraction and shapes")
+        shapes = recorded.get("shapes", {})
+        if set(shapes) - {"train", "val", "test"}:
+            raise ValueError("expected shapes of train, val and test")
+        known = {split: frozenset(unpack_digests(packed)) for split, packed in shapes.items()}
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"the adapter in {config.adapter} is damaged: `split` of its input must state a seed, "
-            f"val_fraction and shapes, lists of hashes by split, got {str(recorded)[:200]}"
-        )
-    if not any(shapes.values()):
-        return None
-    return {split: frozenset(digests) for split, digests in shapes.items()}
+            f"the adapter in {config.adapter} is damaged: `split` of its input, which states how "
+            f"data was cut and a hash of each of the shapes, is {str(recorded)[:200]}: {error}"
+        ) from error
+    return known if any(known.values()) else None
 
 
 class _Shapes:
     """The shapes of a data set, told apart by what they were in training."""
 
-    def __init__(self, data: ShapeData, known: dict[str, frozenset[str]] | None) -> None:
-        self.data, self.known = data, known or {}
+    def __init__(
+        self, data: ShapeData, known: dict[str, frozenset[str]], adapter: LoadedAdapter
+    ) -> None:
+        self.data, self.known = data, known
         splits = [data.train, data.val, data.test]
         self.splits = splits[::2] if data.val is data.test else splits
         self.is_stated = len(data.val) > 0 or len(data.test) > 0
-        everything = frozenset().union(*self.known.values()) if self.known else frozenset()
-        self.are_known = any(set(split.digests) & everything for split in self.splits)
+        everything = frozenset().union(*known.values())
+        self.are_known = any(split.among(everything).any() for split in self.splits)
+        family = (adapter.model.input or {}).get("family")
+        if known and family is not None and family == data.family:
+            trained = known.get("train", frozenset()) | self._trained_in_another_form()
+            self.known = known | {"train": trained}
 
-    def of(self, split: str) -> ShapeSplit:
-        """The shapes that were in a split in training."""
-        return self._with(self.known.get(split, frozenset()))
+    def of(self, split: str, part: ShapeSplit) -> ShapeSplit:
+        """The shapes of a part that were in a split in training."""
+        return part.subset(self._were_in(split, part))
 
     def as_in_training(self) -> ShapeData:
-        """The data cut as it was, where it states no splits itself."""
-        if self.is_stated:
-            return self.data
-        train, val, test = (self.of(split) for split in ("train", "val", "test"))
-        return replace(self.data, train=train, val=val, test=test)
+        """The data without validation shapes that were trained on, and cut where it was cut."""
+        data = self.data
+        if self.is_stated or not self.are_known:
+            if data.val is data.test or not len(data.val):
+                return data
+            return replace(data, val=data.val.subset(~self._were_in("train", data.val)))
+        train, val, test = (self.of(split, data.train) for split in ("train", "val", "test"))
+        return replace(data, train=train, val=val, test=test)
 
     def choose(self, config: EvaluateConfig) -> tuple[ShapeSplit, str, list[str]]:
         """The shapes to measure, what they are called, and what is to be said of them."""
         split = config.split or "test"
         if split == "all":
-            whole = ShapeSplit.joined([part for part in self.splits if len(part)])
+            whole = self._joined()
             return whole, split, self._trained(whole, "the adapter was trained on {} of the {}")
         if split == "val" and self.are_known and "val" not in self.known:
             raise DataError(
@@ -167,51 +176,53 @@ class _Shapes:
             )
         stated: ShapeSplit = getattr(self.data, split)
         if split == "train":
-            return (stated if self.is_stated or not self.are_known else self.of(split)), split, []
+            cut = self.are_known and not self.is_stated
+            return (self.of(split, stated) if cut else stated), split, []
         if len(stated):
             part = stated
         elif self.are_known:
-            part = self._joined() if split == "test" else self.of(split)
+            part = self._joined() if split == "test" else self.of(split, self._joined())
         elif config.split is None:
             part = self._joined()  # all of new data is a test
         else:
             raise DataError(f"{config.data} has no {split} split; measure another one, or all")
+        if config.protocol == "published" and self.data.val is self.data.test:
+            words = "{} of the {} test shapes are copies of training shapes, measured as published"
+            return part, split, self._trained(part, words)
         return self._unseen(part, split)
 
     def _unseen(self, part: ShapeSplit, split: str) -> tuple[ShapeSplit, str, list[str]]:
         """Shapes without those trained on and, of a test, without those that chose the epoch."""
         notes = self._trained(part, "{} of the {} shapes were trained on and are left out")
-        train, val = (self.known.get(name, frozenset()) for name in ("train", "val"))
-        chose = set(part.digests) & val - train
-        if split == "test" and chose:
-            notes.append(f"{len(chose)} more chose the epoch in training and are left out")
-        left_out = train | val if split == "test" else train
-        part = _subset(part, lambda digest: digest not in left_out)
-        new = [
-            name
-            for name, digest in zip(part.ids, part.digests, strict=False)
-            if digest not in self.known.get(split, ())
-        ]
-        if self.are_known and new and len(new) < len(part):
+        left_out = self._were_in("train", part)
+        chose = self._were_in("val", part) & ~left_out
+        if split == "test" and chose.any():
+            notes.append(f"{chose.sum()} more chose the epoch in training and are left out")
+            left_out |= chose
+        part = part.subset(~left_out) if left_out.any() else part
+        new = np.flatnonzero(~self._were_in(split, part))
+        if self.are_known and len(new):
+            names = ", ".join(part.ids[place] for place in new[:_LISTED])
             more = f" and {len(new) - _LISTED} more" if len(new) > _LISTED else ""
-            notes.append(f"{len(new)} are new since training: {', '.join(new[:_LISTED])}{more}")
+            notes.append(f"new since training: {len(new)} of the {len(part)} ({names}{more})")
         return part, split, notes
 
+    def _trained_in_another_form(self) -> frozenset[str]:
+        """What the training part of a published data set is known by, where the adapter was trained
+        on that of a relative: they hold the same objects, also where no item tells which is which.
+        """
+        train = self.data.train
+        held_out = self._were_in("val", train) | self._were_in("test", train)
+        return train.subset(~held_out).marks()
+
+    def _were_in(self, split: str, part: ShapeSplit) -> np.ndarray:
+        """Which shapes of a part were in a split in training, `(S,)` bool."""
+        return part.among(self.known.get(split, frozenset()))
+
     def _trained(self, part: ShapeSplit, words: str) -> list[str]:
-        train = self.known.get("train", frozenset())
-        count = sum(digest in train for digest in part.digests)
+        count = int(self._were_in("train", part).sum())
         return [words.format(count, len(part))] if count else []
 
     def _joined(self) -> ShapeSplit:
-        return ShapeSplit.joined([part for part in self.splits if len(part)])
-
-    def _with(self, digests: Collection[str]) -> ShapeSplit:
-        found = [_subset(part, lambda digest: digest in digests) for part in self.splits]
-        return ShapeSplit.joined([part for part in found if len(part)] or found[:1])
-
-
-def _subset(part: ShapeSplit, keep: Callable[[str], bool]) -> ShapeSplit:
-    if not part.digests:
-        return part if keep("") else part.subset([])
-    chosen = [place for place, digest in enumerate(part.digests) if keep(digest)]
-    return part if len(chosen) == len(part) else part.subset(chosen)
+        parts = [part for part in self.splits if len(part)]
+        return parts[0] if len(parts) == 1 else ShapeSplit.joined(parts)

@@ -20,6 +20,7 @@ __all__ = [
     "save_model",
     "saved_name",
     "saved_objective",
+    "saved_shapes",
     "saved_sizes",
     "state_hash",
     "write_safetensors",
@@ -116,6 +117,14 @@ def saved_objective(path: str | Path) -> dict[str, Any]:
     None for files that hold no such model.
     """
     return dict(_own_metadata(Path(path)).get("pretraining", {}))
+
+
+def saved_shapes(path: str | Path) -> str:
+    """Digests of the shapes that an encoder of ours was pre-trained on, as they were packed.
+
+    Empty where its file does not say.
+    """
+    return str(_own_metadata(Path(path)).get("shapes", ""))
 
 
 def _own_metadata(path: Path) -> dict[str, Any]:

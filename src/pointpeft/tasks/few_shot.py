@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from pointpeft.data import InputTransform, RawShape, ShapeData, ShapeSplit
+from pointpeft.data.identity import geometry_digest
 from pointpeft.data.prepare import Prepared
 from pointpeft.data.published import PublishedSplit, make_episode, read_episode
 from pointpeft.data.published.episodes import find_episodes
+from pointpeft.data.published.modelnet import MODELNET40
 from pointpeft.data.published.protocol import prepare_as_published, whole_split
+from pointpeft.data.shapes import absolute_source
 from pointpeft.data.transforms import pool_size
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.records import versions
@@ -165,7 +168,8 @@ def _episodes(
             whole.train, whole.test, way, shot, settings.queries, seed, whole.class_names
         )
         names = tuple(whole.class_names[number] for number in made.classes)
-        return _data(names, made.train, made.test, transform, whole.title)
+        shapes = _data(names, made.train, made.test, transform, whole.title)
+        return replace(shapes, source=whole.source, variant=whole.variant, family=whole.family)
 
     for fold in folds:
         drawn(fold)
@@ -183,7 +187,12 @@ def _published(
         test = prepare_as_published(test, pool_size(transform.num_points))
     else:
         train, test = (_prepared(part, transform) for part in (episode.train, episode.test))
-    return _data(names, train, test, transform, _TITLE)
+    train, test = (
+        replace(shapes, digests=tuple(map(geometry_digest, part.points)))
+        for shapes, part in ((train, episode.train), (test, episode.test))
+    )
+    made = _data(names, train, test, transform, _TITLE)
+    return replace(made, source=absolute_source(root), family=MODELNET40.family)
 
 
 def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:

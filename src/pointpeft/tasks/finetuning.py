@@ -16,7 +16,7 @@ from pointpeft.tasks.banks import Banks, training_device
 from pointpeft.tasks.classification import Classification
 from pointpeft.tasks.config import FinetuneConfig
 from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.inputs import load_data, make_backbone
+from pointpeft.tasks.inputs import load_data, make_backbone, note_shapes_seen_before
 from pointpeft.tasks.one_seed import method_settings, train_one_seed
 from pointpeft.tasks.processes import is_first_process, quiet_other_processes
 from pointpeft.tasks.protocol import as_published
@@ -167,7 +167,7 @@ def _prepare(
     if config.protocol == "published":
         data = replace(data, val=data.test)
     announce_data(config.data.source, data)
-    return data
+    return note_shapes_seen_before(data, source)
 
 
 def _all_seeds(

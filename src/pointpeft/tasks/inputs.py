@@ -3,18 +3,29 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.data.identity import unpack_digests
 from pointpeft.data.published.protocol import load_as_published
 from pointpeft.data.shapes import absolute_source
+from pointpeft.errors import CheckpointError
 from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
 from pointpeft.models import create_model
 from pointpeft.models.factory import has_embedded_weights
+from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.tasks.config import DataConfig
 from pointpeft.tasks.sources import RANDOM
 
-__all__ = ["describe_input", "input_transform", "load_data", "make_backbone"]
+__all__ = [
+    "describe_input",
+    "input_transform",
+    "load_data",
+    "make_backbone",
+    "note_shapes_seen_before",
+    "shapes_seen",
+]
 
 log = logging.getLogger("pointpeft")
 
@@ -122,16 +133,52 @@ def load_data(
     return data
 
 
+def shapes_seen(weights: str | Path | None) -> frozenset[str]:
+    """What the shapes are known by that an encoder was pre-trained on; none where it does not say.
+
+    Args:
+        weights: its file, or None or :data:`EMBEDDED`.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if weights is None:
+        return frozenset()
+    try:
+        return frozenset(unpack_digests(saved_shapes(weights)))
+    except ValueError as error:
+        raise CheckpointError(f"{weights} is damaged: its shapes: {error}") from error
+
+
+def note_shapes_seen_before(data: ShapeData, weights: str | None) -> ShapeData:
+    """The data with a note on test shapes that the encoder was pre-trained on, if there are any.
+
+    Args:
+        data: labelled data.
+        weights: the file of the encoder, see :func:`make_backbone`.
+    """
+    count = int(data.test.among(shapes_seen(weights)).sum())
+    if not count:
+        return data
+    note = (
+        f"the encoder was pre-trained, without classes, on {count} of the {len(data.test)} test "
+        "shapes: take the same data.seed and data.val_fraction for `pretrain`, which leaves them "
+        "out"
+    )
+    return replace(data, notes=(*data.notes, note))
+
+
 def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     """What an adapter remembers of its training input.
 
-    Of each shape it keeps a short hash, by which the shape is known again wherever it lies.
+    Of each shape it keeps short hashes, by which the shape is known again wherever it lies.
     """
     return {
         "transform": data.transform.to_dict(),
         "statistics": data.statistics.to_dict() if data.statistics else None,
         "source": data.source,
         "variant": data.variant,
+        "family": data.family,
         "split": {
             "seed": config.seed,
             "val_fraction": config.val_fraction,

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from pointpeft.data.identity import pack_digests
 from pointpeft.data.transforms import Transform
 from pointpeft.evaluation.records import peak_memory_bytes, versions
 from pointpeft.files import write_json
@@ -23,6 +24,7 @@ from pointpeft.tasks.best_epoch import BestEpoch
 from pointpeft.tasks.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.tasks.config import OptimizerConfig, PretrainConfig
 from pointpeft.tasks.datamodule import pretraining_loader
+from pointpeft.tasks.inputs import shapes_seen
 from pointpeft.tasks.optimization import configure_adamw, with_cosine
 from pointpeft.tasks.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.tasks.protocol import as_published
@@ -116,6 +118,8 @@ def pretrain(
             config.data.source, f"{len(clouds.train):,}", f"{config.procedural:,}", num_points,
         )  # fmt: skip
         run.begin(config)
+        before = config.checkpoint and resolve_checkpoint(config.checkpoint)
+        clouds = replace(clouds, seen=clouds.train.marks() | shapes_seen(before))
         return _train(config, run, model, clouds, resume)
 
 
@@ -176,7 +180,7 @@ def _train(
     def conclude() -> dict[str, Any]:
         items = len(clouds.train) + config.procedural
         metrics = _metrics(config, history.rows[-1]["train_loss"], items, timer, checks)
-        _save(config, run, model, epochs)
+        _save(config, run, model, clouds, epochs)
         write_json(run.metrics, metrics)
         return metrics
 
@@ -188,7 +192,7 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 
     def keep(model: Any, epochs: int, value: float) -> None:
         scores = {"test_accuracy": value} if config.svm.source is not None else {}
-        _save(config, run, model, epochs, (BEST_ENCODER, PUBLISHED_BEST), scores)
+        _save(config, run, model, clouds, epochs, (BEST_ENCODER, PUBLISHED_BEST), scores)
 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
@@ -204,12 +208,14 @@ def _save(
     config: PretrainConfig,
     run: RunFolder,
     model: Any,
+    clouds: PretrainingData,
     epochs: int,
     names: tuple[str, str] = (ENCODER, PUBLISHED_LAST),
     scores: Mapping[str, float] | None = None,
 ) -> None:
     """Write the encoder and, where that is asked for, the whole model in its published form."""
-    save_model(_network(model), run.path / names[0], epochs=epochs)
+    shapes = pack_digests(clouds.seen)
+    save_model(_network(model), run.path / names[0], epochs=epochs, shapes=shapes)
     if config.save_published:
         save_published(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
 

@@ -23,7 +23,7 @@ from pointpeft.evaluation.svm import SvmResult, linear_svm
 from pointpeft.process_state import undisturbed
 from pointpeft.tasks.announcing import announce_data
 from pointpeft.tasks.config import SvmConfig
-from pointpeft.tasks.inputs import load_data, make_backbone
+from pointpeft.tasks.inputs import load_data, make_backbone, note_shapes_seen_before
 
 __all__ = ["evaluate_backbone"]
 
@@ -69,6 +69,7 @@ def evaluate_backbone(
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
+    data = note_shapes_seen_before(data, source)
     announce_data(config.data.source, data, ("train", "test"))
     log.info("linear SVM on features of %s, computed on %s", config.model, device)
     train, test = (

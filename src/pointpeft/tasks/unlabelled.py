@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data.identity import short_digest
 from pointpeft.data.published.protocol import load_unlabelled_as_published
 from pointpeft.data.published_sampling import published_recipe
 from pointpeft.data.transforms import Transform, pool_size, recipe
@@ -33,6 +34,7 @@ class PretrainingData:
         held_out: clouds of which there is none in ``train``; None where they are not asked for.
         draw: makes of them what the network sees, without augmentation.
         split: name of the split that they are held out as, "val" or "test".
+        seen: what the stored clouds are known by, and those that the model was trained on before.
     """
 
     train: ShapeSplit
@@ -41,6 +43,7 @@ class PretrainingData:
     held_out: ShapeSplit | None
     draw: Transform
     split: str = "val"
+    seen: frozenset[str] = frozenset()
 
 
 def load_pretraining_data(
@@ -118,12 +121,13 @@ def _prepared(
 
 
 def _cut(shapes: ShapeSplit, config: PretrainConfig) -> tuple[ShapeSplit, ShapeSplit]:
-    """The shapes to train on, and those held out."""
+    """The shapes to train on, and those held out, by their content alone."""
     count = round(config.data.val_fraction * len(shapes))
     if not 0 < count < len(shapes):
         raise ConfigError(
             f"validate_every holds out data.val_fraction={config.data.val_fraction} of "
             f"{len(shapes)} stored shapes, which leaves one side without any"
         )
-    order = np.random.default_rng(config.data.seed).permutation(len(shapes))
-    return shapes.subset(np.sort(order[count:])), shapes.subset(np.sort(order[:count]))
+    order = sorted(shapes.digests, key=lambda digest: short_digest(f"{config.data.seed}/{digest}"))
+    held_out = shapes.among(set(order[:count]))  # copies of a shape stay together
+    return shapes.subset(~held_out), shapes.subset(held_out)

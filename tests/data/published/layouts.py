@@ -81,7 +81,7 @@ def write_scanobjectnn(root: Path) -> Path:
     for seed, file in enumerate(files):
         for part, count in (("training", 4 + seed), ("test", 2 + seed)):
             labels = np.arange(count, dtype=np.int32) % 2
-            write_h5(folder / file.format(part), labels, seed=seed)
+            write_h5(folder / file.format(part), labels, seed=seed + 10 * (part == "test"))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Write a published data set as one `.npz` that is mapped into memory."""
+"""Write a published data set as one `.npz`, which loads faster than its files."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice

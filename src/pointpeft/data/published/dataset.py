@@ -117,6 +117,14 @@ class PublishedDataset(Layout, ABC):
         """What the object of an item is called in all variants that lie in one folder."""
         return f"{self.folder}/{id}"
 
+    @property
+    def family(self) -> str:
+        """What the data sets have in common that hold the same objects and split them alike.
+
+        Their names begin with it: `scanobjectnn` has three variants, `modelnet40` two forms.
+        """
+        return self.name.partition("_")[0]
+
     def parts_of(self, split: str) -> tuple[str, ...]:
         """The splits that make up one of `counts` or `unions`, in published order.
 

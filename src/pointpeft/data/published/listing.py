@@ -59,4 +59,6 @@ def list_published(
             items.append(Item(id, class_name, split, source, object_id=name))
     same_size = items[0].origin.shape[0] if not isinstance(items[0].origin, Path) else None
     names, notes = used_names(items, entries.class_names) if labelled else ((), ())
-    return Listing(tuple(items), names, same_size, notes, dataset.part_names, dataset.title)
+    return Listing(
+        tuple(items), names, same_size, notes, dataset.part_names, dataset.title, dataset.family
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pointpeft.data.identity import geometry_digest, short_digest
 from pointpeft.data.loading import Progress
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable
 from pointpeft.data.prepare import InputTransform
@@ -15,7 +16,6 @@ from pointpeft.data.published.shapenetpart import PART_IDS
 from pointpeft.data.published.stored import find_stored
 from pointpeft.data.published_sampling import PublishedPoints
 from pointpeft.data.shape_data import ShapeData, ShapeSplit
-from pointpeft.data.splits import short_digest
 from pointpeft.data.transforms import pool_size
 from pointpeft.errors import DataError
 
@@ -73,7 +73,8 @@ def load_as_published(
     trained, tested = (
         replace(
             _drawn(split, transform, seed) if dataset.ragged else whole_split(split, transform),
-            digests=tuple(short_digest(dataset.object_id(id)) for id in split.ids),
+            digests=tuple(map(geometry_digest, split.points)),
+            objects=tuple(short_digest(dataset.object_id(id)) for id in split.ids),
         )
         for split in (train, test)
     )
@@ -91,6 +92,7 @@ def load_as_published(
         problems=(),
         parts=_parts(dataset, train.class_names),
         title=dataset.title,
+        family=dataset.family,
     )
 
 
