@@ -1,8 +1,16 @@
-"""Numbers as people read them, in the terminal and on pages; "-" where there is none."""
+"""Numbers and lists as people read them, in the terminal and on pages; "-" for no number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-__all__ = ["count", "human_bytes", "mean_and_spread", "percent", "percent_range", "seconds"]
+__all__ = [
+    "count",
+    "enumerate_names",
+    "human_bytes",
+    "mean_and_spread",
+    "percent",
+    "percent_range",
+    "seconds",
+]
 
 _NONE = "-"
 
@@ -32,6 +40,13 @@ def count(value: float | None) -> str:
 def seconds(value: float | None) -> str:
     """A duration."""
     return _NONE if value is None else f"{value:.1f}"
+
+
+def enumerate_names(names: Iterable[object], most: int = 5) -> str:
+    """The first of some names, and how many more there are."""
+    listed = list(map(str, names))
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def human_bytes(value: float | None) -> str:

@@ -57,6 +57,8 @@ def existing_weights(path: str | Path) -> Path:
         CheckpointError: there is no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; pass a weights file in it")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; pass the path of a weights file")
     return path

@@ -44,6 +44,12 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
     assert "notes.pth" in result.text
 
 
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    result = run("convert", tmp_path, tmp_path / "ours.safetensors")
+    assert result.code == 1
+    assert "folder" in result.text
+
+
 def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr("pointpeft.peft.convert", lambda *arguments: given.append(arguments[-1]))

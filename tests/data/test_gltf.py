@@ -106,6 +106,12 @@ def test_buffers_lie_inside_or_beside_the_file(tmp_path: Path, cube: Document, m
             read_shape(cube.write(tmp_path / f"c.{suffix}", "https://example.org/a.bin"))
 
 
+def test_a_buffer_whose_name_is_no_text_is_refused(tmp_path: Path, cube: Document) -> None:
+    path = cube.write(tmp_path / "a.gltf", 5)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="uri"):
+        read_shape(path)
+
+
 @pytest.mark.parametrize(
     "uri", ["../a.bin", "b/../../a.bin", "%2e%2e/a.bin", "..\\a.bin", "//host/a.bin", "C:/a.bin"]
 )

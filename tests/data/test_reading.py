@@ -103,7 +103,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, name: str) -> None:
     array = np.array([Bomb()], dtype=object)
     save = np.save if name.endswith("npy") else np.savez
     save(tmp_path / name, array)
-    with pytest.raises(DataError, match=r"holds Python objects, which are not read; save plain"):
+    with pytest.raises(DataError, match="Python objects"):
         read_shape(tmp_path / name)
     np.savez(tmp_path / "b.npz", cloud=np.eye(3), beside=array)
     assert np.array_equal(read_shape(tmp_path / "b.npz").points, np.eye(3))

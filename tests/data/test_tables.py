@@ -269,6 +269,16 @@ def test_part_labels_are_found_by_name(tmp_path: Path, head: str, columns: str) 
 
 
 @pytest.mark.parametrize(
+    ("head", "said"),
+    [("x,y,z,scalar_Label\n", ""), ("x,y,z,scalar_3\n", "scalar_3"), ("", "names of columns")],
+)
+def test_labels_that_nothing_calls_so_are_noted(tmp_path: Path, head: str, said: str) -> None:
+    shape = read_shape(write(tmp_path / "a.csv", head, "xyzl"), segmented=True)
+    assert said in "".join(shape.notes)
+    assert bool(shape.notes) == bool(said)
+
+
+@pytest.mark.parametrize(
     ("head", "columns"),
     [
         ("x,y,z,intensity\n", "xyzl"),

@@ -210,6 +210,12 @@ def test_the_published_protocol_measures_copies_and_says_so(tmp_path, scans):
         measure(tmp_path, folder, variant="obj_bg")
 
 
+def test_shapes_of_training_are_measured_on_request_and_it_says_so(tmp_path, trained):
+    metrics = measure(tmp_path, trained, split="train")
+    assert metrics["train_items"] == 24
+    assert any("24 of the 24" in note for note in metrics["notes"])
+
+
 def test_nothing_left_to_measure_is_refused(tmp_path, trained):
     data = load_shapes(trained, InputTransform(64), **CUT)
     seen = [int(name.split("/")[1]) for name in data.train.ids]

@@ -55,5 +55,16 @@ def test_the_nearest_name_is_proposed():
         find_config("fine-tuning/scan_bp")
 
 
+def test_configs_that_end_so_are_proposed():
+    with pytest.raises(ConfigError, match="fine-tuning/point-mae_scan_pb"):
+        find_config("point-mae_scan_pb")
+
+
+def test_it_says_which_config_a_published_name_means(caplog):
+    with caplog.at_level("INFO", "pointpeft"):
+        find_config("finetune_scan_hardest")
+    assert "fine-tuning/point-mae_scan_pb" in caplog.text
+
+
 def test_the_folder_beside_the_sources_is_that_of_the_package():
     assert (Path(__file__).parents[2] / "cfgs").resolve() == CONFIGS.resolve()

@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 
 from pointpeft.cli.console import counted
-from pointpeft.formats import percent_range
+from pointpeft.formats import enumerate_names, percent_range
 
 __all__ = ["basis", "interval"]
 
@@ -31,6 +31,5 @@ def basis(metrics: dict[str, Any], split: str = "test") -> str:
     parts = [interval(metrics[key])] if key in metrics else []
     parts.append(f"{counted(metrics[f'{split}_items'], 'shape')}, {classes}")
     if without:
-        more = f" and {len(without) - _MOST_NAMES} more" if len(without) > _MOST_NAMES else ""
-        parts.append(f"not measured: {escape(', '.join(without[:_MOST_NAMES]))}{more}")
+        parts.append(f"not measured: {escape(enumerate_names(without, _MOST_NAMES))}")
     return "; ".join(parts)

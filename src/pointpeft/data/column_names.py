@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pointpeft.errors import DataError
 
-__all__ = ["coordinate_columns", "is_column_word", "label_column"]
+__all__ = ["coordinate_columns", "is_column_word", "label_column", "says_label"]
 
 _UNIT = re.compile(r"[\[({](?!\s*[xyzXYZ0-3]\s*[\])}])[^\])}]*[\])}]")
 _WORD = re.compile(r"[A-Z]?[a-zäöü]+|[A-ZÄÖÜ]+(?![a-zäöü])|\d+")
@@ -125,6 +125,11 @@ def _fill_up(groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]]) ->
     for axis in _AXES:
         if axis not in lacking and axis in given:
             lacking[axis] = given[axis]
+
+
+def says_label(name: str) -> bool:
+    """Whether a name says by itself that it is of part labels, as `scalar_3` does not."""
+    return bool(_LABELS & {word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))})
 
 
 def label_column(names: Sequence[str]) -> int | None:

@@ -73,7 +73,9 @@ def buffer_files(path: Path) -> list[Path]:
         DataError: It is not in the form of one.
     """
     document, _ = _open(path.read_bytes(), path)
-    uris = [str(buffer["uri"]) for buffer in _listed(document, "buffers") if "uri" in buffer]
+    uris = [
+        uri for buffer in _listed(document, "buffers") if isinstance(uri := buffer.get("uri"), str)
+    ]
     return [_beside(path, uri) for uri in uris if not uri.startswith("data:")]
 
 
@@ -146,6 +148,8 @@ def _buffer(path: Path, document: dict[str, Any], number: int, binary: bytes | N
             by = f": its geometry is compressed by {compressed}" if compressed else ""
             raise DataError(f"buffer {number} has no data{by}")
         content = binary
+    elif not isinstance(uri, str):
+        raise DataError(f"buffer {number}: uri {str(uri)[:60]} is no name of a file")
     elif uri.startswith("data:"):
         head, _, data = uri.partition(",")
         content = (

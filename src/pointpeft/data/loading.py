@@ -14,6 +14,7 @@ from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
+from pointpeft.formats import enumerate_names
 
 __all__ = [
     "Loaded",
@@ -35,7 +36,6 @@ Progress = Callable[[int, int], None]
 
 _BATCH = 32
 """Shapes read and put in farthest point order together."""
-_LISTED = 5
 """Items named in a note or message before it says how many more there are."""
 
 
@@ -242,9 +242,4 @@ def _item_notes(items: Sequence[Item], prepared: Sequence[Prepared]) -> list[str
     for item, one in zip(items, prepared, strict=True):
         for note in one.notes:
             by_note.setdefault(note, []).append(item.id)
-    return [f"{_some(ids)}: {note}" for note, ids in by_note.items()]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return [f"{enumerate_names(ids)}: {note}" for note, ids in by_note.items()]

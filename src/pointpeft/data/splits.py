@@ -14,6 +14,7 @@ from pointpeft.data.identity import short_digest
 from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, clean_shape, companion_files, read_shape
 from pointpeft.errors import DataError
+from pointpeft.formats import enumerate_names
 
 __all__ = [
     "Item",
@@ -194,15 +195,15 @@ def check_classes(
     untrained = [name for name in class_names if not counts[name, "train"]]
     if need_train and untrained:
         raise DataError(
-            f"no usable training shape for {_some(untrained)}: add shapes of these classes "
-            "to the training part, or take the classes out"
+            f"no usable training shape for {enumerate_names(untrained)}: add shapes of these "
+            "classes to the training part, or take the classes out"
         )
     if not any(item.split == "test" for item in items):
         return []
     untested = [name for name in class_names if not counts[name, "test"]]
     if not untested:
         return []
-    return [f"no test shape, so accuracy cannot be measured for {_some(untested)}"]
+    return [f"no test shape, so accuracy cannot be measured for {enumerate_names(untested)}"]
 
 
 def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[list[Item], list[str]]:
@@ -230,7 +231,7 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
     if not copies:
         return result, []
     what = "validation and test shapes are copies of others that are trained on or choose the epoch"
-    return result, [f"{len(copies)} {what}, and are left out: {_some(copies)}"]
+    return result, [f"{len(copies)} {what}, and are left out: {enumerate_names(copies)}"]
 
 
 def _cut(
@@ -262,8 +263,3 @@ def _cut(
         replace(item, split=part) if place in moved else item for place, item in enumerate(items)
     ]
     return result, len(moved)
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    listed = ", ".join(names[:most])
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pointpeft.data.column_names import label_column
+from pointpeft.data.column_names import label_column, says_label
 from pointpeft.data.parts import EXPECTED_PARTS
 from pointpeft.data.polygons import Geometry
 from pointpeft.data.table_header import Layout, find_columns
@@ -71,7 +71,9 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[Geometry, np.n
         layout = find_columns(lines[:start], sample, separator)
     columns = list(layout.coordinates)
     if segmented:
-        columns.append(_labels_of(layout, len(first)))
+        column, note = _labels_of(layout, len(first))
+        columns.append(column)
+        notes += note
     values = _read(lines[start:], separator, columns, layout)
     _check_count(lines[:start], len(values))
     if not layout.names:
@@ -80,14 +82,15 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[Geometry, np.n
     return (values[:, :3], None, notes), values[:, 3] if segmented else None
 
 
-def _labels_of(layout: Layout, width: int) -> int:
-    """The column of part labels."""
+def _labels_of(layout: Layout, width: int) -> tuple[int, tuple[str, ...]]:
+    """The column of part labels, and a note where nothing says that it is one."""
     if layout.names:
         column = label_column(layout.names)
         if column is None:
             named = ", ".join(name for name in layout.names if name)
             raise DataError(f"no column is called label, class, part or seg: {named}")
-        return column
+        name = layout.names[column]
+        return column, () if says_label(name) else (f"part labels are the column {name!r}",)
     if width == 3:
         raise DataError("no column beside x, y, z; expected one 'x y z [nx ny nz] part' a line")
     if width not in _LABELLED_WIDTHS:
@@ -95,7 +98,7 @@ def _labels_of(layout: Layout, width: int) -> int:
             f"{width} columns without names: which one is the part label? name them in a first "
             f"line such as 'x y z red green blue label'; {EXPECTED_PARTS}"
         )
-    return width - 1
+    return width - 1, (f"no names of columns: part labels are the last of {width}",)
 
 
 def _read(

@@ -12,13 +12,12 @@ from pointpeft.data.published.protocol import load_as_published
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.evaluation.config import EvaluateConfig
 from pointpeft.evaluation.predictor import LoadedAdapter
+from pointpeft.formats import enumerate_names
 
 __all__ = ["Measured", "read_measured"]
 
 _CUT = {"seed", "val_fraction", "shapes", "digest"}
 """What an adapter says of how its data was cut; older ones have a `digest` of names, of no use."""
-_LISTED = 5
-"""New shapes that a note names before it says how many more there are."""
 _UNKNOWN = (
     "the adapter does not say which shapes it was trained on: some of those measured may be among "
     "them"
@@ -177,7 +176,8 @@ class _Shapes:
         stated: ShapeSplit = getattr(self.data, split)
         if split == "train":
             cut = self.are_known and not self.is_stated
-            return (self.of(split, stated) if cut else stated), split, []
+            part = self.of(split, stated) if cut else stated
+            return part, split, self._trained(part, "the adapter was trained on {} of the {}")
         if len(stated):
             part = stated
         elif self.are_known:
@@ -202,9 +202,8 @@ class _Shapes:
         part = part.subset(~left_out) if left_out.any() else part
         new = np.flatnonzero(~self._were_in(split, part))
         if self.are_known and len(new):
-            names = ", ".join(part.ids[place] for place in new[:_LISTED])
-            more = f" and {len(new) - _LISTED} more" if len(new) > _LISTED else ""
-            notes.append(f"new since training: {len(new)} of the {len(part)} ({names}{more})")
+            names = enumerate_names(part.ids[place] for place in new)
+            notes.append(f"new since training: {len(new)} of the {len(part)} ({names})")
         return part, split, notes
 
     def _trained_in_another_form(self) -> frozenset[str]:

@@ -233,7 +233,8 @@ def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], d
     lacking = "names of its classes" if not model.class_names else "way its input is prepared"
     raise ConfigError(
         f"the adapter in {folder} does not state the {lacking}; save it with both: "
-        "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...))"
+        "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...)), "
+        "or convert the published file again with --classes"
     )
 
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from pointpeft.errors import CheckpointError
+from pointpeft.formats import enumerate_names
 from pointpeft.locations import existing_weights
 from pointpeft.models.published import LAYOUTS, Layout, recognise
 from pointpeft.models.safetensors_files import read_safetensors
 
-__all__ = ["WRITTEN_HERE", "Checkpoint", "enumerate_names", "read_checkpoint"]
+__all__ = ["WRITTEN_HERE", "Checkpoint", "read_checkpoint"]
 
 # Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
 # or 2; these hold numbers only.
@@ -34,7 +35,6 @@ _BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerl
 _WRAPPERS = ("base_model", "model", "model_state_dict", "state_dict")
 _PREFIXES = re.compile(r"^(?:(?:module|model|_orig_mod)\.)+")
 _NESTED = 4  # wrappers around each other
-_SHOWN = 8  # names listed in an error message
 
 WRITTEN_HERE = "pointpeft"
 """Under which a published file that was written here says what its tensors do not show."""
@@ -143,10 +143,10 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
         return next(iter(inside.values()))
     if inside:
         raise CheckpointError(
-            f"{path} holds {len(inside)} state dicts, under {enumerate_names(list(inside))}; save "
+            f"{path} holds {len(inside)} state dicts, under {enumerate_names(inside)}; save "
             "the one that is meant to a file of its own, as `state_dict`"
         )
-    keys = enumerate_names([str(key) for key in content])
+    keys = enumerate_names(content)
     raise CheckpointError(f"{refused}{f'; its entries: {keys}' if keys else ''}")
 
 
@@ -192,9 +192,3 @@ def _unknown(path: Path, names: list[str]) -> str:
     hint = "" if any(each.attach for each in LAYOUTS) else "; `import pointpeft.peft` adds more"
     known, first = ", ".join(each.name for each in LAYOUTS), enumerate_names(names)
     return f"{path} is of no known layout; its first entries: {first}; known: {known}{hint}"
-
-
-def enumerate_names(items: list[str]) -> str:
-    """The first of ``items``, and how many more there are."""
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import shown_path
-from pointpeft.models.checkpoint import Checkpoint, enumerate_names, read_checkpoint
+from pointpeft.formats import enumerate_names
+from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
 
 __all__ = ["LoadReport", "WrongEncoderError", "fill", "load_into"]
 

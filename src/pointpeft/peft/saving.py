@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
+from pointpeft.formats import enumerate_names
 from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_adapter
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
@@ -40,7 +41,6 @@ FORMAT_VERSION = 1
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
 _BANK = "tuner.bank."
-_SHOWN = 6
 _HASH = 16  # characters of a hash that are shown
 
 
@@ -316,7 +316,7 @@ def _check_entries(model: PeftModel, state: dict[str, Tensor], path: Path) -> No
         if name in own and tensor.shape != own[name].shape
     ]
     problems = [
-        f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        f"{len(names)} {what}: {enumerate_names(names)}"
         for what, names in (("missing", missing), ("surplus", surplus), ("of wrong shape", wrong))
         if names
     ]

@@ -1,10 +1,13 @@
 """Configs by name: files, those that come with the package, and what their authors call them."""
 
+import logging
 from pathlib import Path, PurePosixPath
 
 from pointpeft.errors import ConfigError, nearest_hint
 
 __all__ = ["ALIASES", "CONFIGS", "find_config"]
+
+log = logging.getLogger("pointpeft")
 
 CONFIGS = Path(__file__).parents[1] / "cfgs"
 """Folder of the configs that come with the package."""
@@ -63,11 +66,17 @@ def find_config(name: str | Path, tuned: bool = False) -> Path:
         short = _TUNED[short]
     file = CONFIGS / f"{ALIASES.get(short, short)}.yaml"
     if not Path(name).is_absolute() and ".." not in file.parts and file.is_file():
+        if short in ALIASES or short in _TUNED.values():
+            log.info("config %s: %s of the package", name, ALIASES.get(short, short))
         return file
-    own = [f.relative_to(CONFIGS).with_suffix("").as_posix() for f in CONFIGS.glob("*/[!_]*.yaml")]
+    own = sorted(
+        f.relative_to(CONFIGS).with_suffix("").as_posix() for f in CONFIGS.glob("*/[!_]*.yaml")
+    )
+    ends = [each for each in own if each.endswith(f"/{short}")]
+    hint = f"did you mean {' or '.join(ends)}? " if ends else nearest_hint(short, [*own, *ALIASES])
     raise ConfigError(
-        f"config file {name} does not exist, and no config is called {short}: "
-        f"{nearest_hint(short, [*sorted(own), *ALIASES])}configs of the package lie in {CONFIGS}"
+        f"config file {name} does not exist, and no config is called {short}: {hint}configs of the "
+        f"package lie in {CONFIGS}"
     )
 
 

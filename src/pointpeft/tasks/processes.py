@@ -1,5 +1,6 @@
 """Several processes in one run: which one this is, and what falls to it."""
 
+import atexit
 import logging
 import os
 from collections.abc import Callable
@@ -7,11 +8,18 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import lightning as L
+import torch.distributed
 from lightning.pytorch.utilities import rank_zero_only
 
 from pointpeft.errors import ConfigError, TrainingError
 
-__all__ = ["Share", "is_first_process", "on_first_process", "quiet_other_processes"]
+__all__ = [
+    "Share",
+    "disconnect_at_exit",
+    "is_first_process",
+    "on_first_process",
+    "quiet_other_processes",
+]
 
 T = TypeVar("T")
 
@@ -86,3 +94,19 @@ def quiet_other_processes() -> None:
     """Leave the package's log messages to the first process; errors pass."""
     if not is_first_process() and not log.filters:
         log.addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def disconnect_at_exit() -> None:
+    """End the connection between the processes before this one's interpreter ends.
+
+    A thread of gloo may still hold a tensor of the last message. Where it frees that tensor while
+    the interpreter ends, the process aborts ("terminate called without an active exception") after
+    all its work is done. Lightning ends connections of NCCL only.
+    """
+    atexit.unregister(_disconnect)
+    atexit.register(_disconnect)
+
+
+def _disconnect() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

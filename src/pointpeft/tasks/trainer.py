@@ -22,7 +22,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.tasks.callbacks import EpochSeeds
 from pointpeft.tasks.config import TrainerConfig
 from pointpeft.tasks.finite_check import FiniteCheck
-from pointpeft.tasks.processes import is_first_process
+from pointpeft.tasks.processes import disconnect_at_exit, is_first_process
 from pointpeft.tasks.runs import AtomicCheckpointIO, EpochCheckpoint, RunFolder
 from pointpeft.tasks.sync_batchnorm import CpuSyncBatchNorm
 
@@ -81,6 +81,8 @@ def make_trainer(
         if trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
             ddp = DDPStrategy(find_unused_parameters=idle_parameters, timeout=_PATIENCE)
             trainer = _trainer(config, ddp, run, callbacks, grad_clip)
+        if trainer.world_size > 1:
+            disconnect_at_exit()
     except (MisconfigurationException, ImportError, ValueError) as error:
         raise ConfigError(
             f"trainer settings cannot be met (accelerator {config.accelerator}, devices "

@@ -10,6 +10,7 @@ import numpy as np
 
 from pointpeft.data.arrays import refuse_transposed
 from pointpeft.errors import DataError
+from pointpeft.formats import enumerate_names
 
 __all__ = [
     "check_labels",
@@ -21,7 +22,6 @@ __all__ = [
     "read_table",
 ]
 
-_LISTED = 5
 """Missing files that a message names before it says how many more there are."""
 
 
@@ -126,11 +126,9 @@ def check_listed(list_file: Path, files: Sequence[Path]) -> None:
         raise DataError(f"{list_file}: names no shape")
     missing = [file for file in files if not file.is_file()]
     if missing:
-        named = ", ".join(str(file) for file in missing[:_LISTED])
-        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         raise DataError(
             f"{list_file}: {len(missing)} of the {len(files)} files that it names are missing: "
-            f"{named}{more}"
+            f"{enumerate_names(missing)}"
         )
 
 
