@@ -83,7 +83,9 @@ def evaluate_backbone(
     result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
     if output is not None:
         write_measurement(output, config, _metrics(config, source or "random", data, result))
-    return result, f"weights {source}" if source else f"random weights (seed {config.seed})"
+    if source is None:
+        return result, f"random weights (seed {config.seed})"
+    return result, f"weights {config.checkpoint or source}"
 
 
 def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult) -> dict[str, Any]:
