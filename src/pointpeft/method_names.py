@@ -2,7 +2,13 @@
 
 __all__ = ["display_name", "within_sentence"]
 
-_NAMES = {"full": "Full fine-tuning", "linear": "Linear probing", "point-peft": "Point-PEFT"}
+_NAMES = {
+    "full": "Full fine-tuning",
+    "idpt": "IDPT",
+    "linear": "Linear probing",
+    "point-peft": "Point-PEFT",
+    "stag": "STAG",
+}
 
 
 def display_name(method: str) -> str:

@@ -200,7 +200,7 @@ def test_shapes_with_any_number_of_scales(scales, points):
     assert encoder.retrieval_features(points).shape == (3, 24)
     outputs = encoder.run_scales(points, encoder.group(points))
     sizes = zip(encoder.config.num_groups, encoder.config.dims, strict=True)
-    assert [tuple(x.shape) for x in outputs] == [(3, *size) for size in sizes]
+    assert [tuple(x.tokens.shape) for x in outputs] == [(3, *size) for size in sizes]
     assert m2ae("classification", **scales).eval()(points).shape == (3, 4)
     segmenter = m2ae("part_segmentation", **scales).eval()
     assert segmenter(points, torch.tensor([0, 3, 15])).shape == (3, 64, 5)

@@ -34,6 +34,7 @@ from tests.parity.point_m2ae import (
 from tests.parity.point_mae import check_classification, check_part_segmentation, check_pretrain
 from tests.parity.point_ops import check_linear_svm, check_ops
 from tests.parity.point_peft import check_point_peft_m2ae, check_point_peft_mae
+from tests.parity.prompts_and_sides import check_idpt, check_stag
 from tests.parity.segmentation import check_metrics
 from tests.parity.support import Case, folder
 
@@ -60,6 +61,9 @@ KINDS = {
     "i2p_mae_cls": check_i2p_classification,
     "point_peft_mae": check_point_peft_mae,
     "point_peft_m2ae": check_point_peft_m2ae,
+    "idpt_mae": check_idpt,
+    "stag_mae": check_stag,
+    "stag_sl_mae": check_stag,
 }
 # The same kinds by the network that a case says it holds, for cases of other names.
 MODELS = {
@@ -67,6 +71,8 @@ MODELS = {
     "PointTransformer (Point-MAE)": check_classification,
     "PointTransformer_best (Point-PEFT on Point-MAE)": check_point_peft_mae,
     "Point-PEFT M2AE models/Point_Mask_Rev_FT_scan.py PointTransformer_best": check_point_peft_m2ae,
+    "PointTransformer (IDPT on Point-MAE)": check_idpt,
+    "PointTransformer (STAG on Point-MAE)": check_stag,
     "Point-M2AE models/Point_M2AE.py Point_M2AE": check_m2ae_pretrain,
     "Point_M2AE.forward(eval=True)": check_m2ae_svm_features,
     "Point_M2AE_ModelNet40": check_m2ae_classification,

@@ -12,6 +12,10 @@ from tests.models.tiny import clouds, settle, tiny
 CONFIGS: dict[str, Callable[[], Any]] = {
     "full": pp.FullConfig,
     "linear": pp.LinearConfig,
+    "idpt": lambda: pp.IDPTConfig(num_neighbors=4),
+    "idpt, published": lambda: pp.IDPTConfig(num_neighbors=4, reference_compat=True),
+    "stag": lambda: pp.STAGConfig(width=6, num_neighbors=3),
+    "stag, in runs": lambda: pp.STAGConfig(width=6, num_neighbors=3, run_length=1, first_block=1),
     "point-peft": lambda: pp.PointPeftConfig(**SMALL),
     "point-peft, published": lambda: pp.PointPeftConfig(**SMALL, reference_compat=True),
 }

@@ -35,7 +35,7 @@ def test_a_block_equals_its_equations_group_by_group(number, with_bank):
     x = torch.randn(3, 9, 24, dtype=dtype)
     adapted = model.model.backbone.blocks[number]
     with torch.no_grad():
-        out = adapted(x, Geometry(points, centers, num_prefix_tokens=1, context=context))
+        out = adapted(x, Geometry(points, centers, context))
         for b in range(3):
             prompt = context["bank_prompt"][b] if with_bank else None
             expected = slow.block(adapted, model.tuner, x[b], centers[b], prompt)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["Geometry", "Scale"]
 
@@ -38,8 +39,6 @@ class Geometry:
     Attributes:
         points: the cloud ``(B, N, 3)``.
         centers: patch centers ``(B, G, 3)``, in the order of the patch tokens.
-        num_prefix_tokens: tokens without a place in space (a class token) that precede the
-            patch tokens in the sequence.
         context: conditioning tensors that the caller of the model hands to its blocks.
         attention_bias: ``(B, 1, T, T)``, added to the attention scores of every block; None where
             all tokens see each other.
@@ -47,10 +46,16 @@ class Geometry:
 
     points: Tensor
     centers: Tensor
-    num_prefix_tokens: int = 0
     context: Mapping[str, Tensor] = field(default_factory=dict)
     attention_bias: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def grown(self, count: int) -> "Geometry":
+        """The geometry of a sequence with ``count`` more tokens in front, which all see."""
+        bias = self.attention_bias
+        if bias is None:
+            return self
+        return Geometry(self.points, self.centers, self.context, F.pad(bias, (count, 0, count, 0)))
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return ``compute()``, evaluated at the first call with this ``key`` only."""

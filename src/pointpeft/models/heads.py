@@ -2,12 +2,12 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.layers import check_batch
+from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
 
 __all__ = ["Classifier", "classification_head"]
 
@@ -19,12 +19,15 @@ class Classifier(nn.Module, abc.ABC):
         backbone: the encoder.
         num_features: channels F that the head is given.
         num_classes: number of logits.
+
+    Attributes:
+        num_pooled: channels that :meth:`pool` returns; a method may give the head others.
     """
 
-    def __init__(self, backbone: Any, num_features: int, num_classes: int) -> None:
+    def __init__(self, backbone: Trunk, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.num_features = num_features
+        self.num_features = self.num_pooled = num_features
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -42,20 +45,38 @@ class Classifier(nn.Module, abc.ABC):
         """``(B, F) -> (B, classes)``."""
         return classification_head(self.num_features, num_classes)
 
-    def forward(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits ``(B, classes)`` of ``points (B, N, 3)``; ``context`` is handed to the blocks.
+    def forward(
+        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Logits ``(B, classes)``.
+
+        Args:
+            points: ``(B, N, 3)``.
+            method: acts on the encoder.
+            context: handed to the blocks.
 
         Raises:
             DataError: one cloud, and a BatchNorm of the head is being trained.
         """
         check_batch(self.head, len(points))
-        return self.head(self.forward_features(points, context))
+        return self.head(self.forward_features(points, method, context))
 
-    @abc.abstractmethod
     def forward_features(
-        self, points: Tensor, context: Mapping[str, Tensor] | None = None
+        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """What the head is given of ``points (B, N, 3)``: ``(B, F)``."""
+        stream = method.finish(self.backbone, self.run(points, method, context))
+        return method.pool(self, stream)
+
+    @abc.abstractmethod
+    def run(
+        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+    ) -> Stream:
+        """The stream behind the last block, before the norm; arguments as for the logits."""
+
+    @abc.abstractmethod
+    def pool(self, stream: Stream) -> Tensor:
+        """One vector of normalised tokens, ``(B, F)``."""
 
 
 def classification_head(

@@ -16,7 +16,6 @@ __all__ = [
     "drop_path",
     "drop_path_rates",
     "position_mlp",
-    "prepend",
 ]
 
 
@@ -35,11 +34,6 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 def position_mlp(dim: int, hidden_dim: int = 128) -> nn.Sequential:
     """Embedding of center coordinates, ``(..., 3) -> (..., dim)`` (Point-MAE, Sec. 3.1)."""
     return nn.Sequential(nn.Linear(3, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
-
-
-def prepend(token: Tensor, tokens: Tensor) -> Tensor:
-    """A learned token ``(1, 1, C)`` in front of those of every cloud, ``(B, T, C)``."""
-    return torch.cat([token.expand(len(tokens), -1, -1), tokens], dim=1)
 
 
 def check_batch(layers: nn.Module, clouds: int) -> None:

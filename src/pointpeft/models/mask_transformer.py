@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry
-from pointpeft.models.layers import prepend
 from pointpeft.models.masking import block_mask
 from pointpeft.models.point_mae import PointMAE, init_token, init_weights
 from pointpeft.models.tokenizer import Patches
+from pointpeft.models.trunk import Stream
 
 __all__ = ["MaskTransformer", "Masked", "PointBERTPretrainingConfig"]
 
@@ -103,10 +103,8 @@ class MaskTransformer(nn.Module):
         tokens = backbone.tokenizer.project(backbone.tokenizer.embed(patches.neighborhoods))
         tokens, asked = self._replace(tokens, mask)
         tokens = torch.where(mask.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        x = prepend(self.cls_token, tokens)
-        positions = prepend(self.cls_pos, backbone.pos_embed(centers))
-        geometry = Geometry(centers, centers, num_prefix_tokens=1)
-        return backbone.encode(x, positions, geometry), asked
+        stream = Stream(tokens, backbone.pos_embed(centers), Geometry(centers, centers))
+        return backbone.encode(stream.insert(self.cls_token, self.cls_pos)), asked
 
     def feature(self, patches: Patches, mask: Tensor | None = None) -> Tensor:
         """The cloud's feature alone, ``(B, feature_dim)``."""

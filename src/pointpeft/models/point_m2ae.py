@@ -31,6 +31,7 @@ from pointpeft.models.hierarchy import (
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
+from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
 
 __all__ = ["PointM2AE", "PointM2AEClassifier", "PointM2AEConfig", "check_counts"]
 
@@ -93,7 +94,7 @@ class PointM2AEConfig:
                 )
 
 
-class PointM2AE(nn.Module):
+class PointM2AE(Trunk):
     """The Point-M2AE encoder: per scale a tokenizer, a position embedding, blocks and a norm.
 
     Args:
@@ -104,11 +105,7 @@ class PointM2AE(nn.Module):
         scales: finest first; each names the places of its blocks in the list.
         norms: one per scale. Those of finer scales are the identity until
             :meth:`normalize_finer_scales`: few models look at these scales.
-        optional_state: prefixes of entries that a checkpoint may have or lack.
-        spec: what identifies the architecture, when made by ``create_model``.
     """
-
-    spec: Any = None
 
     def __init__(self, config: PointM2AEConfig | None = None) -> None:
         super().__init__()
@@ -142,8 +139,13 @@ class PointM2AE(nn.Module):
     def forward(self, points: Tensor) -> Encoded:
         """Tokens of the coarsest scale of ``points (B, N, 3)``, normalised, nothing hidden."""
         levels = self.group(points)
-        tokens = self.norms[-1](self.run_scales(points, levels)[-1])
+        tokens = self.final_norm(self.run_scales(points, levels)[-1].tokens)
         return Encoded(tokens, levels[-1].centers)
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        return self.norms[-1]
 
     def group(self, points: Tensor) -> list[Level]:
         """Groups of every scale of ``points (B, N, 3)``, finest first."""
@@ -154,28 +156,30 @@ class PointM2AE(nn.Module):
         self,
         points: Tensor,
         levels: Sequence[Level],
+        method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
         local: bool = True,
-    ) -> list[Tensor]:
-        """Tokens of every scale, each ``(B, G, C)``, finest first, before the norms.
+    ) -> list[Stream]:
+        """The stream behind the last block of every scale, finest first, before the norms.
 
         Args:
             points: ``(B, N, 3)``.
             levels: their groups.
+            method: acts on every scale; its state goes from one to the next.
             context: handed to the blocks.
             local: limit attention to the radius of each scale.
         """
-        outputs: list[Tensor] = []
+        outputs: list[Stream] = []
         for scale, level in enumerate(levels):
             radius = self.config.local_radius[scale] if local else 0.0
-            geometry = Geometry(
-                points,
-                level.centers,
-                context=context or {},
-                attention_bias=local_bias(level.centers, radius),
-            )
-            tokens = self.tokenizers[scale](level, outputs[-1] if outputs else None)
-            outputs.append(self.run_blocks(scale, tokens, geometry))
+            bias = local_bias(level.centers, radius)
+            finer = outputs[-1] if outputs else None
+            tokens = self.tokenizers[scale](level, None if finer is None else finer.patches)
+            positions = self.pos_embeds[scale](level.centers)
+            geometry = Geometry(points, level.centers, context or {}, bias)
+            stream = Stream(tokens, positions, geometry, state=finer.state if finer else None)
+            blocks = self.scales[scale].blocks
+            outputs.append(self.run(method.embed(self, stream), method, blocks)[-1])
         return outputs
 
     def run_visible(
@@ -207,19 +211,10 @@ class PointM2AE(nn.Module):
             else:
                 bias = padding_bias(packing.valid, centers.dtype)
             geometry = Geometry(points, centers, attention_bias=bias)
-            encoded = self.run_blocks(scale, packing.pack(tokens), geometry)
-            outputs.append(packing.unpack(encoded, tokens))
+            stream = Stream(packing.pack(tokens), self.pos_embeds[scale](centers), geometry)
+            encoded = self.run(stream, blocks=self.scales[scale].blocks)[-1]
+            outputs.append(packing.unpack(encoded.tokens, tokens))
         return outputs
-
-    def run_blocks(self, scale: int, tokens: Tensor, geometry: Geometry) -> Tensor:
-        """The blocks of one scale, ``(B, T, C) -> (B, T, C)``.
-
-        Positions are added at the input of every block and stay in the residual stream.
-        """
-        positions = self.pos_embeds[scale](geometry.centers)
-        for place in self.scales[scale].blocks:
-            tokens = self.blocks[place](tokens + positions, geometry)
-        return tokens
 
     def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
@@ -239,8 +234,8 @@ class PointM2AE(nn.Module):
             hidden = hide_scales(levels, nothing, reference_compat=True)
             tokens = self.run_visible(points, levels, hidden, reference_compat=True)[-1]
         else:
-            tokens = self.run_scales(points, levels, local=False)[-1]
-        return self.pool_retrieved(self.norms[-1](tokens))
+            tokens = self.run_scales(points, levels, local=False)[-1].tokens
+        return self.pool_retrieved(self.final_norm(tokens))
 
     def pool_retrieved(self, tokens: Tensor) -> Tensor:
         """What retrieval compares of normalised tokens, ``(B, G, C) -> (B, C)``."""
@@ -255,20 +250,21 @@ class PointM2AEClassifier(Classifier):
         num_classes: number of logits.
     """
 
+    backbone: PointM2AE
+
     def __init__(self, backbone: PointM2AE, num_classes: int) -> None:
         parts = 1 if backbone.config.pooling == "mean+max" else 2
         super().__init__(backbone, parts * backbone.num_features, num_classes)
 
-    def forward_features(
-        self, points: Tensor, context: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """Pooled tokens, ``(B, N, 3) -> (B, C)``, or ``(B, 2 C)`` where they are concatenated."""
-        backbone = self.backbone
-        x = backbone.run_scales(points, backbone.group(points), context)[-1]
-        return self.pool(backbone.norms[-1](x))
+    def run(
+        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+    ) -> Stream:
+        """The stream behind the last block of the coarsest scale."""
+        return self.backbone.run_scales(points, self.backbone.group(points), method, context)[-1]
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """``(B, G, C)`` -> the input of the head."""
+    def pool(self, stream: Stream) -> Tensor:
+        """Pooled tokens, ``(B, C)``, or ``(B, 2 C)`` where they are concatenated."""
+        tokens = stream.patches
         mean = tokens.mean(dim=1)
         if self.backbone.config.pooling == "mean+max":
             return mean + tokens.amax(dim=1)

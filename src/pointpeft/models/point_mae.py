@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import Classifier
-from pointpeft.models.layers import Block, drop_path_rates, position_mlp, prepend
+from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.tokenizer import PatchTokenizer, check_widths
+from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
 
 __all__ = [
     "Encoded",
@@ -64,7 +65,7 @@ class Encoded(NamedTuple):
     centers: Tensor
 
 
-class PointMAE(nn.Module):
+class PointMAE(Trunk):
     """The Point-MAE encoder: a tokenizer, a list of blocks and a norm.
 
     Args:
@@ -72,10 +73,7 @@ class PointMAE(nn.Module):
 
     Attributes:
         scales: the one scale that there is.
-        spec: what identifies the architecture, when made by ``create_model``.
     """
-
-    spec: Any = None
 
     def __init__(self, config: PointMAEConfig | None = None) -> None:
         super().__init__()
@@ -99,24 +97,22 @@ class PointMAE(nn.Module):
 
     def forward(self, points: Tensor) -> Encoded:
         """Encode ``points (B, N, 3)``: every patch visible, no class token."""
+        stream = self.embed(points)
+        return Encoded(self.encode(stream), stream.geometry.centers)
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        return self.norm
+
+    def embed(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Stream:
+        """Tokens of the patches of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
         tokens, centers = self.tokenizer(points)
-        tokens = self.encode(tokens, self.pos_embed(centers), Geometry(points, centers))
-        return Encoded(tokens, centers)
+        return Stream(tokens, self.pos_embed(centers), Geometry(points, centers, context or {}))
 
-    def encode(self, tokens: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
-        """Blocks and final norm, ``(B, T, C) -> (B, T, C)``.
-
-        Positions are added at the input of every block and stay in the residual stream.
-        """
-        return self.norm(self.run_blocks(tokens, positions, geometry)[-1])
-
-    def run_blocks(self, tokens: Tensor, positions: Tensor, geometry: Geometry) -> list[Tensor]:
-        """The output of every block, each ``(B, T, C)``, before the norm."""
-        outputs = []
-        for block in self.blocks:
-            tokens = block(tokens + positions, geometry)
-            outputs.append(tokens)
-        return outputs
+    def encode(self, stream: Stream) -> Tensor:
+        """Blocks and final norm, ``(B, T, C)``."""
+        return self.norm(self.run(stream)[-1].tokens)
 
     def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
@@ -135,6 +131,8 @@ class PointMAEClassifier(Classifier):
         num_classes: number of logits.
     """
 
+    backbone: PointMAE
+
     def __init__(self, backbone: PointMAE, num_classes: int) -> None:
         C = backbone.num_features
         super().__init__(backbone, 2 * C, num_classes)
@@ -143,16 +141,16 @@ class PointMAEClassifier(Classifier):
         init_token(self.cls_token)
         init_token(self.cls_pos)
 
-    def forward_features(
-        self, points: Tensor, context: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """Class token and maximum over patch tokens, ``(B, N, 3) -> (B, 2 C)``."""
-        tokens, centers = self.backbone.tokenizer(points)
-        geometry = Geometry(points, centers, num_prefix_tokens=1, context=context or {})
-        x = prepend(self.cls_token, tokens)
-        positions = prepend(self.cls_pos, self.backbone.pos_embed(centers))
-        x = self.backbone.encode(x, positions, geometry)
-        return torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=-1)
+    def run(
+        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+    ) -> Stream:
+        """The stream behind the last block: the class token, then the patches."""
+        stream = self.backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
+        return self.backbone.run(method.embed(self, stream), method)[-1]
+
+    def pool(self, stream: Stream) -> Tensor:
+        """Class token and maximum over patch tokens, ``(B, 2 C)``."""
+        return torch.cat([stream.tokens[:, 0], stream.patches.amax(dim=1)], dim=-1)
 
 
 def init_token(token: Tensor) -> None:

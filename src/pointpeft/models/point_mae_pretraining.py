@@ -12,6 +12,7 @@ from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import MaskType, count_hidden, order_visible_first, patch_mask
 from pointpeft.models.point_mae import PointMAE, init_decoder_weights, init_token
+from pointpeft.models.trunk import Stream
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.ops.gathering import select
 
@@ -151,7 +152,7 @@ class PointMAEPretraining(nn.Module):
         geometry = Geometry(points, centers)
         tokens = self._embed(patches, visible)
         seen = select(centers, visible)
-        tokens = self.backbone.encode(tokens, self.backbone.pos_embed(seen), geometry)
+        tokens = self.backbone.encode(Stream(tokens, self.backbone.pos_embed(seen), geometry))
         target = select(patches.flatten(2), hidden).view(B * M, S, 3)
         return Visible(tokens, seen, select(centers, hidden), target, geometry)
 

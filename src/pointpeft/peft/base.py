@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models.trunk import Method
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = [
@@ -74,7 +75,7 @@ class PeftConfig:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 
-class Tuner(nn.Module, abc.ABC):
+class Tuner(Method, abc.ABC):
     """A method attached to one model: its shared parameters and its rules.
 
     The constructor may wrap ``model.backbone.blocks[i]``, which is called as ``block(x, geometry)``

@@ -69,6 +69,7 @@ class PeftModel(nn.Module):
 
         self.model = model
         self.tuner = tuner_class(config.method)(model, config, bank)
+        self._fit_head()
         model.backbone.adapted_by = config
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.tuner.trains(_role(name)))
@@ -83,6 +84,16 @@ class PeftModel(nn.Module):
             if id(buffer) in base_buffers
         }
         self.train(model.training)
+
+    def _fit_head(self) -> None:
+        """Give a classifier a fresh head where the method pools other channels than its own."""
+        if self.sizes["num_parts"] is None:
+            features = self.tuner.num_features(self.model)
+            if features != self.model.num_features:
+                like = next(self.model.head.parameters())
+                self.model.num_features = features
+                self.model.reset_classifier(self.model.num_classes)
+                self.model.head.to(like)
 
     def forward(
         self,
@@ -105,8 +116,8 @@ class PeftModel(nn.Module):
         with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
             context = self.tuner.context(points, query, exclude)
         if category is None:
-            return self.model(points, context=context)
-        return self.model(points, category, context=context)
+            return self.model(points, self.tuner, context)
+        return self.model(points, category, self.tuner, context)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""

@@ -109,13 +109,13 @@ class PointPeftBlock(nn.Module):
 
     def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
         """``(B, prefix + G, C) -> (B, prefix + G, C)``: prompts come and go within the block."""
-        block, prefix = self.block, geometry.num_prefix_tokens
+        block, prefix = self.block, x.shape[1] - geometry.centers.shape[1]
         if self.prompted:
             x = torch.cat([x[:, :prefix], self.prompts(x, geometry), x[:, prefix:]], dim=1)
         x = x + block.attn(block.norm1(x), self.attention_bias(geometry))
         x = x + self.adapt(block.drop_path(block.mlp(block.norm2(x))))
         if self.config.use_adapter:
-            x = self.output_adapter(self.aggregate(x, geometry))
+            x = self.output_adapter(self.aggregate(x, prefix, geometry))
         if self.prompted:
             x = torch.cat([x[:, :prefix], x[:, prefix + self.config.num_prompts :]], dim=1)
         return x
@@ -152,7 +152,7 @@ class PointPeftBlock(nn.Module):
             return self.gate * (h + self.adapter(h))
         return h + self.gate * self.adapter(h)
 
-    def aggregate(self, x: Tensor, geometry: Geometry) -> Tensor:
+    def aggregate(self, x: Tensor, first: int, geometry: Geometry) -> Tensor:
         """Local aggregation and propagation to the tokens, ``(B, T, C)`` (Geometry-aware Adapter).
 
         With rows u = [prompts, tokens] of each cloud, gathered into local groups n around k:
@@ -163,7 +163,7 @@ class PointPeftBlock(nn.Module):
         groups = shared.groups(geometry, self.prompted)
         B, G = geometry.centers.shape[:2]
         prefix = x.shape[1] - G
-        rows = x[:, geometry.num_prefix_tokens :].flatten(0, 1)
+        rows = x[:, first:].flatten(0, 1)
         local = rows[groups.neighbors] + self.block.drop_path(shared.attend(rows, groups))
         pooled = local.amax(dim=1)  # (B g, C)
         if self.config.group_pooling == "mean+max":

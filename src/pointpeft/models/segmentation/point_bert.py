@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.geometry import Geometry
 from pointpeft.models.graph import NORM_GROUPS, EdgeConv
-from pointpeft.models.layers import prepend
 from pointpeft.models.point_mae import PointMAE, init_token
 from pointpeft.models.segmentation.layers import FeaturePropagation, one_hot_category
 from pointpeft.models.segmentation.point_mae import tapped_blocks
+from pointpeft.models.trunk import PLAIN, Method
 from pointpeft.ops import farthest_point_sample, gather_points, knn
 
 __all__ = ["GraphPropagation", "PointBERTPartSegmenter"]
@@ -80,16 +79,21 @@ class PointBERTPartSegmenter(nn.Module):
         init_token(self.cls_pos)
 
     def forward(
-        self, points: Tensor, category: Tensor, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Part logits ``(B, N, parts)``.
 
         Args:
             points: ``(B, N, 3)``.
             category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
             context: handed to the blocks.
         """
-        centers, (first, second, last) = self._encode(points, context)
+        centers, (first, second, last) = self._encode(points, method, context)
         fine = self._sample(points, _LEVELS[0])
         middle = fine[:, : _LEVELS[1]]
         _, propagate_fine, propagate_middle = self.propagations
@@ -106,16 +110,13 @@ class PointBERTPartSegmenter(nn.Module):
         return self.fc2(rows).view(*points.shape[:2], -1)
 
     def _encode(
-        self, points: Tensor, context: Mapping[str, Tensor] | None
+        self, points: Tensor, method: Method, context: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
         backbone = self.backbone
-        tokens, centers = backbone.tokenizer(points)
-        geometry = Geometry(points, centers, num_prefix_tokens=1, context=context or {})
-        x = prepend(self.cls_token, tokens)
-        positions = prepend(self.cls_pos, backbone.pos_embed(centers))
-        outputs = backbone.run_blocks(x, positions, geometry)
-        return centers, [backbone.norm(outputs[tap])[:, 1:] for tap in self.taps]
+        stream = backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
+        outputs = backbone.run(method.embed(self, stream), method)
+        return stream.geometry.centers, [backbone.norm(outputs[t].patches) for t in self.taps]
 
     def _sample(self, points: Tensor, size: int) -> Tensor:
         skip = self.backbone.config.skip_near_origin

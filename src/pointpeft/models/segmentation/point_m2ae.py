@@ -10,6 +10,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
 from pointpeft.models.split_linear import split_linear
+from pointpeft.models.trunk import PLAIN, Method
 
 __all__ = ["PointM2AEPartSegmenter"]
 
@@ -44,23 +45,29 @@ class PointM2AEPartSegmenter(nn.Module):
         self.fc4 = nn.Linear(256, num_parts)
 
     def forward(
-        self, points: Tensor, category: Tensor, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Part logits ``(B, N, parts)``.
 
         Args:
             points: ``(B, N, 3)``.
             category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
             context: handed to the blocks.
         """
         backbone = self.backbone
         levels = backbone.group(points)
-        outputs = backbone.run_scales(points, levels, context)
+        outputs = backbone.run_scales(points, levels, method, context)
         scales = zip(self.propagations, levels, backbone.norms, outputs, strict=True)
-        own = torch.cat(
-            [carry(points, points, level.centers, norm(x)) for carry, level, norm, x in scales],
-            dim=-1,
-        )  # (B, N, C)
+        carried = [
+            carry(points, points, level.centers, norm(stream.patches))
+            for carry, level, norm, stream in scales
+        ]
+        own = torch.cat(carried, dim=-1)  # (B, N, C)
         cloud = torch.cat([own.amax(dim=1) + own.mean(dim=1), self.category(category)], dim=-1)
         return self._head(cloud, own)
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.geometry import Geometry
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
 from pointpeft.models.split_linear import split_linear
+from pointpeft.models.trunk import PLAIN, Method
 
 __all__ = ["PointMAEPartSegmenter", "tapped_blocks"]
 
@@ -52,19 +52,24 @@ class PointMAEPartSegmenter(nn.Module):
         self.fc3 = nn.Linear(256, num_parts)
 
     def forward(
-        self, points: Tensor, category: Tensor, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Part logits ``(B, N, parts)``.
 
         Args:
             points: ``(B, N, 3)``.
             category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
             context: handed to the blocks.
         """
-        tokens, centers = self.backbone.tokenizer(points)
-        geometry = Geometry(points, centers, context=context or {})
-        outputs = self.backbone.run_blocks(tokens, self.backbone.pos_embed(centers), geometry)
-        x = torch.cat([self.backbone.norm(outputs[tap]) for tap in self.taps], dim=-1)
+        stream = self.backbone.embed(points, context)
+        centers = stream.geometry.centers
+        outputs = self.backbone.run(method.embed(self, stream), method)
+        x = torch.cat([self.backbone.norm(outputs[tap].patches) for tap in self.taps], dim=-1)
         cloud = torch.cat([x.amax(dim=1), x.mean(dim=1), self.category(category)], dim=-1)
         own = self.propagation(points, points, centers, x)
         return self._head(own, cloud)

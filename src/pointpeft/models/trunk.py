@@ -1,0 +1,140 @@
+"""The trunk: what every backbone is, the one loop over its blocks, and where methods act on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointpeft.models.geometry import Geometry, Scale
+
+__all__ = ["PLAIN", "Method", "Stream", "Trunk"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What flows from block to block.
+
+    Attributes:
+        tokens: ``(B, T, C)``: first those without a place in space, then one for each patch.
+        positions: ``(B, T, C)``, added at the input of each block.
+        geometry: where the patches are.
+        prefix: tokens in front that have no place in space: a class token, prompts.
+        state: what a method carries from block to block.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    geometry: Geometry
+    prefix: int = 0
+    state: Any = None
+
+    @property
+    def patches(self) -> Tensor:
+        """Tokens of the patches, ``(B, G, C)``."""
+        return self.tokens[:, self.prefix :]
+
+    def with_tokens(self, tokens: Tensor) -> "Stream":
+        """The same stream with other tokens ``(B, T, C)``."""
+        return Stream(tokens, self.positions, self.geometry, self.prefix, self.state)
+
+    def with_state(self, state: Any) -> "Stream":
+        """The same stream with another state of the method."""
+        return Stream(self.tokens, self.positions, self.geometry, self.prefix, state)
+
+    def insert(self, tokens: Tensor, positions: Tensor) -> "Stream":
+        """Put tokens behind the prefix, in front of the patches; they see and are seen by all.
+
+        Args:
+            tokens: ``(B, P, C)``, or ``(1, P, C)`` for all clouds alike.
+            positions: theirs, of the same shape or ``(1, P, C)``.
+        """
+        B, P = len(self.tokens), tokens.shape[1]
+
+        def between(new: Tensor, old: Tensor) -> Tensor:
+            front, back = old[:, : self.prefix], old[:, self.prefix :]
+            return torch.cat([front, new.expand(B, -1, -1), back], dim=1)
+
+        return Stream(
+            between(tokens, self.tokens),
+            between(positions, self.positions),
+            self.geometry.grown(P),
+            self.prefix + P,
+            self.state,
+        )
+
+
+class Method(nn.Module):
+    """Where a tuning method acts on a forward pass; by itself it does nothing.
+
+    A method overrides what it needs. It never changes the trunk, which others may share.
+    """
+
+    def num_features(self, model: Any) -> int:
+        """Channels that :meth:`pool` gives to the head of a classification model."""
+        return model.num_pooled
+
+    def embed(self, model: Any, stream: Stream) -> Stream:
+        """The stream before the first block of each scale."""
+        return stream
+
+    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+        """One block, the one at ``place`` of ``trunk.blocks``."""
+        tokens = block(stream.tokens + stream.positions, stream.geometry)
+        return stream.with_tokens(tokens)
+
+    def finish(self, trunk: "Trunk", stream: Stream) -> Stream:
+        """The stream behind the last block, as the head of a classification model looks at it."""
+        return stream.with_tokens(trunk.final_norm(stream.tokens))
+
+    def pool(self, model: Any, stream: Stream) -> Tensor:
+        """What the head of a classification model is given, ``(B, F)``."""
+        return model.pool(stream)
+
+
+PLAIN = Method()
+"""The trunk alone."""
+
+
+class Trunk(nn.Module):
+    """What every backbone is: tokenizers, position embeddings, blocks and norms.
+
+    Attributes:
+        config: its settings.
+        num_features: channels of its last tokens.
+        scales: finest first; a plain transformer has one.
+        blocks: of all scales in one list, finest first.
+        spec: what identifies the architecture, when made by ``create_model``.
+        optional_state: prefixes of entries that a checkpoint may have or lack.
+    """
+
+    config: Any
+    num_features: int
+    scales: tuple[Scale, ...]
+    blocks: nn.ModuleList
+    spec: Any = None
+    optional_state: tuple[str, ...] = ()
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        raise NotImplementedError
+
+    def run(
+        self, stream: Stream, method: Method = PLAIN, blocks: range | None = None
+    ) -> list[Stream]:
+        """The stream behind each block, in their order, before any norm.
+
+        This is the one loop through blocks. Positions are added at the input of every block and
+        stay in the residual stream.
+
+        Args:
+            stream: what enters the first of the blocks.
+            method: acts on every block.
+            blocks: their places; None: all.
+        """
+        outputs = []
+        for place in range(len(self.blocks)) if blocks is None else blocks:
+            stream = method.block(place, self.blocks[place], stream)
+            outputs.append(stream)
+        return outputs

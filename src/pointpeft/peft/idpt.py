@@ -1,0 +1,158 @@
+"""IDPT: instance-aware dynamic prompt tuning for pre-trained point cloud models.
+
+Zha et al., ICCV 2023, arXiv 2304.07221. A graph network over the patch tokens, late in the frozen
+encoder, makes one prompt for each cloud.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.models.split_linear import is_plain
+from pointpeft.models.trunk import Stream
+from pointpeft.ops.gathering import select
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, Tuner, register_method
+
+__all__ = ["IDPTConfig", "IDPTTuner"]
+
+_SLOPE = 0.2  # of every LeakyReLU
+
+
+@dataclass(frozen=True)
+class IDPTConfig(PeftConfig):
+    """Settings of IDPT; published defaults."""
+
+    method = "idpt"
+
+    prompt_block: int | None = None  # place of the first block that sees the prompt; None: the last
+    num_neighbors: int = 20  # of a token in the graph, itself included
+    num_layers: int = 3  # edge convolutions
+    reference_compat: bool = False  # as published: statistics move, the prompt's position does not
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["num_neighbors", "num_layers"])
+        if self.prompt_block is not None:
+            check_sizes(self, ["prompt_block"], least=0)
+        check_choices(self, ["reference_compat"], (True, False))
+
+    def resolve(self, backbone: Any) -> "IDPTConfig":
+        """With the last block in the place of one that was left open.
+
+        Raises:
+            ConfigError: the last scale has no such block.
+        """
+        blocks = backbone.scales[-1].blocks
+        place = blocks[-1] if self.prompt_block is None else self.prompt_block
+        if place not in blocks:
+            raise ConfigError(
+                f"prompt_block={place} must be a block of the last scale, {blocks[0]} to "
+                f"{blocks[-1]}"
+            )
+        return replace(self, prompt_block=place)
+
+
+class IDPTTuner(Tuner):
+    """One prompt for each cloud, before one of the last blocks (Sec. 3.2)."""
+
+    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+        self.config = config
+        self.freezes_statistics = not config.reference_compat
+        C = model.backbone.num_features
+        self.prompt_module = GraphPrompt(C, config.num_layers, config.num_neighbors)
+        self.prompt_pos = nn.Parameter(torch.empty(1, 1, C))
+        nn.init.trunc_normal_(self.prompt_pos, std=0.02)
+
+    def trains(self, name: str) -> bool:
+        """The prompt module, the head and the class token; published: not the prompt's position."""
+        if name == "tuner.prompt_pos":
+            return not self.config.reference_compat
+        return name.startswith("tuner.") or not name.startswith("model.backbone.")
+
+    def num_features(self, model: Any) -> int:
+        """Those of the model, and the prompt."""
+        return model.num_pooled + model.backbone.num_features
+
+    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+        """The prompt is made of patch tokens to which this block's positions are not added."""
+        if place == self.config.prompt_block:
+            prompt = self.prompt_module(stream.patches)
+            stream = stream.insert(prompt, self.prompt_pos)
+        return super().block(place, block, stream)
+
+    def pool(self, model: Any, stream: Stream) -> Tensor:
+        """``[class token, prompt, maximum]``, or ``[prompt, pooled]`` without a class token."""
+        prompt = stream.tokens[:, stream.prefix - 1]
+        pooled = model.pool(stream)
+        C = prompt.shape[-1]
+        first = C * (stream.prefix - 1)
+        return torch.cat([pooled[:, :first], prompt, pooled[:, first:]], dim=-1)
+
+
+class GraphPrompt(nn.Module):
+    """Dynamic graph CNN (Wang et al. 2019) over tokens, and their maximum.
+
+    Args:
+        dim: channels C.
+        num_layers: edge convolutions.
+        num_neighbors: of every token in the space of its features, itself included.
+    """
+
+    def __init__(self, dim: int, num_layers: int, num_neighbors: int) -> None:
+        super().__init__()
+        self.num_neighbors = num_neighbors
+        self.edges = nn.ModuleList(_Edges(dim) for _ in range(num_layers))
+        self.fuse = nn.Linear(num_layers * dim, dim, bias=False)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``(B, G, C) -> (B, 1, C)``."""
+        x, outputs = tokens, []
+        for edges in self.edges:
+            x = edges(x, self.neighbors(x))
+            outputs.append(x)
+        x = self.fuse(torch.cat(outputs, dim=-1))
+        x = F.leaky_relu(self.norm(x.flatten(0, 1)), _SLOPE).view_as(x)
+        return x.amax(dim=1, keepdim=True)
+
+    def neighbors(self, x: Tensor) -> Tensor:
+        """Places of the nearest tokens ``(B, G, k)`` in the space of features ``(B, G, C)``."""
+        with torch.autocast(x.device.type, enabled=False):  # rounding would choose others
+            x = x.detach().float() if x.dtype.itemsize < 4 else x.detach()
+            squares = x.square().sum(dim=-1)
+            distance = squares.unsqueeze(2) - 2 * x @ x.transpose(1, 2) + squares.unsqueeze(1)
+            k = min(self.num_neighbors, x.shape[1])
+            return distance.topk(k, dim=-1, largest=False).indices
+
+
+class _Edges(nn.Module):
+    """``max_j LeakyReLU(BatchNorm(W [h_j - h_i, h_i]))`` over neighbours j of every token i."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * dim, dim, bias=False)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, h: Tensor, neighbors: Tensor) -> Tensor:
+        """``(B, G, C)`` and ``(B, G, k)`` -> ``(B, G, C)``."""
+        edges = self._linear(h, neighbors)  # (B, G, k, C)
+        edges = self.norm(edges.flatten(0, 2)).view_as(edges)
+        return F.leaky_relu(edges, _SLOPE).amax(dim=2)
+
+    def _linear(self, h: Tensor, neighbors: Tensor) -> Tensor:
+        """``W1 h_j + (W2 - W1) h_i``: multiplied once for a token, not for each edge."""
+        if not is_plain(self.linear):
+            near = select(h, neighbors)
+            own = h.unsqueeze(2).expand_as(near)
+            return self.linear(torch.cat([near - own, own], dim=-1))
+        of_difference, of_own = self.linear.weight.chunk(2, dim=1)
+        near = select(F.linear(h, of_difference), neighbors)
+        return near + F.linear(h, of_own - of_difference).unsqueeze(2)
+
+
+register_method(IDPTConfig, IDPTTuner)

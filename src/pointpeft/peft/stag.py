@@ -1,0 +1,134 @@
+"""STAG: a side network of graph convolutions on a frozen point cloud transformer.
+
+A narrow state of every patch collects the inputs of all blocks; from some block on, a graph
+convolution over the patch centers transforms it, and its up-projection is added to the tokens.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.models.trunk import Stream, Trunk
+from pointpeft.ops import knn
+from pointpeft.ops.gathering import select
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, Tuner, register_method
+
+__all__ = ["STAGConfig", "STAGTuner"]
+
+
+@dataclass(frozen=True)
+class STAGConfig(PeftConfig):
+    """Settings of STAG; the defaults are those of STAG-std.
+
+    STAG-sl, in which runs of three blocks share side layers, has ``run_length=3, first_block=3``.
+    """
+
+    method = "stag"
+
+    width: int = 192  # channels R of the side state
+    num_neighbors: int = 8  # of a patch in the graph, itself included
+    run_length: int | None = None  # blocks that share one set of side layers; None: all of them
+    first_block: int | None = None  # the first one whose tokens are moved; None: half of them
+    reference_compat: bool = False  # as published: statistics of frozen layers move in training
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["width", "num_neighbors"])
+        check_choices(self, ["reference_compat"], (True, False))
+        if self.run_length is not None:
+            check_sizes(self, ["run_length"])
+        if self.first_block is not None:
+            check_sizes(self, ["first_block"], least=0)
+
+    def resolve(self, backbone: Any) -> "STAGConfig":
+        """With what was left open.
+
+        Raises:
+            ConfigError: the backbone has several scales, or no such block.
+        """
+        depth, scales = len(backbone.blocks), len(backbone.scales)
+        if scales > 1:
+            raise ConfigError(
+                f"method stag needs a backbone of one scale, {backbone.spec.name} has {scales}: "
+                "take point_mae or point_bert, or another method"
+            )
+        first = depth // 2 if self.first_block is None else self.first_block
+        if first >= depth:
+            raise ConfigError(f"first_block={first} must be a block of the {depth}, from 0")
+        return replace(self, run_length=self.run_length or depth, first_block=first)
+
+
+class STAGTuner(Tuner):
+    """The side network beside the blocks.
+
+    Nothing before the first block whose tokens are moved needs a gradient, since a class token
+    stays at its random start too.
+    """
+
+    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+        self.config = config
+        self.freezes_statistics = not config.reference_compat
+        C, R, depth = model.backbone.num_features, config.width, len(model.backbone.blocks)
+        runs = -(-depth // config.run_length)
+        self.first_run = config.first_block // config.run_length  # the first that moves tokens
+        self.collect = nn.ModuleList(nn.Linear(C, R) for _ in range(runs))
+        self.graphs = nn.ModuleList(_Graph(R) for _ in range(self.first_run, runs))
+        self.expand = nn.ModuleList(nn.Linear(R, C) for _ in range(self.first_run, runs))
+
+    def trains(self, name: str) -> bool:
+        """The side network and the head."""
+        return name.startswith(("tuner.", "model.head."))
+
+    def num_features(self, model: Any) -> int:
+        """Those of a token."""
+        return model.backbone.num_features
+
+    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+        """Collect the block's input, without its positions; behind it, move the tokens."""
+        run = place // self.config.run_length
+        collected = self.collect[run](stream.patches)
+        side = collected if stream.state is None else stream.state + collected
+        stream = super().block(place, block, stream)
+        if place < self.config.first_block:
+            return stream.with_state(side)
+        side = self.graphs[run - self.first_run](side, self.neighbors(stream))
+        moved = F.relu(self.expand[run - self.first_run](side))  # (B, G, C)
+        mean = moved.mean(dim=1, keepdim=True).expand(-1, stream.prefix, -1)
+        tokens = stream.tokens + torch.cat([mean, moved], dim=1)
+        return stream.with_tokens(tokens).with_state(side)
+
+    def neighbors(self, stream: Stream) -> Tensor:
+        """Places of the nearest centers of every center, ``(B, G, k)``; found once for all."""
+        centers = stream.geometry.centers
+        k = min(self.config.num_neighbors, centers.shape[1])
+        return stream.geometry.once("stag", lambda: knn(centers, centers, k)[1])
+
+    def finish(self, trunk: Trunk, stream: Stream) -> Stream:
+        """Without the final norm."""
+        return stream
+
+    def pool(self, model: Any, stream: Stream) -> Tensor:
+        """The mean over all tokens."""
+        return stream.tokens.mean(dim=1)
+
+
+class _Graph(nn.Module):
+    """``FC(P s_i + max_j Q s_j)`` over neighbours j of every patch i, itself included."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.own, self.near = nn.Linear(width, width), nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, side: Tensor, neighbors: Tensor) -> Tensor:
+        """``(B, G, R)`` and ``(B, G, k)`` -> ``(B, G, R)``."""
+        near = select(self.near(side), neighbors).amax(dim=2)
+        return self.out(self.own(side) + near)
+
+
+register_method(STAGConfig, STAGTuner)
