@@ -286,7 +286,7 @@ def empty_config(adapter):
 
 def newer_config(adapter):
     path = adapter / "adapter_config.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 9'))
+    path.write_text(path.read_text().replace('"format_version": ', '"format_version": 9'))
 
 
 def remove_weights(adapter):

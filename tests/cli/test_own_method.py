@@ -32,26 +32,18 @@ class ScaleConfig(pp.PeftConfig):
     start: float = 1.0
 
 
-class ScaledBlock(nn.Module):
-    def __init__(self, block, dim, start):
-        super().__init__()
-        self.block = block
-        self.factors = nn.Parameter(torch.full((dim,), start))
-
-    def forward(self, tokens, geometry):  # (B, T, C)
-        return self.block(tokens, geometry) * self.factors
-
-
 class ScaleTuner(pp.Tuner):
     def __init__(self, model, config, bank):
         super().__init__(model, config, bank)
-        blocks = model.backbone.blocks
-        for scale in model.backbone.scales:
-            for place in scale.blocks:
-                blocks[place] = ScaledBlock(blocks[place], scale.dim, config.start)
+        dims = [scale.dim for scale in model.backbone.scales for _ in scale.blocks]
+        self.factors = nn.ParameterList(torch.full((dim,), config.start) for dim in dims)
+
+    def block(self, place, block, stream):
+        stream = super().block(place, block, stream)
+        return stream.with_tokens(stream.tokens * self.factors[place])
 
     def trains(self, name):
-        return name.endswith(".factors") or name.startswith("model.head.")
+        return name.startswith(("tuner.factors.", "model.head."))
 
 
 pp.register_method(ScaleConfig, ScaleTuner)
@@ -125,7 +117,7 @@ def test_settings_of_ones_own_method_are_checked(project, archive, weights):
     [
         ("my_methods.nothing:ScaleConfig", "my_methods.nothing"),
         ("my_methods.scaling:Nothing", "Nothing"),
-        ("my_methods.scaling:ScaledBlock", "PeftConfig"),
+        ("my_methods.scaling:ScaleTuner", "PeftConfig"),
         ("my_methods.scaling:Unregistered", "register_method"),
         (":ScaleConfig", ":ScaleConfig"),
     ],

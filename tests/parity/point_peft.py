@@ -28,12 +28,12 @@ def check_point_peft_mae(case: Case) -> None:
     query = torch.from_numpy(case.made("cp_feat"))
     label = torch.from_numpy(case.arrays["label"]).long()
     last = config["depth"] - 1
-    watched = {f"block{i}": f"model.backbone.blocks.{i}" for i in (0, 5, 6, last) if i <= last}
+    watched = {f"block{i}": f"tuner.blocks.{i}" for i in (0, 5, 6, last) if i <= last}
     taps = Taps(
         model,
         patch_tokens="model.backbone.tokenizer.embed",
         local_attn0="tuner.scales.0.local_attention",
-        pooled="model.backbone.blocks.0.out_transform",
+        pooled="tuner.blocks.0.out_transform",
         norm="model.backbone.norm",
         **watched,
     )
@@ -194,10 +194,10 @@ def check_point_peft_m2ae(case: Case) -> None:
     taps = Taps(
         adapted,
         encoders0="model.backbone.tokenizers.0",
-        attn_first="model.backbone.blocks.0.block.attn",
-        cp_adapter0=f"model.backbone.blocks.{last}.bank_adapter",
+        attn_first="model.backbone.blocks.0.attn",
+        cp_adapter0=f"tuner.blocks.{last}.bank_adapter",
         norm=f"model.backbone.norms.{len(ends) - 1}",
-        **{name: f"model.backbone.blocks.{place}" for name, place in (starts | ends).items()},
+        **{name: f"tuner.blocks.{place}" for name, place in (starts | ends).items()},
     )
     query = _prior(case, points)
     logits = adapted(points, query=query)

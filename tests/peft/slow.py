@@ -54,6 +54,7 @@ def attention(layer: Any, x: Tensor, seen: Tensor) -> Tensor:
 
 def block(
     adapted: Any,
+    inner: Any,
     tuner: Any,
     x: Tensor,
     centers: Tensor,
@@ -63,7 +64,7 @@ def block(
     radius: float = torch.inf,
 ) -> Tensor:
     """One block in eval mode on one cloud: ``x (prefix + G, C)``, ``centers (G, 3)``."""
-    inner, config, coordinates = adapted.block, adapted.config, centers
+    config, coordinates = adapted.config, centers
     shared = tuner.scales[scale]
     P, G = 0, len(centers)
     if adapted.prompted:

@@ -20,24 +20,17 @@ class ScaleConfig(PeftConfig):
     start: float = 1.0
 
 
-class ScaledBlock(nn.Module):
-    def __init__(self, block, start):
-        super().__init__()
-        self.block, self.factor = block, nn.Parameter(torch.tensor(start))
-
-    def forward(self, x, geometry):
-        return self.factor * self.block(x, geometry)
-
-
 class ScaleTuner(Tuner):
     def __init__(self, model, config, bank):
         super().__init__(model, config, bank)
-        blocks = model.backbone.blocks
-        for i, block in enumerate(blocks):
-            blocks[i] = ScaledBlock(block, config.start)
+        self.factors = nn.Parameter(torch.full((len(model.backbone.blocks),), config.start))
+
+    def block(self, place, block, stream):
+        stream = super().block(place, block, stream)
+        return stream.with_tokens(self.factors[place] * stream.tokens)
 
     def trains(self, name):
-        return name.endswith(".factor") or name.startswith("model.head.")
+        return name == "tuner.factors" or name.startswith("model.head.")
 
 
 @pytest.fixture
@@ -58,7 +51,7 @@ def test_a_new_method_works_from_registration_to_loading(points, tmp_path):
     head = sum(p.numel() for p in model.model.head.parameters())
     assert model.count_parameters()["trainable"] == head + 3
     with torch.no_grad():
-        model.model.backbone.blocks[1].factor.fill_(0.5)
+        model.tuner.factors[1] = 0.5
     model.save_pretrained(tmp_path)
     loaded = pp.load_adapter(encoder(), tmp_path)
     assert loaded.config == ScaleConfig()

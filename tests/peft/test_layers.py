@@ -59,10 +59,10 @@ def test_gradients_of_a_block_are_exact(block):
     points = clouds(2).double()
     centers = model.model.backbone.tokenizer.group(points).centers
     x = torch.randn(2, 9, 24, dtype=torch.float64, requires_grad=True)
-    adapted = model.model.backbone.blocks[block]
+    inner, adapted = model.model.backbone.blocks[block], model.tuner.blocks[block]
     direction = torch.randn(2, 9, 24, dtype=torch.float64)
 
     def projected(tokens):
-        return (adapted(tokens, Geometry(points, centers)) * direction).sum(-1)
+        return (adapted(inner, tokens, Geometry(points, centers)) * direction).sum(-1)
 
     assert gradcheck(projected, x, fast_mode=True)

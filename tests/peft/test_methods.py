@@ -13,7 +13,7 @@ from tests.models.tiny import settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, bank, classifier
 
 every_method = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-BLOCK = "model.backbone.blocks.{}.block."
+BLOCK = "model.backbone.blocks.{}."
 TUNED_BIASES = ("norm1.bias", "norm2.bias", "attn.proj.bias", "mlp.fc1.bias", "mlp.fc2.bias")
 
 
@@ -155,8 +155,8 @@ def test_point_peft_trains_what_is_documented(with_bank, compat):
         f"tuner.scales.0.local_attention.{n}" for n in ("qkv.weight", "proj.weight", "proj.bias")
     }
     for i in range(3):
-        outer = f"model.backbone.blocks.{i}."
-        expected |= {outer + "block." + bias for bias in TUNED_BIASES}
+        outer = f"tuner.blocks.{i}."
+        expected |= {BLOCK.format(i) + bias for bias in TUNED_BIASES}
         bottlenecks = ["adapter", "output_adapter"]
         if i < 2 or compat:
             expected.add(outer + "prompt_embeddings")

@@ -33,18 +33,18 @@ def test_a_block_equals_its_equations_group_by_group(number, with_bank):
     centers = model.model.backbone.tokenizer.group(points).centers
     context = model.tuner.context(points, None, None)
     x = torch.randn(3, 9, 24, dtype=dtype)
-    adapted = model.model.backbone.blocks[number]
+    inner, adapted = model.model.backbone.blocks[number], model.tuner.blocks[number]
     with torch.no_grad():
-        out = adapted(x, Geometry(points, centers, context))
+        out = adapted(inner, x, Geometry(points, centers, context))
         for b in range(3):
             prompt = context["bank_prompt"][b] if with_bank else None
-            expected = slow.block(adapted, model.tuner, x[b], centers[b], prompt)
+            expected = slow.block(adapted, inner, model.tuner, x[b], centers[b], prompt)
             torch.testing.assert_close(out[b], expected, rtol=rtol, atol=0.1 * rtol)
 
 
 def test_stochastic_depth_is_on_the_mlp_and_on_local_groups_but_not_on_attention(points):
     model = point_peft(with_bank=False)
-    block, scale = model.model.backbone.blocks[0].block, model.tuner.scales[0]
+    block, scale = model.model.backbone.blocks[0], model.tuner.scales[0]
     made, dropped = [], []
     for layer in (block.mlp, scale.local_attention):
         layer.register_forward_hook(lambda module, args, output: made.append(output))
@@ -85,10 +85,10 @@ def test_the_published_computation_leaves_some_parameters_idle(with_bank):
     bottleneck = [
         f"bank_adapter.{ln}.{kind}" for ln in ("ln1", "ln2") for kind in ("weight", "bias")
     ]
-    expected = {f"model.backbone.blocks.{i}.gate" for i in range(3)}
-    expected |= {f"model.backbone.blocks.2.{name}" for name in ["prompt_embeddings", *bottleneck]}
+    expected = {f"tuner.blocks.{i}.gate" for i in range(3)}
+    expected |= {f"tuner.blocks.2.{name}" for name in ["prompt_embeddings", *bottleneck]}
     if not with_bank:
-        expected |= {f"model.backbone.blocks.{i}.{name}" for i in (0, 1) for name in bottleneck}
+        expected |= {f"tuner.blocks.{i}.{name}" for i in (0, 1) for name in bottleneck}
     assert idle(point_peft(with_bank=with_bank, reference_compat=True).eval()) == expected
 
 
@@ -121,14 +121,13 @@ def test_without_prompts_and_adapters_only_biases_are_tuned(points):
         classifier(), pp.PointPeftConfig(**SMALL, use_prompt=False, use_adapter=False)
     )
     plain = classifier()
-    plain.load_state_dict({n.replace("model.", "", 1).replace(".block.", "."): t
-                           for n, t in model.state_dict().items()})  # fmt: skip
+    plain.load_state_dict(model.model.state_dict())
     torch.testing.assert_close(model.eval()(points), plain.eval()(points))
 
 
 def test_prompts_go_into_the_first_blocks_only():
     model = point_peft(prompt_blocks=1)
-    prompted = [hasattr(b, "prompt_embeddings") for b in model.model.backbone.blocks]
+    prompted = [hasattr(b, "prompt_embeddings") for b in model.tuner.blocks]
     assert prompted == [True, False, False]
 
 
@@ -156,7 +155,7 @@ def test_heads_that_do_not_divide_the_local_attention_are_refused():
 
 
 def test_the_last_bottleneck_can_have_a_width_of_its_own():
-    block = point_peft(output_adapter_dim=7).model.backbone.blocks[0]
+    block = point_peft(output_adapter_dim=7).tuner.blocks[0]
     assert block.adapter.ln1.out_features == SMALL["adapter_dim"]
     assert block.output_adapter.ln1.out_features == 7
 
@@ -266,7 +265,7 @@ def test_a_frozen_twin_shares_matrices_and_copies_vectors():
 
 def test_sharing_survives_a_copy_and_a_change_of_precision():
     for model in (copy.deepcopy(point_peft()), point_peft().double()):
-        twin, block = model.tuner.retriever.blocks[0], model.model.backbone.blocks[0].block
+        twin, block = model.tuner.retriever.blocks[0], model.model.backbone.blocks[0]
         assert twin.mlp.fc1.weight.data_ptr() == block.mlp.fc1.weight.data_ptr()
         assert twin.mlp.fc1.weight.dtype == block.mlp.fc1.weight.dtype
 

@@ -49,17 +49,18 @@ def test_a_block_equals_its_equations_group_by_group(place, pooling, scales):
     model, _ = adapted(scales=scales, group_pooling=pooling)
     model.bank.float()
     points, seen = clouds(2), {}
-    block = model.model.backbone.blocks[place]
+    block = model.tuner.blocks[place]
     block.register_forward_hook(lambda _, inputs, output: seen.update(io=(*inputs, output)))
     with torch.no_grad():
         model(points)
-        x, geometry, out = seen["io"]
+        inner, x, geometry, out = seen["io"]
         (scale,) = [s for s, one in enumerate(model.model.backbone.scales) if place in one.blocks]
         for b in range(2):
             last = scale == len(scales["depths"]) - 1
             prompt = geometry.context["bank_prompt"][b] if last else None
             expected = slow.block(
                 block,
+                inner,
                 model.tuner,
                 x[b],
                 geometry.centers[b],
@@ -103,7 +104,7 @@ def test_in_the_published_computation_a_cloud_feels_its_batch():
 def test_training_begins_with_closed_gates(compat):
     """By default a closed gate leaves the pre-trained MLP alone, published it shuts the MLP out."""
     model, _ = adapted(fresh=True, reference_compat=compat)
-    block = model.model.backbone.blocks[0]
+    block = model.tuner.blocks[0]
     h = torch.randn(2, 7, 12)
     assert block.gate.item() == 0
     torch.testing.assert_close(block.adapt(h), torch.zeros_like(h) if compat else h)
@@ -125,7 +126,7 @@ def test_training_reaches_all_that_is_trained_and_nothing_else(name, scales):
 
 def test_the_bank_reaches_the_blocks_of_the_last_scale_alone():
     model, _ = adapted()
-    with_bank = [hasattr(block, "bank_adapter") for block in model.model.backbone.blocks]
+    with_bank = [hasattr(block, "bank_adapter") for block in model.tuner.blocks]
     assert with_bank == [False, False, False, True, True]
 
 
@@ -141,7 +142,7 @@ def test_an_adapter_is_saved_and_loaded(name, scales, tmp_path):
 
 def test_every_scale_has_the_width_that_is_asked_for_it(tmp_path):
     model, _ = adapted(adapter_dim=(4, 2, 6), output_adapter_dim=3)
-    blocks = model.model.backbone.blocks
+    blocks = model.tuner.blocks
     assert [block.adapter.ln1.out_features for block in blocks] == [4, 4, 2, 6, 6]
     assert {block.output_adapter.ln1.out_features for block in blocks} == {3}
     model.save_pretrained(tmp_path)

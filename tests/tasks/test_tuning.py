@@ -32,6 +32,14 @@ def test_the_best_epoch_is_loaded_and_named(task, content, tmp_path):
     assert torch.equal(task.state_dict()[name], content["state_dict"][name])
 
 
+def test_a_run_of_another_model_is_not_resumed(task, content):
+    """Lightning would leave out what does not fit, such as layers under names of a version ago."""
+    task.on_load_checkpoint(content)
+    content["state_dict"]["model.renamed"] = content["state_dict"].popitem()[1]
+    with pytest.raises(CheckpointError, match="resume"):
+        task.on_load_checkpoint(content)
+
+
 @pytest.mark.parametrize("change", ["missing", "unknown"])
 def test_a_checkpoint_of_another_model_is_refused(task, content, tmp_path, change):
     state = content["state_dict"]

@@ -78,9 +78,8 @@ class PeftConfig:
 class Tuner(Method, abc.ABC):
     """A method attached to one model: its shared parameters and its rules.
 
-    The constructor may wrap ``model.backbone.blocks[i]``, which is called as ``block(x, geometry)``
-    with tokens ``(B, T, C)`` and returns as many; it must not change the model otherwise. What it
-    adds is saved with an adapter if it is trained, or is no part of the encoder.
+    It stands beside the encoder and acts on every forward pass, see :class:`Method`. It must not
+    change the encoder. What it adds, and what is trained, is saved with an adapter.
 
     Args:
         model: classification model whose ``backbone`` is to be adapted.

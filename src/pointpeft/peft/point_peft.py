@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models import Scale
 from pointpeft.models.point_m2ae import check_counts
+from pointpeft.models.trunk import Stream
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, Tuner, register_method
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
@@ -28,10 +29,9 @@ from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
 __all__ = ["PointPeftConfig", "PointPeftTuner"]
 
 _TRAINED = re.compile(
-    r"^model\.backbone\.blocks\.\d+\.block\.(norm1|norm2|attn\.proj|mlp\.fc1|mlp\.fc2)\.bias$"
-    r"|^model\.backbone\.blocks\.\d+\.(?!block\.)"  # what is added to the blocks
+    r"^model\.backbone\.blocks\.\d+\.(norm1|norm2|attn\.proj|mlp\.fc1|mlp\.fc2)\.bias$"
     r"|^model\.(?!backbone\.)"  # class token and head
-    r"|^tuner\.(?!retriever\.)"  # what the blocks share
+    r"|^tuner\.(?!retriever\.)"  # what is added to the blocks
 )
 
 
@@ -122,7 +122,7 @@ class PointPeftConfig(PeftConfig):
 
 
 class PointPeftTuner(Tuner):
-    """Wraps every block and holds what the blocks share.
+    """Stands beside every block, and holds what the blocks share.
 
     Without a bank the prompts are the learned embeddings alone. On several scales the bank's
     prompt goes to the blocks of the last one, whose width it has.
@@ -147,7 +147,7 @@ class PointPeftTuner(Tuner):
         if config.use_adapter and (prompted or config.reference_compat):
             self.prompt_centers = nn.Parameter(torch.empty(config.num_prompts, 3))
             nn.init.trunc_normal_(self.prompt_centers, std=0.02)
-        self.scales = nn.ModuleList()
+        self.scales, self.blocks = nn.ModuleList(), nn.ModuleList()
         several, last = len(backbone.scales) > 1, len(backbone.scales) - 1
         self._final_norm = f"model.backbone.norms.{last}." if several else "model.backbone.norm."
         sizes = second_level(backbone.scales, config)
@@ -156,8 +156,8 @@ class PointPeftTuner(Tuner):
             shared = ScaleLayers(config, scale.dim, *sizes[place], self.prompt_centers)
             self.scales.append(shared)
             for i in scale.blocks:
-                backbone.blocks[i] = PointPeftBlock(
-                    backbone.blocks[i],
+                added = PointPeftBlock(
+                    scale.dim,
                     config,
                     shared,
                     widths[place],
@@ -165,6 +165,12 @@ class PointPeftTuner(Tuner):
                     with_bank=self._with_bank and place == last,
                     gated=several,
                 )
+                self.blocks.append(added)
+
+    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+        """A block with what is added to it."""
+        tokens = stream.tokens + stream.positions
+        return stream.with_tokens(self.blocks[place](block, tokens, stream.geometry))
 
     def trains(self, name: str) -> bool:
         """Added layers, the head and class token, biases and the final norm."""

@@ -1,5 +1,6 @@
-"""The layers of Point-PEFT: what wraps a block, and what the blocks of a scale share."""
+"""The layers of Point-PEFT: what stands beside a block, and what the blocks of a scale share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,10 +62,10 @@ class ScaleLayers(nn.Module):
 
 
 class PointPeftBlock(nn.Module):
-    """A pre-trained block with prompts in front, adapters inside and local aggregation behind.
+    """What makes of a pre-trained block one with prompts, adapters and local aggregation.
 
     Args:
-        block: the pre-trained block.
+        dim: channels C of the block.
         config: settings of the method.
         shared: what the blocks of its scale share.
         widths: of the bottleneck beside the MLP, and of that at the end.
@@ -75,7 +76,7 @@ class PointPeftBlock(nn.Module):
 
     def __init__(
         self,
-        block: Any,
+        dim: int,
         config: Any,
         shared: ScaleLayers,
         widths: tuple[int, int],
@@ -84,8 +85,7 @@ class PointPeftBlock(nn.Module):
         gated: bool,
     ) -> None:
         super().__init__()
-        C, compat = block.norm1.weight.numel(), config.reference_compat
-        self.block = block
+        C, compat = dim, config.reference_compat
         self.config = config
         self.prompted, self.gated = prompted, gated
         self._shared = (shared,)  # in a tuple: not a sub-module of every block
@@ -107,15 +107,18 @@ class PointPeftBlock(nn.Module):
         if (gated and config.use_adapter) or compat:  # published, without use on one scale
             self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """``(B, prefix + G, C) -> (B, prefix + G, C)``: prompts come and go within the block."""
-        block, prefix = self.block, x.shape[1] - geometry.centers.shape[1]
+    def forward(self, block: Any, x: Tensor, geometry: Geometry) -> Tensor:
+        """The output of ``block`` with all that, ``(B, prefix + G, C) -> (B, prefix + G, C)``.
+
+        Prompts come and go within the block.
+        """
+        prefix = x.shape[1] - geometry.centers.shape[1]
         if self.prompted:
             x = torch.cat([x[:, :prefix], self.prompts(x, geometry), x[:, prefix:]], dim=1)
         x = x + block.attn(block.norm1(x), self.attention_bias(geometry))
         x = x + self.adapt(block.drop_path(block.mlp(block.norm2(x))))
         if self.config.use_adapter:
-            x = self.output_adapter(self.aggregate(x, prefix, geometry))
+            x = self.output_adapter(self.aggregate(x, prefix, geometry, block.drop_path))
         if self.prompted:
             x = torch.cat([x[:, :prefix], x[:, prefix + self.config.num_prompts :]], dim=1)
         return x
@@ -152,7 +155,9 @@ class PointPeftBlock(nn.Module):
             return self.gate * (h + self.adapter(h))
         return h + self.gate * self.adapter(h)
 
-    def aggregate(self, x: Tensor, first: int, geometry: Geometry) -> Tensor:
+    def aggregate(
+        self, x: Tensor, first: int, geometry: Geometry, drop_path: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """Local aggregation and propagation to the tokens, ``(B, T, C)`` (Geometry-aware Adapter).
 
         With rows u = [prompts, tokens] of each cloud, gathered into local groups n around k:
@@ -164,7 +169,7 @@ class PointPeftBlock(nn.Module):
         B, G = geometry.centers.shape[:2]
         prefix = x.shape[1] - G
         rows = x[:, first:].flatten(0, 1)
-        local = rows[groups.neighbors] + self.block.drop_path(shared.attend(rows, groups))
+        local = rows[groups.neighbors] + drop_path(shared.attend(rows, groups))
         pooled = local.amax(dim=1)  # (B g, C)
         if self.config.group_pooling == "mean+max":
             pooled = pooled + local.mean(dim=1)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +26,8 @@ _DEPTHS = (5, 5, 5)
 
 
 def _block(published: str, place: int | str) -> tuple[tuple[str, str], ...]:
-    """Rules of one wrapped block, or with ``*`` of all blocks of a single scale."""
-    ours = f"model.backbone.blocks.{place}."
+    """Rules of one block, or with ``*`` of all blocks of a single scale."""
+    ours = f"tuner.blocks.{place}."
     return (
         (f"{published}ad_gate", f"{ours}gate"),
         (f"{published}prompt_embeddings", f"{ours}prompt_embeddings"),
@@ -36,7 +35,7 @@ def _block(published: str, place: int | str) -> tuple[tuple[str, str], ...]:
         (f"{published}adapter.", f"{ours}adapter."),
         (f"{published}adapter1.", f"{ours}output_adapter."),
         (f"{published}out_transform.", f"{ours}out_transform."),
-        (published, f"{ours}block."),
+        (published, f"model.backbone.blocks.{place}."),
     )
 
 
@@ -118,7 +117,7 @@ def fill_tuned(
         )
     _pool_all(model)
     own = {f"backbone.{name}" for name in model.backbone.state_dict()}
-    encoder = {_unwrapped(name): tensor for name, tensor in state.items()}
+    encoder = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     encoder = {name: tensor for name, tensor in encoder.items() if name in own}
     fill(model.backbone, dataclasses.replace(checkpoint, state=encoder))
     config = _config(model.backbone, checkpoint, settings)
@@ -129,15 +128,10 @@ def fill_tuned(
     return tuned, fill(tuned, checkpoint, reset_head)
 
 
-def _unwrapped(name: str) -> str:
-    """The name that an entry of an adapted encoder has in the plain one."""
-    return re.sub(r"^(backbone\.blocks\.\d+)\.block\.", r"\1.", name.removeprefix("model."))
-
-
 def _config(backbone: Any, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> PointPeftConfig:
     """The published computation: as the tensors show, as a file of ours states, as is asked."""
     state, places = checkpoint.state, [scale.blocks[0] for scale in backbone.scales]
-    last = f"model.backbone.blocks.{places[-1]}.bank_adapter.ln1.weight"
+    last = f"tuner.blocks.{places[-1]}.bank_adapter.ln1.weight"
     shown = {
         "num_prompts": _size(state, "tuner.prompt_centers", 0),
         "adapter_dim": _widths(state, places, "adapter"),
@@ -160,7 +154,7 @@ def _widths(
     state: Mapping[str, Tensor], places: Sequence[int], adapter: str
 ) -> int | tuple[int, ...] | None:
     """Width of a bottleneck: one, or one per scale where they differ."""
-    names = (f"model.backbone.blocks.{place}.{adapter}.ln1.weight" for place in places)
+    names = (f"tuner.blocks.{place}.{adapter}.ln1.weight" for place in places)
     widths = [width for name in names if (width := _size(state, name, 0)) is not None]
     if len(widths) < len(places):
         return None

@@ -181,10 +181,10 @@ def _fresh(spec: ModelSpec, **grouping: Any) -> Any:
 
 
 def _matrices(tuned: PeftModel) -> dict[str, Tensor]:
-    """The state of the encoder under its plain names; of it, matrices are not tuned."""
+    """The state of the encoder; of it, matrices are not tuned."""
     prefix = "model.backbone."
     return {
-        name.removeprefix(prefix).replace(".block.", "."): tensor
+        name.removeprefix(prefix): tensor
         for name, tensor in tuned.state_dict().items()
         if name.startswith(prefix)
     }

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,9 @@ _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 _WEIGHTS_HASH = "weights_sha256"
 _METHOD_CLASS = "method_class"
 """Says of an adapter by a method that does not come with the package where that is from."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WRAPPED = re.compile(r"^model\.backbone\.blocks\.(\d+)\.(block\.)?")
+"""Names of Point-PEFT in format 1, where its layers were part of the encoder's blocks."""
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
 _BANK = "tuner.bank."
@@ -130,6 +133,8 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     _check_base(backbone, config, folder)
     weights = weights_file(folder)
     state, notes = read_safetensors(weights)
+    if config["format_version"] == 1 and config["method"]["method"] == "point-peft":
+        state = {_unwrapped(name): tensor for name, tensor in state.items()}
     model = _build(copy.deepcopy(backbone), config)
     settings = _settings(config, folder)
     bank = None
@@ -164,6 +169,15 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
             shutil.copyfile(weights, temporary)
 
     _replace(target, write, config)
+
+
+def _unwrapped(name: str) -> str:
+    """The name in format 2 of an entry in format 1."""
+    found = _WRAPPED.match(name)
+    if found is None:
+        return name
+    place, is_of_block = found.groups()
+    return f"{'model.backbone' if is_of_block else 'tuner'}.blocks.{place}.{name[found.end() :]}"
 
 
 def _settings(config: dict[str, Any], folder: Path) -> PeftConfig:

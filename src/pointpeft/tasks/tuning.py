@@ -151,7 +151,19 @@ class TuningTask(L.LightningModule):
             CheckpointError: it lacks something that is trained, or holds something unknown.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content["state_dict"]
+        self._check_entries(content["state_dict"], str(path))
+        self.load_state_dict(content["state_dict"], strict=False)  # entries were checked
+        return int(content["epoch"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a run of another model, as an older version may have built it.
+
+        Raises:
+            CheckpointError: it lacks something that is trained, or holds something unknown.
+        """
+        self._check_entries(checkpoint["state_dict"], "the checkpoint to resume from")
+
+    def _check_entries(self, state: Mapping[str, Any], source: str) -> None:
         needed = {f"model.{name}" for name in self.model.adapter_state()}
         optional = {f"model.{name}" for name in self.model.optional_names()}
         wrong = {
@@ -160,6 +172,7 @@ class TuningTask(L.LightningModule):
         }
         if any(wrong.values()):
             listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items())
-            raise CheckpointError(f"{path} is of another model than the run's; entries {listed}")
-        self.load_state_dict(state, strict=False)  # entries were checked one by one
-        return int(content["epoch"])
+            raise CheckpointError(
+                f"{source} is of another model than the run's, or of another version of pointpeft, "
+                f"with which it can be resumed; entries {listed}"
+            )
