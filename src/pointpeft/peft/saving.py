@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
@@ -19,6 +19,7 @@ from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_ada
 from pointpeft.models import ModelSpec, build_classifier
 from pointpeft.models.safetensors_files import read_safetensors, state_hash, write_safetensors
 from pointpeft.models.segmentation.building import build_segmenter
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, config_class, list_methods
 from pointpeft.peft.model import PeftModel, get_peft_model
@@ -118,7 +119,8 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     """Put a saved adapter on its encoder.
 
     Args:
-        backbone: the encoder that the adapter was trained on, un-adapted; it is left as it is.
+        backbone: the encoder that the adapter was trained on, un-adapted; it is left as it is. Any
+            number of adapters may be put on it: they share the memory of its frozen matrices.
         folder: an adapter folder, or a run folder that holds one.
 
     Returns:
@@ -135,13 +137,14 @@ def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
     state, notes = read_safetensors(weights)
     if config["format_version"] == 1 and config["method"]["method"] == "point-peft":
         state = {_unwrapped(name): tensor for name, tensor in state.items()}
-    model = _build(copy.deepcopy(backbone), config)
+    model = _build(_sharing_matrices(backbone), config)
     settings = _settings(config, folder)
     bank = None
     if _BANK + "features" in state:
         ids = notes.get("bank_ids") or None
         bank = MemoryBank(state[_BANK + "features"], state.get(_BANK + "labels"), ids)
     adapted = get_peft_model(model, settings, bank)
+    _own_what_is_trained(adapted)
     _check_entries(adapted, state, weights)
     adapted.load_state_dict(state, strict=False)  # entries were checked one by one
     adapted.class_names = tuple(config["class_names"]) if config["class_names"] else None
@@ -169,6 +172,27 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
             shutil.copyfile(weights, temporary)
 
     _replace(target, write, config)
+
+
+def _sharing_matrices(backbone: Trunk) -> Trunk:
+    """A copy of an encoder that reads the matrices of the original from where they lie.
+
+    Only the memory is shared: whether they are trained, and on which device they are, is the
+    copy's own.
+    """
+    shared = {
+        id(p): nn.Parameter(p.data, requires_grad=p.requires_grad)
+        for p in backbone.parameters()
+        if p.ndim > 1
+    }
+    return copy.deepcopy(backbone, memo=dict(shared))
+
+
+def _own_what_is_trained(model: PeftModel) -> None:
+    """Give a model its own memory for parameters of the encoder that its method trains."""
+    for parameter in model.model.backbone.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.clone()
 
 
 def _unwrapped(name: str) -> str:
