@@ -13,8 +13,8 @@ test: setup ## run the tests
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: setup ## check style and types
-	$(BIN)/ruff check src tests scripts benchmarks
-	$(BIN)/ruff format --check src tests scripts benchmarks
+	$(BIN)/ruff check src tests scripts benchmarks examples
+	$(BIN)/ruff format --check src tests scripts benchmarks examples
 	$(BIN)/mypy
 
 setup: $(STAMP) ## create the environment

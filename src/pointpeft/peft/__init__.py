@@ -13,11 +13,12 @@ from pointpeft.peft.conversion import convert
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.idpt import IDPTConfig
 from pointpeft.peft.linear import LinearConfig
+from pointpeft.peft.loading import load_adapter
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.published import POINT_PEFT_M2AE, POINT_PEFT_MAE
 from pointpeft.peft.publishing import save_published
-from pointpeft.peft.saving import load_adapter, read_adapter_config, resolve_adapter
+from pointpeft.peft.saving import read_adapter_config, resolve_adapter
 from pointpeft.peft.stag import STAGConfig
 
 __all__ = [

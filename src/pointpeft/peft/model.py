@@ -12,6 +12,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models import ModelSpec, state_hash
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, tuner_class
+from pointpeft.peft.saving import save_adapter
 
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, PartTable
@@ -223,8 +224,6 @@ class PeftModel(nn.Module):
         Example:
             >>> model.save_pretrained("my_adapter", data.class_names, data.transform)
         """
-        from pointpeft.peft.saving import save_adapter
-
         self.describe(class_names, input_transform, parts)
         save_adapter(self, folder)
 

@@ -21,10 +21,10 @@ from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.records import versions
 from pointpeft.files import write_json
 from pointpeft.tasks.config import FinetuneConfig
-from pointpeft.tasks.finetuning import tune
 from pointpeft.tasks.inputs import input_transform, load_data, make_backbone
 from pointpeft.tasks.processes import is_first_process
 from pointpeft.tasks.runs import RunFolder
+from pointpeft.tasks.seeds import train_seeds
 
 __all__ = ["few_shot"]
 
@@ -79,7 +79,7 @@ def few_shot(
             log.info("fold %d, %d of %d: %s", fold, place + 1, len(folds), classes)
             single = RunFolder(_folder(run, fold))
             going_on = resume and single.config.is_file()
-            results[fold] = tune(_of_fold(config, fold), single.path, going_on, data=shapes)
+            results[fold] = train_seeds(_of_fold(config, fold), single.path, going_on, data=shapes)
         metrics = _summarize(config, _finished(run, config) | results)
         if is_first_process():
             write_json(run.metrics, metrics)

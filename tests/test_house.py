@@ -1,0 +1,31 @@
+"""How the package is built stays as it should be."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def house():
+    """What the script that measures the code defines."""
+    return runpy.run_path(str(ROOT / "scripts/house.py"))
+
+
+def test_no_two_files_import_each_other(house):
+    known = house["modules"]()
+    graph = {name: house["imports"](path, known) for name, path in known.items()}
+    assert graph["pointpeft.models.point_mae"] >= {"pointpeft.models.trunk"}
+    assert house["circles"](graph) == []
+
+
+def test_circles_are_found(house):
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e"}}
+    assert house["circles"](graph) == [["a", "b", "c"], ["e"]]
+
+
+def test_files_are_under_400_lines(house):
+    long = {n: p for n, p in house["modules"]().items() if p.read_text().count("\n") > 400}
+    assert not long
