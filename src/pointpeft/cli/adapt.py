@@ -42,7 +42,7 @@ def finetune(
         str | None,
         typer.Option(
             "--method",
-            help="full, linear, point-peft, or one of your own: my_package.module:MyConfig.",
+            help="full, linear, point-peft, idpt, stag, or your own: my_package.module:MyConfig.",
         ),
     ] = None,
     model: options.Model = None,
