@@ -119,6 +119,8 @@ class DiscreteVAE(nn.Module):
         num_views: copies of a batch that training wants, one.
     """
 
+    task = "tokenizer"
+
     spec: Any = None
     num_views = 1
 

@@ -81,7 +81,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
         checkpoint: what :func:`read_checkpoint` returned.
         reset_head: leave the model's fresh head as it is, whatever the checkpoint has.
     """
-    prefix = "backbone." if hasattr(model, "retrieval_features") else ""
+    prefix = "backbone." if model.task == "features" else ""
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     heads = _head_names(model, own) if reset_head else set()
     used = [name for name in own if name in checkpoint.state and name not in heads]
@@ -103,7 +103,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
 
 def _head_names(model: nn.Module, own: Mapping[str, Tensor]) -> set[str]:
     """Entries that hang on the number of classes or parts; of a segmenter all but the encoder."""
-    if hasattr(model, "num_parts"):
+    if model.task == "part_segmentation":
         return {name for name in own if not name.startswith("backbone.")}
     return {name for name in own if name.startswith(_HEADS)}
 

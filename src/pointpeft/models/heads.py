@@ -24,6 +24,8 @@ class Classifier(nn.Module, abc.ABC):
         num_pooled: channels that :meth:`pool` returns; a method may give the head others.
     """
 
+    task = "classification"
+
     def __init__(self, backbone: Trunk, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone

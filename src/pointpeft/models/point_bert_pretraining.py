@@ -42,6 +42,8 @@ class PointBERTPretraining(MaskTransformer):
         num_views: copies of a batch that training wants, one.
     """
 
+    task = "pretraining"
+
     num_views = 1
     queue: Tensor
     queue_ptr: Tensor

@@ -79,6 +79,8 @@ class PointM2AEPretraining(nn.Module):
         num_views: differently augmented copies of a batch that the loss wants.
     """
 
+    task = "pretraining"
+
     num_views = 1
 
     def __init__(

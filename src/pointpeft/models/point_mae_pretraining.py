@@ -92,6 +92,8 @@ class PointMAEPretraining(nn.Module):
             other: two with contrast, else one.
     """
 
+    task = "pretraining"
+
     def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointMAEPretrainingConfig()

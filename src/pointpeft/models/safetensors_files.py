@@ -52,13 +52,7 @@ def save_model(
         **notes: further facts for the file's metadata.
     """
     spec: Any = getattr(model, "backbone", model).spec
-    kinds = {
-        "retrieval_features": "features",
-        "head": "classification",
-        "num_parts": "part_segmentation",
-        "backbone": "pretraining",
-    }
-    task = next((task for name, task in kinds.items() if hasattr(model, name)), "tokenizer")
+    task: Any = model.task
     state = {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()

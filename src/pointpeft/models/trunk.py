@@ -108,6 +108,7 @@ class Trunk(nn.Module):
         optional_state: prefixes of entries that a checkpoint may have or lack.
     """
 
+    task = "features"
     config: Any
     num_features: int
     scales: tuple[Scale, ...]
@@ -118,6 +119,10 @@ class Trunk(nn.Module):
     @property
     def final_norm(self) -> nn.Module:
         """The norm behind the last block."""
+        raise NotImplementedError
+
+    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
+        """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
         raise NotImplementedError
 
     def run(

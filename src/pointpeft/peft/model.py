@@ -45,7 +45,7 @@ class PeftModel(nn.Module):
 
     def __init__(self, model: Any, config: PeftConfig, bank: MemoryBank | None = None) -> None:
         super().__init__()
-        if not hasattr(model, "backbone") or not _has_head(model):
+        if getattr(model, "task", None) not in ("classification", "part_segmentation"):
             raise ConfigError(
                 "model must be a classification or part-segmentation model: "
                 "create_model(..., num_classes=...) or create_model(..., num_parts=...)"
@@ -88,7 +88,7 @@ class PeftModel(nn.Module):
 
     def _fit_head(self) -> None:
         """Give a classifier a fresh head where the method pools other channels than its own."""
-        if self.sizes["num_parts"] is None:
+        if self.task == "classification":
             features = self.tuner.num_features(self.model)
             if features != self.model.num_features:
                 like = next(self.model.head.parameters())
@@ -128,12 +128,17 @@ class PeftModel(nn.Module):
         return self
 
     @property
+    def task(self) -> str:
+        """That of the model: "classification" or "part_segmentation"."""
+        return self.model.task
+
+    @property
     def sizes(self) -> dict[str, int | None]:
         """Numbers of classes and parts from which the model can be built around its encoder.
 
         A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
         """
-        if hasattr(self.model, "num_parts"):
+        if self.task == "part_segmentation":
             return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
         return {"num_classes": self.model.num_classes, "num_parts": None}
 
@@ -297,10 +302,6 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
             f"model already carries the method {carried.method!r}; create a fresh model"
         )
     return PeftModel(model, config, bank)
-
-
-def _has_head(model: Any) -> bool:
-    return hasattr(model, "head") or hasattr(model, "num_parts")
 
 
 def _role(name: str) -> str:

@@ -109,7 +109,7 @@ def fill_tuned(
 ) -> tuple[PeftModel, LoadReport]:
     """:func:`attach_published` without a memory bank."""
     state = checkpoint.state
-    if not hasattr(model, "head"):
+    if model.task != "classification":
         count = head_sizes(state).get("num_classes", "so many")
         raise CheckpointError(
             f"{checkpoint.source} ({checkpoint.layout}) holds a classifier: pass "

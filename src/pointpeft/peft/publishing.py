@@ -163,7 +163,7 @@ def published_layout(model: Any) -> Layout:
     network = model.model if isinstance(model, PeftModel) else model
     backbone = _encoder(network)
     name = backbone.spec.name.removesuffix("_small")
-    task = _task(network)
+    task = "pretraining" if network.task == "tokenizer" else network.task
     several = len(getattr(backbone, "scales", ())) > 1
     if isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig):
         if not model.config.reference_compat or task != "classification" or name == "point_bert":
@@ -187,12 +187,3 @@ def published_layout(model: Any) -> Layout:
         if (layout.model, layout.task) == (name, task) and layout.attach is None:
             return layout
     raise ConfigError(f"no published repository keeps {name!r} for {task} in a file of its own")
-
-
-def _task(network: Any) -> str:
-    kinds = {
-        "retrieval_features": "features",
-        "num_parts": "part_segmentation",
-        "num_classes": "classification",
-    }
-    return next((task for name, task in kinds.items() if hasattr(network, name)), "pretraining")

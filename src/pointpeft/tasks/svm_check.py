@@ -17,6 +17,7 @@ from pointpeft.data.published.protocol import prepare_as_published
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.evaluation.classification import extract_features
 from pointpeft.evaluation.svm import linear_svm
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import eval_mode
 from pointpeft.tasks.best_epoch import BestEpoch, Keep
 from pointpeft.tasks.config import DataConfig, SvmCheckConfig
@@ -65,7 +66,7 @@ class SvmCheck(BestEpoch):
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
         """Refuse a network without features for an SVM."""
-        if not hasattr(getattr(task.model, "backbone", None), "retrieval_features"):
+        if not isinstance(getattr(task.model, "backbone", None), Trunk):
             raise ConfigError("svm.source is for encoders: this network has no retrieval features")
 
     def measure(self, model: Any) -> float:

@@ -53,6 +53,8 @@ class PointBERTPartSegmenter(nn.Module):
         num_categories: categories.
     """
 
+    task = "part_segmentation"
+
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
         if num_parts < 1:

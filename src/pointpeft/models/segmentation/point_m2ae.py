@@ -26,6 +26,8 @@ class PointM2AEPartSegmenter(nn.Module):
         num_categories: categories.
     """
 
+    task = "part_segmentation"
+
     def __init__(self, backbone: PointM2AE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
         if num_parts < 1:

@@ -35,6 +35,8 @@ class PointMAEPartSegmenter(nn.Module):
         num_categories: categories.
     """
 
+    task = "part_segmentation"
+
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
         if num_parts < 1:
