@@ -100,7 +100,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, the unit that tuning methods wrap.
+    """Pre-norm transformer block, the unit that tuning methods act on.
 
     The block interface is ``block(x, geometry) -> x`` plus the sub-modules ``norm1``, ``attn``,
     ``norm2``, ``mlp`` and ``drop_path``. Of the geometry, a plain block looks at the attention

@@ -1,4 +1,4 @@
-"""Tuning methods, attached to blocks from outside; one file per method."""
+"""Tuning methods, which stand beside the trunk; one file per method."""
 
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import (
