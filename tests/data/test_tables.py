@@ -278,6 +278,20 @@ def test_labels_that_nothing_calls_so_are_noted(tmp_path: Path, head: str, said:
     assert bool(shape.notes) == bool(said)
 
 
+@pytest.mark.parametrize("name", ["scalar_Label", "scalar_3"])
+def test_labels_of_other_files_that_nothing_calls_so_are_noted(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "a.npz", points=CLOUD, **{name: LABELS})
+    rows = "".join(f"{x} {y} {z} {part}\n" for (x, y, z), part in zip(CLOUD, LABELS, strict=True))
+    properties = "".join(f"property float {axis}\n" for axis in "xyz")
+    head = f"ply\nformat ascii 1.0\nelement vertex 20\n{properties}property float {name}\n"
+    (tmp_path / "a.ply").write_text(f"{head}end_header\n{rows}")
+    for file in ("a.npz", "a.ply"):
+        shape = read_shape(tmp_path / file, segmented=True)
+        assert shape.seg is not None
+        assert shape.seg.tolist() == LABELS.tolist()
+        assert [name in note for note in shape.notes] == ([] if "Label" in name else [True])
+
+
 @pytest.mark.parametrize(
     ("head", "columns"),
     [

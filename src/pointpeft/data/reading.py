@@ -9,7 +9,7 @@ import numpy as np
 
 from pointpeft.data.arrays import as_cloud
 from pointpeft.data.cad import CAD_SUFFIXES, parse_cad
-from pointpeft.data.column_names import label_column
+from pointpeft.data.column_names import label_column, says_label
 from pointpeft.data.gltf import buffer_files, parse_gltf
 from pointpeft.data.las import parse_las
 from pointpeft.data.npz import read_npy, read_npz
@@ -183,8 +183,8 @@ def _parse(
         return parse_las(path)
     if suffix == ".npy":
         return (as_cloud(read_npy(path), "the array"), None, ()), None
-    labels = _labels_of_archive(path) if segmented else None
-    return _parse_archive(path), labels
+    geometry = _parse_archive(path)
+    return _labelled(geometry, _arrays_beside(path)) if segmented else (geometry, None)
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
@@ -202,7 +202,7 @@ def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry,
 def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
     """A PLY file, with the vertex property that is its part labels where they are asked for."""
     geometry, columns = parse_ply(content)
-    return geometry, _named_labels(columns) if segmented else None
+    return _labelled(geometry, columns) if segmented else (geometry, None)
 
 
 # Archives ----------------------------------------------------------------------------------------
@@ -243,14 +243,21 @@ def _cloud_of_archive(path: Path) -> np.ndarray:
     return as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
 
 
-def _labels_of_archive(path: Path) -> np.ndarray:
-    return _named_labels(read_npz(path, leave=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED))
+def _arrays_beside(path: Path) -> dict[str, np.ndarray]:
+    """All arrays but the cloud."""
+    return read_npz(path, leave=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
 
 
-def _named_labels(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The array `(N,)` that holds part labels, by its name."""
+def _labelled(geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> tuple[Geometry, np.ndarray]:
+    """A geometry with the array `(N,)` that holds part labels, by its name.
+
+    A note says which one that is where its name does not.
+    """
+    points, faces, notes = geometry
     names = list(arrays)
     column = label_column(names)
     if column is None:
         raise DataError(f"no part labels; {EXPECTED_PARTS}")
-    return np.squeeze(np.asarray(arrays[names[column]]))
+    if not says_label(names[column]):
+        notes = (*notes, f"part labels are {names[column]!r}")
+    return (points, faces, notes), np.squeeze(np.asarray(arrays[names[column]]))

@@ -234,7 +234,7 @@ def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], d
     raise ConfigError(
         f"the adapter in {folder} does not state the {lacking}; save it with both: "
         "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...)), "
-        "or convert the published file again with --classes"
+        "or convert the published file again with `classes`"
     )
 
 
