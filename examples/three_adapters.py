@@ -13,17 +13,16 @@ from pointpeft.data import read_shape
 if __name__ == "__main__":
     *folders, part = sys.argv[1:]
     trunk = pp.create_model("point_mae_small", pretrained=True)
-    models = {folder: pp.load_adapter(trunk, folder) for folder in folders}
+    model = pp.load_adapter(trunk, folders[0], "adapter-0")
+    for number, folder in enumerate(folders[1:], start=1):
+        pp.load_adapter(model, folder, f"adapter-{number}")
 
-    held = {
-        parameter.untyped_storage().data_ptr(): parameter.untyped_storage().nbytes()
-        for model in models.values()
-        for parameter in model.parameters()
-    }
     one = sum(parameter.nbytes for parameter in trunk.parameters())
-    print(f"trunk: {one / 1e6:.1f} MB; all models: {sum(held.values()) / 1e6:.1f} MB")
+    all_together = sum(parameter.nbytes for parameter in model.parameters())
+    print(f"trunk: {one / 1e6:.1f} MB; with all adapters: {all_together / 1e6:.1f} MB")
 
-    for folder, model in models.items():
+    for number, folder in enumerate(folders):
+        model.set_adapter(f"adapter-{number}")
         transform = pp.InputTransform.from_dict(model.input["transform"])
         cloud = transform.prepare(read_shape(part))[: transform.num_points]
         with torch.no_grad():

@@ -30,7 +30,7 @@ def check_point_peft_mae(case: Case) -> None:
     last = config["depth"] - 1
     watched = {f"block{i}": f"tuner.blocks.{i}" for i in (0, 5, 6, last) if i <= last}
     taps = Taps(
-        model,
+        model.adapter,
         patch_tokens="model.backbone.tokenizer.embed",
         local_attn0="tuner.scales.0.local_attention",
         pooled="tuner.blocks.0.out_transform",
@@ -62,11 +62,13 @@ def check_point_peft_mae(case: Case) -> None:
     compare(case, outputs, known={"label"})
     assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
     # The gradient of the prompt coordinates passes through near-singular weights.
-    assert_gradients(model, case, POINT_PEFT_MAE, {"prompt_cor": 10 * GRADIENT_TOLERANCE})
+    assert_gradients(model.adapter, case, POINT_PEFT_MAE, {"prompt_cor": 10 * GRADIENT_TOLERANCE})
     counts = case.data["parameters"]
     _check_counts(case, model, POINT_PEFT_MAE, counts)
     counts.without_effect("by_rule_first_match")  # the trainable ones, name by name
-    reached = [p for n, p in model.named_parameters() if p.requires_grad and p.grad is not None]
+    reached = [
+        p for n, p in model.adapter.named_parameters() if p.requires_grad and p.grad is not None
+    ]
     stated = counts["trainable_receiving_gradient"]
     assert sum(p.numel() for p in reached if p.grad.any()) <= stated
     assert counts["trainable_receiving_gradient_without_head"] == stated - counts["head"]
@@ -102,7 +104,7 @@ def _bank(case: Case) -> pp.MemoryBank:
 
 def _filled(adapted: pp.peft.PeftModel, case: Case, layout: Layout) -> pp.peft.PeftModel:
     weights = layout.from_published(case.weights())
-    report = adapted.load_state_dict(weights, strict=False)
+    report = adapted.adapter.load_state_dict(weights, strict=False)
     assert not report.unexpected_keys
     assert all(name.startswith(("tuner.retriever.", "tuner.bank.")) for name in report.missing_keys)
     return adapted.eval()
@@ -146,7 +148,7 @@ def _small_prompts(
 def _check_counts(
     case: Case, model: pp.peft.PeftModel, layout: Layout, expected: dict[str, int]
 ) -> None:
-    state = layout.to_published(dict(model.named_parameters()))
+    state = layout.to_published(dict(model.adapter.named_parameters()))
     trainable = {name for name, p in state.items() if p.requires_grad}
     assert trainable == set(case.data["trainable"])
     counts = model.count_parameters()
@@ -192,7 +194,7 @@ def check_point_peft_m2ae(case: Case) -> None:
     starts = {f"first{s}": scale.blocks[0] for s, scale in enumerate(model.backbone.scales)}
     last = model.backbone.scales[-1].blocks[0]
     taps = Taps(
-        adapted,
+        adapted.adapter,
         encoders0="model.backbone.tokenizers.0",
         attn_first="model.backbone.blocks.0.attn",
         cp_adapter0=f"tuner.blocks.{last}.bank_adapter",
@@ -221,7 +223,7 @@ def check_point_peft_m2ae(case: Case) -> None:
     # That of a gate is a sum of large terms that nearly cancel.
     gates = [name for name in case.data["trainable"] if name.endswith("ad_gate")]
     loose = dict.fromkeys([*gates, "prompt_cor"], 10 * GRADIENT_TOLERANCE)
-    assert_gradients(adapted, case, layout, loose)
+    assert_gradients(adapted.adapter, case, layout, loose)
 
 
 def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:

@@ -74,10 +74,10 @@ def check_idpt(case: Case) -> None:
     weights = case.weights()
     for name, used in aliases.items():
         weights[name] = weights.pop(used)
-    model.load_state_dict(IDPT.from_published(weights), strict=True)
+    model.adapter.load_state_dict(IDPT.from_published(weights), strict=True)
     places = range(config["depth"])
     taps = Taps(
-        model.eval(),
+        model.adapter.eval(),
         patch_tokens="model.backbone.tokenizer.embed",
         norm="model.backbone.norm",
         prompt="tuner.prompt_module",
@@ -100,10 +100,10 @@ def check_stag(case: Case) -> None:
     runs = pp.STAGConfig(run_length=3, first_block=3) if sl else pp.STAGConfig()
     model = _adapted(case, runs)
     layout = stag(3, 4) if sl else stag(6, 1)
-    model.load_state_dict(layout.from_published(case.weights()), strict=True)
+    model.adapter.load_state_dict(layout.from_published(case.weights()), strict=True)
     shown = [i for i in (0, 6, 11) if i < config["depth"]]
     taps = Taps(
-        model.eval(),
+        model.adapter.eval(),
         patch_tokens="model.backbone.tokenizer.embed",
         residual_first="tuner.graphs.0",
         **{f"block{i}": f"model.backbone.blocks.{i}" for i in shown},
@@ -185,7 +185,7 @@ def _check(
     case.check_accuracy(logits, label)
     case.stored("label")
     _check_counts(case, model, layout)
-    assert_gradients(model, case, layout)
+    assert_gradients(model.adapter, case, layout)
     norms = [p.grad.norm() for p in model.parameters() if p.requires_grad]
     stated = case.data["scalars"]["grad_norm_trained"]
     assert abs(torch.stack(norms).norm().item() / stated - 1) < GRADIENT_TOLERANCE
@@ -197,7 +197,7 @@ def _check_counts(case: Case, model: Any, layout: Layout) -> None:
     for key, count in found.items():
         assert counts[key] == count, key
     assert counts["head"] == found["total"] - found["total_without_head"]
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in model.adapter.named_parameters() if p.requires_grad}
     assert counts["trainable_receiving_gradient"] == sum(
         p.numel() for p in trained.values() if p.grad is not None
     )

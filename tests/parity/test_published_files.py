@@ -71,7 +71,7 @@ def test_a_published_file_is_recognised_and_converted_whole(name, tmp_path):
         )
         model = pp.load_adapter(base, tmp_path / "ours/adapter")
         assert model.config.reference_compat
-        state = model.state_dict()
+        state = model.adapter.state_dict()
     else:
         state = read_checkpoint(tmp_path / "ours.safetensors").state
     assert state.keys() == content.state.keys() - set(report.left)

@@ -18,7 +18,7 @@ TUNED_BIASES = ("norm1.bias", "norm2.bias", "attn.proj.bias", "mlp.fc1.bias", "m
 
 
 def trained(model):
-    return {name for name, p in model.named_parameters() if p.requires_grad}
+    return {name for name, p in model.adapter.named_parameters() if p.requires_grad}
 
 
 def step(model, points, labels=(0, 1, 2), **options):
@@ -44,11 +44,11 @@ def test_an_adapted_model_gives_logits(config, points):
 @every_method
 def test_frozen_parameters_stay_and_trained_ones_move(config, points):
     model = adapted(config(), with_bank=True)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in model.adapter.named_parameters()}
     step(model, points)
     # Without gradient, by design of the published code.
     idle = {"gate", "blocks.2.prompt_embeddings", "blocks.2.bank_adapter"}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.adapter.named_parameters():
         moved = not torch.equal(parameter, before[name])
         if not any(part in name for part in idle):
             assert moved == parameter.requires_grad, name
@@ -57,9 +57,9 @@ def test_frozen_parameters_stay_and_trained_ones_move(config, points):
 @every_method
 def test_frozen_statistics_stay_in_training(config, points):
     model = adapted(config(), with_bank=True)
-    before = {name: b.clone() for name, b in model.named_buffers()}
+    before = {name: b.clone() for name, b in model.adapter.named_buffers()}
     step(model, points)
-    moved = {name for name, b in model.named_buffers() if not torch.equal(b, before[name])}
+    moved = {name for name, b in model.adapter.named_buffers() if not torch.equal(b, before[name])}
     tokenizer = {name for name in moved if "tokenizer" in name}
     assert any("head" in name for name in moved)
     assert not any("bank" in name or "retriever" in name for name in moved)
@@ -74,17 +74,20 @@ def test_frozen_modules_are_in_eval_mode_during_training(config):
     model = adapted(config()).train()
     if not model.tuner.freezes_statistics:
         pytest.skip("the published code leaves everything in train mode")
-    for name, module in model.named_modules():
+    for name, module in model.adapter.named_modules():
         parameters = list(module.parameters())
         if parameters:
             assert module.training == any(p.requires_grad for p in parameters), name
+    assert not any(module.training for module in model.base.modules())
     assert not any(module.training for module in model.eval().modules())
 
 
 @every_method
 def test_counts_are_the_sums_over_parameters(config, capsys):
     model = adapted(config(), with_bank=True)
-    own = {n: p for n, p in model.named_parameters() if not n.startswith("tuner.retriever.")}
+    own = {
+        n: p for n, p in model.adapter.named_parameters() if not n.startswith("tuner.retriever.")
+    }
     head = sum(p.numel() for p in model.model.head.parameters())
     total = sum(p.numel() for p in own.values())
     tuned = sum(p.numel() for p in own.values() if p.requires_grad)
@@ -129,7 +132,7 @@ def test_training_runs_under_autocast(config, points):
 
 def test_full_trains_everything():
     model = pp.get_peft_model(classifier(), pp.FullConfig())
-    assert trained(model) == {name for name, _ in model.named_parameters()}
+    assert trained(model) == {name for name, _ in model.adapter.named_parameters()}
 
 
 def test_linear_trains_the_head():
@@ -142,7 +145,7 @@ def test_linear_trains_the_head():
 def test_point_peft_trains_what_is_documented(with_bank, compat):
     config = pp.PointPeftConfig(**SMALL, reference_compat=compat)
     model = pp.get_peft_model(classifier(), config, bank() if with_bank else None)
-    names = {name for name, _ in model.named_parameters()}
+    names = {name for name, _ in model.adapter.named_parameters()}
     expected = {
         n for n in names if n.startswith(("model.head.", "model.cls_", "model.backbone.norm."))
     }
@@ -191,13 +194,6 @@ def test_an_adapted_model_is_not_adapted_again():
     model = adapted(pp.LinearConfig())
     with pytest.raises(ConfigError, match="already carries the method 'linear'"):
         pp.get_peft_model(model, pp.PointPeftConfig())
-
-
-def test_a_model_that_was_adapted_in_place_is_not_adapted_again():
-    model = classifier()
-    pp.get_peft_model(model, pp.PointPeftConfig(**SMALL))
-    with pytest.raises(ConfigError, match="already carries"):
-        pp.get_peft_model(model, pp.PointPeftConfig(**SMALL))
 
 
 def test_a_bank_of_another_encoder_is_refused_before_the_model_is_touched():

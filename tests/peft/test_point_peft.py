@@ -10,7 +10,6 @@ import pointpeft as pp
 from pointpeft.errors import ConfigError
 from pointpeft.models import Geometry
 from pointpeft.ops import farthest_point_sample
-from pointpeft.peft.point_peft import frozen_twin
 from tests.models.tiny import clouds, tiny
 from tests.peft import slow
 from tests.peft.support import SMALL, bank, classifier, encoder, point_peft
@@ -21,7 +20,7 @@ LABELS = torch.tensor([0, 1, 2])
 def idle(model):
     """Parameters called trainable whose gradient is absent or zero."""
     F.cross_entropy(model(clouds()), LABELS).backward()
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    trained = [(n, p) for n, p in model.adapter.named_parameters() if p.requires_grad]
     return {name for name, p in trained if p.grad is None or not p.grad.any()}
 
 
@@ -108,7 +107,7 @@ def test_the_published_computation_leaves_some_parameters_idle(with_bank):
 )
 def test_a_switch_removes_its_parameters_and_no_others(switch, gone, points):
     whole, part = (
-        set(model.state_dict()) for model in (point_peft(), point_peft(**{switch: False}))
+        set(model.adapter.state_dict()) for model in (point_peft(), point_peft(**{switch: False}))
     )
     assert part <= whole
     assert {name for name in whole if any(word in name for word in gone)} == whole - part
@@ -240,7 +239,7 @@ def test_retrieval_is_not_rounded_under_autocast():
     assert torch.equal(rough.indices, exact.indices)
 
 
-def test_a_frozen_twin_keeps_its_function_while_the_model_is_tuned(points):
+def test_queries_stay_those_of_the_frozen_encoder_while_the_model_is_tuned(points):
     model = point_peft(dropout=0.0)
     twin = model.tuner.retriever
     expected = encoder().eval().retrieval_features(points)
@@ -253,14 +252,6 @@ def test_a_frozen_twin_keeps_its_function_while_the_model_is_tuned(points):
         optimizer.step()
     assert torch.equal(twin.eval().retrieval_features(points), expected)
     assert not torch.allclose(model.eval()(points), before)
-
-
-def test_a_frozen_twin_shares_matrices_and_copies_vectors():
-    backbone = encoder()
-    twin = dict(frozen_twin(backbone).named_parameters())
-    for name, parameter in backbone.named_parameters():
-        assert (twin[name].data_ptr() == parameter.data_ptr()) == (parameter.ndim > 1), name
-    assert not any(p.requires_grad for p in twin.values())
 
 
 def test_sharing_survives_a_copy_and_a_change_of_precision():
@@ -331,7 +322,9 @@ def test_point_bert_is_tuned_like_point_mae(compat):
     model = pp.get_peft_model(pp.build_classifier(backbone, 3), config, bank)
     same = pp.get_peft_model(tiny("classification"), config)
     counts, others = model.count_parameters(), same.count_parameters()
-    bank_adapters = sum(p.numel() for n, p in model.named_parameters() if "bank_adapter" in n)
+    bank_adapters = sum(
+        p.numel() for n, p in model.adapter.named_parameters() if "bank_adapter" in n
+    )
     expected = others["trainable_without_head"] + (0 if compat else bank_adapters)
     assert counts["trainable_without_head"] == expected
     logits = model.train()(points)

@@ -113,13 +113,15 @@ def test_training_begins_with_closed_gates(compat):
 @every_network
 def test_training_reaches_all_that_is_trained_and_nothing_else(name, scales):
     model, _ = adapted(name, scales)
-    frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+    frozen = {n: p.clone() for n, p in model.adapter.named_parameters() if not p.requires_grad}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     F.cross_entropy(model.train()(clouds(4)), torch.arange(4)).backward()
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in model.adapter.named_parameters() if p.requires_grad}
     assert not {n for n, p in trained.items() if p.grad is None or not p.grad.any()}
     optimizer.step()
-    assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
+    assert all(
+        torch.equal(p, frozen[n]) for n, p in model.adapter.named_parameters() if n in frozen
+    )
     finer = [f"norms.{scale}." for scale in range(len(scales["depths"]) - 1)]
     assert not any(norm in name for name in trained for norm in finer)
 

@@ -36,7 +36,8 @@ def tuned(name: str):
 
 
 def published_file(name, model, tmp_path):
-    return publish(tmp_path / "ckpt-best.pth", LAYOUTS[name].to_published(model.state_dict()))
+    state = LAYOUTS[name].to_published(model.adapter.state_dict())
+    return publish(tmp_path / "ckpt-best.pth", state)
 
 
 def groups_of(model):
@@ -110,7 +111,7 @@ def test_published_point_m2ae_pools_all_tokens_when_tuned(tmp_path):
 
 
 def test_a_file_with_an_entry_too_many_is_refused(tmp_path):
-    state = POINT_PEFT_MAE.to_published(tuned("point_mae")[0].state_dict())
+    state = POINT_PEFT_MAE.to_published(tuned("point_mae")[0].adapter.state_dict())
     state["blocks.blocks.0.other.weight"] = torch.zeros(2)
     with pytest.raises(CheckpointError, match="no place for"):
         tiny("classification", checkpoint=publish(tmp_path / "more.pth", state))
@@ -203,7 +204,8 @@ def test_our_own_files_carry_what_leaves_no_trace(tmp_path, caplog):
 
 def test_of_other_files_it_is_passed_or_said_what_was_assumed(tmp_path, caplog):
     model = odd_model()
-    path = publish(tmp_path / "a.pth", published_layout(model).to_published(model.state_dict()))
+    state = published_layout(model).to_published(model.adapter.state_dict())
+    path = publish(tmp_path / "a.pth", state)
     sizes = {"pooling": "concat_all", "num_heads": 3, "checkpoint": path}
     loaded = tiny("classification", "point_m2ae", **sizes, peft=UNTRACED).eval()
     assert torch.equal(loaded(clouds()), model(clouds()))
@@ -235,7 +237,7 @@ def test_released_queries_are_made_in_the_groups_of_pre_training(tmp_path):
     network.backbone.load_state_dict(pretraining.backbone.state_dict())
     config = pp.PointPeftConfig(num_prompts=5, reference_compat=True)
     model = pp.get_peft_model(network, config).eval()
-    source = publish(tmp_path / "best.pth", POINT_PEFT_MAE.to_published(model.state_dict()))
+    source = publish(tmp_path / "best.pth", POINT_PEFT_MAE.to_published(model.adapter.state_dict()))
     publish(tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.to_published(pretraining.state_dict()))
     torch.save(
         torch.nn.functional.normalize(torch.randn(384, 9), dim=0), tmp_path / "cache_shape.pt"

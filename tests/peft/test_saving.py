@@ -271,9 +271,9 @@ def test_a_folder_without_an_adapter_is_refused(make, tmp_path):
         (lambda: tiny(depth=2, num_groups=6), ["depth is 2", "num_groups is 6"]),
         (lambda: tiny(name="point_mae_small"), ["name is 'point_mae_small'", "'point_mae'"]),
         (lambda: tiny(), ["weights are others", "not recorded", "hash"]),
-        (lambda: tiny("classification"), ["backbone must be an encoder"]),
+        (lambda: torch.nn.Linear(2, 2), ["create_model"]),
     ],
-    ids=["dim", "two sizes", "name", "weights", "classifier"],
+    ids=["dim", "two sizes", "name", "weights", "no encoder"],
 )
 def test_another_base_model_is_refused_with_the_differences(backbone, words, folder):
     with pytest.raises(CheckpointError) as caught:

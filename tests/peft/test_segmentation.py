@@ -59,10 +59,10 @@ def test_a_loaded_segmenter_gives_the_same_logits(name, method, category, tmp_pa
 @every_backbone
 def test_linear_trains_all_layers_behind_the_encoder(name):
     model = adapted(pp.LinearConfig(), name)
-    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    trained = {n for n, p in model.adapter.named_parameters() if p.requires_grad}
     behind = {
         n
-        for n, _ in model.named_parameters()
+        for n, _ in model.adapter.named_parameters()
         if not n.startswith(("model.backbone.", "model.cls_"))
     }
     assert trained == behind
@@ -109,7 +109,7 @@ def test_an_encoder_with_norms_of_finer_scales_is_the_same_encoder(tmp_path):
     """A segmenter on several scales gives the encoder norms that the adapter then holds."""
     model = adapted(pp.LinearConfig(), "point_m2ae")
     assert model.base_hash == pp.models.state_hash(encoder("point_m2ae"))
-    assert {n for n in model.adapter_state() if n.startswith("model.backbone.")} == {
+    assert {n for n in model.adapter.stored_state() if n.startswith("model.backbone.")} == {
         f"model.backbone.norms.{scale}.{kind}" for scale in (0, 1) for kind in ("weight", "bias")
     }
 

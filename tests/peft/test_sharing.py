@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import pointpeft as pp
-from tests.peft.support import CONFIGS, adapted, encoder
+from pointpeft.errors import CheckpointError, ConfigError
+from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
 from tests.peft.test_methods import step
 
 METHODS = {name: make for name, make in CONFIGS.items() if "published" not in name}
@@ -20,19 +21,70 @@ def folders(tmp_path):
 
 
 def storages(module):
-    """Where the matrices of an encoder lie."""
-    return {p.untyped_storage().data_ptr() for p in module.parameters() if p.ndim > 1}
+    """Where the tensors of an encoder lie."""
+    return {p.untyped_storage().data_ptr() for p in module.parameters()}
 
 
-def test_adapters_on_one_trunk_copy_no_frozen_matrix(folders):
+def test_adapters_on_one_trunk_copy_nothing_that_is_frozen(folders):
     trunk = encoder()
     for name, folder in folders.items():
         loaded = pp.load_adapter(trunk, folder)
-        of_encoder = storages(loaded.model.backbone)
-        if name == "full":
-            assert of_encoder.isdisjoint(storages(trunk))
-        else:
-            assert of_encoder == storages(trunk), name
+        own = {
+            p.untyped_storage().data_ptr()
+            for p in loaded.model.backbone.parameters()
+            if p.requires_grad
+        }
+        assert own.isdisjoint(storages(trunk)), name
+        assert storages(loaded.model.backbone) - own <= storages(trunk), name
+        assert bool(own) == (name not in ("linear", "idpt", "stag", "stag, in runs")), name
+
+
+def test_memory_grows_by_what_an_adapter_trains_and_adds(folders):
+    trunk = encoder()
+    model = pp.load_adapter(trunk, folders["linear"])
+    for number, name in enumerate(set(folders) - {"full"}):
+        before = storages(model)
+        pp.load_adapter(model, folders[name], f"number{number}")
+        added = model.adapters[f"number{number}"]
+        counts = added.count_parameters()
+        new = [p for p in added.parameters() if p.untyped_storage().data_ptr() not in before]
+        tokens = added.model.cls_token.numel() + added.model.cls_pos.numel()  # stored, if frozen
+        assert 0 <= sum(p.numel() for p in new) - counts["trainable"] <= tokens, name
+
+
+def test_adapters_of_one_model_are_switched_and_disabled(folders, points):
+    trunk = encoder().eval()
+    alone = {name: pp.load_adapter(encoder(), folder)(points) for name, folder in folders.items()}
+    frozen = trunk(points).tokens
+    names = {name: f"adapter-{number}" for number, name in enumerate(folders)}
+    model = pp.load_adapter(trunk, folders["linear"], "first")
+    for name, folder in folders.items():
+        assert pp.load_adapter(model, folder, names[name]) is model
+    assert torch.equal(model(points), alone["linear"])
+    for name in (*folders, *reversed(folders)):
+        model.set_adapter(names[name])
+        assert torch.equal(model(points), alone[name]), name
+        assert model.config.method == name.partition(",")[0]
+        with model.disable_adapter():
+            assert torch.equal(model(points).tokens, frozen), name
+        assert torch.equal(model(points), alone[name]), name
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
+def test_a_disabled_adapter_leaves_the_model_bit_for_bit(make, points):
+    plain = classifier().eval()
+    expected = plain(points)
+    state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    model = pp.get_peft_model(plain, make())
+    for _ in range(2):
+        step(model, points)
+    assert not torch.equal(model.eval()(points), expected)
+    for mode in (True, False):
+        with model.train(mode).disable_adapter():
+            assert torch.equal(model(points), expected)
+    assert torch.equal(plain(points), expected)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in plain.state_dict().items())
+    assert all(p.requires_grad for p in plain.parameters())
 
 
 def test_adapters_on_one_trunk_do_not_disturb_each_other(folders, points):
@@ -53,6 +105,76 @@ def test_adapters_on_one_trunk_do_not_disturb_each_other(folders, points):
 
 def test_a_change_of_precision_is_the_adapted_models_own(folders, points):
     trunk = encoder()
-    model = pp.load_adapter(trunk, folders["stag"]).double()
+    model = pp.load_adapter(trunk, folders["stag"])
+    pp.load_adapter(model, folders["idpt"], "second")
+    model.double()
     assert model(points.double()).dtype == torch.float64
     assert next(trunk.parameters()).dtype == torch.float32
+    of_encoder = {p.untyped_storage().data_ptr() for p in model.trunk.parameters()}
+    for adapter in model.adapters.values():
+        assert storages(adapter.model.backbone) == of_encoder
+
+
+def test_adapters_have_classes_of_their_own(points):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    model.add_adapter("two", pp.PointPeftConfig(**SMALL), num_classes=2)
+    model.add_adapter("parts", pp.LinearConfig(), num_classes=1, num_parts=3)
+    model.eval()
+    assert model(points).shape == (3, 4)
+    model.set_adapter("two")
+    assert model(points).shape == (3, 2)
+    model.set_adapter("parts")
+    assert (model.task, model.sizes) == (
+        "part_segmentation",
+        {"num_classes": 1, "num_parts": 3},
+    )
+    parts = model(points, category=torch.zeros(3, dtype=torch.long))
+    assert parts.shape == (3, points.shape[1], 3)
+    model.delete_adapter("parts")
+    assert model.active is None
+    with pytest.raises(ConfigError, match="no adapter is active"):
+        model.count_parameters()
+    with pytest.raises(ConfigError, match="two"):
+        model.set_adapter("tow")
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "default", "keys"])
+def test_a_name_that_no_adapter_can_have_is_refused(name):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    with pytest.raises(ConfigError, match="name"):
+        model.add_adapter(name, pp.LinearConfig())
+
+
+def test_an_encoder_has_no_head_for_an_adapter_without_sizes(folders):
+    model = pp.load_adapter(encoder(), folders["linear"])
+    with pytest.raises(ConfigError, match="num_classes"):
+        model.add_adapter("other", pp.LinearConfig())
+
+
+def test_a_damaged_adapter_leaves_the_model_as_it_was(folders, points):
+    model = pp.load_adapter(encoder(), folders["linear"])
+    expected = model(points)
+    (folders["full"] / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        pp.load_adapter(model, folders["full"], "second")
+    assert list(model.adapters) == ["default"]
+    assert torch.equal(model(points), expected)
+
+
+@pytest.mark.parametrize("config", [pp.FullConfig, pp.LinearConfig])
+def test_a_method_that_adds_nothing_is_merged(config, points):
+    model = pp.get_peft_model(classifier(), config())
+    step(model, points)
+    merged = model.eval().merge_adapter()
+    expected = model(points)
+    assert torch.equal(merged(points), expected)
+    with torch.no_grad():
+        for parameter in merged.parameters():
+            parameter.zero_()
+    assert torch.equal(model(points), expected)
+
+
+def test_a_method_that_adds_layers_is_not_merged():
+    model = pp.get_peft_model(classifier(), pp.PointPeftConfig(**SMALL))
+    with pytest.raises(ConfigError, match="point-peft"):
+        model.merge_adapter()

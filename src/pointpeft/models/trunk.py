@@ -105,6 +105,7 @@ class Trunk(nn.Module):
         scales: finest first; a plain transformer has one.
         blocks: of all scales in one list, finest first.
         spec: what identifies the architecture, when made by ``create_model``.
+        loaded_from: where its weights came from, as ``create_model`` noted.
         optional_state: prefixes of entries that a checkpoint may have or lack.
     """
 
@@ -114,6 +115,7 @@ class Trunk(nn.Module):
     scales: tuple[Scale, ...]
     blocks: nn.ModuleList
     spec: Any = None
+    loaded_from: str | None = None
     optional_state: tuple[str, ...] = ()
 
     @property

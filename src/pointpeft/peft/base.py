@@ -82,7 +82,7 @@ class Tuner(Method, abc.ABC):
     change the encoder. What it adds, and what is trained, is saved with an adapter.
 
     Args:
-        model: classification model whose ``backbone`` is to be adapted.
+        model: frozen classification or part-segmentation model whose ``backbone`` is to be adapted.
         config: settings of the method.
         bank: memory bank, for methods that use one.
     """
@@ -92,6 +92,12 @@ class Tuner(Method, abc.ABC):
 
     #: Some trained parameters receive no gradient, which several processes have to know.
     leaves_idle: bool = False
+
+    #: Nothing is added to the model: with the trained values it is a plain one.
+    mergeable: ClassVar[bool] = False
+
+    #: Prefixes of what is made from the frozen encoder again, so neither stored nor counted.
+    rebuilt: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:

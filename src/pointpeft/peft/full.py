@@ -19,6 +19,8 @@ class FullConfig(PeftConfig):
 class FullTuner(Tuner):
     """Trains the whole model."""
 
+    mergeable = True
+
     def __init__(self, model: Any, config: FullConfig, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
 

@@ -20,6 +20,8 @@ class LinearConfig(PeftConfig):
 class LinearTuner(Tuner):
     """Trains the head only. Half of its input is a class token that stays at its random start."""
 
+    mergeable = True
+
     def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
 

@@ -1,22 +1,20 @@
 """An adapter put on the encoder that it was trained on."""
 
-import copy
 import re
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.formats import enumerate_names
 from pointpeft.locations import resolve_adapter
-from pointpeft.models import ModelSpec, build_classifier
-from pointpeft.models.safetensors_files import read_safetensors, state_hash
-from pointpeft.models.segmentation.building import build_segmenter
-from pointpeft.models.trunk import Trunk
+from pointpeft.models import ModelSpec
+from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, config_class, list_methods
-from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.peft.model import PeftModel
 from pointpeft.peft.saving import (
     METHOD_CLASS,
     SHOWN_OF_HASH,
@@ -33,64 +31,73 @@ _WRAPPED = re.compile(r"^model\.backbone\.blocks\.(\d+)\.(block\.)?")
 """Names of Point-PEFT in format 1, where its layers were part of the encoder's blocks."""
 
 
-def load_adapter(backbone: Any, folder: str | Path) -> PeftModel:
+def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftModel:
     """Put a saved adapter on its encoder.
 
     Args:
-        backbone: the encoder that the adapter was trained on, un-adapted; it is left as it is. Any
-            number of adapters may be put on it: they share the memory of its frozen matrices.
+        base: the encoder that the adapter was trained on, or a model around it, which is left as it
+            is; or a :class:`PeftModel` with other adapters on it, which gets one more. The adapters
+            of one model share the memory of all that is frozen, and so do those of several models
+            that are loaded onto one encoder.
         folder: an adapter folder, or a run folder that holds one.
+        name: what the model calls it, see :meth:`PeftModel.set_adapter`. The first adapter of a
+            model is active.
 
     Returns:
-        A model in eval mode, ready to predict, with ``class_names`` and ``input`` filled in.
+        A model in eval mode, ready to predict, with ``class_names`` and ``input`` filled in; a
+        :class:`PeftModel` that was given is returned itself.
 
     Raises:
         CheckpointError: no adapter there, another encoder, missing or surplus entries, or wrong
             shapes; the message lists them.
+        ConfigError: the name is malformed or taken.
     """
     folder = resolve_adapter(folder)
     config = read_adapter_config(folder)
-    _check_base(backbone, config, folder)
+    model = base if isinstance(base, PeftModel) else _fresh(base)
+    _check_base(model, config, folder)
     weights = weights_file(folder)
     state, notes = read_safetensors(weights)
     if config["format_version"] == 1 and config["method"]["method"] == "point-peft":
         state = {_unwrapped(name): tensor for name, tensor in state.items()}
-    model = _build(_sharing_matrices(backbone), config)
-    settings = _settings(config, folder)
     bank = None
     if _BANK + "features" in state:
         ids = notes.get("bank_ids") or None
         bank = MemoryBank(state[_BANK + "features"], state.get(_BANK + "labels"), ids)
-    adapted = get_peft_model(model, settings, bank)
-    _own_what_is_trained(adapted)
-    _check_entries(adapted, state, weights)
-    adapted.load_state_dict(state, strict=False)  # entries were checked one by one
-    adapted.class_names = tuple(config["class_names"]) if config["class_names"] else None
-    adapted.parts = config.get("parts")
-    adapted.input = config["input"]
-    adapted.base_checkpoint = config["base_model"]["checkpoint"]
-    return adapted.eval()
+    sizes = {"num_classes": config["num_classes"], "num_parts": config.get("num_parts")}
+    adapter = model.add_adapter(name, _settings(config, folder), bank, **sizes)
+    try:
+        _load(adapter, state, weights)
+    except CheckpointError:
+        model.delete_adapter(name)
+        raise
+    adapter.class_names = tuple(config["class_names"]) if config["class_names"] else None
+    adapter.parts = config.get("parts")
+    adapter.input = config["input"]
+    adapter.base_checkpoint = config["base_model"]["checkpoint"]
+    return model
 
 
-def _sharing_matrices(backbone: Trunk) -> Trunk:
-    """A copy of an encoder that reads the matrices of the original from where they lie.
+def _fresh(base: Any) -> PeftModel:
+    """A model without adapters, in eval mode.
 
-    Only the memory is shared: whether they are trained, and on which device they are, is the
-    copy's own.
+    Raises:
+        CheckpointError: this is no encoder, and no model around one.
     """
-    shared = {
-        id(p): nn.Parameter(p.data, requires_grad=p.requires_grad)
-        for p in backbone.parameters()
-        if p.ndim > 1
-    }
-    return copy.deepcopy(backbone, memo=dict(shared))
+    if not isinstance(getattr(getattr(base, "backbone", base), "spec", None), ModelSpec):
+        raise CheckpointError("base must be made by create_model(name)")
+    return PeftModel(base).eval()
 
 
-def _own_what_is_trained(model: PeftModel) -> None:
-    """Give a model its own memory for parameters of the encoder that its method trains."""
-    for parameter in model.model.backbone.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.clone()
+def _load(adapter: Adapter, state: dict[str, Tensor], path: Path) -> None:
+    problems = [
+        f"{len(names)} {what}: {enumerate_names(names)}"
+        for what, names in adapter.wrong_entries(state).items()
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} does not fit its own config; entries {'; '.join(problems)}")
+    adapter.load_state_dict(state, strict=False)  # entries were checked one by one
 
 
 def _unwrapped(name: str) -> str:
@@ -113,17 +120,8 @@ def _settings(config: dict[str, Any], folder: Path) -> PeftConfig:
     return config_class(name).from_dict(config["method"])
 
 
-def _build(backbone: Any, config: dict[str, Any]) -> Any:
-    """The un-adapted model of an adapter around its encoder."""
-    if config.get("num_parts") is None:
-        return build_classifier(backbone, config["num_classes"])
-    return build_segmenter(backbone, config["num_parts"], config["num_classes"])
-
-
-def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
-    expected, spec = config["base_model"], getattr(backbone, "spec", None)
-    if not isinstance(spec, ModelSpec):
-        raise CheckpointError("backbone must be an encoder made by create_model(name)")
+def _check_base(model: PeftModel, config: dict[str, Any], folder: Path) -> None:
+    expected, spec = config["base_model"], model.trunk.spec
     own = {"name": spec.name} | {key: plain(value) for key, value in spec.config.items()}
     wanted = {"name": expected["name"]} | expected["config"]
     differences = [
@@ -131,7 +129,7 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
         for key in sorted(own.keys() | wanted.keys())
         if own.get(key) != wanted.get(key)
     ]
-    if not differences and (found := state_hash(backbone)) != expected["hash"]:
+    if not differences and (found := model.base_hash) != expected["hash"]:
         came_from = expected["checkpoint"] or "not recorded"
         differences = [
             f"its weights are others than those trained on ({came_from}), in content or precision: "
@@ -142,22 +140,3 @@ def _check_base(backbone: Any, config: dict[str, Any], folder: Path) -> None:
         raise CheckpointError(
             f"the adapter in {folder} was trained on another base model: {'; '.join(differences)}"
         )
-
-
-def _check_entries(model: PeftModel, state: dict[str, Tensor], path: Path) -> None:
-    own = model.state_dict()
-    expected = set(model.adapter_state())
-    missing = sorted(expected - state.keys())
-    surplus = sorted(state.keys() - expected - model.optional_names())
-    wrong = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in sorted(state.items())
-        if name in own and tensor.shape != own[name].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {enumerate_names(names)}"
-        for what, names in (("missing", missing), ("surplus", surplus), ("of wrong shape", wrong))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(f"{path} does not fit its own config; entries {'; '.join(problems)}")

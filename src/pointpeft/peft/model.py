@@ -1,100 +1,199 @@
-"""A model with a tuning method attached: training rules, counting, and what is stored."""
+"""A frozen model and the adapters on it, of which one is active at a time."""
 
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError
-from pointpeft.models import ModelSpec, state_hash
+from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models import build_classifier, state_hash
+from pointpeft.models.segmentation.building import build_segmenter
+from pointpeft.models.trunk import Trunk
+from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, tuner_class
+from pointpeft.peft.base import PeftConfig, Tuner
 from pointpeft.peft.saving import save_adapter
+from pointpeft.peft.sharing import frozen_view
 
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, PartTable
 
 __all__ = ["PeftModel", "get_peft_model"]
 
-# The frozen twin of the encoder is rebuilt from the base model, never stored or counted.
-_REBUILT = "tuner.retriever."
-# Layers behind the encoder: `head` itself, or those that a segmenter has in its place.
-_HEAD = re.compile(r"^model\.(?!backbone\.)(?=\w+\.)")
+_NAME = re.compile(r"[\w-]+")
+
+
+class _OfActive:
+    """An attribute of the active adapter."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        return getattr(model.adapter, self.name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        setattr(model.adapter, self.name, value)
 
 
 class PeftModel(nn.Module):
-    """A classification or part-segmentation model under a method; see :func:`get_peft_model`.
+    """A frozen model and any number of adapters on it; see :func:`get_peft_model`.
+
+    No adapter changes the frozen model, and none has a copy of what it does not train: switching is
+    free, and memory grows by what an adapter trains and adds. The adapters may be of different
+    methods, and have different classes.
+
+    Args:
+        base: an encoder, or a classification or part-segmentation model, which is left as it is and
+            whose memory is shared.
 
     Attributes:
-        model: the model, changed in place by the method.
-        config: settings of the method.
-        base_spec: architecture of the encoder before the method was attached.
-        base_hash: its identity, see :func:`pointpeft.models.state_hash`.
-        base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
-            an absolute path, or one relative to the folder that the adapter is saved in. By default
-            what ``create_model`` loaded.
-        class_names: names of the classes in the order of the logits, or of the categories in the
-            order of their numbers, when known.
-        parts: names of the parts in the order of the logits and the parts of each category, as
-            plain values, when known.
-        input: how clouds were prepared for training, as plain values, when known.
+        base: the frozen model, a view of the one that was given.
+        base_hash: identity of its encoder, see :func:`pointpeft.models.state_hash`.
+        adapters: by name, see :class:`pointpeft.peft.adapter.Adapter`. What is known of the active
+            one is read and set on the model itself: ``model``, ``tuner``, ``config``,
+            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec`` and
+            ``base_checkpoint``.
+        active: name of the adapter that acts; None while adapters are disabled.
     """
 
-    def __init__(self, model: Any, config: PeftConfig, bank: MemoryBank | None = None) -> None:
+    model: Any = _OfActive()
+    tuner: Tuner = _OfActive()  # type: ignore[assignment]
+    config: PeftConfig = _OfActive()  # type: ignore[assignment]
+    class_names: tuple[str, ...] | None = _OfActive()  # type: ignore[assignment]
+    parts: dict[str, Any] | None = _OfActive()  # type: ignore[assignment]
+    input: dict[str, Any] | None = _OfActive()  # type: ignore[assignment]
+    bank: MemoryBank | None = _OfActive()  # type: ignore[assignment]
+    task: str = _OfActive()  # type: ignore[assignment]
+    sizes: dict[str, int | None] = _OfActive()  # type: ignore[assignment]
+    base_spec: Any = _OfActive()
+    base_checkpoint: str | None = _OfActive()  # type: ignore[assignment]
+
+    def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        if getattr(model, "task", None) not in ("classification", "part_segmentation"):
-            raise ConfigError(
-                "model must be a classification or part-segmentation model: "
-                "create_model(..., num_classes=...) or create_model(..., num_parts=...)"
-            )
-        self.config = config = config.resolve(model.backbone)
-        self.base_spec: ModelSpec = model.backbone.spec
-        self.base_hash = state_hash(model.backbone)
-        if bank is not None and bank.encoder_hash not in (None, self.base_hash):
-            raise ConfigError(
-                "bank was built with another encoder than the model's: load the same checkpoint "
-                "into both, and build the bank before a method is attached"
-            )
-        self.base_checkpoint: str | None = getattr(model.backbone, "loaded_from", None)
-        self.class_names: tuple[str, ...] | None = None
-        self.parts: dict[str, Any] | None = None
-        self.input: dict[str, Any] | None = None
-        added = _may_lack(model.backbone)  # by what this model needs: stored, frozen or not
-        base_parameters = {
-            id(p) for name, p in model.backbone.named_parameters() if not name.startswith(added)
-        }
-        base_buffers = {id(b) for b in model.backbone.buffers()}
+        self.base = frozen_view(base)
+        self.base_hash = state_hash(self.trunk)
+        self.adapters = nn.ModuleDict()
+        self.active: str | None = None
 
-        self.model = model
-        self.tuner = tuner_class(config.method)(model, config, bank)
-        self._fit_head()
-        model.backbone.adapted_by = config
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(self.tuner.trains(_role(name)))
-        self._base_frozen = {
-            name
-            for name, parameter in self.named_parameters()
-            if id(parameter) in base_parameters and not parameter.requires_grad
-        }
-        self._base_buffers = {
-            name: buffer.detach().clone().cpu()
-            for name, buffer in self.named_buffers()
-            if id(buffer) in base_buffers
-        }
-        self.train(model.training)
+    @property
+    def trunk(self) -> Trunk:
+        """The frozen encoder."""
+        return self.base if isinstance(self.base, Trunk) else self.base.backbone  # type: ignore[return-value]
 
-    def _fit_head(self) -> None:
-        """Give a classifier a fresh head where the method pools other channels than its own."""
-        if self.task == "classification":
-            features = self.tuner.num_features(self.model)
-            if features != self.model.num_features:
-                like = next(self.model.head.parameters())
-                self.model.num_features = features
-                self.model.reset_classifier(self.model.num_classes)
-                self.model.head.to(like)
+    @property
+    def adapter(self) -> Adapter:
+        """The active adapter.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.active is None:
+            raise ConfigError("no adapter is active: the model has none, or they are disabled")
+        return self.adapters[self.active]  # type: ignore[return-value]
+
+    def add_adapter(
+        self,
+        name: str,
+        config: PeftConfig,
+        bank: MemoryBank | None = None,
+        num_classes: int | None = None,
+        num_parts: int | None = None,
+    ) -> Adapter:
+        """Add an untrained adapter; the first one becomes active.
+
+        Args:
+            name: letters, digits, ``-`` and ``_``.
+            config: settings of its method.
+            bank: memory bank built from the frozen encoder, for methods that use one.
+            num_classes: classes, or categories of a part-segmentation model. None: those of the
+                frozen model, whose head it begins with.
+            num_parts: parts, for part segmentation.
+
+        Raises:
+            ConfigError: the name is taken or malformed, or sizes are neither given nor known.
+        """
+        if not _NAME.fullmatch(name) or name in self.adapters or hasattr(nn.ModuleDict, name):
+            taken = ", ".join(self.adapters) or "none"
+            raise ConfigError(f"`name` {name!r} is malformed or taken; adapters so far: {taken}")
+        network = self._network(num_classes, num_parts)
+        adapter = Adapter(network, config, bank, self.base_hash)
+        self.adapters[name] = adapter.train(self.training)
+        self.active = self.active or name
+        return adapter
+
+    def _network(self, num_classes: int | None, num_parts: int | None) -> nn.Module:
+        """A frozen model for an adapter: the one that there is, or a fresh one on its encoder."""
+        if num_classes is None and num_parts is None:
+            if isinstance(self.base, Trunk):
+                raise ConfigError("`num_classes` (and `num_parts`) are needed: the base is no model"
+                                  " with a head, but an encoder")  # fmt: skip
+            return self.base
+        trunk = self.trunk
+        network: nn.Module
+        if num_parts is None:
+            network = build_classifier(trunk, num_classes or 0)
+        else:
+            network = build_segmenter(trunk, num_parts, num_classes or 1)
+        return network.to(next(trunk.parameters()).device)
+
+    def set_adapter(self, name: str) -> None:
+        """Make an adapter the active one.
+
+        Raises:
+            ConfigError: there is no such adapter.
+        """
+        self._check_known(name)
+        self.active = name
+
+    def delete_adapter(self, name: str) -> None:
+        """Remove an adapter; if it was active, none is.
+
+        Raises:
+            ConfigError: there is no such adapter.
+        """
+        self._check_known(name)
+        del self.adapters[name]
+        if self.active == name:
+            self.active = None
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Within the block the model is the frozen one, bit for bit.
+
+        It returns what ``base(points)`` does: logits of its own head, or of a mere encoder tokens
+        and centers.
+        """
+        active, self.active = self.active, None
+        try:
+            yield
+        finally:
+            self.active = active
+
+    def merge_adapter(self) -> Any:
+        """A plain model that computes what the active adapter does, with weights of its own.
+
+        Raises:
+            ConfigError: the method adds layers, which no model without them can stand for.
+        """
+        if not self.tuner.mergeable:
+            raise ConfigError(
+                f"method {self.config.method!r} adds layers to the encoder, so the adapter cannot "
+                "be merged into it; keep the adapter"
+            )
+        return copy.deepcopy(self.model).requires_grad_(True)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.adapters:
+            known = list(self.adapters)
+            raise ConfigError(
+                f"no adapter {name!r}: {nearest_hint(name, known)}adapters: "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def forward(
         self,
@@ -102,50 +201,26 @@ class PeftModel(nn.Module):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Any:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
         Args:
             points: clouds prepared like the training data.
-            query: retrieval features ``(B, C)`` of the same clouds; computed by the frozen,
-                un-adapted encoder when absent and needed.
+            query: retrieval features ``(B, C)`` of the same clouds; computed by the frozen
+                encoder when absent and needed.
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
             category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
         """
-        exclude = exclude if self.training else None
-        with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
-            context = self.tuner.context(points, query, exclude)
-        if category is None:
-            return self.model(points, self.tuner, context)
-        return self.model(points, category, self.tuner, context)
+        if self.active is None:
+            return self.base(points) if category is None else self.base(points, category)
+        return self.adapter(points, query, exclude, category)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""
         super().train(mode)
-        if mode and self.tuner.freezes_statistics:
-            _freeze_modes(self)
+        self.base.eval()
         return self
-
-    @property
-    def task(self) -> str:
-        """That of the model: "classification" or "part_segmentation"."""
-        return self.model.task
-
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """Numbers of classes and parts from which the model can be built around its encoder.
-
-        A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
-        """
-        if self.task == "part_segmentation":
-            return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
-        return {"num_classes": self.model.num_classes, "num_parts": None}
-
-    @property
-    def bank(self) -> MemoryBank | None:
-        """The memory bank, for methods that use one."""
-        return getattr(self.tuner, "bank", None)
 
     def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
         """Give a model that was made without one, as of a published file, its memory bank.
@@ -160,18 +235,9 @@ class PeftModel(nn.Module):
         self.tuner.set_bank(bank, encoder)
 
     def count_parameters(self) -> dict[str, int]:
-        """Numbers of parameters: "total", "trainable", and both "_without_head"."""
-        counts = dict.fromkeys(
-            ("total", "trainable", "total_without_head", "trainable_without_head"), 0
-        )
-        for name, parameter in self.named_parameters():
-            if name.startswith(_REBUILT):
-                continue
-            for kind, counted in (("total", True), ("trainable", parameter.requires_grad)):
-                counts[kind] += counted * parameter.numel()
-                if not _HEAD.match(name):
-                    counts[f"{kind}_without_head"] += counted * parameter.numel()
-        return counts
+        """Numbers of parameters under the active adapter: "total", "trainable", and both
+        "_without_head"."""
+        return self.adapter.count_parameters()
 
     def print_trainable_parameters(self) -> None:
         """Print how much is trained, with and without the head."""
@@ -182,23 +248,6 @@ class PeftModel(nn.Module):
             f"without the head: {c['trainable_without_head']:,}"
         )
 
-    def adapter_state(self) -> dict[str, Tensor]:
-        """What an adapter stores: everything that the base encoder does not already hold.
-
-        Trained tensors, class token and head, buffers that moved, and the bank.
-        """
-        return {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if not name.startswith(_REBUILT)
-            and name not in self._base_frozen
-            and not self._unmoved(name, tensor)
-        }
-
-    def optional_names(self) -> set[str]:
-        """Names that an adapter may lack: buffers of the base encoder, stored if they moved."""
-        return set(self._base_buffers)
-
     def save_pretrained(
         self,
         folder: str | Path,
@@ -206,7 +255,7 @@ class PeftModel(nn.Module):
         input_transform: "InputTransform | None" = None,
         parts: "PartTable | None" = None,
     ) -> None:
-        """Write the adapter folder; see :func:`pointpeft.peft.saving.save_adapter`.
+        """Write the folder of the active adapter; see :func:`pointpeft.peft.saving.save_adapter`.
 
         With names and input transform, :class:`pointpeft.Predictor` and the command line can use
         the folder as it is.
@@ -214,13 +263,13 @@ class PeftModel(nn.Module):
         Args:
             folder: an adapter there is replaced in one step.
             class_names: names of the classes in the order of the logits, or of the categories.
-                None: :attr:`class_names`.
+                None: ``class_names`` of the adapter.
             input_transform: how clouds were prepared, for instance
                 ``InputTransform(num_points=1024, normalize="unit_ball", up_axis="y")``, or the
                 ``transform`` of what :func:`pointpeft.load_shapes` returned. None: as in
-                :attr:`input`.
+                ``input`` of the adapter.
             parts: names and categories of the parts, for part segmentation, which also name the
-                categories. None: :attr:`parts`.
+                categories. None: ``parts`` of the adapter.
 
         Raises:
             ConfigError: there are more or fewer names than classes or parts, or a name occurs
@@ -230,7 +279,7 @@ class PeftModel(nn.Module):
             >>> model.save_pretrained("my_adapter", data.class_names, data.transform)
         """
         self.describe(class_names, input_transform, parts)
-        save_adapter(self, folder)
+        save_adapter(self.adapter, folder)
 
     def describe(
         self,
@@ -238,56 +287,26 @@ class PeftModel(nn.Module):
         input_transform: "InputTransform | None" = None,
         parts: "PartTable | None" = None,
     ) -> None:
-        """Note what is needed to use the model; arguments are those of :meth:`save_pretrained`.
+        """Note what is needed to use the active adapter; arguments as in :meth:`save_pretrained`.
 
         Raises:
             ConfigError: as there.
         """
-        if parts is not None:
-            class_names = tuple(parts.categories) if class_names is None else class_names
-            self._check_parts(parts, class_names)
-        if class_names is not None:
-            self.class_names = self._checked_names(class_names)
-        if input_transform is not None:
-            self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
-        if parts is not None:
-            self.parts = parts.to_dict()
-
-    def _check_parts(self, parts: "PartTable", class_names: Sequence[str]) -> None:
-        count = self.sizes["num_parts"]
-        if len(parts.names) != count:
-            raise ConfigError(
-                f"parts: {len(parts.names)} are named, the model has {count or 'none'}"
-            )
-        if tuple(class_names) != tuple(parts.categories):
-            raise ConfigError(
-                f"parts: they are of {', '.join(parts.categories)}, class_names are "
-                f"{', '.join(class_names)}; the same categories are needed in the same order"
-            )
-
-    def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
-        names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
-        if len(names) != count or isinstance(class_names, str):
-            raise ConfigError(
-                f"class_names: the model has {count} classes, but {len(names)} names were given"
-            )
-        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            raise ConfigError(f"class_names: {', '.join(twice)} occurs more than once")
-        return names
-
-    def _unmoved(self, name: str, tensor: Tensor) -> bool:
-        return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])
+        self.adapter.describe(class_names, input_transform, parts)
 
 
-def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = None) -> PeftModel:
-    """Attach a tuning method to a classification or part-segmentation model, in place.
+def get_peft_model(
+    model: Any, config: PeftConfig, bank: MemoryBank | None = None, name: str = "default"
+) -> PeftModel:
+    """Put a tuning method on a classification or part-segmentation model.
 
     Args:
         model: made by ``create_model`` with ``num_classes=...`` or ``num_parts=...``, weights
-            already loaded.
+            already loaded. It is left as it is; what is frozen shares its memory.
         config: settings of the method, for instance ``PointPeftConfig(num_prompts=10)``.
         bank: memory bank built from the same encoder, for methods that use one; without it
             Point-PEFT learns its prompts alone.
+        name: of the adapter; :meth:`PeftModel.add_adapter` adds others.
 
     Returns:
         The model with its unfrozen parameters chosen; train it like any module.
@@ -295,30 +314,17 @@ def get_peft_model(model: Any, config: PeftConfig, bank: MemoryBank | None = Non
     Raises:
         ConfigError: ``model`` is for another task or already carries a method.
     """
-    encoder = getattr(getattr(model, "model", model), "backbone", None)
-    carried = getattr(encoder, "adapted_by", None)
-    if carried is not None:
+    if isinstance(model, PeftModel | Adapter):
         raise ConfigError(
-            f"model already carries the method {carried.method!r}; create a fresh model"
+            f"model already carries the method {model.config.method!r}: call its add_adapter for a "
+            "second one"
         )
-    return PeftModel(model, config, bank)
-
-
-def _role(name: str) -> str:
-    """What methods know a parameter as: the layers of a segmenter are in ``model.head`` to them."""
-    return _HEAD.sub("model.head.", name)
-
-
-def _may_lack(backbone: Any) -> tuple[str, ...]:
-    """Prefixes of entries that an encoder has in some models and lacks in others."""
-    return tuple(getattr(backbone, "optional_state", ()))
-
-
-def _freeze_modes(module: nn.Module) -> None:
-    """Put every module whose parameters are all frozen into eval mode, its layers included."""
-    parameters = list(module.parameters())
-    if parameters and not any(p.requires_grad for p in parameters):
-        module.eval()
-        return
-    for child in module.children():
-        _freeze_modes(child)
+    if getattr(model, "task", None) not in ("classification", "part_segmentation"):
+        raise ConfigError(
+            "model must be a classification or part-segmentation model: "
+            "create_model(..., num_classes=...) or create_model(..., num_parts=...)"
+        )
+    tuned = PeftModel(model)
+    tuned.training = model.training
+    tuned.add_adapter(name, config, bank)
+    return tuned

@@ -8,7 +8,6 @@ The default keeps features and coordinates row for row and every cloud to itself
 ``reference_compat=True`` repeats the published code, which mixes rows of different clouds.
 """
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from pointpeft.models.trunk import Stream
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, Tuner, register_method
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
+from pointpeft.peft.sharing import frozen_view, view
 
 __all__ = ["PointPeftConfig", "PointPeftTuner"]
 
@@ -128,6 +128,8 @@ class PointPeftTuner(Tuner):
     prompt goes to the blocks of the last one, whose width it has.
     """
 
+    rebuilt = ("retriever.",)
+
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
         backbone = model.backbone
@@ -142,7 +144,7 @@ class PointPeftTuner(Tuner):
         self._with_bank = self.bank is not None or config.reference_compat
         self.retriever: Any = None
         if self.bank is not None:
-            self.retriever = frozen_twin(backbone, config.query_grouping)
+            self.retriever = query_encoder(backbone, config.query_grouping)
         self.prompt_centers: nn.Parameter | None = None
         if config.use_adapter and (prompted or config.reference_compat):
             self.prompt_centers = nn.Parameter(torch.empty(config.num_prompts, 3))
@@ -184,7 +186,7 @@ class PointPeftTuner(Tuner):
         bank.check(encoder.num_features, config.num_prompts - 2, config.exclude_self)
         device = next(self.scales.parameters()).device
         self.bank = bank.to(device)
-        self.retriever = copy.deepcopy(encoder).requires_grad_(False).eval().to(device)
+        self.retriever = frozen_view(encoder).to(device)
 
     def context(self, points: Tensor, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The bank's prompt ``(B, P, C)``, retrieved once per forward pass."""
@@ -251,22 +253,18 @@ def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tup
     return sizes
 
 
-def frozen_twin(backbone: Any, grouping: Mapping[str, Any] | None = None) -> Any:
-    """A copy of an encoder that stays as it is while the original is tuned.
-
-    Matrices are shared with the original, which no part of Point-PEFT changes; biases, norms and
-    buffers, a few thousand values, are copied.
+def query_encoder(backbone: Any, grouping: Mapping[str, Any] | None = None) -> Any:
+    """The frozen encoder as it makes queries.
 
     Args:
         backbone: the encoder.
-        grouping: settings in which the copy differs: numbers and sizes of groups, radii.
+        grouping: settings in which queries differ: numbers and sizes of groups, radii.
     """
-    shared = {id(p): p for p in backbone.parameters() if p.ndim > 1}
-    twin = copy.deepcopy(backbone, memo=shared).requires_grad_(False).eval()
+    encoder = view(backbone).eval()
     if grouping:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in grouping.items()}
-        twin.regroup(**settings)
-    return twin
+        encoder.regroup(**settings)
+    return encoder
 
 
 register_method(PointPeftConfig, PointPeftTuner)

@@ -125,7 +125,7 @@ def fill_tuned(
     stated = {*checkpoint.metadata.get("method", {}), *settings}
     config = config.resolve(model.backbone)
     _say_assumed(checkpoint, config, stated, len(model.backbone.scales) > 1)
-    return tuned, fill(tuned, checkpoint, reset_head)
+    return tuned, fill(tuned.adapter, checkpoint, reset_head)
 
 
 def _config(backbone: Any, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> PointPeftConfig:

@@ -65,8 +65,8 @@ def save_published(
     if retrieves:
         _check_folder(model, path)
     network = model
-    if isinstance(model, PeftModel) and layout.attach is None:
-        network = model.model
+    if isinstance(model, PeftModel):
+        network = model.model if layout.attach is None else model.adapter
     state = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in network.state_dict().items()

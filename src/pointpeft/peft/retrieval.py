@@ -1,6 +1,5 @@
 """What lies beside a published file of Point-PEFT: its memory bank, and the encoder of queries."""
 
-import copy
 import dataclasses
 import logging
 from dataclasses import dataclass
@@ -185,16 +184,15 @@ def _matrices(tuned: PeftModel) -> dict[str, Tensor]:
     prefix = "model.backbone."
     return {
         name.removeprefix(prefix): tensor
-        for name, tensor in tuned.state_dict().items()
+        for name, tensor in tuned.adapter.state_dict().items()
         if name.startswith(prefix)
     }
 
 
 def _on(base: Any, tuned: PeftModel, config: Any) -> PeftModel:
     """A tuned model made anew around its plain encoder, so that the adapter is to that one."""
-    model = build_classifier(copy.deepcopy(base), tuned.model.num_classes)
-    adapted = get_peft_model(model, config)
-    adapted.load_state_dict(tuned.state_dict())
+    adapted = get_peft_model(build_classifier(base, tuned.model.num_classes), config)
+    adapted.adapter.load_state_dict(tuned.adapter.own_state(), strict=False)
     return adapted
 
 

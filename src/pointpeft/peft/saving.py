@@ -15,7 +15,7 @@ from pointpeft.models.safetensors_files import write_safetensors
 from pointpeft.peft.base import PeftConfig
 
 if TYPE_CHECKING:
-    from pointpeft.peft.model import PeftModel
+    from pointpeft.peft.adapter import Adapter
 
 __all__ = [
     "METHOD_CLASS",
@@ -40,8 +40,8 @@ _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
 SHOWN_OF_HASH = 16  # characters of a hash that are shown
 
 
-def save_adapter(model: "PeftModel", folder: str | Path) -> Path:
-    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
+def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
+    """Write ``adapter_config.json``, ``adapter_adapter.safetensors`` and a card into ``folder``.
 
     An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
     holds the old adapter or the new one, whole. Other files in it are left alone. The place of the
@@ -50,11 +50,11 @@ def save_adapter(model: "PeftModel", folder: str | Path) -> Path:
     away.
     """
     folder = Path(folder)
-    config = _adapter_config(model)
-    if source := model.base_checkpoint:
+    config = _adapter_config(adapter)
+    if source := adapter.base_checkpoint:
         config["base_model"]["checkpoint"] = _relative(source, folder)
-    notes = {"bank_ids": [anonymous(name) for name in model.bank.ids] if model.bank else []}
-    _replace(folder, lambda path: write_safetensors(path, model.adapter_state(), notes), config)
+    notes = {"bank_ids": [anonymous(name) for name in adapter.bank.ids] if adapter.bank else []}
+    _replace(folder, lambda path: write_safetensors(path, adapter.stored_state(), notes), config)
     return folder
 
 
@@ -186,27 +186,27 @@ def _absolute(recorded: str | None, folder: Path) -> str | None:
     return str(path.resolve()) if recorded and path.is_file() else recorded
 
 
-def _adapter_config(model: "PeftModel") -> dict[str, Any]:
+def _adapter_config(adapter: "Adapter") -> dict[str, Any]:
     from pointpeft import __version__
 
-    spec = model.base_spec
+    spec = adapter.base_spec
     return {
         "format_version": FORMAT_VERSION,
         "pointpeft_version": __version__,
-        "method": model.config.to_dict(),
-        **_origin(model.config),
+        "method": adapter.config.to_dict(),
+        **_origin(adapter.config),
         "base_model": {
             "name": spec.name,
             "config": {key: plain(value) for key, value in spec.config.items()},
             "num_points": spec.num_points,
-            "hash": model.base_hash,
-            "checkpoint": model.base_checkpoint,
+            "hash": adapter.base_hash,
+            "checkpoint": adapter.base_checkpoint,
         },
-        **model.sizes,
-        "class_names": list(model.class_names) if model.class_names else None,
-        "parts": model.parts,
-        "input": _input(model.input),
-        "parameters": model.count_parameters(),
+        **adapter.sizes,
+        "class_names": list(adapter.class_names) if adapter.class_names else None,
+        "parts": adapter.parts,
+        "input": _input(adapter.input),
+        "parameters": adapter.count_parameters(),
     }
 
 

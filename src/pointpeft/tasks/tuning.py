@@ -18,6 +18,9 @@ from pointpeft.tasks.config import OptimizerConfig
 from pointpeft.tasks.optimization import configure_adamw
 from pointpeft.tasks.runs import AtomicCheckpointIO
 
+_STORED = "model."
+"""Before the names of an adapter's entries in a checkpoint."""
+
 __all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out", "selecting_split"]
 
 TIE_WEIGHT = 1e-4
@@ -132,8 +135,8 @@ class TuningTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what the base encoder holds."""
-        kept = self.model.adapter_state()
-        checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in kept.items()}
+        kept = self.model.adapter.stored_state()
+        checkpoint["state_dict"] = {_STORED + name: tensor for name, tensor in kept.items()}
 
     def keep(self, path: Path, epoch: int) -> None:
         """Write what :meth:`load_best` reads."""
@@ -151,8 +154,8 @@ class TuningTask(L.LightningModule):
             CheckpointError: it lacks something that is trained, or holds something unknown.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
-        self._check_entries(content["state_dict"], str(path))
-        self.load_state_dict(content["state_dict"], strict=False)  # entries were checked
+        state = self._checked(content["state_dict"], str(path))
+        self.model.adapter.load_state_dict(state, strict=False)  # entries were checked
         return int(content["epoch"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -161,18 +164,18 @@ class TuningTask(L.LightningModule):
         Raises:
             CheckpointError: it lacks something that is trained, or holds something unknown.
         """
-        self._check_entries(checkpoint["state_dict"], "the checkpoint to resume from")
+        state = self._checked(checkpoint["state_dict"], "the checkpoint to resume from")
+        inside = f"model.adapters.{self.model.active}."
+        checkpoint["state_dict"] = {inside + name: tensor for name, tensor in state.items()}
 
-    def _check_entries(self, state: Mapping[str, Any], source: str) -> None:
-        needed = {f"model.{name}" for name in self.model.adapter_state()}
-        optional = {f"model.{name}" for name in self.model.optional_names()}
-        wrong = {
-            "missing": sorted(needed - optional - state.keys()),
-            "unknown": sorted(state.keys() - needed - optional),
-        }
+    def _checked(self, stored: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """The entries of a checkpoint under the names that the adapter has for them."""
+        state = {name.removeprefix(_STORED): tensor for name, tensor in stored.items()}
+        wrong = self.model.adapter.wrong_entries(state)
         if any(wrong.values()):
-            listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items())
+            listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items())
             raise CheckpointError(
                 f"{source} is of another model than the run's, or of another version of pointpeft, "
                 f"with which it can be resumed; entries {listed}"
             )
+        return state

@@ -1,0 +1,250 @@
+"""One adapter: a method on a frozen model, what it trains, and what is stored of it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pointpeft.errors import ConfigError
+from pointpeft.models import ModelSpec
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.base import PeftConfig, tuner_class
+from pointpeft.peft.sharing import view
+
+if TYPE_CHECKING:
+    from pointpeft.data import InputTransform, PartTable
+
+__all__ = ["Adapter"]
+
+# Layers behind the encoder: `head` itself, or those that a segmenter has in its place.
+_HEAD = re.compile(r"^model\.(?!backbone\.)(?=\w+\.)")
+
+
+class Adapter(nn.Module):
+    """A method on a frozen classification or part-segmentation model.
+
+    It has a view of the model: frozen parameters of the encoder are those of ``base`` itself, all
+    that is trained, and all behind the encoder, is its own.
+
+    Args:
+        base: the model, frozen; it is left as it is.
+        config: settings of the method.
+        bank: memory bank, for methods that use one.
+        base_hash: identity of the encoder, see :func:`pointpeft.models.state_hash`.
+
+    Attributes:
+        model: the view.
+        tuner: the method.
+        base_spec: architecture of the encoder.
+        base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
+            an absolute path, or one relative to the folder that the adapter is saved in. By default
+            what ``create_model`` loaded.
+        class_names: names of the classes in the order of the logits, or of the categories in the
+            order of their numbers, when known.
+        parts: names of the parts in the order of the logits and the parts of each category, as
+            plain values, when known.
+        input: how clouds were prepared for training, as plain values, when known.
+    """
+
+    def __init__(
+        self, base: Any, config: PeftConfig, bank: MemoryBank | None, base_hash: str
+    ) -> None:
+        super().__init__()
+        trunk = base.backbone
+        self.config = config = config.resolve(trunk)
+        self.base_spec: ModelSpec = trunk.spec
+        self.base_hash = base_hash
+        if bank is not None and bank.encoder_hash not in (None, base_hash):
+            raise ConfigError(
+                "bank was built with another encoder than the model's: load the same checkpoint "
+                "into both"
+            )
+        self.base_checkpoint: str | None = trunk.loaded_from
+        self.class_names: tuple[str, ...] | None = None
+        self.parts: dict[str, Any] | None = None
+        self.input: dict[str, Any] | None = None
+
+        tuner = tuner_class(config.method)(base, config, bank)
+        self.model = view(base, lambda name: _is_own(name, tuner))
+        self.tuner = tuner.to(next(trunk.parameters()).device)
+        self._fit_head()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(tuner.trains(_role(name)))
+
+        added = tuple(trunk.optional_state)  # by what this model needs: stored, frozen or not
+        of_trunk = {id(p) for name, p in trunk.named_parameters() if not name.startswith(added)}
+        self._shared = {name for name, p in self.named_parameters() if id(p) in of_trunk}
+        self._base_buffers = {
+            f"model.backbone.{name}": buffer.detach().clone().cpu()
+            for name, buffer in trunk.named_buffers()
+        }
+
+    def _fit_head(self) -> None:
+        """Give a classifier a fresh head where the method pools other channels than its own."""
+        if self.task == "classification":
+            features = self.tuner.num_features(self.model)
+            if features != self.model.num_features:
+                like = next(self.model.head.parameters())
+                self.model.num_features = features
+                self.model.reset_classifier(self.model.num_classes)
+                self.model.head.to(like)
+
+    def forward(
+        self,
+        points: Tensor,
+        query: Tensor | None = None,
+        exclude: Tensor | None = None,
+        category: Tensor | None = None,
+    ) -> Tensor:
+        """Logits, see :meth:`pointpeft.PeftModel.forward`."""
+        exclude = exclude if self.training else None
+        with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
+            context = self.tuner.context(points, query, exclude)
+        if category is None:
+            return self.model(points, self.tuner, context)
+        return self.model(points, category, self.tuner, context)
+
+    def train(self, mode: bool = True) -> "Adapter":
+        """Train mode for what is trained; frozen modules stay in eval mode."""
+        super().train(mode)
+        if mode and self.tuner.freezes_statistics:
+            _freeze_modes(self)
+        return self
+
+    @property
+    def task(self) -> str:
+        """That of the model: "classification" or "part_segmentation"."""
+        return self.model.task
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Numbers of classes and parts from which the model can be built around its encoder.
+
+        A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
+        """
+        if self.task == "part_segmentation":
+            return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
+        return {"num_classes": self.model.num_classes, "num_parts": None}
+
+    @property
+    def bank(self) -> MemoryBank | None:
+        """The memory bank, for methods that use one."""
+        return getattr(self.tuner, "bank", None)
+
+    def count_parameters(self) -> dict[str, int]:
+        """Numbers of parameters: "total", "trainable", and both "_without_head"."""
+        counts = dict.fromkeys(
+            ("total", "trainable", "total_without_head", "trainable_without_head"), 0
+        )
+        for name, parameter in self.named_parameters():
+            if self._is_rebuilt(name):
+                continue
+            for kind, counted in (("total", True), ("trainable", parameter.requires_grad)):
+                counts[kind] += counted * parameter.numel()
+                if not _HEAD.match(name):
+                    counts[f"{kind}_without_head"] += counted * parameter.numel()
+        return counts
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """What is stored: everything that the frozen encoder does not already hold.
+
+        Trained tensors, class token and head, buffers that moved, and the bank.
+        """
+        own = self.own_state()
+        return {name: tensor for name, tensor in own.items() if not self._unmoved(name, tensor)}
+
+    def own_state(self) -> dict[str, Tensor]:
+        """All tensors that are not the frozen encoder's: those stored, and buffers at rest."""
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if name not in self._shared and not self._is_rebuilt(name)
+        }
+
+    def wrong_entries(self, state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """What keeps ``state`` from being the stored state of this adapter, by kind.
+
+        A stored state may lack buffers of the encoder: they are stored if they moved.
+        """
+        own, needed = self.state_dict(), set(self.stored_state())
+        return {
+            "missing": sorted(needed - self._base_buffers.keys() - state.keys()),
+            "surplus": sorted(state.keys() - needed - self._base_buffers.keys()),
+            "of wrong shape": [
+                f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+                for name, tensor in sorted(state.items())
+                if name in own and tensor.shape != own[name].shape
+            ],
+        }
+
+    def describe(
+        self,
+        class_names: Sequence[str] | None = None,
+        input_transform: "InputTransform | None" = None,
+        parts: "PartTable | None" = None,
+    ) -> None:
+        """Note what is needed to use the model, see :meth:`pointpeft.PeftModel.save_pretrained`.
+
+        Raises:
+            ConfigError: as there.
+        """
+        if parts is not None:
+            class_names = tuple(parts.categories) if class_names is None else class_names
+            self._check_parts(parts, class_names)
+        if class_names is not None:
+            self.class_names = self._checked_names(class_names)
+        if input_transform is not None:
+            self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
+        if parts is not None:
+            self.parts = parts.to_dict()
+
+    def _check_parts(self, parts: "PartTable", class_names: Sequence[str]) -> None:
+        count = self.sizes["num_parts"]
+        if len(parts.names) != count:
+            raise ConfigError(
+                f"parts: {len(parts.names)} are named, the model has {count or 'none'}"
+            )
+        if tuple(class_names) != tuple(parts.categories):
+            raise ConfigError(
+                f"parts: they are of {', '.join(parts.categories)}, class_names are "
+                f"{', '.join(class_names)}; the same categories are needed in the same order"
+            )
+
+    def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
+        if len(names) != count or isinstance(class_names, str):
+            raise ConfigError(
+                f"class_names: the model has {count} classes, but {len(names)} names were given"
+            )
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ConfigError(f"class_names: {', '.join(twice)} occurs more than once")
+        return names
+
+    def _unmoved(self, name: str, tensor: Tensor) -> bool:
+        return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])
+
+    def _is_rebuilt(self, name: str) -> bool:
+        return name.startswith(tuple(f"tuner.{prefix}" for prefix in self.tuner.rebuilt))
+
+
+def _is_own(name: str, tuner: Any) -> bool:
+    """Whether an adapter has a parameter of the model for itself: those that it trains, and all
+    behind the encoder."""
+    return not name.startswith("backbone.") or tuner.trains(_role(f"model.{name}"))
+
+
+def _role(name: str) -> str:
+    """What methods know a parameter as: the layers of a segmenter are in ``model.head`` to them."""
+    return _HEAD.sub("model.head.", name)
+
+
+def _freeze_modes(module: nn.Module) -> None:
+    """Put every module whose parameters are all frozen into eval mode, its layers included."""
+    parameters = list(module.parameters())
+    if parameters and not any(p.requires_grad for p in parameters):
+        module.eval()
+        return
+    for child in module.children():
+        _freeze_modes(child)
