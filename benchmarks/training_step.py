@@ -1,89 +1,125 @@
-"""Time and memory of one training step of each method, on Point-MAE as published.
+"""Time, multiply-adds and stored bytes of a training step of every method, on published Point-MAE.
 
-Each method runs in a process of its own; the figures are medians of several steps after one
-warm-up. ``published`` holds the same measurement of the published code, taken on a machine of the
-same kind (two cores, two threads) with the retrieval feature of Point-PEFT given.
+All methods run in one process and take turns, so that whatever else the machine does falls on all
+of them alike; seconds are medians. Multiply-adds are those of matrix products, forward and
+backward, of one cloud. Stored are the tensors that the backward pass is waiting for, of one cloud,
+without parameters. Run it on an idle machine.
 """
 
 import argparse
-import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
 from pointpeft.evaluation.records import versions
 from pointpeft.files import write_json
 
-METHODS = ("linear", "full", "point-peft", "point-peft, query given")
 BATCH, POINTS, CLASSES, BANK = 8, 2048, 15, 11392
-PUBLISHED = {
-    "full": {"seconds": 2.13, "peak_MiB": 1566},
-    "point-peft, query given": {"seconds": 3.86, "peak_MiB": 2424},
+METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
+    "full": pp.FullConfig,
+    "linear": pp.LinearConfig,
+    "point-peft": pp.PointPeftConfig,
+    "point-peft, query given": pp.PointPeftConfig,
+    "idpt": pp.IDPTConfig,
+    "stag": pp.STAGConfig,
 }
 
 
-def measure(method: str, steps: int, threads: int) -> dict[str, float]:
-    """Median seconds of forward + backward, and the process's peak memory."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(0)
-    model = pp.create_model("point_mae", preset="scanobjectnn", num_classes=CLASSES)
-    name = method.split(",")[0]
-    config = {"linear": pp.LinearConfig, "full": pp.FullConfig, "point-peft": pp.PointPeftConfig}
-    bank = pp.MemoryBank(torch.randn(384, BANK)) if name == "point-peft" else None
-    adapted = pp.get_peft_model(model, config[name](), bank).train()
-    points = F.normalize(torch.randn(BATCH, POINTS, 3), dim=-1)
-    labels = torch.arange(BATCH) % CLASSES
-    query = torch.randn(BATCH, 384) if method.endswith("given") else None
-    forward, backward = [], []
-    for _ in range(steps + 1):
+class Step:
+    """Training steps of one method on the same clouds."""
+
+    def __init__(self, method: str) -> None:
+        torch.manual_seed(0)
+        model = pp.create_model("point_mae", preset="scanobjectnn", num_classes=CLASSES)
+        bank = pp.MemoryBank(torch.randn(384, BANK)) if method.startswith("point-peft") else None
+        self.model = pp.get_peft_model(model, METHODS[method](), bank).train()
+        self.points = F.normalize(torch.randn(BATCH, POINTS, 3), dim=-1)
+        self.labels = torch.arange(BATCH) % CLASSES
+        self.query = torch.randn(BATCH, 384) if method.endswith("given") else None
+
+    def loss(self) -> Tensor:
+        """The forward pass."""
+        return F.cross_entropy(self.model(self.points, query=self.query), self.labels)
+
+    def seconds(self) -> tuple[float, float]:
+        """Of the forward and the backward pass."""
         start = time.perf_counter()
-        loss = F.cross_entropy(adapted(points, query=query), labels)
+        loss = self.loss()
         middle = time.perf_counter()
         loss.backward()
         end = time.perf_counter()
-        adapted.zero_grad(set_to_none=True)
-        forward.append(middle - start)
-        backward.append(end - middle)
-    return {
-        "seconds": statistics.median(map(sum, zip(forward[1:], backward[1:], strict=True))),
-        "forward": statistics.median(forward[1:]),
-        "backward": statistics.median(backward[1:]),
-        "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+        self.model.zero_grad(set_to_none=True)
+        return middle - start, end - middle
+
+    def counts(self) -> dict[str, float]:
+        """Multiply-adds (1e9) and stored bytes (MiB) of one cloud."""
+        with FlopCounterMode(display=False) as forward:
+            loss = self.loss()
+        with FlopCounterMode(display=False) as backward:
+            loss.backward()
+        self.model.zero_grad(set_to_none=True)
+        parameters = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        stored: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                stored[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = self.loss()  # held until all is counted, so that no storage is used twice
+        return {
+            "forward_G": forward.get_total_flops() / 2e9 / BATCH,
+            "backward_G": backward.get_total_flops() / 2e9 / BATCH,
+            "stored_MiB": sum(stored.values()) / 2**20 / BATCH,
+        }
 
 
 def main() -> None:
     """Run every method, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--method", choices=METHODS, help="measure one, in this process")
     args = parser.parse_args()
-    if args.method:
-        print(json.dumps(measure(args.method, args.steps, args.threads)))
-        return
-    results = {}
-    for method in METHODS:
-        command = [sys.executable, __file__, f"--method={method}", f"--steps={args.steps}"]
-        command.append(f"--threads={args.threads}")
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        results[method] = json.loads(done.stdout.splitlines()[-1])
-        r, p = results[method], PUBLISHED.get(method)
-        beside = f"   published code {p['seconds']:.2f} s {p['peak_MiB']:.0f} MiB" if p else ""
-        print(f"{method:24} {r['seconds']:.2f} s  {r['peak_MiB']:.0f} MiB{beside}")
-    setting = {"batch": BATCH, "points": POINTS, "bank": BANK, "threads": args.threads}
-    target = Path(__file__).parent / "results" / "training_step-cpu.json"
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    steps = {method: Step(method) for method in METHODS}
+    times: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
+    for number in range(args.steps + 1):
+        for method, step in steps.items():
+            taken = step.seconds()
+            if number:  # the first one warms up
+                times[method].append(taken)
+    results: dict[str, dict[str, Any]] = {}
+    for method, step in steps.items():
+        forward, backward = (statistics.median(part) for part in zip(*times[method], strict=True))
+        seconds = statistics.median(map(sum, times[method]))
+        results[method] = {"seconds": seconds, "forward": forward, "backward": backward}
+        results[method] |= step.counts()
+    for method, result in results.items():
+        result["of_full"] = result["seconds"] / results["full"]["seconds"]
+        print(
+            f"{method:24} {result['seconds']:.2f} s, {result['of_full']:.2f} of full; "
+            f"{result['forward_G']:.2f} / {result['backward_G']:.2f} G multiply-adds, "
+            f"{result['stored_MiB']:.1f} MiB a cloud"
+        )
+    setting = {"batch": BATCH, "points": POINTS, "bank": BANK, "steps": args.steps}
     write_json(
-        target,
-        {"setting": setting, "results": results, "published": PUBLISHED, "versions": versions()},
+        Path(__file__).parent / "results" / "training_step-cpu.json",
+        {
+            "setting": setting | {"threads": args.threads},
+            "results": results,
+            "versions": versions(),
+        },
     )
 
 

@@ -50,7 +50,7 @@ def test_the_network_is_that_of_point_m2ae_and_retrieves_by_the_maximum(points):
     model, other = settle(i2p()).eval(), tiny("features", "point_m2ae").eval()
     other.load_state_dict(model.state_dict())
     assert torch.equal(model(points).tokens, other(points).tokens)
-    tokens = model.norms[-1](model.run_scales(points, model.group(points), local=False)[-1].tokens)
+    tokens = model.norms[-1](model.run_scales(points, local=False)[-1].tokens)
     assert torch.equal(model.retrieval_features(points), tokens.amax(dim=1))
 
 

@@ -198,7 +198,7 @@ def test_shapes_with_any_number_of_scales(scales, points):
     assert tokens.shape == (3, G, 24)
     assert centers.shape == (3, G, 3)
     assert encoder.retrieval_features(points).shape == (3, 24)
-    outputs = encoder.run_scales(points, encoder.group(points))
+    outputs = encoder.run_scales(points)
     sizes = zip(encoder.config.num_groups, encoder.config.dims, strict=True)
     assert [tuple(x.tokens.shape) for x in outputs] == [(3, *size) for size in sizes]
     assert m2ae("classification", **scales).eval()(points).shape == (3, 4)

@@ -30,7 +30,7 @@ def test_a_block_equals_its_equations_group_by_group(number, with_bank):
     dtype, rtol = (torch.float32, 1e-4) if with_bank else (torch.float64, 1e-6)
     model, points = point_peft(with_bank=with_bank).to(dtype).eval(), clouds().to(dtype)
     centers = model.model.backbone.tokenizer.group(points).centers
-    context = model.tuner.context(points, None, None)
+    context = model.tuner.context(model.model.backbone.tokenize(points), None, None)
     x = torch.randn(3, 9, 24, dtype=dtype)
     inner, adapted = model.model.backbone.blocks[number], model.tuner.blocks[number]
     with torch.no_grad():
@@ -252,6 +252,25 @@ def test_queries_stay_those_of_the_frozen_encoder_while_the_model_is_tuned(point
         optimizer.step()
     assert torch.equal(twin.eval().retrieval_features(points), expected)
     assert not torch.allclose(model.eval()(points), before)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_clouds_are_tokenized_once_for_query_and_adapted_pass(points, training):
+    model, calls = point_peft(dropout=0.0).train(training), []
+    expected = encoder().eval().retrieval_features(points)
+    for tokenizer in (model.model.backbone.tokenizer, model.tuner.retriever.tokenizer):
+        tokenizer.register_forward_hook(lambda *_: calls.append(1))
+    given, found = model(points, query=expected), model(points)
+    assert len(calls) == 2  # one in each pass
+    if not training:
+        assert torch.equal(given, found)
+
+
+def test_a_tokenized_cloud_may_stand_for_its_points(points):
+    model = classifier().eval()
+    found = model.backbone.tokenize(points)
+    assert torch.equal(model(found), model(points))
+    assert model.backbone.tokenize(found) is found
 
 
 def test_sharing_survives_a_copy_and_a_change_of_precision():

@@ -29,7 +29,8 @@ def test_the_best_epoch_is_loaded_and_named(task, content, tmp_path):
     content["state_dict"][name] = tensor + 1
     torch.save(content, tmp_path / "best.ckpt")
     assert task.load_best(tmp_path / "best.ckpt") == 3
-    assert torch.equal(task.state_dict()[name], content["state_dict"][name])
+    own = task.model.adapter.state_dict()[name.removeprefix("model.")]
+    assert torch.equal(own, content["state_dict"][name])
 
 
 def test_a_run_of_another_model_is_not_resumed(task, content):
@@ -40,14 +41,16 @@ def test_a_run_of_another_model_is_not_resumed(task, content):
         task.on_load_checkpoint(content)
 
 
-@pytest.mark.parametrize("change", ["missing", "unknown"])
+@pytest.mark.parametrize("change", ["missing", "surplus"])
 def test_a_checkpoint_of_another_model_is_refused(task, content, tmp_path, change):
     state = content["state_dict"]
     name = next(iter(state))
     tensor = state.pop(name) if change == "missing" else state[name]
-    if change == "unknown":
-        name = "model.model.surplus"
+    if change == "surplus":
+        name = "model.model.another"
         state[name] = tensor
     torch.save(content, tmp_path / "best.ckpt")
-    with pytest.raises(CheckpointError, match=rf"best\.ckpt.*{change}: {name}"):
+    with pytest.raises(
+        CheckpointError, match=rf"best\.ckpt.*{change}: {name.removeprefix('model.')}"
+    ):
         task.load_best(tmp_path / "best.ckpt")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.layers import check_batch
-from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
+from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
 __all__ = ["Classifier", "classification_head"]
 
@@ -48,12 +48,15 @@ class Classifier(nn.Module, abc.ABC):
         return classification_head(self.num_features, num_classes)
 
     def forward(
-        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Logits ``(B, classes)``.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
             method: acts on the encoder.
             context: handed to the blocks.
 
@@ -64,15 +67,21 @@ class Classifier(nn.Module, abc.ABC):
         return self.head(self.forward_features(points, method, context))
 
     def forward_features(
-        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """What the head is given of ``points (B, N, 3)``: ``(B, F)``."""
+        """What the head is given, ``(B, F)``; arguments as for the logits."""
         stream = method.finish(self.backbone, self.run(points, method, context))
         return method.pool(self, stream)
 
     @abc.abstractmethod
     def run(
-        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Stream:
         """The stream behind the last block, before the norm; arguments as for the logits."""
 

@@ -31,7 +31,7 @@ from pointpeft.models.hierarchy import (
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
-from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
+from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
 __all__ = ["PointM2AE", "PointM2AEClassifier", "PointM2AEConfig", "check_counts"]
 
@@ -94,6 +94,17 @@ class PointM2AEConfig:
                 )
 
 
+@dataclass(frozen=True)
+class TokenizedScales(Tokenized):
+    """Clouds cut into groups of every scale, with the tokens of the finest one.
+
+    Attributes:
+        levels: the groups, finest first.
+    """
+
+    levels: Sequence[Level]
+
+
 class PointM2AE(Trunk):
     """The Point-M2AE encoder: per scale a tokenizer, a position embedding, blocks and a norm.
 
@@ -136,11 +147,10 @@ class PointM2AE(Trunk):
         """Cut clouds into other groups from now on: ``num_groups``, ``group_sizes``, ..."""
         self.config = dataclasses.replace(self.config, **settings)
 
-    def forward(self, points: Tensor) -> Encoded:
+    def forward(self, points: Tensor | Tokenized) -> Encoded:
         """Tokens of the coarsest scale of ``points (B, N, 3)``, normalised, nothing hidden."""
-        levels = self.group(points)
-        tokens = self.final_norm(self.run_scales(points, levels)[-1].tokens)
-        return Encoded(tokens, levels[-1].centers)
+        coarsest = self.run_scales(points)[-1]
+        return Encoded(self.final_norm(coarsest.tokens), coarsest.geometry.centers)
 
     @property
     def final_norm(self) -> nn.Module:
@@ -152,10 +162,17 @@ class PointM2AE(Trunk):
         c = self.config
         return group_scales(points, c.num_groups, c.group_sizes, c.skip_near_origin)
 
+    def tokenize(self, points: Tensor | Tokenized) -> "TokenizedScales":
+        """Groups of every scale of ``points (B, N, 3)``, and the tokens of the finest."""
+        if isinstance(points, TokenizedScales):
+            return points
+        assert isinstance(points, Tensor), "tokenized by another encoder"
+        levels = self.group(points)
+        return TokenizedScales(points, levels[0].centers, self.tokenizers[0](levels[0]), levels)
+
     def run_scales(
         self,
-        points: Tensor,
-        levels: Sequence[Level],
+        points: Tensor | Tokenized,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
         local: bool = True,
@@ -163,20 +180,20 @@ class PointM2AE(Trunk):
         """The stream behind the last block of every scale, finest first, before the norms.
 
         Args:
-            points: ``(B, N, 3)``.
-            levels: their groups.
+            points: ``(B, N, 3)``, or tokenized.
             method: acts on every scale; its state goes from one to the next.
             context: handed to the blocks.
             local: limit attention to the radius of each scale.
         """
+        found = self.tokenize(points)
         outputs: list[Stream] = []
-        for scale, level in enumerate(levels):
+        for scale, level in enumerate(found.levels):
             radius = self.config.local_radius[scale] if local else 0.0
             bias = local_bias(level.centers, radius)
             finer = outputs[-1] if outputs else None
-            tokens = self.tokenizers[scale](level, None if finer is None else finer.patches)
+            tokens = self.tokenizers[scale](level, finer.patches) if finer else found.tokens
             positions = self.pos_embeds[scale](level.centers)
-            geometry = Geometry(points, level.centers, context or {}, bias)
+            geometry = Geometry(found.points, level.centers, context or {}, bias)
             stream = Stream(tokens, positions, geometry, state=finer.state if finer else None)
             blocks = self.scales[scale].blocks
             outputs.append(self.run(method.embed(self, stream), method, blocks)[-1])
@@ -216,7 +233,9 @@ class PointM2AE(Trunk):
             outputs.append(packing.unpack(encoded.tokens, tokens))
         return outputs
 
-    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
+    def retrieval_features(
+        self, points: Tensor | Tokenized, reference_compat: bool = False
+    ) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         Mean plus maximum over the normalised tokens of the coarsest scale, which are computed as in
@@ -227,14 +246,15 @@ class PointM2AE(Trunk):
             reference_compat: as published, where tokens of finer scales that no coarser group
                 contains are left out as if they were hidden.
         """
-        levels = self.group(points)
         if reference_compat:
+            points = points.points if isinstance(points, Tokenized) else points
+            levels = self.group(points)
             shape = levels[-1].centers.shape[:2]
             nothing = torch.zeros(shape, dtype=torch.bool, device=points.device)
             hidden = hide_scales(levels, nothing, reference_compat=True)
             tokens = self.run_visible(points, levels, hidden, reference_compat=True)[-1]
         else:
-            tokens = self.run_scales(points, levels, local=False)[-1].tokens
+            tokens = self.run_scales(points, local=False)[-1].tokens
         return self.pool_retrieved(self.final_norm(tokens))
 
     def pool_retrieved(self, tokens: Tensor) -> Tensor:
@@ -257,10 +277,13 @@ class PointM2AEClassifier(Classifier):
         super().__init__(backbone, parts * backbone.num_features, num_classes)
 
     def run(
-        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Stream:
         """The stream behind the last block of the coarsest scale."""
-        return self.backbone.run_scales(points, self.backbone.group(points), method, context)[-1]
+        return self.backbone.run_scales(points, method, context)[-1]
 
     def pool(self, stream: Stream) -> Tensor:
         """Pooled tokens, ``(B, C)``, or ``(B, 2 C)`` where they are concatenated."""

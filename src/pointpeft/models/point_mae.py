@@ -18,7 +18,7 @@ from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import Classifier
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.tokenizer import PatchTokenizer, check_widths
-from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
+from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
 __all__ = [
     "Encoded",
@@ -95,7 +95,7 @@ class PointMAE(Trunk):
         self.tokenizer.num_groups, self.tokenizer.group_size = c.num_groups, c.group_size
         self.tokenizer.skip_near_origin = c.skip_near_origin
 
-    def forward(self, points: Tensor) -> Encoded:
+    def forward(self, points: Tensor | Tokenized) -> Encoded:
         """Encode ``points (B, N, 3)``: every patch visible, no class token."""
         stream = self.embed(points)
         return Encoded(self.encode(stream), stream.geometry.centers)
@@ -105,16 +105,28 @@ class PointMAE(Trunk):
         """The norm behind the last block."""
         return self.norm
 
-    def embed(self, points: Tensor, context: Mapping[str, Tensor] | None = None) -> Stream:
-        """Tokens of the patches of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
+    def tokenize(self, points: Tensor | Tokenized) -> Tokenized:
+        """Patches of ``points (B, N, 3)`` and their tokens."""
+        if isinstance(points, Tokenized):
+            return points
         tokens, centers = self.tokenizer(points)
-        return Stream(tokens, self.pos_embed(centers), Geometry(points, centers, context or {}))
+        return Tokenized(points, centers, tokens)
+
+    def embed(
+        self, points: Tensor | Tokenized, context: Mapping[str, Tensor] | None = None
+    ) -> Stream:
+        """Tokens of the patches of ``points (B, N, 3)``; ``context`` is handed to the blocks."""
+        found = self.tokenize(points)
+        geometry = Geometry(found.points, found.centers, context or {})
+        return Stream(found.tokens, self.pos_embed(found.centers), geometry)
 
     def encode(self, stream: Stream) -> Tensor:
         """Blocks and final norm, ``(B, T, C)``."""
         return self.norm(self.run(stream)[-1].tokens)
 
-    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
+    def retrieval_features(
+        self, points: Tensor | Tokenized, reference_compat: bool = False
+    ) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         The maximum over patch tokens after the final norm, in the published computation as in
@@ -142,7 +154,10 @@ class PointMAEClassifier(Classifier):
         init_token(self.cls_pos)
 
     def run(
-        self, points: Tensor, method: Method = PLAIN, context: Mapping[str, Tensor] | None = None
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Stream:
         """The stream behind the last block: the class token, then the patches."""
         stream = self.backbone.embed(points, context).insert(self.cls_token, self.cls_pos)

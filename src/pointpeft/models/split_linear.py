@@ -39,7 +39,9 @@ def split_linear(layer: nn.Module, *parts: Tensor) -> Tensor:
     weights = layer.weight.split([part.shape[-1] for part in parts], dim=1)  # type: ignore[operator]
     x = F.linear(parts[0], weights[0], layer.bias)  # type: ignore[arg-type]
     for part, weight in zip(parts[1:], weights[1:], strict=True):
-        x = x + F.linear(part, weight)
+        y = F.linear(part, weight)
+        # In place where it fits: these are the largest arrays of a forward pass.
+        x = y.add_(x) if y.shape == torch.broadcast_shapes(x.shape, y.shape) else x + y
     return x
 
 

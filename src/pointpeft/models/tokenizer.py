@@ -78,10 +78,16 @@ class PatchEmbed(nn.Module):
         super().__init__()
         first, local, second = widths
         self.first_conv = nn.Sequential(
-            nn.Linear(in_features, first), nn.BatchNorm1d(first), nn.ReLU(), nn.Linear(first, local)
+            nn.Linear(in_features, first),
+            nn.BatchNorm1d(first),
+            nn.ReLU(inplace=True),
+            nn.Linear(first, local),
         )
         self.second_conv = nn.Sequential(
-            nn.Linear(2 * local, second), nn.BatchNorm1d(second), nn.ReLU(), nn.Linear(second, dim)
+            nn.Linear(2 * local, second),
+            nn.BatchNorm1d(second),
+            nn.ReLU(inplace=True),
+            nn.Linear(second, dim),
         )
 
     def forward(self, neighborhoods: Tensor) -> Tensor:

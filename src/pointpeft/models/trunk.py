@@ -8,7 +8,28 @@ from torch import Tensor, nn
 
 from pointpeft.models.geometry import Geometry, Scale
 
-__all__ = ["PLAIN", "Method", "Stream", "Trunk"]
+__all__ = ["PLAIN", "Method", "Stream", "Tokenized", "Trunk"]
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Clouds cut into patches, with the tokens of the finest ones.
+
+    Every pass over the clouds begins with it, so several passes share one, see
+    :meth:`Trunk.tokenize`.
+
+    Attributes:
+        points: the clouds ``(B, N, 3)``.
+        centers: of the finest patches, ``(B, G, 3)``.
+        tokens: theirs, ``(B, G, C)``, before any block.
+    """
+
+    points: Tensor
+    centers: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,13 @@ class Trunk(nn.Module):
         """The norm behind the last block."""
         raise NotImplementedError
 
-    def retrieval_features(self, points: Tensor, reference_compat: bool = False) -> Tensor:
+    def tokenize(self, points: Tensor | Tokenized) -> Tokenized:
+        """Cut ``points (B, N, 3)`` into patches and embed them; what is tokenized stays so."""
+        raise NotImplementedError
+
+    def retrieval_features(
+        self, points: Tensor | Tokenized, reference_compat: bool = False
+    ) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
         raise NotImplementedError
 

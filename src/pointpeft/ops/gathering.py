@@ -35,5 +35,12 @@ def select(points: Tensor, indices: Tensor) -> Tensor:
     clouds, num_points, channels = points.shape
     offsets = torch.arange(clouds, device=indices.device, dtype=torch.int64) * num_points
     flat = indices + offsets.view(clouds, *[1] * (indices.ndim - 1))
-    rows = points.reshape(clouds * num_points, channels).index_select(0, flat.reshape(-1))
-    return rows.view(*indices.shape, channels)
+    return select_rows(points.reshape(clouds * num_points, channels), flat)
+
+
+def select_rows(rows: Tensor, indices: Tensor) -> Tensor:
+    """``rows[indices]`` of ``rows (R, C)``, with a gradient that is added up row by row.
+
+    That of plain indexing is added up value by value, which takes ten times as long.
+    """
+    return rows.index_select(0, indices.reshape(-1)).view(*indices.shape, rows.shape[1])

@@ -100,11 +100,12 @@ class Adapter(nn.Module):
     ) -> Tensor:
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
         exclude = exclude if self.training else None
+        found = self.model.backbone.tokenize(points)
         with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
-            context = self.tuner.context(points, query, exclude)
+            context = self.tuner.context(found, query, exclude)
         if category is None:
-            return self.model(points, self.tuner, context)
-        return self.model(points, category, self.tuner, context)
+            return self.model(found, self.tuner, context)
+        return self.model(found, category, self.tuner, context)
 
     def train(self, mode: bool = True) -> "Adapter":
         """Train mode for what is trained; frozen modules stay in eval mode."""

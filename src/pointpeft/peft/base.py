@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.models.trunk import Method
+from pointpeft.models.trunk import Method, Tokenized
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = [
@@ -111,8 +111,14 @@ class Tuner(Method, abc.ABC):
         """See :meth:`pointpeft.peft.PeftModel.set_bank`."""
         raise ConfigError(f"{type(self).__name__} has no use for a memory bank")
 
-    def context(self, points: Tensor, query: Tensor | None, exclude: Tensor | None) -> dict:
-        """Conditioning that blocks find in ``geometry.context``; see :class:`PeftModel`."""
+    def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
+        """Conditioning that blocks find in ``geometry.context``.
+
+        Args:
+            found: the clouds as the encoder tokenized them.
+            query: see :meth:`pointpeft.PeftModel.forward`, as is ``exclude``.
+            exclude: None outside of training.
+        """
         return {}
 
 

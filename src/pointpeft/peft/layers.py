@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.ops.gathering import select_rows
+
 __all__ = ["Bottleneck", "LocalAttention", "quick_gelu"]
 
 
@@ -73,7 +75,7 @@ class LocalAttention(nn.Module):
         The projections act on rows alone, so they run before the gather, on R instead of L * s.
         """
         L, s = groups.shape
-        qkv = self.qkv(rows)[groups].view(L, s, 3, self.num_heads, -1)
+        qkv = select_rows(self.qkv(rows), groups).view(L, s, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (L, heads, s, width / heads)
         x = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return self.proj(x.transpose(1, 2).reshape(L, s, -1))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models import Scale
 from pointpeft.models.point_m2ae import check_counts
-from pointpeft.models.trunk import Stream
+from pointpeft.models.trunk import Stream, Tokenized
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.base import PeftConfig, Tuner, register_method
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
@@ -188,17 +188,26 @@ class PointPeftTuner(Tuner):
         self.bank = bank.to(device)
         self.retriever = frozen_view(encoder).to(device)
 
-    def context(self, points: Tensor, query: Tensor | None, exclude: Tensor | None) -> dict:
+    def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The bank's prompt ``(B, P, C)``, retrieved once per forward pass."""
         if self.bank is None:
             return {}
         if query is None:
             with torch.no_grad():
-                query = self.retriever.eval().retrieval_features(
-                    points, reference_compat=self.config.reference_compat
-                )
+                query = self.query(found)
         exclude = exclude if self.config.exclude_self else None
         return {"bank_prompt": self.bank.prompt(query, self.config.num_prompts, exclude)}
+
+    def query(self, found: Tokenized) -> Tensor:
+        """What the frozen encoder makes of the clouds, ``(B, C)``.
+
+        Its patches and tokens are those of the adapted pass, in which no tokenizer is trained.
+        Under autocast they are rounded, and in compat their statistics move: then it makes its own.
+        """
+        compat, precise = self.config.reference_compat, found.tokens.dtype == found.points.dtype
+        shared = precise and not compat and not self.config.query_grouping
+        self.retriever.eval()
+        return self.retriever.retrieval_features(found if shared else found.points, compat)
 
 
 def adapter_widths(config: PointPeftConfig, num_scales: int) -> list[tuple[int, int]]:

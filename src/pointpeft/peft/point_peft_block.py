@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.models import Geometry
+from pointpeft.ops.gathering import select_rows
 from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
 from pointpeft.peft.layers import Bottleneck, LocalAttention
 
@@ -112,15 +113,18 @@ class PointPeftBlock(nn.Module):
 
         Prompts come and go within the block.
         """
-        prefix = x.shape[1] - geometry.centers.shape[1]
+        G = geometry.centers.shape[1]
+        prefix = x.shape[1] - G
         if self.prompted:
-            x = torch.cat([x[:, :prefix], self.prompts(x, geometry), x[:, prefix:]], dim=1)
+            front, patches = x.split((prefix, G), dim=1)
+            x = torch.cat([front, self.prompts(x, geometry), patches], dim=1)
         x = x + block.attn(block.norm1(x), self.attention_bias(geometry))
         x = x + self.adapt(block.drop_path(block.mlp(block.norm2(x))))
         if self.config.use_adapter:
             x = self.output_adapter(self.aggregate(x, prefix, geometry, block.drop_path))
         if self.prompted:
-            x = torch.cat([x[:, :prefix], x[:, prefix + self.config.num_prompts :]], dim=1)
+            front, _, patches = x.split((prefix, self.config.num_prompts, G), dim=1)
+            x = torch.cat([front, patches], dim=1)
         return x
 
     def prompts(self, x: Tensor, geometry: Geometry) -> Tensor:
@@ -166,15 +170,15 @@ class PointPeftBlock(nn.Module):
         """
         (shared,) = self._shared
         groups = shared.groups(geometry, self.prompted)
-        B, G = geometry.centers.shape[:2]
-        prefix = x.shape[1] - G
-        rows = x[:, first:].flatten(0, 1)
-        local = rows[groups.neighbors] + drop_path(shared.attend(rows, groups))
+        (B, T, _), G = x.shape, geometry.centers.shape[1]
+        rows = x.split((first, T - first), dim=1)[1].flatten(0, 1)
+        local = select_rows(rows, groups.neighbors) + drop_path(shared.attend(rows, groups))
         pooled = local.amax(dim=1)  # (B g, C)
         if self.config.group_pooling == "mean+max":
             pooled = pooled + local.mean(dim=1)
         pooled = self.out_transform(pooled)
-        pooled = pooled + self.config.center_coefficient * rows[groups.centers]
+        pooled = pooled + self.config.center_coefficient * select_rows(rows, groups.centers)
         spread = groups.weights.to(pooled.dtype) @ pooled.view(B, -1, pooled.shape[-1])
-        tokens = x[:, prefix:] + self.config.propagation_coefficient * spread
-        return torch.cat([x[:, :prefix], tokens], dim=1)
+        others, patches = x.split((T - G, G), dim=1)
+        patches = patches + self.config.propagation_coefficient * spread
+        return torch.cat([others, patches], dim=1)

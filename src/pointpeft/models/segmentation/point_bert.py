@@ -11,7 +11,7 @@ from pointpeft.models.graph import NORM_GROUPS, EdgeConv
 from pointpeft.models.point_mae import PointMAE, init_token
 from pointpeft.models.segmentation.layers import FeaturePropagation, one_hot_category
 from pointpeft.models.segmentation.point_mae import tapped_blocks
-from pointpeft.models.trunk import PLAIN, Method
+from pointpeft.models.trunk import PLAIN, Method, Tokenized
 from pointpeft.ops import farthest_point_sample, gather_points, knn
 
 __all__ = ["GraphPropagation", "PointBERTPartSegmenter"]
@@ -82,7 +82,7 @@ class PointBERTPartSegmenter(nn.Module):
 
     def forward(
         self,
-        points: Tensor,
+        points: Tensor | Tokenized,
         category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
@@ -90,12 +90,12 @@ class PointBERTPartSegmenter(nn.Module):
         """Part logits ``(B, N, parts)``.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
             category: numbers of the shapes' categories, ``(B,)``.
             method: acts on the encoder.
             context: handed to the blocks.
         """
-        centers, (first, second, last) = self._encode(points, method, context)
+        points, centers, (first, second, last) = self._encode(points, method, context)
         fine = self._sample(points, _LEVELS[0])
         middle = fine[:, : _LEVELS[1]]
         _, propagate_fine, propagate_middle = self.propagations
@@ -112,13 +112,14 @@ class PointBERTPartSegmenter(nn.Module):
         return self.fc2(rows).view(*points.shape[:2], -1)
 
     def _encode(
-        self, points: Tensor, method: Method, context: Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
+        self, points: Tensor | Tokenized, method: Method, context: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Points, centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
         backbone = self.backbone
         stream = backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
         outputs = backbone.run(method.embed(self, stream), method)
-        return stream.geometry.centers, [backbone.norm(outputs[t].patches) for t in self.taps]
+        tapped = [backbone.norm(outputs[t].patches) for t in self.taps]
+        return stream.geometry.points, stream.geometry.centers, tapped
 
     def _sample(self, points: Tensor, size: int) -> Tensor:
         skip = self.backbone.config.skip_near_origin

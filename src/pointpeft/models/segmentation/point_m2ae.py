@@ -10,7 +10,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
 from pointpeft.models.split_linear import split_linear
-from pointpeft.models.trunk import PLAIN, Method
+from pointpeft.models.trunk import PLAIN, Method, Tokenized
 
 __all__ = ["PointM2AEPartSegmenter"]
 
@@ -48,7 +48,7 @@ class PointM2AEPartSegmenter(nn.Module):
 
     def forward(
         self,
-        points: Tensor,
+        points: Tensor | Tokenized,
         category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
@@ -56,18 +56,18 @@ class PointM2AEPartSegmenter(nn.Module):
         """Part logits ``(B, N, parts)``.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
             category: numbers of the shapes' categories, ``(B,)``.
             method: acts on the encoder.
             context: handed to the blocks.
         """
         backbone = self.backbone
-        levels = backbone.group(points)
-        outputs = backbone.run_scales(points, levels, method, context)
-        scales = zip(self.propagations, levels, backbone.norms, outputs, strict=True)
+        outputs = backbone.run_scales(points, method, context)
+        points = outputs[0].geometry.points
+        scales = zip(self.propagations, backbone.norms, outputs, strict=True)
         carried = [
-            carry(points, points, level.centers, norm(stream.patches))
-            for carry, level, norm, stream in scales
+            carry(points, points, stream.geometry.centers, norm(stream.patches))
+            for carry, norm, stream in scales
         ]
         own = torch.cat(carried, dim=-1)  # (B, N, C)
         cloud = torch.cat([own.amax(dim=1) + own.mean(dim=1), self.category(category)], dim=-1)

@@ -10,7 +10,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.segmentation.layers import CategoryEmbedding, FeaturePropagation
 from pointpeft.models.split_linear import split_linear
-from pointpeft.models.trunk import PLAIN, Method
+from pointpeft.models.trunk import PLAIN, Method, Tokenized
 
 __all__ = ["PointMAEPartSegmenter", "tapped_blocks"]
 
@@ -55,7 +55,7 @@ class PointMAEPartSegmenter(nn.Module):
 
     def forward(
         self,
-        points: Tensor,
+        points: Tensor | Tokenized,
         category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
@@ -63,13 +63,13 @@ class PointMAEPartSegmenter(nn.Module):
         """Part logits ``(B, N, parts)``.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
             category: numbers of the shapes' categories, ``(B,)``.
             method: acts on the encoder.
             context: handed to the blocks.
         """
         stream = self.backbone.embed(points, context)
-        centers = stream.geometry.centers
+        points, centers = stream.geometry.points, stream.geometry.centers
         outputs = self.backbone.run(method.embed(self, stream), method)
         x = torch.cat([self.backbone.norm(outputs[tap].patches) for tap in self.taps], dim=-1)
         cloud = torch.cat([x.amax(dim=1), x.mean(dim=1), self.category(category)], dim=-1)
