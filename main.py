@@ -1,6 +1,6 @@
 """The published command line: ``python main.py --config cfgs/... --exp_name NAME [flags]``."""
 
-from pointpeft.cli.published import main
+from pointpeft.compat.command.program import main
 
 if __name__ == "__main__":
     main()

@@ -23,8 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
-from pointpeft.evaluation.records import versions
 from pointpeft.files import write_json
+from pointpeft.measure.records import versions
 from pointpeft.models import get_entry, list_models
 from pointpeft.models.i2p_mae import I2PMAEPretraining
 from pointpeft.vision import ClipTeacher

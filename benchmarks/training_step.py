@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
-from pointpeft.evaluation.records import versions
 from pointpeft.files import write_json
+from pointpeft.measure.records import versions
 
 BATCH, POINTS, CLASSES, BANK = 8, 2048, 15, 11392
 METHODS: dict[str, Callable[[], pp.PeftConfig]] = {

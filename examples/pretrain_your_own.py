@@ -6,7 +6,7 @@ python examples/pretrain_your_own.py unlabelled labelled runs/own [trainer.epoch
 import sys
 
 import pointpeft as pp
-from pointpeft.tasks import SvmConfig, evaluate_backbone
+from pointpeft.training import SvmConfig, evaluate_backbone
 
 if __name__ == "__main__":
     unlabelled, labelled, output, *overrides = sys.argv[1:]

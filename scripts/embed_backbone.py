@@ -18,9 +18,9 @@ import yaml
 
 import pointpeft as pp
 from pointpeft.data.shapes import EMBEDDED_NAME
+from pointpeft.measure.backbone_svm import evaluate_backbone
 from pointpeft.models import get_entry
-from pointpeft.tasks.config import SvmConfig
-from pointpeft.tasks.svm import evaluate_backbone
+from pointpeft.training.config import SvmConfig
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 RANDOM_SEEDS = 3

@@ -8,8 +8,8 @@ from typing import Any
 
 from pointpeft.models import get_entry, list_models
 from pointpeft.peft import config_class, list_methods
-from pointpeft.tasks import FinetuneConfig, PretrainConfig, SvmConfig
-from pointpeft.tasks.settings import Setting, list_settings
+from pointpeft.training import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.settings import Setting, list_settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 INTRODUCTION = """# Settings

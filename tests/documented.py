@@ -10,16 +10,18 @@ import torch
 import typer
 
 import pointpeft as pp
-from pointpeft.cli import app, options, published, published_flags
+from pointpeft.cli import app, options
+from pointpeft.compat.checkpoints.writing import save_published
+from pointpeft.compat.command import flags as published_flags
+from pointpeft.compat.command import program as published
 from pointpeft.data import embedded, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import base, config_class
-from pointpeft.peft.publishing import save_published
-from pointpeft.tasks import SvmConfig, load_config
-from pointpeft.tasks.config import SvmCheckConfig, TrainerConfig
-from pointpeft.tasks.config_files import setting_names
-from tests.data.published import layouts
-from tests.tasks import support
+from pointpeft.training import SvmConfig, load_config
+from pointpeft.training.config import SvmCheckConfig, TrainerConfig
+from pointpeft.training.config_files import setting_names
+from tests.data.benchmarks import layouts
+from tests.training import support
 
 CLASSES = ("chair", "sofa", "table")
 """Classes of homeobjects that are left."""

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 import pointpeft as pp
-from pointpeft.data.published import get_dataset
+from pointpeft.data.benchmarks import get_dataset
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
-from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
 from pointpeft.tasks.classification import Classification
-from pointpeft.tasks.config import SvmConfig
-from pointpeft.tasks.segmentation import PartSegmentation
+from pointpeft.tasks.part_segmentation import PartSegmentation
+from pointpeft.training import FinetuneConfig, PretrainConfig, load_config
+from pointpeft.training.config import SvmConfig
 from tests.published_experiments import EXPERIMENTS, Experiment, Recipe, Sizes
 
 FOLDER = Path(__file__).parents[1] / "cfgs"

@@ -8,9 +8,9 @@ import pytest
 
 from pointpeft.models import get_entry, list_models
 from pointpeft.peft import config_class, list_methods
-from pointpeft.tasks import FinetuneConfig, PretrainConfig, SvmConfig
-from pointpeft.tasks.config_files import setting_names
-from pointpeft.tasks.settings import Setting, list_settings
+from pointpeft.training import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.config_files import setting_names
+from pointpeft.training.settings import Setting, list_settings
 
 ROOT = Path(__file__).parents[1]
 RUNS = (FinetuneConfig, PretrainConfig, SvmConfig)

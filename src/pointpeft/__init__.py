@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 # Public name -> module; loaded on first access, so that importing the package is cheap.
 _PUBLIC = {
-    "create_model": "pointpeft.models",
+    "create_model": "pointpeft.create",
     "list_models": "pointpeft.models",
     "save_model": "pointpeft.models",
     "build_classifier": "pointpeft.models",
@@ -25,13 +25,13 @@ _PUBLIC = {
     "Tuner": "pointpeft.peft",
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
-    "PartPredictor": "pointpeft.evaluation",
-    "Predictor": "pointpeft.evaluation",
-    "FinetuneConfig": "pointpeft.tasks",
-    "PretrainConfig": "pointpeft.tasks",
-    "finetune": "pointpeft.tasks",
-    "load_config": "pointpeft.tasks",
-    "pretrain": "pointpeft.tasks",
+    "PartPredictor": "pointpeft.measure",
+    "Predictor": "pointpeft.measure",
+    "FinetuneConfig": "pointpeft.training",
+    "PretrainConfig": "pointpeft.training",
+    "finetune": "pointpeft.training",
+    "load_config": "pointpeft.training",
+    "pretrain": "pointpeft.training",
     "InputTransform": "pointpeft.data",
 }
 
@@ -65,9 +65,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pointpeft.create import create_model
     from pointpeft.data import InputTransform, load_shapes
-    from pointpeft.evaluation import PartPredictor, Predictor
-    from pointpeft.models import build_classifier, create_model, list_models, save_model
+    from pointpeft.measure import PartPredictor, Predictor
+    from pointpeft.models import build_classifier, list_models, save_model
     from pointpeft.peft import (
         FullConfig,
         IDPTConfig,
@@ -83,12 +84,10 @@ if TYPE_CHECKING:
         load_adapter,
         register_method,
     )
-    from pointpeft.tasks import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
+    from pointpeft.training import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create_model":  # tuning methods make their checkpoints known to it
-        importlib.import_module("pointpeft.peft")
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'pointpeft' has no attribute {name!r}")

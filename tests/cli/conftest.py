@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pointpeft.cli import console, main
-from tests.tasks.conftest import archive, own_cache, weights  # noqa: F401 - shared fixtures
-from tests.tasks.support import CLASSES, TINY, write_meshes
+from tests.training.conftest import archive, own_cache, weights  # noqa: F401 - shared fixtures
+from tests.training.support import CLASSES, TINY, write_meshes
 
 
 @dataclass(frozen=True)

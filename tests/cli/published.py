@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 
 import pointpeft as pp
-from pointpeft.cli.published import main
-from pointpeft.models.published import I2P_MAE_PRETRAINED, POINT_MAE_CLASSIFICATION
+from pointpeft.compat.checkpoints.i2p_mae_layout import I2P_MAE_PRETRAINED
+from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_CLASSIFICATION
+from pointpeft.compat.command.program import main
 from tests.cli.conftest import Result
 from tests.models.test_published import publish
 from tests.models.tiny import settle
@@ -55,10 +56,10 @@ def write_pretrained(path: Path) -> Path:
     """A pre-trained I2P-MAE as its authors' code would save it."""
     model = pp.create_model("i2p_mae", task="pretraining", teacher="random", **_SCALE_SIZES)
     path.parent.mkdir(exist_ok=True)
-    return publish(path, I2P_MAE_PRETRAINED.to_published(settle(model).state_dict()))
+    return publish(path, I2P_MAE_PRETRAINED.theirs(settle(model).state_dict()))
 
 
 def write_tuned(path: Path) -> Path:
     """A Point-MAE that published code has fine-tuned on ScanObjectNN."""
     model = settle(pp.create_model("point_mae", num_classes=15, **_SIZES))
-    return publish(path, POINT_MAE_CLASSIFICATION.to_published(model.state_dict()))
+    return publish(path, POINT_MAE_CLASSIFICATION.theirs(model.state_dict()))

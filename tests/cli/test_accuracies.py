@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pointpeft.cli.accuracies import basis, interval
-from pointpeft.evaluation.intervals import wilson_interval
+from pointpeft.measure.intervals import wilson_interval
 from tests.cli.conftest import run
-from tests.tasks.support import CLASSES, write_archive, write_meshes
+from tests.training.support import CLASSES, write_archive, write_meshes
 
 ALONE = "torus"
 """The class that the test split below has no shape of."""

@@ -9,11 +9,11 @@ import torch
 import trimesh
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from pointpeft.data import load_shapes, read_shape
-from pointpeft.models.published import POINT_MAE_PRETRAINED
 from tests.cli.conftest import run
 from tests.models.test_published import publish
-from tests.tasks.support import CLASSES, TINY_BACKBONE
+from tests.training.support import CLASSES, TINY_BACKBONE
 
 POINTS = 256
 
@@ -106,9 +106,7 @@ def test_predict_and_evaluate_take_the_checkpoints_of_finetune(trained, weights,
     whole = pp.create_model(
         "point_mae_small", task="pretraining", checkpoint=weights, **TINY_BACKBONE
     )
-    published = publish(
-        tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.to_published(whole.state_dict())
-    )
+    published = publish(tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.theirs(whole.state_dict()))
     expected = run("predict", "--adapter", trained, "--json", file).out
     for checkpoint in (weights, tmp_path / "pretrained", published):
         given = ["--adapter", adapter, "--checkpoint", checkpoint]

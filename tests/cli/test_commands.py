@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pointpeft.cli import console
-from pointpeft.tasks import FinetuneConfig, PretrainConfig, SvmConfig
-from pointpeft.tasks.settings import list_settings
+from pointpeft.training import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.settings import list_settings
 from tests.cli.conftest import run
-from tests.tasks.support import CLASSES, TINY, adapter_bytes, mesh, write_meshes
+from tests.training.support import CLASSES, TINY, adapter_bytes, mesh, write_meshes
 
 VERBS = ["finetune", "evaluate", "predict", "pretrain", "svm", "demo", "models", "data"]
 

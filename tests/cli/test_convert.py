@@ -3,7 +3,7 @@
 import torch
 
 import pointpeft as pp
-from pointpeft.models.published import POINT_MAE_PRETRAINED
+from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from tests.cli.conftest import run
 from tests.models.test_published import publish
 from tests.models.tiny import SIZES, clouds, tiny
@@ -13,7 +13,7 @@ GROUPS = ("backbone.num_groups=8", "backbone.group_size=8")
 
 
 def test_a_published_file_is_converted_and_used(tmp_path, caplog):
-    state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    state = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     source = publish(tmp_path / "pretrain.pth", state)
     result = run("convert", source, tmp_path / "ours.safetensors", "backbone.num_groups=8")
     assert result.code == 0, result.text
@@ -52,7 +52,10 @@ def test_a_folder_is_no_file_of_weights(tmp_path):
 
 def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr("pointpeft.peft.convert", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(
+        "pointpeft.compat.checkpoints.converting.convert",
+        lambda *arguments: given.append(arguments[-1]),
+    )
     (tmp_path / "tuned.pth").write_bytes(b"")
     (tmp_path / "names.txt").write_text("\ufeffchair\nStuhl ä\n\n", encoding="utf-8")
     command = ["convert", tmp_path / "tuned.pth", tmp_path / "ours", "--classes"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import run
-from tests.data.published import layouts
-from tests.tasks.support import CLASSES
+from tests.data.benchmarks import layouts
+from tests.training.support import CLASSES
 
 
 @pytest.mark.parametrize("verb", [[], ["show"]])

@@ -11,7 +11,7 @@ import torch
 import pointpeft as pp
 from pointpeft.errors import DataError
 from tests.cli.conftest import run
-from tests.tasks.support import CLASSES, TINY, TINY_BACKBONE, write_meshes
+from tests.training.support import CLASSES, TINY, TINY_BACKBONE, write_meshes
 
 
 @pytest.fixture

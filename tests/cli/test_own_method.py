@@ -12,7 +12,7 @@ from pointpeft.peft import find_method
 from tests.cli.conftest import run
 from tests.models.tiny import clouds
 from tests.peft.support import classifier, encoder
-from tests.tasks.support import TINY
+from tests.training.support import TINY
 
 MODULE = '''
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from pointpeft.cli.published import PROTOCOL_NOTE
-from pointpeft.evaluation import analysis
+from pointpeft.compat.command.program import PROTOCOL_NOTE
+from pointpeft.measure import analysis
 from tests.cli.published import (
     IMAGES,
     ONE_SCALE,

@@ -5,16 +5,16 @@ from itertools import takewhile
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
-from pointpeft.cli.published import main
-from pointpeft.cli.published_flags import Command, command_of, parse
-from pointpeft.cli.published_notes import (
+from pointpeft.compat.command.flags import Command, command_of, parse
+from pointpeft.compat.command.notes import (
     ineffective_flags,
     ineffective_keys,
     longer_training,
 )
-from pointpeft.cli.published_settings import flag_settings
+from pointpeft.compat.command.program import main
+from pointpeft.compat.command.translation import flag_settings
 from pointpeft.errors import ConfigError
-from pointpeft.tasks import FinetuneConfig, PretrainConfig
+from pointpeft.training import FinetuneConfig, PretrainConfig
 from tests.cli.published import CONFIGS, SCALES, run
 
 FLAGS = """

@@ -6,15 +6,16 @@ import re
 
 import pytest
 
-from pointpeft.cli.published_flags import Command, parse
-from pointpeft.cli.published_keys import PUBLISHED_KEYS, named_as_typed, translate
-from pointpeft.cli.published_settings import flag_settings
+from pointpeft.compat.command.flags import Command, parse
+from pointpeft.compat.command.keys import PUBLISHED_KEYS, named_as_typed, translate
+from pointpeft.compat.command.translation import flag_settings
+from pointpeft.create import create_model
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.models import create_model, get_entry
+from pointpeft.models import get_entry
 from pointpeft.peft import config_class
-from pointpeft.tasks import FinetuneConfig, PretrainConfig, load_config
-from pointpeft.tasks.config import SvmConfig
-from pointpeft.tasks.config_files import setting_names
+from pointpeft.training import FinetuneConfig, PretrainConfig, load_config
+from pointpeft.training.config import SvmConfig
+from pointpeft.training.config_files import setting_names
 from tests import published_yamls
 from tests.cli.published import CONFIGS
 

@@ -9,8 +9,8 @@ import trimesh
 
 from pointpeft.data import read_shape
 from tests.cli.conftest import run
-from tests.tasks.parts import CATEGORIES, DEPTH, PART_NAMES, lamp, mug, write_part_folder
-from tests.tasks.support import TINY
+from tests.training.parts import CATEGORIES, DEPTH, PART_NAMES, lamp, mug, write_part_folder
+from tests.training.support import TINY
 
 SETTINGS = [*TINY, DEPTH, "trainer.batch_size=4", "optimizer.warmup=0"]
 

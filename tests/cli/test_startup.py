@@ -16,7 +16,7 @@ HEAVY = ("torch", "lightning", "sklearn", "scipy", "trimesh")
 PROGRAM = """
 import contextlib, io, json, sys
 from pointpeft.cli import main
-from pointpeft.cli.published import main as published
+from pointpeft.compat.command.program import main as published
 answers = []
 for arguments in json.loads(sys.argv[1]):
     said, code = io.StringIO(), None

@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
 from pointpeft.errors import CheckpointError
-from pointpeft.models import load_into, read_checkpoint, save_model, state_hash
+from pointpeft.models import save_model, state_hash
 from tests.models.tiny import settle, tiny
 
 
@@ -30,7 +31,7 @@ def test_the_file_says_what_is_in_it(path, tmp_path):
     assert facts["task"] == "pretraining"
     assert facts["epochs"] == 12
     assert facts["config"]["dim"] == 24
-    assert read_checkpoint(path).layout == "pointpeft point_mae, pretraining"
+    assert read_checkpoint(path).title == "pointpeft point_mae, pretraining"
 
 
 def test_a_file_of_pretraining_brings_its_settings(path, caplog):

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
-from pointpeft.evaluation import extract_features, linear_svm
-from pointpeft.tasks import PretrainConfig, load_config
+from pointpeft.measure import extract_features, linear_svm
+from pointpeft.training import PretrainConfig, load_config
 from tests.parity.support import Case
 
 STORED = Path(__file__).parents[1] / "parity" / "cases" / "embedded_weights.npz"

@@ -6,8 +6,9 @@ import pytest
 from torch import nn
 
 import pointpeft as pp
+from pointpeft import create
 from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
-from pointpeft.models import build_backbone, factory
+from pointpeft.models import build_backbone
 from tests.models.tiny import SIZES, tiny
 
 
@@ -113,10 +114,10 @@ def test_settings_out_of_range_are_refused_when_the_model_is_made(settings):
 
 
 def test_weights_that_are_not_shipped_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(factory, "_weights_path", lambda entry: tmp_path / "none.safetensors")
+    monkeypatch.setattr(create, "_weights_path", lambda entry: tmp_path / "none.safetensors")
     with pytest.raises(CheckpointError, match="ships no weights for 'point_mae'"):
         tiny(pretrained=True)
-    assert not factory.has_embedded_weights("point_mae")
+    assert not create.has_embedded_weights("point_mae")
 
 
 def test_shipped_and_own_weights_exclude_each_other():

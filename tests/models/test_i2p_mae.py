@@ -7,12 +7,15 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints import point_m2ae_layout as point_m2ae
+from pointpeft.compat.checkpoints.i2p_mae_layout import pretrained_layout
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models import get_entry, load_into
+from pointpeft.models import get_entry
 from pointpeft.models.i2p_mae import I2PMAEPretraining, I2PMAEPretrainingConfig
+from pointpeft.models.layout import recognise
 from pointpeft.models.masking import salience_mask
-from pointpeft.models.published import LAYOUTS, point_m2ae, recognise
-from pointpeft.models.published.i2p_mae import pretrained_layout
 from pointpeft.vision import NUM_VIEWS, RandomTeacher, Seen, Teacher, view_clouds
 from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 
@@ -284,10 +287,10 @@ def test_pretraining_in_bfloat16_and_float64(points, mask):
 def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, monkeypatch, caplog):
     layout = pretrained_layout((1, 1, 2), with_teacher)
     monkeypatch.setattr(
-        "pointpeft.models.checkpoint.LAYOUTS", (pretrained_layout((1, 1, 2), True), layout)
+        "pointpeft.compat.checkpoints.reading.LAYOUTS", (pretrained_layout((1, 1, 2), True), layout)
     )
     model = settle(i2p("pretraining"))
-    state = layout.to_published(model.state_dict())
+    state = layout.theirs(model.state_dict())
     assert {"rec_head_3d.weight", "rec_head_2d.weight", "mask_token"} <= set(state)
     assert state["rec_head_2d.weight"].ndim == 3
     if with_teacher:
@@ -309,7 +312,7 @@ def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, mo
 
 def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
     layout = point_m2ae.pretrained_layout((1, 1, 2))
-    state = layout.to_published(tiny("pretraining", "point_m2ae").state_dict())
+    state = layout.theirs(tiny("pretraining", "point_m2ae").state_dict())
     torch.save({"base_model": state}, tmp_path / "a.pth")
     i2p(checkpoint=tmp_path / "a.pth")
     assert "`model`=point_m2ae takes it" in caplog.text
@@ -320,7 +323,7 @@ def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
 
 def test_published_files_are_told_apart():
     i2p_names, m2ae_names = (
-        list(layout.to_published(tiny("pretraining", name).state_dict()))
+        list(layout.theirs(tiny("pretraining", name).state_dict()))
         for name, layout in (
             ("i2p_mae", pretrained_layout()), ("point_m2ae", point_m2ae.pretrained_layout())
         )
@@ -331,7 +334,7 @@ def test_published_files_are_told_apart():
         "Point-M2AE, pre-trained": m2ae_names,
     }
     assert {recognise(names, LAYOUTS).name: names for names in expected.values()} == expected
-    finetuned = point_m2ae.classification_layout().to_published(i2p("classification").state_dict())
+    finetuned = point_m2ae.classification_layout().theirs(i2p("classification").state_dict())
     assert "I2P-MAE" in recognise(list(finetuned), LAYOUTS).name
 
 

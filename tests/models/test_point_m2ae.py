@@ -5,6 +5,12 @@ import torch
 from torch import nn
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.checkpoints.point_m2ae_layout import (
+    classification_layout,
+    pretrained_layout,
+    segmentation_layout,
+)
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models.hierarchical_decoder import (
     HierarchicalDecoder,
@@ -23,14 +29,9 @@ from pointpeft.models.hierarchy import (
     padding_bias,
     published_padding_bias,
 )
+from pointpeft.models.layout import recognise
 from pointpeft.models.point_m2ae import PointM2AEConfig
 from pointpeft.models.point_m2ae_pretraining import PointM2AEPretrainingConfig
-from pointpeft.models.published import LAYOUTS, recognise
-from pointpeft.models.published.point_m2ae import (
-    classification_layout,
-    pretrained_layout,
-    segmentation_layout,
-)
 from pointpeft.ops import farthest_point_sample, gather_points
 from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 
@@ -572,19 +573,19 @@ def published(task, path):
     """A model and a file with its weights under published names."""
     model = settle(m2ae(task))
     layout = LAYOUTS_BY_TASK[task]((1, 1, 2))
-    torch.save({"base_model": layout.to_published(model.state_dict())}, path)
+    torch.save({"base_model": layout.theirs(model.state_dict())}, path)
     return model, path
 
 
 @pytest.mark.parametrize("task", LAYOUTS_BY_TASK)
 def test_names_are_translated_both_ways_and_recognised(task):
     state, layout = m2ae(task).state_dict(), LAYOUTS_BY_TASK[task]((1, 1, 2))
-    there = layout.to_published(state)
+    there = layout.theirs(state)
     found = recognise(list(there), LAYOUTS)
     assert found is not None
     assert found.name == layout.name
     assert not any(name.startswith(("backbone.", "decoder.")) for name in there)
-    back = layout.from_published(there)
+    back = layout.ours(there)
     assert list(back) == list(state)
     assert all(torch.equal(back[name], state[name]) for name in state)
 
@@ -609,7 +610,7 @@ def test_other_depths_are_refused(task, depths, tmp_path):
     path = published(task, tmp_path / "model.pth")[1]
     with pytest.raises(CheckpointError, match=r"lacks .*backbone\.blocks\.\d"):
         m2ae(depths=depths, checkpoint=path)
-    deeper = LAYOUTS_BY_TASK[task](depths).to_published(m2ae(task, depths=depths).state_dict())
+    deeper = LAYOUTS_BY_TASK[task](depths).theirs(m2ae(task, depths=depths).state_dict())
     torch.save({"base_model": deeper}, path)
     with pytest.raises(CheckpointError, match=r"no place for: backbone\.blocks\.\d"):
         m2ae(checkpoint=path)
@@ -617,7 +618,7 @@ def test_other_depths_are_refused(task, depths, tmp_path):
 
 def test_other_entries_of_the_encoder_are_refused(tmp_path):
     model, path = published("classification", tmp_path / "model.pth")
-    state = LAYOUTS_BY_TASK["classification"]((1, 1, 2)).to_published(model.state_dict())
+    state = LAYOUTS_BY_TASK["classification"]((1, 1, 2)).theirs(model.state_dict())
     torch.save({"base_model": {**state, "h_encoder.other.weight": torch.zeros(2)}}, path)
     with pytest.raises(CheckpointError, match=r"no place for: backbone\.other"):
         m2ae(checkpoint=path)

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.errors import CheckpointError
-from pointpeft.models import load_into, read_checkpoint
-from pointpeft.models.filling import fill
-from pointpeft.models.published import (
-    LAYOUTS,
-    POINT_BERT_TOKENIZER,
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.checkpoints.point_bert_layout import POINT_BERT_TOKENIZER
+from pointpeft.compat.checkpoints.point_mae_layout import (
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
-    recognise,
 )
+from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
+from pointpeft.errors import CheckpointError
+from pointpeft.models.filling import fill
+from pointpeft.models.layout import recognise
 from tests.models.tiny import settle, tiny
 
 BY_TASK = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}
@@ -43,7 +43,7 @@ def publish(path: Path, state: dict, parallel: bool = True, **other) -> Path:
 
 def published(path: Path, task: str, **options) -> tuple[torch.nn.Module, Path]:
     model = settle(tiny(task))
-    return model, publish(path, BY_TASK[task].to_published(model.state_dict()), **options)
+    return model, publish(path, BY_TASK[task].theirs(model.state_dict()), **options)
 
 
 @pytest.fixture
@@ -59,16 +59,16 @@ def finetuned(tmp_path):
 @pytest.mark.parametrize("task", BY_TASK)
 def test_names_are_translated_both_ways(task):
     state, layout = tiny(task).state_dict(), BY_TASK[task]
-    there = layout.to_published(state)
+    there = layout.theirs(state)
     assert recognise(list(there), LAYOUTS) is layout
     assert not any(name.startswith("backbone.") for name in there)
-    back = layout.from_published(there)
+    back = layout.ours(there)
     assert list(back) == list(state)
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_pointwise_layers_are_published_as_convolutions():
-    there = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    there = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     assert there["MAE_encoder.encoder.first_conv.0.weight"].shape == (8, 3, 1)
     assert there["increase_dim.0.weight"].shape == (24, 24, 1)
     assert there["MAE_encoder.blocks.blocks.0.attn.qkv.weight"].ndim == 2
@@ -148,13 +148,13 @@ def test_files_of_older_numpy_releases_are_read(pretrained):
 
 def test_the_older_file_format_of_torch_is_read(pretrained):
     model, path = pretrained
-    content = {"base_model": POINT_MAE_PRETRAINED.to_published(model.state_dict())}
+    content = {"base_model": POINT_MAE_PRETRAINED.theirs(model.state_dict())}
     torch.save(content, path, _use_new_zipfile_serialization=False)
     assert torch.equal(tiny("pretraining", checkpoint=path).mask_token, model.mask_token)
 
 
 def test_missing_encoder_entries_are_refused_and_listed(tmp_path):
-    state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    state = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     del state["MAE_encoder.norm.bias"], state["MAE_encoder.blocks.blocks.2.mlp.fc1.weight"]
     path = publish(tmp_path / "part.pth", state)
     with pytest.raises(CheckpointError, match="lacks 2 of the encoder's entries") as caught:
@@ -179,7 +179,7 @@ def test_a_file_of_another_model_says_which_one(name, pretrained):
 
 
 def test_a_file_of_a_tokenizer_is_proposed_for_no_other_task(tmp_path):
-    state = POINT_BERT_TOKENIZER.to_published(tiny("pretraining", "point_bert_dvae").state_dict())
+    state = POINT_BERT_TOKENIZER.theirs(tiny("pretraining", "point_bert_dvae").state_dict())
     path = publish(tmp_path / "dvae.pth", state)
     with pytest.raises(CheckpointError, match=r"is Point-BERT, tokenizer.*pass a file of point_b"):
         tiny("classification", "point_bert", checkpoint=path)
@@ -224,23 +224,13 @@ def test_files_without_a_known_model_are_refused(content, words, tmp_path):
         assert word in str(caught.value)
 
 
-def test_a_file_of_a_tuning_method_is_not_taken_for_a_plain_model(finetuned, monkeypatch):
-    plain = [layout for layout in LAYOUTS if layout.attach is None]
-    monkeypatch.setattr("pointpeft.models.checkpoint.LAYOUTS", plain)
-    model, path = finetuned
-    state = POINT_MAE_CLASSIFICATION.to_published(model.state_dict())
-    publish(path, {**state, "prompt_cor": torch.zeros(5, 3)})
-    with pytest.raises(CheckpointError, match=r"no known layout.*import pointpeft\.peft"):
-        read_checkpoint(path)
-
-
 @pytest.mark.parametrize(
     "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.model.", "net.", "ema.module."]
 )
 @pytest.mark.parametrize("wrapper", ["base_model", "net", "ema", None])
 def test_what_wrappers_put_around_a_network_is_taken_off(prefix, wrapper, finetuned):
     model, path = finetuned
-    names = POINT_MAE_CLASSIFICATION.to_published(model.state_dict())
+    names = POINT_MAE_CLASSIFICATION.theirs(model.state_dict())
     state = {prefix + name: tensor for name, tensor in names.items()}
     beside = {"epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
     torch.save({wrapper: state, **beside} if wrapper else state, path)
@@ -249,7 +239,7 @@ def test_what_wrappers_put_around_a_network_is_taken_off(prefix, wrapper, finetu
 
 
 def test_a_prefix_is_taken_off_at_the_beginning_alone(finetuned):
-    state = POINT_MAE_CLASSIFICATION.to_published(finetuned[0].state_dict())
+    state = POINT_MAE_CLASSIFICATION.theirs(finetuned[0].state_dict())
     state["encoder.module.extra"] = torch.zeros(2)
     publish(finetuned[1], state)
     with pytest.raises(CheckpointError, match=r"backbone\.tokenizer\.embed\.module\.extra"):
@@ -257,7 +247,7 @@ def test_a_prefix_is_taken_off_at_the_beginning_alone(finetuned):
 
 
 def test_of_several_unknown_wrappers_none_is_guessed(finetuned):
-    state = POINT_MAE_CLASSIFICATION.to_published(finetuned[0].state_dict())
+    state = POINT_MAE_CLASSIFICATION.theirs(finetuned[0].state_dict())
     torch.save({"net": state, "ema": state}, finetuned[1])
     with pytest.raises(CheckpointError, match=r"ckpt-best\.pth.*net, ema"):
         read_checkpoint(finetuned[1])
@@ -326,7 +316,7 @@ class Payload:
 @pytest.mark.parametrize("modern", [True, False])
 def test_code_in_a_pickle_is_refused_and_does_not_run(modern, tmp_path):
     target, path = tmp_path / "ran", tmp_path / "model.pth"
-    state = POINT_MAE_PRETRAINED.to_published(tiny("pretraining").state_dict())
+    state = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     content = {"base_model": state, "metrics": Payload(target)}
     torch.save(content, path, _use_new_zipfile_serialization=modern)
     with pytest.raises(CheckpointError, match="could run code"):

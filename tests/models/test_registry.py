@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch._dynamo import config as dynamo
 
+from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import DataError
-from pointpeft.models import get_entry, list_models, load_into, save_model
-from pointpeft.models.segmentation.layers import CategoryEmbedding
-from pointpeft.tasks.config import FinetuneConfig, PretrainConfig, SvmConfig
-from pointpeft.tasks.config_files import load_config
+from pointpeft.models import get_entry, list_models, save_model
+from pointpeft.models.part_layers import CategoryEmbedding
+from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.config_files import load_config
 from tests.models.tiny import clouds, run, settle, tiny
 
 ENTRIES = [(name, task) for name in list_models() for task in get_entry(name).tasks]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import pointpeft as pp
-from pointpeft.models.published.i2p_mae import TEACHER, pretrained_layout
+from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER, pretrained_layout
 from pointpeft.vision import (
     NUM_VIEWS,
     ClipTeacher,
@@ -56,8 +56,8 @@ def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
     model = entry.pretraining(backbone, own, teacher)
     weights = {n: t for n, t in case.weights().items() if not n.startswith(TEACHER)}
     layout = pretrained_layout(settings["depths"])
-    model.load_state_dict(layout.from_published(weights), strict=True)
-    back = layout.to_published(model.state_dict())
+    model.load_state_dict(layout.ours(weights), strict=True)
+    back = layout.theirs(model.state_dict())
     assert {name: tensor.shape for name, tensor in back.items()} == {
         name: tensor.shape for name, tensor in weights.items()
     }

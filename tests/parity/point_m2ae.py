@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.models.published.point_m2ae import (
+from pointpeft.compat.checkpoints.point_m2ae_layout import (
     classification_layout,
     pretrained_layout,
     segmentation_layout,

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.models.published import (
+from pointpeft.compat.checkpoints.point_mae_layout import (
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
     POINT_MAE_SEGMENTATION,

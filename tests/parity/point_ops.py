@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pointpeft import ops
-from pointpeft.evaluation.svm import linear_svm
+from pointpeft.measure.svm import linear_svm
 from tests.parity.support import Case
 
 

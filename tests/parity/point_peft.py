@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.models.published import Layout
-from pointpeft.models.published.point_m2ae import pretrained_layout
-from pointpeft.peft.published import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.point_m2ae_layout import pretrained_layout
+from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.models.layout import Layout
 from tests.parity.point_m2ae import encoder_settings as scale_settings
 from tests.parity.point_m2ae import smoothed_cross_entropy
 from tests.parity.point_mae import compare, encoder_settings
@@ -103,7 +103,7 @@ def _bank(case: Case) -> pp.MemoryBank:
 
 
 def _filled(adapted: pp.peft.PeftModel, case: Case, layout: Layout) -> pp.peft.PeftModel:
-    weights = layout.from_published(case.weights())
+    weights = layout.ours(case.weights())
     report = adapted.adapter.load_state_dict(weights, strict=False)
     assert not report.unexpected_keys
     assert all(name.startswith(("tuner.retriever.", "tuner.bank.")) for name in report.missing_keys)
@@ -148,7 +148,7 @@ def _small_prompts(
 def _check_counts(
     case: Case, model: pp.peft.PeftModel, layout: Layout, expected: dict[str, int]
 ) -> None:
-    state = layout.to_published(dict(model.adapter.named_parameters()))
+    state = layout.theirs(dict(model.adapter.named_parameters()))
     trainable = {name for name, p in state.items() if p.requires_grad}
     assert trainable == set(case.data["trainable"])
     counts = model.count_parameters()
@@ -236,7 +236,7 @@ def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:
     learned = [n for n in manifest if not n.endswith(("running_mean", "running_var", "_tracked"))]
     count = sum(int(np.prod(manifest[name])) for name in learned)
     assert count == case.data["params"]["cp_model_total"]
-    state = pretrained_layout(config["encoder_depths"]).from_published(
+    state = pretrained_layout(config["encoder_depths"]).ours(
         {name: torch.from_numpy(np.asarray(value)) for name, value in published.items()}
     )
     finer = tuple(f"backbone.{prefix}" for prefix in encoder.optional_state)

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.models.published import POINT_MAE_CLASSIFICATION, Layout
+from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_CLASSIFICATION
+from pointpeft.models.layout import Layout
 from tests.parity.point_mae import compare, encoder_settings
 from tests.parity.support import GRADIENT_TOLERANCE, Case, Taps, assert_gradients, assert_loss
 
@@ -74,7 +75,7 @@ def check_idpt(case: Case) -> None:
     weights = case.weights()
     for name, used in aliases.items():
         weights[name] = weights.pop(used)
-    model.adapter.load_state_dict(IDPT.from_published(weights), strict=True)
+    model.adapter.load_state_dict(IDPT.ours(weights), strict=True)
     places = range(config["depth"])
     taps = Taps(
         model.adapter.eval(),
@@ -100,7 +101,7 @@ def check_stag(case: Case) -> None:
     runs = pp.STAGConfig(run_length=3, first_block=3) if sl else pp.STAGConfig()
     model = _adapted(case, runs)
     layout = stag(3, 4) if sl else stag(6, 1)
-    model.adapter.load_state_dict(layout.from_published(case.weights()), strict=True)
+    model.adapter.load_state_dict(layout.ours(case.weights()), strict=True)
     shown = [i for i in (0, 6, 11) if i < config["depth"]]
     taps = Taps(
         model.adapter.eval(),
@@ -201,7 +202,7 @@ def _check_counts(case: Case, model: Any, layout: Layout) -> None:
     assert counts["trainable_receiving_gradient"] == sum(
         p.numel() for p in trained.values() if p.grad is not None
     )
-    published = layout.to_published(trained)
+    published = layout.theirs(trained)
     assert set(case.data["trainable"]) == set(published)
     by_name: dict[str, int] = {}
     for name, parameter in published.items():

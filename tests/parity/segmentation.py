@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pointpeft.evaluation.segmentation import score_parts
+from pointpeft.measure.part_scores import score_parts
 from tests.parity.support import Case
 
 

@@ -181,8 +181,8 @@ SAID = {
 def load_weights(model: nn.Module, case: Case, layout: Any) -> None:
     """Fill a model in eval mode from the case's manifest, strictly, and check the way back."""
     weights = case.weights()
-    model.load_state_dict(layout.from_published(weights), strict=True)
-    back = layout.to_published(model.state_dict())
+    model.load_state_dict(layout.ours(weights), strict=True)
+    back = layout.theirs(model.state_dict())
     shapes = {name: list(tensor.shape) for name, tensor in back.items()}
     assert shapes == case.data["manifest"].pop_all()
     model.eval()
@@ -227,9 +227,7 @@ def assert_gradients(
         name: parameter.grad if parameter.grad is not None else parameter.new_zeros(0)
         for name, parameter in model.named_parameters()
     }
-    norms = {
-        name: float(g.norm()) for name, g in layout.to_published(gradients).items() if g.numel()
-    }
+    norms = {name: float(g.norm()) for name, g in layout.theirs(gradients).items() if g.numel()}
     stated = (norms_of or case.data["grad_norms"]).pop_all()
     expected = {k: v for k, v in stated.items() if v is not None}
     without = case.data.get("parameters_without_gradient", [])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.models.checkpoint import read_checkpoint
-from pointpeft.models.published.i2p_mae import TEACHER
-from pointpeft.peft import convert
+from pointpeft.compat.checkpoints.converting import convert
+from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER
+from pointpeft.compat.checkpoints.reading import read_checkpoint
 from tests.models.test_published import publish
 from tests.parity.support import Case, Fields, folder
 
@@ -60,14 +60,14 @@ def test_a_published_file_is_recognised_and_converted_whole(name, tmp_path):
     weights = case.weights()
     source = publish(tmp_path / "ckpt-best.pth", weights)
     content = read_checkpoint(source)
-    assert content.layout == layout
+    assert content.title == layout
     report = convert(source, tmp_path / "ours.safetensors", **options)
     assert not report.fresh
     assert all(name.startswith(tuple(report.reasons)) for name in report.left)
     assert len(report.used) + len(report.left) == len(weights)
     if "Point-PEFT" in layout:
         base = pp.create_model(
-            content.published.model, checkpoint=tmp_path / "ours/backbone.safetensors"
+            content.layout.model, checkpoint=tmp_path / "ours/backbone.safetensors"
         )
         model = pp.load_adapter(base, tmp_path / "ours/adapter")
         assert model.config.reference_compat

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.describing import describe_published
 from pointpeft.errors import ConfigError
 from pointpeft.models import save_model
-from pointpeft.peft.describing import describe_published
 from tests.models.tiny import clouds
 from tests.peft.support import encoder, point_peft
 

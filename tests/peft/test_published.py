@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.converting import convert
+from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
+from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.writing import published_layout, save_published
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models.published import POINT_MAE_PRETRAINED
-from pointpeft.peft import POINT_PEFT_MAE, convert, save_published
-from pointpeft.peft.published import point_peft_m2ae
-from pointpeft.peft.publishing import published_layout
 from tests.models.test_published import publish
 from tests.models.tiny import clouds, run, settle, tiny
 
@@ -36,7 +36,7 @@ def tuned(name: str):
 
 
 def published_file(name, model, tmp_path):
-    state = LAYOUTS[name].to_published(model.adapter.state_dict())
+    state = LAYOUTS[name].theirs(model.adapter.state_dict())
     return publish(tmp_path / "ckpt-best.pth", state)
 
 
@@ -111,7 +111,7 @@ def test_published_point_m2ae_pools_all_tokens_when_tuned(tmp_path):
 
 
 def test_a_file_with_an_entry_too_many_is_refused(tmp_path):
-    state = POINT_PEFT_MAE.to_published(tuned("point_mae")[0].adapter.state_dict())
+    state = POINT_PEFT_MAE.theirs(tuned("point_mae")[0].adapter.state_dict())
     state["blocks.blocks.0.other.weight"] = torch.zeros(2)
     with pytest.raises(CheckpointError, match="no place for"):
         tiny("classification", checkpoint=publish(tmp_path / "more.pth", state))
@@ -204,7 +204,7 @@ def test_our_own_files_carry_what_leaves_no_trace(tmp_path, caplog):
 
 def test_of_other_files_it_is_passed_or_said_what_was_assumed(tmp_path, caplog):
     model = odd_model()
-    state = published_layout(model).to_published(model.adapter.state_dict())
+    state = published_layout(model).theirs(model.adapter.state_dict())
     path = publish(tmp_path / "a.pth", state)
     sizes = {"pooling": "concat_all", "num_heads": 3, "checkpoint": path}
     loaded = tiny("classification", "point_m2ae", **sizes, peft=UNTRACED).eval()
@@ -221,7 +221,7 @@ def test_of_other_files_it_is_passed_or_said_what_was_assumed(tmp_path, caplog):
 
 def test_settings_of_a_method_are_for_files_of_tuned_models_alone(tmp_path):
     model = tiny("classification")
-    path = publish(tmp_path / "a.pth", published_layout(model).to_published(model.state_dict()))
+    path = publish(tmp_path / "a.pth", published_layout(model).theirs(model.state_dict()))
     with pytest.raises(ConfigError, match="peft"):
         tiny("classification", checkpoint=path, peft={"group_pooling": "max"})
     with pytest.raises(ConfigError, match="peft"):
@@ -237,8 +237,8 @@ def test_released_queries_are_made_in_the_groups_of_pre_training(tmp_path):
     network.backbone.load_state_dict(pretraining.backbone.state_dict())
     config = pp.PointPeftConfig(num_prompts=5, reference_compat=True)
     model = pp.get_peft_model(network, config).eval()
-    source = publish(tmp_path / "best.pth", POINT_PEFT_MAE.to_published(model.adapter.state_dict()))
-    publish(tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.to_published(pretraining.state_dict()))
+    source = publish(tmp_path / "best.pth", POINT_PEFT_MAE.theirs(model.adapter.state_dict()))
+    publish(tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.theirs(pretraining.state_dict()))
     torch.save(
         torch.nn.functional.normalize(torch.randn(384, 9), dim=0), tmp_path / "cache_shape.pt"
     )
@@ -272,7 +272,7 @@ def test_a_plain_model_becomes_a_file_in_the_sizes_that_it_shows(name, task, tmp
     pooling = {"point_m2ae": {"pooling": "concat"}, "i2p_mae": {"pooling": "concat_all"}}
     model = settle(tiny(task, name, **pooling.get(name, {})))
     layout, path = published_layout(model), tmp_path / "file.pth"
-    publish(path, layout.to_published(model.state_dict()))
+    publish(path, layout.theirs(model.state_dict()))
     report = convert(path, tmp_path / "ours.safetensors", name, backbone=groups_of(model))
     assert not report.fresh
     assert not report.left
@@ -310,7 +310,7 @@ def test_a_preset_of_another_computation_than_the_file_states_is_refused(tmp_pat
 
 def test_a_size_that_the_file_shows_is_not_changed(tmp_path):
     model = tiny("pretraining")
-    path = publish(tmp_path / "a.pth", POINT_MAE_PRETRAINED.to_published(model.state_dict()))
+    path = publish(tmp_path / "a.pth", POINT_MAE_PRETRAINED.theirs(model.state_dict()))
     with pytest.raises(ConfigError, match="depth=3, not 4"):
         convert(path, tmp_path / "ours.safetensors", backbone={"depth": 4})
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.writing import BANK, QUERY_ENCODER, save_published
 from pointpeft.errors import ConfigError
-from pointpeft.peft import save_published
-from pointpeft.peft.publishing import BANK, QUERY_ENCODER
 from tests.models.tiny import clouds, run, settle, tiny
 from tests.peft.test_published import SIZES, columns, tuned
 

@@ -23,7 +23,7 @@ from pointpeft.cli.console import (
     warn,
     warn_of_files,
 )
-from pointpeft.cli.segmentation import predict_parts, show_scores
+from pointpeft.cli.part_rows import predict_parts, show_scores
 from pointpeft.errors import ConfigError
 from pointpeft.formats import percent_range
 from pointpeft.locations import resolve_adapter
@@ -64,8 +64,8 @@ def finetune(
 
     The best epoch is chosen on the validation split; the test split is used once, at the end.
     """
-    from pointpeft import tasks
-    from pointpeft.tasks.sources import check_sources
+    from pointpeft import training
+    from pointpeft.training.sources import check_sources
 
     given = options.collect(
         task=task, data=data, method=method, model=model, checkpoint=checkpoint,
@@ -74,14 +74,14 @@ def finetune(
         device=options.accelerator(device),
     )  # fmt: skip
     files = options.config_files(output, config, resume)
-    settings = tasks.load_config(tasks.FinetuneConfig, files, overrides or [], given)
+    settings = training.load_config(training.FinetuneConfig, files, overrides or [], given)
     options.know_method(settings.method)
     if not resume:
         check_sources(settings)
         options.say_which_data(settings, data, overrides)
     speak()
     with resumable(output), reading() as progress:
-        metrics = tasks.finetune(settings, output, resume, progress)
+        metrics = training.finetune(settings, output, resume, progress)
     if "folds" in metrics:
         _print_folds(metrics, output)
         return
@@ -132,8 +132,8 @@ def evaluate(
     resolve_adapter(adapter)
     check_source(data, variant)
     options.know_method(method)
-    from pointpeft.evaluation.evaluate import evaluate_adapter  # slow
-    from pointpeft.evaluation.intervals import wilson_interval
+    from pointpeft.measure.evaluate import evaluate_adapter  # slow
+    from pointpeft.measure.intervals import wilson_interval
 
     with reading() as progress:
         metrics = evaluate_adapter(
@@ -179,8 +179,8 @@ def predict(
     """Name the class of each mesh or scan, or the parts that its points belong to."""
     resolve_adapter(adapter)
     options.know_method(method)
-    from pointpeft.evaluation.evaluate import choose_device  # slow
-    from pointpeft.evaluation.predictor import Predictor, adapter_task, list_shape_files
+    from pointpeft.measure.evaluate import choose_device  # slow
+    from pointpeft.measure.predictor import Predictor, adapter_task, list_shape_files
 
     device = choose_device(device or "auto")
     if adapter_task(adapter) == "part_segmentation":

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, convert, data, info, options, pretraining, reproduction
+from pointpeft.cli import adapt, convert, data, info, options, pretrain, reproduce
 from pointpeft.cli.console import tell, warn
 from pointpeft.errors import PointPeftError
 
@@ -53,11 +53,11 @@ app.command(
         **_OF_ADAPTER, category="the only one the adapter knows", output="runs/predict"
     )
 )(adapt.predict)
-app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretraining.pretrain)
-app.command(cls=options.verb("SvmConfig"))(pretraining.svm)
-app.command(cls=options.verb())(pretraining.demo)
+app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
+app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
+app.command(cls=options.verb())(pretrain.demo)
 app.command(cls=options.verb(**_OF_FILE))(convert.convert)
-app.command(cls=options.verb(only="all", configs="those of the package"))(reproduction.reproduce)
+app.command(cls=options.verb(only="all", configs="those of the package"))(reproduce.reproduce)
 app.command()(info.models)
 app.add_typer(data.app, name="data")
 

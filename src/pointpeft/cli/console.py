@@ -36,7 +36,7 @@ err = Console(stderr=True)
 
 def speak() -> None:
     """Have a run say what it does; of several processes the first alone, but for errors."""
-    from pointpeft.tasks.processes import is_first_process
+    from pointpeft.training.processes import is_first_process
 
     logging.getLogger("pointpeft").setLevel(logging.INFO)
     out.quiet = not is_first_process()

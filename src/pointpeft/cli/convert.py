@@ -10,7 +10,7 @@ import typer
 from pointpeft.cli.console import tell
 from pointpeft.errors import DataError
 from pointpeft.locations import existing_weights
-from pointpeft.tasks.config_files import load_config
+from pointpeft.training.config_files import load_config
 
 __all__ = ["convert"]
 
@@ -70,7 +70,7 @@ def convert(
         if file is not None:
             existing_weights(file)
     given = load_config(_Untraced, overrides=settings or [])
-    from pointpeft.peft import convert as convert_checkpoint  # slow
+    from pointpeft.compat.checkpoints.converting import convert as convert_checkpoint  # slow
 
     report = convert_checkpoint(
         source, target, model, preset, bank, encoder, given.backbone, given.peft,
@@ -90,7 +90,7 @@ def _class_names(given: str | None) -> Sequence[str] | None:
         except UnicodeDecodeError as error:
             raise DataError(f"`classes` {given} is no text file in UTF-8: {error}") from error
         return [line.strip() for line in lines if line.strip()]
-    from pointpeft.data.published.registry import get_dataset  # slow
+    from pointpeft.data.benchmarks.datasets import get_dataset  # slow
 
     try:
         return get_dataset(given).class_names

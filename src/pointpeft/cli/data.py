@@ -12,7 +12,7 @@ from pointpeft.cli import options
 from pointpeft.cli.console import counted, reading, show_table, tell, warn
 
 if TYPE_CHECKING:
-    from pointpeft.data.published import DatasetCheck
+    from pointpeft.data.benchmarks import DatasetCheck
 
 __all__ = ["app"]
 
@@ -87,7 +87,7 @@ def check(
     variant: Variant = None,
 ) -> None:
     """Read published data sets whole, and compare their numbers with the published ones."""
-    from pointpeft.data.published import check_published
+    from pointpeft.data.benchmarks import check_published
 
     with reading() as progress:
         checks = check_published(path, variant, progress)
@@ -111,7 +111,7 @@ def convert(
     variant: Variant = None,
 ) -> None:
     """Write a published data set as one .npz, which loads faster than its files."""
-    from pointpeft.data.published import convert_published
+    from pointpeft.data.benchmarks import convert_published
 
     with reading("writing shapes") as progress:
         count = convert_published(path, output, variant, progress)

@@ -17,8 +17,8 @@ def models(
     """List the backbones, or show one with its paper, settings and published results."""
     from dataclasses import asdict
 
+    from pointpeft.create import has_embedded_weights
     from pointpeft.models import get_entry, list_models
-    from pointpeft.models.factory import has_embedded_weights
 
     if name is None:
         table = Table("model", "what it is", "presets", "weights shipped")

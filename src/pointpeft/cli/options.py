@@ -12,8 +12,8 @@ from typer.core import TyperCommand
 
 from pointpeft.cli.console import out, tell
 from pointpeft.locations import RUN_CONFIG
-from pointpeft.tasks import config
-from pointpeft.tasks.settings import Setting, list_settings
+from pointpeft.training import config
+from pointpeft.training.settings import Setting, list_settings
 
 __all__ = [
     "Checkpoint",
@@ -150,7 +150,7 @@ def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
     With a config class it ends with a table of all settings.
 
     Args:
-        kind: name of the config class, one of :mod:`pointpeft.tasks.config`; its defaults are
+        kind: name of the config class, one of :mod:`pointpeft.training.config`; its defaults are
             those of the options.
         **defaults: what is done without an option of that name.
     """

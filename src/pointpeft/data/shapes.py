@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.archive import list_archive, list_embedded
+from pointpeft.data.benchmarks.episodes import refuse_episodes
+from pointpeft.data.benchmarks.listing import list_published
+from pointpeft.data.benchmarks.stored import archived_dataset, find_stored
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
 from pointpeft.data.loading import Loaded, Loader, OnError, Progress, fit_parts, with_parts
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform, default_num_stored
-from pointpeft.data.published.episodes import refuse_episodes
-from pointpeft.data.published.listing import list_published
-from pointpeft.data.published.stored import archived_dataset, find_stored
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.splits import (
     Item,

@@ -1,8 +1,11 @@
-"""Backbones, heads, checkpoints and the registry."""
+"""Backbones, heads, weights and the registry."""
 
-from pointpeft.models.checkpoint import read_checkpoint
-from pointpeft.models.factory import ModelSpec, build_backbone, build_classifier, create_model
-from pointpeft.models.filling import load_into
+from pointpeft.models.factory import (
+    ModelSpec,
+    build_backbone,
+    build_classifier,
+    build_segmenter,
+)
 from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier
 from pointpeft.models.point_mae_pretraining import PointMAEPretraining
@@ -19,11 +22,9 @@ __all__ = [
     "Scale",
     "build_backbone",
     "build_classifier",
-    "create_model",
+    "build_segmenter",
     "get_entry",
     "list_models",
-    "load_into",
-    "read_checkpoint",
     "save_model",
     "state_hash",
 ]

@@ -1,43 +1,14 @@
-"""Reading weights under our names: of our own files and of published ``.pth`` files."""
+"""Weights that were read from a file, of ours or of another program."""
 
-import pickle
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from pointpeft.errors import CheckpointError
-from pointpeft.formats import enumerate_names
-from pointpeft.locations import existing_weights
-from pointpeft.models.published import LAYOUTS, Layout, recognise
-from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.models.layout import Layout
 
-__all__ = ["WRITTEN_HERE", "Checkpoint", "read_checkpoint"]
-
-# Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
-# or 2; these hold numbers only.
-_SAFE_NUMPY: list[Any] = [
-    np.dtype,
-    np.ndarray,
-    *(type(np.dtype(kind)) for kind in "?bBhHiIlLefd"),
-    *(
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")  # type: ignore[attr-defined]
-        for name in ("scalar", "_reconstruct")
-        for core in ("core", "_core")
-    ),
-]
-_BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerly a pickle
-_WRAPPERS = ("base_model", "model", "model_state_dict", "state_dict")
-_PREFIXES = re.compile(r"^(?:(?:module|model|_orig_mod)\.)+")
-_NESTED = 4  # wrappers around each other
-
-WRITTEN_HERE = "pointpeft"
-"""Under which a published file that was written here says what its tensors do not show."""
+__all__ = ["Checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -46,149 +17,19 @@ class Checkpoint:
 
     Attributes:
         source: the file.
-        layout: what the file was recognised as.
+        title: what the file was recognised as.
         state: tensors by name; the encoder's begin with ``backbone.``.
-        metadata: what files say about themselves: ours, and published ones that were written here.
-        published: the layout of a published file.
+        metadata: what the file says about itself.
+        layout: what another program calls the entries; None for a file of ours.
     """
 
     source: Path
-    layout: str
+    title: str
     state: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
-    published: Layout | None = None
+    layout: Layout | None = None
 
     @property
     def task(self) -> Any:
         """What the model of the file is for."""
-        return self.published.task if self.published else self.metadata["task"]
-
-
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read weights under our names from a safetensors file of ours or a published pickle.
-
-    Pickles are read with ``weights_only=True``: they may hold tensors and numbers, never code.
-
-    Raises:
-        CheckpointError: no such file, not a checkpoint, code in a pickle, unknown layout, or a
-            checkpoint that a run of ours resumes from.
-    """
-    path = existing_weights(path)
-    if path.suffix == ".safetensors":
-        return _read_ours(path)
-    return _read_published(path)
-
-
-def _read_ours(path: Path) -> Checkpoint:
-    state, metadata = read_safetensors(path)
-    if not {"name", "task"} <= metadata.keys():
-        hint = "; it is an adapter: use load_adapter" if "bank_ids" in metadata else ""
-        raise CheckpointError(f"{path} does not hold a pointpeft model{hint}")
-    if metadata["task"] == "features":
-        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    layout = f"pointpeft {metadata['name']}, {metadata['task']}"
-    return Checkpoint(path, layout, state, metadata)
-
-
-def _check_beginning(path: Path) -> None:
-    """Refuse text files: web pages, pointers of Git LFS and the like, saved in place of weights."""
-    with path.open("rb") as file:
-        start = file.read(20)
-    if not start.startswith(_BEGINNINGS):
-        raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint: "
-            f"{f'it begins with {start!r}' if start else 'it is empty'}; download or copy it again"
-        )
-
-
-def _read_published(path: Path) -> Checkpoint:
-    _check_beginning(path)
-    try:
-        with torch.serialization.safe_globals(_SAFE_NUMPY):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
-        raise CheckpointError(
-            f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
-            f"and text, which could run code when loaded{f' ({found[0]})' if found else ''}"
-        ) from error
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # arbitrary bytes raise almost anything
-        raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
-        ) from error
-    state = _without_prefix(_unwrap(path, content))
-    layout = recognise(list(state), LAYOUTS)
-    if layout is None:
-        raise CheckpointError(_unknown(path, list(state)))
-    facts = content.get(WRITTEN_HERE)
-    metadata = dict(facts) if isinstance(facts, Mapping) else {}
-    return Checkpoint(path, layout.name, layout.from_published(state), metadata, layout)
-
-
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict inside a file: the one under a usual name, or the only one that there is."""
-    refused = f"{path} holds no state dict (a mapping of names to tensors)"
-    if not isinstance(content, Mapping):
-        raise CheckpointError(refused)
-    inside = {str(key): state for key, value in content.items() if (state := _tensors(value))}
-    usual = [key for key in _WRAPPERS if key in inside]
-    if usual:
-        return inside[usual[0]]
-    if plain := _tensors(content):
-        return plain
-    if len(inside) == 1:
-        return next(iter(inside.values()))
-    if inside:
-        raise CheckpointError(
-            f"{path} holds {len(inside)} state dicts, under {enumerate_names(inside)}; save "
-            "the one that is meant to a file of its own, as `state_dict`"
-        )
-    keys = enumerate_names(content)
-    raise CheckpointError(f"{refused}{f'; its entries: {keys}' if keys else ''}")
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The entries of a mapping that are tensors under names; none of anything else."""
-    entries = content.items() if isinstance(content, Mapping) else ()
-    return {
-        name: tensor
-        for name, tensor in entries
-        if isinstance(name, str) and isinstance(tensor, Tensor)
-    }
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what wrappers put before them, such as data parallelism and compilers.
-
-    Words of other wrappers, before all names, are left out if what is behind them is known.
-    """
-    plain = shorter = {_PREFIXES.sub("", name): tensor for name, tensor in state.items()}
-    for _ in range(_NESTED):
-        if recognise(list(shorter), LAYOUTS) is not None:
-            return shorter
-        if len({_first(name) for name in shorter}) > 1:
-            break
-        behind = {name.partition(".")[2]: tensor for name, tensor in shorter.items()}
-        shorter = {_PREFIXES.sub("", name): tensor for name, tensor in behind.items()}
-    return plain
-
-
-def _first(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _unknown(path: Path, names: list[str]) -> str:
-    """Why a file with these entries is refused."""
-    if any(_first(name) in ("backbone", "tuner") for name in names):
-        run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-        return (
-            f"{path} is what a training run of pointpeft resumes from, not a file of weights: pass "
-            f"the folder of that run, {run}, or go on with the run by `resume`"
-        )
-    # Tuning methods, of which models know nothing, make their files known when imported.
-    hint = "" if any(each.attach for each in LAYOUTS) else "; `import pointpeft.peft` adds more"
-    known, first = ", ".join(each.name for each in LAYOUTS), enumerate_names(names)
-    return f"{path} is of no known layout; its first entries: {first}; known: {known}{hint}"
+        return self.layout.task if self.layout else self.metadata["task"]

@@ -7,14 +7,14 @@ from pointpeft.models.entry import ModelEntry, Preset
 from pointpeft.models.i2p_mae import I2PMAE, I2PMAEPretraining, I2PMAEPretrainingConfig
 from pointpeft.models.mask_transformer import PointBERTPretrainingConfig
 from pointpeft.models.point_bert import PointBERTClassifier
+from pointpeft.models.point_bert_parts import PointBERTPartSegmenter
 from pointpeft.models.point_bert_pretraining import PointBERTPretraining
 from pointpeft.models.point_m2ae import PointM2AE, PointM2AEClassifier, PointM2AEConfig
+from pointpeft.models.point_m2ae_parts import PointM2AEPartSegmenter
 from pointpeft.models.point_m2ae_pretraining import PointM2AEPretraining, PointM2AEPretrainingConfig
 from pointpeft.models.point_mae import PointMAE, PointMAEClassifier, PointMAEConfig
+from pointpeft.models.point_mae_parts import PointMAEPartSegmenter
 from pointpeft.models.point_mae_pretraining import PointMAEPretraining, PointMAEPretrainingConfig
-from pointpeft.models.segmentation.point_bert import PointBERTPartSegmenter
-from pointpeft.models.segmentation.point_m2ae import PointM2AEPartSegmenter
-from pointpeft.models.segmentation.point_mae import PointMAEPartSegmenter
 
 __all__ = ["ENTRIES"]
 

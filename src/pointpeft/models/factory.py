@@ -1,31 +1,21 @@
-"""``create_model``: from a name to a ready network."""
+"""From a name to a fresh network."""
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.files import shown_path
-from pointpeft.locations import EMBEDDED
-from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
-from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
-from pointpeft.models.published.sizes import encoder_sizes
-from pointpeft.models.registry import ModelEntry, Task, get_entry, list_models
-from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
+from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models.registry import ModelEntry, get_entry
 
 __all__ = [
     "ModelSpec",
     "build_backbone",
     "build_classifier",
-    "create_model",
-    "has_embedded_weights",
-    "stated_sizes",
+    "build_segmenter",
+    "check_known",
+    "with_tuples",
 ]
-
-log = logging.getLogger("pointpeft")
 
 
 @dataclass(frozen=True)
@@ -43,190 +33,13 @@ class ModelSpec:
     num_points: int
 
 
-def create_model(
-    name: str,
-    task: Task | None = None,
-    preset: str | None = None,
-    num_classes: int | None = None,
-    num_parts: int | None = None,
-    num_categories: int = 16,
-    checkpoint: str | Path | None = None,
-    pretrained: bool = False,
-    reset_head: bool = False,
-    peft: Mapping[str, Any] | None = None,
-    **overrides: Any,
-) -> Any:
-    """Build a model of the registry.
-
-    Args:
-        name: one of :func:`list_models`.
-        task: "features" (the default): an encoder that returns tokens and centers;
-            "classification" (the default with ``num_classes``): logits; "part_segmentation" (the
-            default with ``num_parts``): logits of every point; "pretraining": losses.
-        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as published.
-        num_classes: number of logits, for classification.
-        num_parts: parts of all categories together, for part segmentation.
-        num_categories: categories whose parts they are.
-        checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
-            A published file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
-        pretrained: load the weights that the package ships for this name.
-        reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
-        peft: settings of the tuning method that a published file of a tuned model does not show,
-            such as ``{"group_pooling": "mean+max"}``.
-        **overrides: settings of the encoder or of pre-training that win over the preset, for
-            instance ``num_groups=32``, and ``num_points``. A checkpoint of ours brings its own.
-
-    Returns:
-        A freshly initialised or loaded ``nn.Module``, in train mode. Its encoder (the module
-        itself or its ``backbone``) carries a ``spec``, and as ``loaded_from`` where its weights
-        came from: "embedded", an absolute path, or None.
-
-    Raises:
-        ConfigError: unknown name, preset or setting, or settings that exclude each other.
-        CheckpointError: the checkpoint is missing, unsafe, or does not fit the model.
-
-    Example:
-        >>> import pointpeft as pp, torch
-        >>> model = pp.create_model("point_mae_small", num_classes=4).eval()
-        >>> model(torch.rand(2, 1024, 3)).shape
-        torch.Size([2, 4])
-    """
-    entry = get_entry(name)
-    chosen = _choose_task(entry, task, num_classes, num_parts)
-    if pretrained and checkpoint:
-        raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
-    if pretrained:
-        checkpoint = _embedded_weights(entry)
-    content = None
-    if checkpoint:
-        _check_held(checkpoint, entry, chosen)
-        content = read_checkpoint(checkpoint)
-    objective = {}
-    if chosen == "pretraining":
-        saved = saved_objective(checkpoint) if checkpoint else {}
-        objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
-    settings = stated_sizes(content, entry, chosen) if content else {}
-    core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
-    model: Any = core
-    if num_classes is not None:
-        model = build_classifier(core, num_classes)
-    elif num_parts is not None:
-        model = entry.segmenter(core, num_parts, num_categories)  # type: ignore[misc]
-    elif chosen == "pretraining" and entry.pretraining is not None:
-        model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
-    if content:
-        model = _load(model, content, entry, chosen, reset_head, peft)
-        core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())
-    elif peft:
-        raise ConfigError("peft=... is for the published checkpoint of a tuned model")
-    return model
-
-
-def stated_sizes(content: Checkpoint, entry: ModelEntry, task: str) -> dict[str, Any]:
-    """Settings of the encoder that a file states; of a published one, only what it cannot show.
-
-    Where that is of another task, its groups and the like are not those of this one.
-    """
-    if content.published is None:
-        return saved_sizes(content.source)
-    stated = content.metadata.get("config", {})
-    shown = encoder_sizes(content.published, content.state)
-    same = content.task == task
-    untraced = {
-        key: value
-        for key, value in stated.items()
-        if key not in shown and hasattr(entry.config, key) and (same or key == "num_heads")
-    }
-    if same and "num_points" in content.metadata:
-        untraced["num_points"] = content.metadata["num_points"]
-    return untraced
-
-
-def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:
-    """Refuse a file of ours that holds another model than ``entry``."""
-    held = saved_name(path)
-    if held not in (None, entry.name):
-        raise CheckpointError(
-            f"{path} holds {held!r}, not {entry.name!r}: {_remedy(entry, held, task)}"
-        )
-
-
-def _load(
-    model: Any,
-    checkpoint: Checkpoint,
-    entry: ModelEntry,
-    task: str,
-    reset_head: bool,
-    peft: Mapping[str, Any] | None,
-) -> Any:
-    """The model with the weights of a checkpoint, under the method that it was tuned by."""
-    published = checkpoint.published
-    tuned = published is not None and published.attach is not None
-    if peft and not tuned:
-        raise ConfigError(
-            f"{checkpoint.source} is {checkpoint.layout}, of no tuning method: leave peft out"
-        )
-    try:
-        if published is not None and published.attach is not None:
-            model, report = published.attach(model, checkpoint, peft or {}, reset_head)
-        else:
-            report = fill(model, checkpoint, reset_head)
-    except WrongEncoderError as error:
-        # One of the same network takes it too, as I2P-MAE does what is Point-M2AE's.
-        if published is None or get_entry(published.model).config == entry.config:
-            raise
-        raise CheckpointError(
-            f"{checkpoint.source} is {checkpoint.layout}, but the model is {entry.name}: "
-            f"{_remedy(entry, published.model, task)}. {error}"
-        ) from error
-    _say(checkpoint, report, task)
-    own = entry.name.removesuffix("_small")
-    if published is not None and published.task == "pretraining" and published.model != own:
-        log.warning(
-            "%s is %s, and is taken for %s, which has the same network and makes other features of "
-            "it; `model`=%s takes it for what it is",
-            checkpoint.source, checkpoint.layout, entry.name, published.model,
-        )  # fmt: skip
-    return model
-
-
-def _remedy(entry: ModelEntry, held: str, task: str) -> str:
-    """What to do with a file of the model ``held`` that was given for ``entry``."""
-    other = get_entry(held) if held in list_models() else None
-    if other is None or task not in other.tasks:
-        return f"pass a file of {entry.name}"
-    if other.tokenizer is not None and hasattr(entry.pretraining_config, "tokenizer"):
-        return "pass it as the setting `tokenizer`"
-    return f"`model`={held} takes the file"
-
-
-def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:
-    """Log what became of a checkpoint; warn where one of the same task should have had more.
-
-    Of a published file, whose form others chose, it is a warning wherever the task has no use for
-    an entry of it, or needs more.
-    """
-    reasons, same = tuple(report.reasons), checkpoint.task == task
-    missing = [name for name in report.fresh if name not in reasons]
-    unused = [name for name in report.left if same and not name.startswith(reasons)]
-    partly = checkpoint.published is not None and (unused or (missing and not same))
-    file = shown_path(checkpoint.source)
-    log.log(logging.WARNING if partly else logging.INFO, "%s: %s", file, report)
-    if same and missing:
-        log.warning(
-            "%s is for %s too, but has nothing for %d entries, which keep their initial values "
-            "(%s, ...); pass the settings that it was trained with",
-            checkpoint.source, task, len(missing), missing[0],
-        )  # fmt: skip
-
-
 def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     """A fresh encoder called ``name`` with ``settings`` (and ``num_points``) over its defaults."""
     entry = get_entry(name)
     settings = {"num_points": entry.num_points, **settings}
     num_points = settings.pop("num_points")
-    _check_known(settings, entry, also=())
-    config = dataclasses.replace(entry.config, **_with_tuples(settings))
+    check_known(settings, entry, also=())
+    config = dataclasses.replace(entry.config, **with_tuples(settings))
     build: Any = entry.backbone or entry.tokenizer
     backbone = build(config)
     backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
@@ -234,55 +47,41 @@ def build_backbone(name: str, settings: dict[str, Any]) -> Any:
     return backbone
 
 
-def _split_settings(entry: ModelEntry, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Take the settings of pre-training out of ``overrides``."""
-    config = entry.pretraining_config
-    own = [f.name for f in dataclasses.fields(config)] if config is not None else []
-    _check_known(overrides, entry, also=own)
-    return _with_tuples({key: overrides.pop(key) for key in own if key in overrides})
-
-
-def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     """JSON and YAML know lists only."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
 
 
 def build_classifier(backbone: Any, num_classes: int) -> Any:
-    """The classification model around an encoder made by :func:`create_model`."""
+    """The classification model around an encoder made by :func:`pointpeft.create_model`."""
     return get_entry(backbone.spec.name).classifier(backbone, num_classes)  # type: ignore[misc]
 
 
-def _choose_task(
-    entry: ModelEntry, task: str | None, num_classes: int | None, num_parts: int | None
-) -> str:
-    """The task that is named, or the one that the counts imply; both must agree."""
-    implied = {"classification": num_classes, "part_segmentation": num_parts}
-    given = [name for name, count in implied.items() if count is not None]
-    task = task or (given[0] if given else entry.tasks[0])
-    if task not in get_args(Task):
-        raise ConfigError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
-    if task not in entry.tasks:
-        raise ConfigError(f"{entry.name!r} is for {', '.join(entry.tasks)}, not for {task}")
-    if given != [task] * (task in implied):
+def build_segmenter(backbone: Any, num_parts: int, num_categories: int) -> Any:
+    """The part-segmentation model around an encoder made by ``create_model``.
+
+    Args:
+        backbone: the encoder, which becomes part of the model.
+        num_parts: parts of all categories together.
+        num_categories: categories whose parts they are.
+
+    Raises:
+        ConfigError: there is no such network for this encoder, or it is not deep enough.
+    """
+    entry = get_entry(backbone.spec.name)
+    if entry.segmenter is None:
         raise ConfigError(
-            f"task {task!r} with num_classes={num_classes} and num_parts={num_parts}: num_classes "
-            "belongs to classification and num_parts to part_segmentation, and each is needed there"
+            f"{entry.name!r} is for {', '.join(entry.tasks)}, not for part_segmentation"
         )
-    return task
+    return entry.segmenter(backbone, num_parts, num_categories)
 
 
-def _preset_settings(entry: ModelEntry, name: str | None) -> dict[str, Any]:
-    if name is None:
-        return {}
-    if name not in entry.presets:
-        known = ", ".join(sorted(entry.presets)) or "none"
-        hint = nearest_hint(name, list(entry.presets))
-        raise ConfigError(f"model {entry.name!r} has no preset {name!r}: {hint}presets: {known}")
-    preset = entry.presets[name]
-    return {"num_points": preset.num_points, **preset.overrides}
+def check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]) -> None:
+    """Refuse settings that an entry does not have; ``also`` are others that it may be given.
 
-
-def _check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]) -> None:
+    Raises:
+        ConfigError: the message proposes the nearest one.
+    """
     valid = [*(f.name for f in dataclasses.fields(entry.config)), "num_points", *also]
     for key in settings:
         if key not in valid:
@@ -290,22 +89,3 @@ def _check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]
                 f"model {entry.name!r} has no setting {key!r}: {nearest_hint(key, valid)}"
                 f"settings: {', '.join(sorted(valid))}"
             )
-
-
-def has_embedded_weights(name: str) -> bool:
-    """Whether the package ships weights for the model called ``name``."""
-    return _weights_path(get_entry(name)).is_file()
-
-
-def _weights_path(entry: ModelEntry) -> Path:
-    return Path(__file__).parent / "weights" / f"{entry.name}.safetensors"
-
-
-def _embedded_weights(entry: ModelEntry) -> Path:
-    path = _weights_path(entry)
-    if not path.is_file():
-        raise CheckpointError(
-            f"the package ships no weights for {entry.name!r}; "
-            "pass checkpoint=... or pre-train with `pointpeft pretrain`"
-        )
-    return path

@@ -1,21 +1,16 @@
 """Putting the weights of a checkpoint into a model, and what became of each."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
-from pointpeft.files import shown_path
 from pointpeft.formats import enumerate_names
-from pointpeft.models.checkpoint import Checkpoint, read_checkpoint
+from pointpeft.models.checkpoint import Checkpoint
 
-__all__ = ["LoadReport", "WrongEncoderError", "fill", "load_into"]
-
-log = logging.getLogger("pointpeft")
+__all__ = ["LoadReport", "WrongEncoderError", "fill"]
 
 _HEADS = ("head.", "model.head.")
 
@@ -55,31 +50,19 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_into(model: nn.Module, path: str | Path) -> LoadReport:
-    """Load a checkpoint into a model: the whole encoder, and the rest as far as both have it.
+def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> LoadReport:
+    """Put weights into a model: the whole encoder, and the rest as far as both have it.
 
     Args:
-        model: an encoder, classification or pre-training model.
-        path: a published ``.pth`` file or one of ours.
+        model: an encoder, classification or pre-training model, or an adapter.
+        checkpoint: the weights.
+        reset_head: leave the model's fresh head as it is, whatever the checkpoint has.
 
     Returns:
-        What was used, left, and not found; also logged.
+        What was used, left, and not found.
 
     Raises:
-        CheckpointError: no such file, code in a pickle, encoder entries missing, wrong shapes.
-    """
-    report = fill(model, read_checkpoint(path))
-    log.info("%s: %s", shown_path(path), report)
-    return report
-
-
-def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> LoadReport:
-    """:func:`load_into` with a checkpoint that was read already, and without a word in the log.
-
-    Args:
-        model: as there.
-        checkpoint: what :func:`read_checkpoint` returned.
-        reset_head: leave the model's fresh head as it is, whatever the checkpoint has.
+        CheckpointError: entries of the encoder are missing or left over, or shapes differ.
     """
     prefix = "backbone." if model.task == "features" else ""
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
@@ -96,9 +79,9 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
     followed = follow(used)
     fresh = [name for name in fresh if name not in followed]
     left = [name for name in checkpoint.state if name not in used]
-    reasons = dict(checkpoint.published.left) if checkpoint.published else {}
+    reasons = dict(checkpoint.layout.left) if checkpoint.layout else {}
     reasons |= dict.fromkeys(heads, "a fresh head was asked for")
-    return LoadReport(checkpoint.layout, tuple(used), tuple(left), tuple(fresh), reasons)
+    return LoadReport(checkpoint.title, tuple(used), tuple(left), tuple(fresh), reasons)
 
 
 def _head_names(model: nn.Module, own: Mapping[str, Tensor]) -> set[str]:
@@ -127,7 +110,7 @@ def _check_fit(
         (missing, "it lacks {} of the encoder's entries"),
         (surplus, "it has {} entries that this encoder has no place for"),
     )
-    refused = f"{checkpoint.source} ({checkpoint.layout}) does not fit this model"
+    refused = f"{checkpoint.source} ({checkpoint.title}) does not fit this model"
     for names, problem in problems:
         if names:
             raise WrongEncoderError(

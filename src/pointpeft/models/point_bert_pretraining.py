@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
-from pointpeft.models.filling import load_into
 from pointpeft.models.mask_transformer import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.safetensors_files import saved_name, saved_sizes
@@ -252,6 +251,9 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
     if config.tokenizer is None:
         log.warning("pre-training with an untrained tokenizer: its tokens mean nothing")
     else:
+        # Here, since reading a file of another program knows the layouts of these models.
+        from pointpeft.compat.checkpoints.reading import load_into
+
         load_into(dvae, config.tokenizer)
     return dvae
 

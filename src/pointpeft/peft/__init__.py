@@ -9,21 +9,16 @@ from pointpeft.peft.base import (
     list_methods,
     register_method,
 )
-from pointpeft.peft.conversion import convert
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.idpt import IDPTConfig
 from pointpeft.peft.linear import LinearConfig
 from pointpeft.peft.loading import load_adapter
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
-from pointpeft.peft.published import POINT_PEFT_M2AE, POINT_PEFT_MAE
-from pointpeft.peft.publishing import save_published
 from pointpeft.peft.saving import read_adapter_config, resolve_adapter
 from pointpeft.peft.stag import STAGConfig
 
 __all__ = [
-    "POINT_PEFT_M2AE",
-    "POINT_PEFT_MAE",
     "FullConfig",
     "IDPTConfig",
     "LinearConfig",
@@ -34,7 +29,6 @@ __all__ = [
     "STAGConfig",
     "Tuner",
     "config_class",
-    "convert",
     "find_method",
     "get_peft_model",
     "list_methods",
@@ -42,5 +36,4 @@ __all__ = [
     "read_adapter_config",
     "register_method",
     "resolve_adapter",
-    "save_published",
 ]

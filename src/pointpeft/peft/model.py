@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models import build_classifier, state_hash
-from pointpeft.models.segmentation.building import build_segmenter
+from pointpeft.models.factory import build_segmenter
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank

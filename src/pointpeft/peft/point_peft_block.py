@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from pointpeft.models import Geometry
 from pointpeft.ops.gathering import select_rows
+from pointpeft.peft.added_layers import Bottleneck, LocalAttention
 from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
-from pointpeft.peft.layers import Bottleneck, LocalAttention
 
 __all__ = ["PointPeftBlock", "ScaleLayers"]
 

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
-from pointpeft.evaluation.analysis import analyse_adapter
-from pointpeft.evaluation.classification import Scores, classify, score
-from pointpeft.evaluation.intervals import accuracy_intervals, class_counts
-from pointpeft.evaluation.report import write_run_report
+from pointpeft.measure.analysis import analyse_adapter
+from pointpeft.measure.class_scores import Scores, classify, score
+from pointpeft.measure.intervals import accuracy_intervals, class_counts
+from pointpeft.measure.report import write_run_report
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.config import FinetuneConfig, OptimizerConfig
-from pointpeft.tasks.goal import Goal
-from pointpeft.tasks.tuning import TIE_WEIGHT, TuningTask, held_out, selecting_split
+from pointpeft.tasks.task import Goal
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out, selecting_split
+from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
 __all__ = ["Classification", "ClassificationTask"]
 

@@ -1,0 +1,145 @@
+"""Verbs around a backbone: pretrain, svm, and the demonstration of the whole."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pointpeft.cli import options
+from pointpeft.cli.accuracies import basis
+from pointpeft.cli.console import (
+    counted,
+    human_bytes,
+    out,
+    percent,
+    reading,
+    resumable,
+    show_table,
+    speak,
+    tell,
+)
+
+__all__ = ["demo", "pretrain", "svm"]
+
+
+def pretrain(
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    model: options.Model = None,
+    checkpoint: options.Checkpoint = None,
+    output: options.Output = Path("runs/pretrain"),
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    seed: options.Seed = None,
+    variant: options.Variant = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+    config: options.ConfigFile = None,
+    resume: options.Resume = False,
+    save_published: options.SavePublished = False,
+) -> None:
+    """Pre-train a backbone on shapes without labels, by masked autoencoding."""
+    from pointpeft import training
+    from pointpeft.training.sources import check_sources
+
+    given = options.collect(
+        data=data, model=model, checkpoint=checkpoint, seed=seed,
+        epochs=epochs, up_axis=up_axis, variant=variant,
+        device=options.accelerator(device), save_published=save_published or None,
+    )  # fmt: skip
+    files = options.config_files(output, config, resume)
+    settings = training.load_config(training.PretrainConfig, files, overrides or [], given)
+    if not resume:
+        check_sources(settings)
+        options.say_which_data(settings, data, overrides)
+    speak()
+    with resumable(output), reading() as progress:
+        metrics = training.pretrain(settings, output, resume, progress)
+    tell(
+        f"pre-trained {metrics['model']} on {counted(metrics['items'], 'shape')} for "
+        f"{counted(metrics['epochs'], 'epoch')}, loss {metrics['loss']:.5f}\n"
+        f"weights: {output / metrics['weights']}"
+    )
+    if "best_weights" in metrics:
+        tell(
+            f"best epoch by the {metrics['selection']}: {metrics['best_epoch']} of "
+            f"{metrics['epochs']}, {output / metrics['best_weights']}"
+        )
+
+
+def svm(
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    model: options.Model = None,
+    checkpoint: options.Checkpoint = None,
+    output: options.Output = Path("runs/svm"),
+    preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
+    C: Annotated[
+        float | None,
+        typer.Option("--C", help="Inverse regularisation strength."),
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Cross-validate C although --config states one.")
+    ] = False,
+    seed: options.Seed = None,
+    variant: options.Variant = None,
+    up_axis: options.UpAxis = None,
+    device: options.Device = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Measure a frozen backbone with a linear SVM on its retrieval features."""
+    from pointpeft import training
+    from pointpeft.training.sources import check_sources
+
+    given = options.collect(
+        data=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
+        up_axis=up_axis, variant=variant, C=C,
+    )  # fmt: skip
+    files = options.config_files(output, config)
+    settings = training.load_config(training.SvmConfig, files, overrides or [], given)
+    check_sources(settings)
+    options.say_which_data(settings, data, overrides)
+    if tune:
+        settings.C = None
+    speak()
+    with reading() as progress:
+        result, weights = training.evaluate_backbone(settings, device or "auto", progress, output)
+    how = "5-fold cross-validation on train" if result.tuned else "as given"
+    tell(f"backbone: {settings.model}, {weights}")
+    tell(f"C: {result.C:g} ({how})")
+    tell(f"metrics: {output / 'metrics.json'}")
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    out.print(
+        f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def demo(
+    output: options.Output = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, for checks.")] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Adapt the embedded backbone to embedded shapes by each method, and compare the methods."""
+    from pointpeft.training.demo import REPORT, run_demo
+
+    rows = run_demo(output, quick, seed or 0, report=lambda text: out.print(text, style="bold"))
+    table = Table(
+        "method", "trainable", "stored", "test accuracy", "seconds per epoch", "peak memory"
+    )
+    for row in rows:
+        spread = f" +- {percent(row['test_accuracy_std'])}" if "test_accuracy_std" in row else ""
+        table.add_row(
+            row["method"],
+            f"{row['trainable_parameters']:,}",
+            human_bytes(row["stored_bytes"]),
+            percent(row["test_accuracy"]) + spread,
+            f"{row['seconds_per_epoch']:.2f}",
+            human_bytes(row["peak_memory_bytes"]),
+        )
+    show_table(table)
+    if quick:
+        tell("a check that everything works: these accuracies need the whole demonstration")
+    tell(f"runs and adapters: {output}\nreport: {output / REPORT}")

@@ -1,0 +1,1 @@
+"""Files of weights as the published repositories keep them."""

@@ -1,0 +1,182 @@
+"""From published files to ours: safetensors, and for tuned models an adapter beside its encoder."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pointpeft.compat.checkpoints.attaching import fill_tuned
+from pointpeft.compat.checkpoints.bank_files import Beside
+from pointpeft.compat.checkpoints.describing import describe_published
+from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.sizes import encoder_sizes, head_sizes, objective_sizes
+from pointpeft.create import create_model
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.locations import ADAPTER, ENCODER
+from pointpeft.models import get_entry, list_models, save_model
+from pointpeft.models.checkpoint import Checkpoint
+from pointpeft.models.filling import LoadReport, fill
+from pointpeft.peft.model import PeftModel
+
+__all__ = ["convert", "save_tuned"]
+
+log = logging.getLogger("pointpeft")
+
+_TRAINING = ("drop_path",)
+"""Settings of the encoder that change nothing in its function."""
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    name: str | None = None,
+    preset: str | None = None,
+    bank: str | Path | None = None,
+    encoder: str | Path | None = None,
+    backbone: Mapping[str, Any] | None = None,
+    peft: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+) -> LoadReport:
+    """Write a published checkpoint in our form.
+
+    What network it is, in which sizes and of how many classes or parts, is seen from the file. What
+    no tensor shows (heads, numbers and sizes of groups, radii, pooling) a file that was written
+    here states; of others it is taken from ``backbone`` and ``preset``, or else assumed, and what
+    was assumed is logged.
+
+    Args:
+        source: a published ``.pth`` file.
+        target: the ``.safetensors`` file to write. For a tuned model, a folder, which gets the
+            encoder as ``backbone.safetensors`` and its ``adapter``; of a name that ends in
+            ``.safetensors`` the folder is called without it.
+        name: registry name, where files of several models look alike (fine-tuned I2P-MAE is taken
+            for Point-M2AE).
+        preset: sizes that a file does not show: numbers and sizes of groups, pooling, sampling.
+        bank: published memory bank of a tuned model; None: the one beside the file; "none": the
+            model is to retrieve nothing.
+        encoder: checkpoint of the encoder that was tuned, which makes the bank's queries; None: the
+            one beside the file.
+        backbone: settings of the encoder, over all others.
+        peft: settings of the tuning method that the file does not show, over those that it states.
+        classes: names of the classes of a tuned model, in the order of its outputs; by default
+            those of the data set that ``preset`` is named after, if there are as many.
+
+    Returns:
+        What was used, left, and not found.
+
+    Raises:
+        CheckpointError: not a published checkpoint, it does not fit the model, or the bank or the
+            encoder of a tuned model is missing or of another one.
+        ConfigError: a setting is unknown, or is one that the file has another value of; or
+            ``target`` is there already.
+    """
+    if Path(target).is_file() or (_tuned_folder(target) / ENCODER).is_file():
+        raise ConfigError(f"`target` {target} is there already; name another one")
+    content = read_checkpoint(source)
+    layout = content.layout
+    if layout is None:
+        raise CheckpointError(f"{source} is {content.title} already: there is nothing to convert")
+    tuned = layout.tuned
+    if not tuned and (bank is not None or encoder is not None or peft):
+        raise CheckpointError(f"{source} is {content.title}, which has neither bank nor adapter")
+    asked = {key: _plain(value) for key, value in (backbone or {}).items()}
+    model = _model(content, name, preset, asked)
+    if not tuned:
+        report = fill(model, content)
+        save_model(model, target)
+        return report
+    adapted, report = fill_tuned(model, content, peft or {})
+    base, adapted = Beside.of(content, bank, encoder).complete(adapted, content)
+    describe_published(adapted, preset, classes)
+    save_tuned(adapted, base, _tuned_folder(target))
+    return report
+
+
+def _tuned_folder(target: str | Path) -> Path:
+    """The folder that a tuned model becomes: a name for a file stands for one without its end."""
+    target = Path(target)
+    return target.with_suffix("") if target.suffix == ".safetensors" else target
+
+
+def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
+    """Write an adapter into ``folder/adapter``, and beside it the plain encoder that it is for."""
+    save_model(encoder, Path(folder) / ENCODER)
+    adapted.base_checkpoint = f"../{ENCODER}"
+    adapted.save_pretrained(Path(folder) / ADAPTER)
+
+
+def _model(
+    content: Checkpoint, name: str | None, preset: str | None, asked: Mapping[str, Any]
+) -> Any:
+    """A fresh network for a file: as it states, by a preset, as it shows, and as is asked for."""
+    layout, state = content.layout, content.state
+    assert layout is not None, "a published file"
+    stated = content.metadata if content.metadata.get("name") in list_models() else {}
+    name = name or stated.get("name") or layout.model
+    config = get_entry(name).config
+    own = {k: v for k, v in stated.get("config", {}).items() if hasattr(config, k)}
+    shown = encoder_sizes(layout, state)
+    if wrong := {k: v for k, v in asked.items() if k in shown and v != shown[k]}:
+        listed = ", ".join(f"{key}={shown[key]}, not {value}" for key, value in wrong.items())
+        raise ConfigError(f"{content.source} is of another size than is asked for: {listed}")
+    chosen = {**shown, **asked}
+    preset_sizes = _preset(name, preset)
+    if "pooling" not in {**own, **preset_sizes, **asked} and _concatenates(content, shown):
+        chosen["pooling"] = "concat_all" if name.startswith("i2p_mae") else "concat"
+    if not layout.tuned:
+        _check_agree(content, own, preset, preset_sizes)
+    if "num_points" in stated and preset is None:
+        own["num_points"] = stated["num_points"]
+    counts = {**head_sizes(state), **objective_sizes(layout, state)}
+    model = create_model(name, task=layout.task, preset=preset, **{**own, **chosen, **counts})
+    _say_assumed(content, model, {*own, *preset_sizes, *chosen, *counts})
+    return model
+
+
+def _check_agree(
+    content: Checkpoint, own: Mapping[str, Any], preset: str | None, sizes: Mapping[str, Any]
+) -> None:
+    """Refuse a preset of another computation than the one that a file states."""
+    differing = [
+        f"{key}={_plain(own[key])}, not {value}"
+        for key, value in sizes.items()
+        if key in own and _plain(own[key]) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{content.source} states what it was trained with, and the preset {preset} is "
+            f"something else: {', '.join(differing)}; leave the preset out"
+        )
+
+
+def _preset(name: str, preset: str | None) -> Mapping[str, Any]:
+    presets = get_entry(name).presets
+    return presets[preset].overrides if preset in presets else {}
+
+
+def _concatenates(content: Checkpoint, shown: Mapping[str, Any]) -> bool:
+    """Whether the head of a hierarchical classifier is given mean and maximum side by side."""
+    state = content.state
+    weight = state.get("head.0.weight", state.get("model.head.0.weight"))
+    return "dims" in shown and weight is not None and weight.shape[-1] == 2 * shown["dims"][-1]
+
+
+def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
+    """Name the settings that neither the file nor the caller states."""
+    config = getattr(model, "backbone", model).config
+    assumed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if field.name not in known and field.name not in (*_TRAINING, "embed_dim")
+    ]
+    if assumed:
+        log.warning(
+            "%s: assumed, as the file does not show it: %s; pass others as settings of `backbone`, "
+            "or a preset",
+            content.source, ", ".join(assumed),
+        )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

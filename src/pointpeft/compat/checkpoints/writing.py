@@ -1,0 +1,191 @@
+"""From our models to files that the published repositories load."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointpeft.compat.checkpoints import i2p_mae_layout, point_m2ae_layout
+from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
+from pointpeft.errors import ConfigError
+from pointpeft.files import replacing
+from pointpeft.models import save_model
+from pointpeft.models.layout import Layout
+from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.model import PeftModel
+from pointpeft.peft.point_peft import PointPeftConfig
+
+__all__ = ["BANK", "QUERY_ENCODER", "published_layout", "save_published"]
+
+log = logging.getLogger("pointpeft")
+
+_VOTED = "_vote"
+"""Ends the name of the file that keeps the epoch of the best vote, beside that of its run."""
+_MODULE = "module."
+"""Before every name, as the published repositories write and read it; not of part segmentation."""
+_SCORES = {
+    "test_acc": "test_accuracy",
+    "class_avg_iou": "test_class_iou",
+    "inctance_avg_iou": "test_instance_iou",
+}
+"""What a file of part segmentation says of itself, and our names for it."""
+
+
+def save_published(
+    model: Any, path: str | Path, epoch: int = 0, metrics: Mapping[str, Any] | None = None
+) -> Layout:
+    """Write a model as a ``.pth`` file with published names.
+
+    Of Point-PEFT with a memory bank, beside it :data:`BANK` as published and
+    :data:`QUERY_ENCODER`, the frozen encoder in our form: the ``.pth`` holds neither.
+
+    Args:
+        model: a :class:`PeftModel` (full or linear tuning, or Point-PEFT with
+            ``reference_compat=True``), or a model of ``create_model``.
+        path: the file, replaced only when the new one is complete.
+        epoch: of the weights.
+        metrics: what was measured, 0 to 1, under the names of ``metrics.json``. The file repeats
+            ``test_accuracy``, and of part segmentation both mean IoUs.
+
+    Returns:
+        The layout that was written.
+
+    Raises:
+        ConfigError: no published repository has such a model, or the bank or encoder of another
+            file would be replaced.
+    """
+    path = Path(path)
+    layout = published_layout(model)
+    retrieves = layout.tuned and model.bank is not None
+    if retrieves:
+        _check_folder(model, path)
+    network = model
+    if isinstance(model, PeftModel):
+        network = model.model if not layout.tuned else model.adapter
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(("tuner.bank.", "tuner.retriever."))
+    }
+    make = _segmentation_content if layout.task == "part_segmentation" else _content
+    with replacing(path) as temporary:
+        content = make(layout.theirs(state), epoch, metrics or {})
+        torch.save({**content, WRITTEN_HERE: _facts(model)}, temporary)
+    log.info("%s: written as published, %s", path, layout.name)
+    if retrieves:
+        _save_retrieval(model, path.parent)
+    return layout
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    """What the tensors do not show, such as heads and groups, for whoever reads the file here."""
+    network = model.model if isinstance(model, PeftModel) else model
+    spec = model.base_spec if isinstance(model, PeftModel) else _encoder(network).spec
+    facts = {"name": spec.name, "config": dict(spec.config), "num_points": spec.num_points}
+    return facts | ({"method": model.config.to_dict()} if isinstance(model, PeftModel) else {})
+
+
+def _encoder(network: Any) -> Any:
+    return getattr(network, "backbone", network)
+
+
+def _check_folder(model: Any, path: Path) -> None:
+    """Refuse to replace a bank or an encoder that a file other than ``path`` may need.
+
+    Of one run the epochs of the best accuracy and of the best vote share theirs.
+    """
+    of_run = path.stem.removesuffix(_VOTED)
+    if {file.stem.removesuffix(_VOTED) for file in path.parent.glob("*.pth")} == {of_run}:
+        return
+    bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
+    there, own = {}, {}
+    if bank.is_file():
+        there[bank] = {"": MemoryBank.import_published(bank).features}
+        own[bank] = {"": model.bank.features}
+    if encoder.is_file():
+        there[encoder], _ = read_safetensors(encoder)
+        own[encoder] = model.tuner.retriever.state_dict()
+    if differing := [str(file) for file in there if not _equal(there[file], own[file])]:
+        raise ConfigError(
+            f"{path} would replace {' and '.join(differing)}, which may belong to another file: "
+            "write it into a folder of its own"
+        )
+
+
+def _equal(there: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return there.keys() == own.keys() and all(
+        torch.equal(tensor.float(), own[name].float().cpu()) for name, tensor in there.items()
+    )
+
+
+def _save_retrieval(model: Any, folder: Path) -> None:
+    model.bank.export_published(folder / BANK)
+    save_model(model.tuner.retriever, folder / QUERY_ENCODER)
+    log.info(
+        "%s: its memory bank, beside %s, which makes the queries", folder / BANK, QUERY_ENCODER
+    )
+
+
+def _content(state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    percent = 100 * (metrics.get("test_accuracy") or 0.0)
+    return {
+        "base_model": {_MODULE + name: tensor for name, tensor in state.items()},
+        "optimizer": {},
+        "epoch": epoch,
+        "metrics": {"acc": percent},
+        "best_metrics": {"acc": percent},
+    }
+
+
+def _segmentation_content(
+    state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the programs for part segmentation write, which are separate ones."""
+    return {
+        "model_state_dict": dict(state),
+        "optimizer_state_dict": {},
+        "epoch": epoch,
+        **{theirs: metrics.get(ours) or 0.0 for theirs, ours in _SCORES.items()},
+    }
+
+
+def published_layout(model: Any) -> Layout:
+    """The published layout of a model; of hierarchical ones in their own depths.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    network = model.model if isinstance(model, PeftModel) else model
+    backbone = _encoder(network)
+    name = backbone.spec.name.removesuffix("_small")
+    task = "pretraining" if network.task == "tokenizer" else network.task
+    several = len(getattr(backbone, "scales", ())) > 1
+    if isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig):
+        if not model.config.reference_compat or task != "classification" or name == "point_bert":
+            raise ConfigError(
+                "published repositories have Point-PEFT for classification on Point-MAE and "
+                "Point-M2AE alone, and with reference_compat=True only"
+            )
+        return point_peft_m2ae(backbone.config.depths) if several else POINT_PEFT_MAE
+    if several:
+        depths = backbone.config.depths
+        if task == "pretraining" and name == "i2p_mae":
+            return i2p_mae_layout.pretrained_layout(depths)
+        makers = {
+            "pretraining": point_m2ae_layout.pretrained_layout,
+            "classification": point_m2ae_layout.classification_layout,
+            "part_segmentation": point_m2ae_layout.segmentation_layout,
+        }
+        if task in makers:
+            return makers[task](depths)
+    for layout in LAYOUTS:
+        if (layout.model, layout.task) == (name, task) and not layout.tuned:
+            return layout
+    raise ConfigError(f"no published repository keeps {name!r} for {task} in a file of its own")

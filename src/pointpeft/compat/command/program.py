@@ -1,0 +1,252 @@
+"""The published command line: its flags and keys, translated into calls of our verbs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pointpeft.cli import adapt, pretrain
+from pointpeft.cli.app import guarded
+from pointpeft.cli.console import tell, warn
+from pointpeft.compat.command.flags import Command, command_of, parse
+from pointpeft.compat.command.keys import named_as_typed, translate
+from pointpeft.compat.command.notes import ineffective_flags, ineffective_keys, longer_training
+from pointpeft.compat.command.translation import (
+    flag_settings,
+    protocol_settings,
+    saves_published,
+    tests_a_run,
+)
+from pointpeft.errors import ConfigError
+from pointpeft.files import no_trace_if_refused
+from pointpeft.locations import resolve_adapter
+from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.config_files import load_config
+from pointpeft.training.config_names import find_config
+
+__all__ = ["PROTOCOL_NOTE", "main"]
+
+PROTOCOL_NOTE = (
+    "the PUBLISHED protocol is followed: models are selected on the test split that they are "
+    "reported for; `pointpeft` is honest by default"
+)
+"""What a call says first, unless it is told ``protocol=honest``."""
+
+EXPERIMENTS = Path("experiments")
+"""Folder of all runs."""
+
+_FLAGS = {
+    "checkpoint": "--ckpts",
+    "output": "--exp_name",
+    "resume": "--resume",
+    **dict.fromkeys(("FinetuneConfig", "PretrainConfig", "SvmConfig"), "python main.py --help"),
+}
+"""What messages of the library call them, and their flags here."""
+
+_KINDS: dict[Command, Any] = {
+    Command.PRETRAIN: PretrainConfig,
+    Command.FINETUNE: FinetuneConfig,
+    Command.TEST: FinetuneConfig,
+    Command.SVM: SvmConfig,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the published command line, translated.
+
+    Attributes:
+        command: what is run.
+        flags: as given.
+        settings: the resolved config.
+        overrides: what the flags and keys mean, over the config file.
+        config: that file; None where a run goes on, which has its own.
+        output: where the run is.
+    """
+
+    command: Command
+    flags: argparse.Namespace
+    settings: Any
+    overrides: list[str]
+    config: Path | None
+    output: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the published command line; errors end as one paragraph and a non-zero exit code."""
+    try:
+        guarded(_run, _FLAGS, arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    flags = parse(arguments)
+    command = command_of(flags)
+    output = _output(flags, command)
+    begun = output / "config.yaml"
+    config = None
+    if not (flags.resume and begun.is_file()):
+        config = find_config(flags.config, tuned=flags.cache_prompt)
+    stated = _load(command, config or begun)
+    translated = translate(flags.overrides, stated)
+    with named_as_typed(translated):
+        overrides = [*flag_settings(command, flags, stated), *translated.overrides]
+        if config is not None:
+            overrides = [*protocol_settings(command, flags, stated), *overrides]
+        settings = _load(command, config or begun, overrides)
+        if config is not None and saves_published(command, settings):  # unless told otherwise
+            overrides = ["save_published=true", *overrides]
+            settings = _load(command, config, overrides)
+        call = Call(command, flags, settings, overrides, config, output)
+        _check_sources(call)
+        notes = [
+            *([PROTOCOL_NOTE] if settings.protocol == "published" else []),
+            *longer_training(command, settings),
+            *translated.notes,
+            *ineffective_keys(command, flags, translated.overrides),
+            *ineffective_flags(command, flags, settings),
+        ]
+        _carry_out(call, notes)
+
+
+def _output(flags: argparse.Namespace, command: Command) -> Path:
+    """``experiments/<config>/<folder of the config>/<exp_name>``."""
+    name = f"test_{flags.exp_name}" if command is Command.TEST else flags.exp_name
+    return EXPERIMENTS / flags.config.stem / flags.config.absolute().parent.name / name
+
+
+def _load(command: Command, file: Path, overrides: Sequence[str] = ()) -> Any:
+    try:
+        return load_config(_KINDS[command], [file], overrides)
+    except ConfigError as error:
+        if command is Command.PRETRAIN and "unknown key" in str(error):
+            raise ConfigError(
+                f"{error}\nwithout --finetune_model, --scratch_model, --cache_prompt, --test or "
+                "--test_svm the config must be one of pre-training"
+            ) from error
+        raise
+
+
+def _check_sources(call: Call) -> None:
+    """Refuse data and weights that are not there, before anything slow is imported."""
+    from pointpeft.training.sources import check_sources
+
+    if call.command is Command.SVM:
+        _check_data(call)
+    if call.flags.resume:
+        return  # a run has what it began with
+    weights = call.flags.ckpts or call.flags.start_ckpts or call.settings.checkpoint
+    check_sources(replace(call.settings, checkpoint=weights))
+    if call.command is Command.TEST and Path(weights).is_dir():
+        resolve_adapter(weights)
+
+
+def _carry_out(call: Call, notes: list[str]) -> None:
+    from pointpeft.training.processes import is_first_process
+
+    run = _COMMANDS[call.command]
+    if is_first_process():  # in the others the first one may have begun the run by now
+        _check_output(call)
+        with no_trace_if_refused(call.output):
+            _tell(call.output, notes)
+            run(call)
+    elif call.command in (Command.PRETRAIN, Command.FINETUNE):  # measuring is not shared out
+        run(call)
+
+
+def _check_output(call: Call) -> None:
+    """Refuse the folder of another run or measurement.
+
+    Raises:
+        ConfigError: there is one already, and it is not to be resumed.
+    """
+    # Folds of few-shot episodes may be added one by one.
+    if (call.output / "config.yaml").is_file() and not call.flags.resume and call.flags.fold < 0:
+        raise ConfigError(
+            f"{call.output} already holds a run: --resume goes on with it, another --exp_name "
+            "begins another"
+        )
+
+
+def _tell(output: Path, notes: list[str]) -> None:
+    """Say what is to be known of a run, and begin its log with it."""
+    from pointpeft.measure.records import append_log, output_folder
+
+    for note in notes:
+        tell(note)
+    append_log(output_folder(output), notes)
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+def _pretrain(call: Call) -> None:
+    pretrain.pretrain(
+        call.overrides, checkpoint=call.flags.start_ckpts, output=call.output, config=call.config,
+        resume=call.flags.resume,
+    )  # fmt: skip
+
+
+def _finetune(call: Call) -> None:
+    checkpoint = call.flags.ckpts
+    if call.config is not None and checkpoint is None:
+        checkpoint = "random"
+        if not call.flags.scratch_model:
+            warn("no --ckpts: training starts from random weights")
+    adapt.finetune(
+        call.overrides, checkpoint=checkpoint, output=call.output, config=call.config,
+        resume=call.flags.resume,
+    )  # fmt: skip
+
+
+def _svm(call: Call) -> None:
+    pretrain.svm(
+        call.overrides, checkpoint=call.flags.ckpts, output=call.output, config=call.config
+    )
+
+
+def _check_data(call: Call) -> None:
+    """Refuse a config of another data set than ``--test_svm`` names."""
+    from pointpeft.data.benchmarks.datasets import get_dataset
+
+    variant = call.settings.data.variant
+    asked = {"modelnet40": "ModelNet40", "scan": "ScanObjectNN"}[call.flags.test_svm]
+    if variant is not None and not get_dataset(variant).title.startswith(asked):
+        raise ConfigError(
+            f"--test_svm {call.flags.test_svm}, but {call.flags.config} is for data.variant="
+            f"{variant}; take the config of {asked} below cfgs/linear-svm/"
+        )
+
+
+def _test(call: Call) -> None:
+    adapter, settings = Path(call.flags.ckpts), call.settings
+    if not adapter.is_dir():
+        from pointpeft.compat.adoption import adopt_checkpoint
+
+        settings.checkpoint = str(adapter)
+        adopt_checkpoint(settings, call.output)
+        adapter = call.output
+    adapt.evaluate(
+        adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
+        votes=settings.votes, protocol=settings.protocol, seed=settings.seed,
+        batch_size=_measured_at_a_time(call),
+    )  # fmt: skip
+
+
+def _measured_at_a_time(call: Call) -> int | None:
+    """As many clouds as training validates with; None: as many as the run that is tested did."""
+    stated = any(override.startswith("trainer.batch_size=") for override in call.overrides)
+    if tests_a_run(call.flags) and not stated:
+        return None
+    return VALIDATION_BATCH * int(call.settings.trainer.batch_size)
+
+
+_COMMANDS = {
+    Command.PRETRAIN: _pretrain,
+    Command.FINETUNE: _finetune,
+    Command.TEST: _test,
+    Command.SVM: _svm,
+}

@@ -1,0 +1,334 @@
+"""Published keys whose meaning hangs on their value, on the model or on other keys."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from pointpeft.errors import ConfigError
+from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
+
+__all__ = ["MEANINGS", "ONLY", "SCALES", "Given", "Meaning", "check_only", "parsed"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """One override under a published key, and what it is seen with.
+
+    Attributes:
+        override: as it was typed.
+        name: its key, without the nesting that some published configs have.
+        value: its value, read as YAML.
+        settings: the config of the command.
+        beside: values of all overrides of the call by their keys, read as YAML.
+    """
+
+    override: str
+    name: str
+    value: Any
+    settings: Any
+    beside: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The value as it was typed."""
+        return self.override.partition("=")[2]
+
+    @property
+    def encoder(self) -> Any:
+        """Default settings of the model's encoder."""
+        from pointpeft.models import get_entry
+
+        return get_entry(self.settings.model).config
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether the model has several scales."""
+        return hasattr(self.encoder, "group_sizes")
+
+    def setting(self, ours: str, published: str, default: Any) -> Any:
+        """What a setting of the encoder or of pre-training will be once all is translated."""
+        part, _, name = ours.partition(".")
+        stated = getattr(self.settings, part, {}).get(name, default)
+        return self.beside.get(ours, self.beside.get(published, stated))
+
+    def refused(self, why: str) -> ConfigError:
+        """The error that says why the value cannot be had."""
+        return ConfigError(f"{self.override}: {why}")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What an override means: overrides in our words, or a sentence about its lack of effect."""
+
+    overrides: tuple[str, ...] = ()
+    note: str | None = None
+
+
+_NOTHING = Meaning()
+_PATHS = "which the settings data.source and data.variant name instead"
+ONLY: Mapping[str, tuple[str, ...]] = {
+    "optimizer.type": ("AdamW",),
+    "scheduler.type": ("CosLR",),
+    "scheduler.kwargs.warming_up_init_lr": ("0.00005",),  # published code does not read it
+    "step_per_update": ("1",),
+    "consider_metric": ("CDL1",),
+    "temp.start": ("1",),
+    "temp.target": ("0.0625",),
+    "temp.ntime": ("100000",),
+    "kldweight.start": ("0",),
+    "kldweight.target": ("0.1",),
+    "kldweight.ntime": ("100000",),
+    "dataset.val.others.subset": ("test",),
+    "dataset.test.others.subset": ("test",),
+    "dataset.extra_train.others.subset": ("train",),
+    "dataset.val.others.whole": ("false",),
+    "dataset.test.others.whole": ("false",),
+    **{
+        f"dataset.{prefix}{part}.others.partition": (split,)
+        for prefix in ("", "svm.")
+        for part, split in (("train", "train"), ("val", "test"), ("test", "test"))
+    },
+    "model.adapter_config.adapter_drop_path_rate": ("0.1",),
+    "model.prompt.NUM_TOKENS": ("100",),  # published code does not read it, nor the next
+    "model.hd_s1": ("true",),
+}
+"""Published keys for which there is one value, or a few that are all the same here."""
+
+_BASES = {
+    "ShapeNet-55": "shapenet55",
+    "ModelNet40": "modelnet40",
+    "ModelNet40_SVM": "modelnet40_h5",
+    "ModelNet40FewShot": None,
+    "ScanObjectNN_hardest": "scanobjectnn_pb_t50_rs",
+    "ScanObjectNN_objectbg": "scanobjectnn_obj_bg",
+    "ScanObjectNN_objectonly": "scanobjectnn_obj_only",
+    "Scan_PB": "scanobjectnn_pb_t50_rs",
+    "Scan_OBJ-BG": "scanobjectnn_obj_bg",
+    "Scan_OBJ": "scanobjectnn_obj_only",
+}
+"""Published files of data sets, and our names of these; few-shot episodes have none."""
+_OBJECTS = ("scanobjectnn_obj_bg", "scanobjectnn_obj_only")
+_SCANS = (*_OBJECTS, "scanobjectnn_pb_t50_rs")
+_FACTS: Mapping[str, Mapping[Any, tuple[str | None, ...]]] = {
+    "NAME": {
+        "ShapeNet": ("shapenet55",), "ModelNet": ("modelnet40",), "ModelNetFewShot": (None,),
+        "ModelNet40_SVM": ("modelnet40_h5",), "ScanObjectNN": _SCANS,
+        "ScanObjectNN_hardest": _SCANS[-1:],
+    },
+    "SPLIT": {"PB": _SCANS[-1:], "OBJ-BG": _OBJECTS[:1], "OBJ": _OBJECTS[1:]},
+    "N_POINTS": {
+        2048: _SCANS, 8192: ("shapenet55", "modelnet40", "modelnet40_h5", None),
+    },
+    "NUM_CATEGORY": {40: ("modelnet40", "modelnet40_h5", None)},
+    "USE_NORMALS": {False: ("modelnet40", "modelnet40_h5", None)},
+}  # fmt: skip
+"""What published files of data sets state, and our names of the data sets that it is true of."""
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "point_mae": ("Point_MAE", "PointTransformer", "PointTransformer_best",
+                  "PointTransformer_modelnet"),
+    "point_bert": ("Point_BERT", "PointTransformer"),
+    "point_bert_dvae": ("DiscreteVAE",),
+    "point_m2ae": ("Point_M2AE", "Point_M2AE_ModelNet40", "Point_M2AE_ScanObjectNN",
+                   "PointTransformer_best"),
+    "i2p_mae": ("I2P_MAE", "I2P_MAE_ModelNet40", "I2P_MAE_ScanObjectNN"),
+}  # fmt: skip
+"""Published classes of each model."""
+_CHANNELS = {"ViT-B/16": 512, "ViT-B/32": 512, "ViT-L/14": 768}
+"""Of the feature maps of image teachers."""
+_HALF = 8  # width of the last bottleneck with if_half
+
+
+def parsed(text: str) -> Any:
+    """A value as YAML means it, or as a number that YAML takes for text, such as 5e-05."""
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def check_only(name: str, override: str) -> None:
+    """Refuse another value than those of :data:`ONLY`.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    value = parsed(override.partition("=")[2])
+    if value not in [parsed(each) for each in ONLY[name]]:
+        raise ConfigError(f"{override}: there is only {name}={' or '.join(ONLY[name])}")
+
+
+def _class_name(given: Given) -> Meaning:
+    known = _NAMES.get(given.settings.model.removesuffix("_small"), ())
+    if given.value not in known:
+        raise given.refused(
+            f"the config is for {given.settings.model}, published as {' or '.join(known)}; take "
+            "the config of the other model"
+        )
+    return _NOTHING
+
+
+def _heads(given: Given) -> Meaning:
+    """Published hierarchical decoders have the heads of their encoder."""
+    ours = f"backbone.num_heads={given.value}"
+    named = {"model.decoder_num_heads", "pretraining.decoder_num_heads"} & given.beside.keys()
+    if not given.has_scales or not isinstance(given.settings, PretrainConfig) or named:
+        return Meaning((ours,))
+    return Meaning((ours, f"pretraining.decoder_num_heads={given.value}"))
+
+
+def _decoder_dims(given: Given) -> Meaning:
+    """Channels of decoded scales are those of the encoder, the coarsest first."""
+    dims = given.setting("backbone.dims", "model.encoder_dims", given.encoder.dims)
+    steps = len(given.value) if isinstance(given.value, list) else 0
+    if not 0 < steps <= len(dims) or given.value != list(dims)[::-1][:steps]:
+        raise given.refused(
+            f"scales are decoded in the channels of the encoder, {list(dims)[::-1]}, coarsest first"
+        )
+    return _NOTHING
+
+
+def _up_blocks(given: Given) -> Meaning:
+    """The published list has an entry too many, the last, which is not read."""
+    from pointpeft.models import get_entry
+
+    if not isinstance(given.settings, PretrainConfig):
+        return Meaning(note=f"{given.override} has no effect here")
+    depths = get_entry(given.settings.model).pretraining_config.decoder_depths
+    depths = given.setting("pretraining.decoder_depths", "model.decoder_depths", depths)
+    if not isinstance(given.value, list):
+        raise given.refused("expected a list, one number for each step of the decoder")
+    read = given.value[: len(depths) - 1]
+    return Meaning((f"pretraining.decoder_residuals={read}",))
+
+
+def _adapter_dim(given: Given) -> Meaning:
+    """One width, or one per scale."""
+    return Meaning((f"peft.adapter_dim={given.value}",))
+
+
+def _half(given: Given) -> Meaning:
+    if given.value is False:
+        return _NOTHING
+    if given.value is not True:
+        raise given.refused("expected true or false")
+    if not given.has_scales:
+        return Meaning(note=f"{given.override} has no effect on a backbone of one scale")
+    return Meaning((f"peft.output_adapter_dim={_HALF}",))
+
+
+def _teacher_channels(given: Given) -> Meaning:
+    if not isinstance(given.settings, PretrainConfig):
+        return Meaning(note=f"{given.override} has no effect here")
+    teacher = given.setting("pretraining.teacher", "model.clip_config.visual_encoder", "ViT-B/16")
+    if teacher == "random":
+        return Meaning((f"pretraining.teacher_channels={given.value}",))
+    has = _CHANNELS.get(str(teacher))
+    if given.value != has:
+        channels = "as many as its weights show" if has is None else str(has)
+        raise given.refused(f"the teacher {teacher} has {channels}; leave the key out")
+    return _NOTHING
+
+
+def _whole(given: Given) -> Meaning:
+    if not isinstance(given.value, bool):
+        raise given.refused("expected true or false")
+    split = "whole" if given.value else "train"
+    return Meaning((f"data.train_split={split}",))
+
+
+def _subset(given: Given) -> Meaning:
+    if given.beside.get("dataset.train.others.whole") is True:
+        return _NOTHING  # which reads more
+    return Meaning((f"data.train_split={given.value}",))
+
+
+def _base(given: Given) -> Meaning:
+    """The published file of a data set."""
+    stem = PurePosixPath(str(given.value)).stem
+    if stem not in _BASES:
+        raise given.refused(f"expected a published file of a data set: {', '.join(_BASES)}")
+    variant, settings = _BASES[stem], given.settings
+    checked = getattr(settings, "svm", None)
+    used = {settings.data.variant, checked.variant if checked else None}
+    episodes = isinstance(settings, FinetuneConfig) and settings.few_shot.way is not None
+    if variant in used or (variant is None and episodes) or (variant == "modelnet40" and episodes):
+        return _NOTHING
+    if given.name == "dataset.train._base_" and variant is not None and not episodes:
+        return Meaning((f"data.variant={variant}",))
+    raise given.refused(f"the config is for {settings.data.variant or 'few-shot episodes'}")
+
+
+def _fact(given: Given) -> Meaning:
+    """A statement of a published file of a data set."""
+    known, variant = _FACTS[given.name], given.settings.data.variant
+    if isinstance(given.value, str | int | float) and variant in known.get(given.value, ()):
+        return _NOTHING
+    right = [str(value) for value, variants in known.items() if variant in variants]
+    what = f"it is {' or '.join(right)}" if right else "that is not stated"
+    raise given.refused(f"of the data set {variant or 'of few-shot episodes'} {what}")
+
+
+def _encoder_dims(given: Given) -> Meaning:
+    """Channels of tokens, or of patches where a projection follows."""
+    if given.has_scales:
+        return Meaning((f"backbone.dims={given.text}",))
+    if getattr(given.encoder, "embed_dim", None) is not None:
+        return Meaning((f"backbone.embed_dim={given.text}",))
+    if given.beside.get("model.trans_dim", given.value) != given.value:
+        raise given.refused("it must be trans_dim: no projection follows the patch embedding")
+    return Meaning((f"backbone.dim={given.text}",))
+
+
+def _points(given: Given) -> Meaning:
+    """Published linear SVMs take as many points as their data set says, not as this key does."""
+    if isinstance(given.settings, SvmConfig) and given.value == 2048:
+        return Meaning(note=f"{given.override} has no effect here, as published")
+    return Meaning((f"data.num_points={given.value}",))
+
+
+def _tokenizer(given: Given) -> Meaning:
+    if given.value == "Need to be set":  # the published config says so in place of a file
+        return _NOTHING
+    return Meaning((f"pretraining.tokenizer={given.value}",))
+
+
+def _place(given: Given) -> Meaning:
+    """Published files of data sets hold paths of their authors' machines."""
+    if str(given.value).rstrip("/").endswith(_ENDS):
+        return Meaning(note=f"{given.override} is not read, {_PATHS}")
+    raise given.refused(f"this is {_PATHS.removeprefix('which ')}")
+
+
+_ENDS = ("data", "ShapeNet-55", "shapenet_pc", "modelnet40_normal_resampled", "ModelNetFewshot",
+         "main_split", "main_split_nobg")  # fmt: skip
+
+MEANINGS: Mapping[str, Callable[[Given], Meaning]] = {
+    "model.NAME": _class_name,
+    "model.num_heads": _heads,
+    "model.decoder_up_blocks": _up_blocks,
+    "model.adapter_config.adapter_dim": _adapter_dim,
+    "model.if_half": _half,
+    "model.clip_config.feat_dim": _teacher_channels,
+    "model.dvae_config.ckpt": _tokenizer,
+    "npoints": _points,
+    "dataset.train.others.subset": _subset,
+    "dataset.train.others.whole": _whole,
+    **{
+        f"dataset.{part}._base_": _base
+        for part in ("train", "val", "test", "extra_train", "svm.train", "svm.val", "svm.test")
+    },
+    "model.encoder_dims": _encoder_dims,
+    **dict.fromkeys(_FACTS, _fact),
+    **dict.fromkeys(("DATA_PATH", "PC_PATH", "ROOT", "DATA_DIR"), _place),
+}
+"""What keys mean, by their names."""
+
+SCALES: Mapping[str, Callable[[Given], Meaning]] = {
+    "model.decoder_dims": _decoder_dims,
+    "model.trans_dim": _decoder_dims,
+}
+"""What further keys mean for a model of several scales."""

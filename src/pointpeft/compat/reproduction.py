@@ -1,0 +1,274 @@
+"""The published tables, run again: published and measured numbers side by side."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pointpeft.data.benchmarks.datasets import get_dataset
+from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.files import replacing, write_json
+from pointpeft.method_names import display_name, within_sentence
+from pointpeft.training.config import FinetuneConfig, SvmConfig
+from pointpeft.training.config_files import load_config
+from pointpeft.training.config_names import CONFIGS
+
+__all__ = ["EXPERIMENTS", "Experiment", "Outcome", "check_folders", "reproduce"]
+
+log = logging.getLogger("pointpeft")
+
+_FULL = within_sentence(display_name("full"))
+_TUNED = ((_FULL, "fine-tuning"), (display_name("point-peft"), "peft"))
+"""What was done, and the folder of its configs."""
+_VOTES = 49
+"""Votes of I2P-MAE's published test, of which the best is reported."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A number of a published table.
+
+    Attributes:
+        table: data set or benchmark.
+        row: what was done.
+        config: file below the folder of configs.
+        weights: pre-trained encoder: one of the keys of :data:`CHECKPOINTS`.
+        published: accuracy in percent.
+        metric: name of the measured one in ``metrics.json``.
+        overrides: settings beside the config's.
+    """
+
+    table: str
+    row: str
+    config: str
+    weights: str
+    published: float
+    metric: str = "test_accuracy"
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def is_svm(self) -> bool:
+        """Whether it is a linear SVM rather than a fine-tuning run."""
+        return self.config.startswith("linear-svm/")
+
+
+CHECKPOINTS: dict[str, tuple[str, ...]] = {
+    "Point-BERT": ("point-bert.pth", "point-bert/Point-BERT.pth", "Point-BERT.pth"),
+    "Point-MAE": ("point-mae.pth", "point-mae/pretrain.pth", "pretrain.pth"),
+    "Point-M2AE": ("point-m2ae.pth", "point-m2ae/pre-train.pth"),
+    "I2P-MAE": ("i2p-mae.pth", "i2p-mae/pre-train.pth", "pre-train.pth"),
+}
+"""Where pre-trained encoders are looked for in their folder, first to last: under our name, then
+as their authors call them, in a folder of the model or, but for Point-M2AE, whose file has the name
+of I2P-MAE's, outside one."""
+
+
+def _tuned(table: str, stem: str, numbers: dict[str, tuple[float, float]]) -> list[Experiment]:
+    """Full fine-tuning against Point-PEFT on each backbone."""
+    return [
+        Experiment(table, f"{weights}, {what}", f"{folder}/{stem.format(weights.lower())}", weights,
+                   accuracy)
+        for weights, pair in numbers.items()
+        for (what, folder), accuracy in zip(_TUNED, pair, strict=True)
+    ]  # fmt: skip
+
+
+_VOTED = (f"votes={_VOTES}",)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_tuned("ScanObjectNN PB-T50-RS", "{}_scan_pb.yaml", {"Point-BERT": (83.1, 85.0)}),
+    *_tuned(
+        "ScanObjectNN PB-T50-RS",
+        "{}_scan_pb_aug.yaml",
+        {"Point-MAE": (88.1, 89.1), "Point-M2AE": (88.1, 88.2)},
+    ),
+    *_tuned(
+        "ModelNet40, without voting",
+        "{}_modelnet40.yaml",
+        {"Point-BERT": (92.7, 93.4), "Point-MAE": (93.2, 94.2), "Point-M2AE": (93.4, 94.1)},
+    ),
+    Experiment("Linear SVM", "I2P-MAE, ModelNet40", "linear-svm/modelnet40.yaml", "I2P-MAE", 93.35),
+    Experiment("Linear SVM", "I2P-MAE, OBJ-BG", "linear-svm/scan_obj-bg.yaml", "I2P-MAE", 87.09),
+    Experiment(
+        "ModelNet40, without voting", f"I2P-MAE, {_FULL}", "fine-tuning/modelnet40.yaml", "I2P-MAE",
+        93.67, overrides=_VOTED,
+    ),
+    Experiment(
+        "ModelNet40, with voting", f"I2P-MAE, {_FULL}", "fine-tuning/modelnet40.yaml", "I2P-MAE",
+        94.06, "test_vote_accuracy", _VOTED,
+    ),
+    Experiment(
+        "ScanObjectNN PB-T50-RS", f"I2P-MAE, {_FULL}", "fine-tuning/scan_pb.yaml", "I2P-MAE", 90.11
+    ),
+    Experiment(
+        "ScanObjectNN OBJ-BG", f"I2P-MAE, {_FULL}", "fine-tuning/scan_obj-bg.yaml", "I2P-MAE", 94.15
+    ),
+    Experiment(
+        "ScanObjectNN OBJ-ONLY", f"I2P-MAE, {_FULL}", "fine-tuning/scan_obj.yaml", "I2P-MAE", 91.57
+    ),
+)  # fmt: skip
+"""Full fine-tuning against Point-PEFT on every backbone, with the numbers of Point-PEFT's paper,
+and I2P-MAE's own table. A backbone's own paper may have another number of full fine-tuning."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an experiment.
+
+    Attributes:
+        experiment: which one.
+        measured: accuracy in percent; None where it was not measured.
+        missing: why not.
+    """
+
+    experiment: Experiment
+    measured: float | None = None
+    missing: str | None = None
+
+
+def reproduce(
+    data: str | Path,
+    checkpoints: str | Path,
+    output: str | Path,
+    configs: str | Path = CONFIGS,
+    overrides: Sequence[str] = (),
+    only: str | None = None,
+    experiments: Sequence[Experiment] = EXPERIMENTS,
+    report: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run the published tables under the published protocol, as far as data and weights are there.
+
+    What was finished before with the same settings is not run again, and what was interrupted goes
+    on. Rows that are not run keep what an earlier call in the same folder found.
+
+    Args:
+        data: folder of the published data sets.
+        checkpoints: folder of pre-trained encoders, see :data:`CHECKPOINTS`.
+        output: folder of the runs, ``reproduction.json`` and ``reproduction.md``.
+        configs: folder of configs.
+        overrides: settings of every fine-tuning run, such as ``trainer.epochs=10``.
+        only: run only what has this text in its table or row.
+        experiments: what to run.
+        report: called with each outcome.
+
+    Raises:
+        ConfigError: no such folder of data, checkpoints or configs, or ``only`` fits nothing.
+    """
+    check_folders(data, checkpoints, configs)
+    configs = Path(configs)
+    chosen = [e for e in experiments if (only or "").lower() in f"{e.table} {e.row}".lower()]
+    if not chosen:
+        raise ConfigError(f"`only` {only}: nothing has this in its table or row")
+    from pointpeft.measure.records import output_folder  # slow
+
+    runs, outcomes = output_folder(output), []
+    for experiment in chosen:
+        outcome = _run(experiment, Path(data), Path(checkpoints), runs, configs, overrides)
+        outcomes.append(outcome)
+        _write(runs, outcomes, experiments)
+        if report is not None:
+            report(outcome)
+    return outcomes
+
+
+def check_folders(data: str | Path, checkpoints: str | Path, configs: str | Path) -> None:
+    """Refuse folders that are not there, before anything slow is imported.
+
+    Raises:
+        ConfigError: one is not; it is named.
+    """
+    for name, folder in (("data", data), ("checkpoints", checkpoints)):
+        if not Path(folder).is_dir():
+            raise ConfigError(f"`{name}` {folder}: no such folder")
+    if not Path(configs).is_dir():
+        raise ConfigError(f"`configs` {configs}: no such folder; left out, it is the package's own")
+
+
+def _run(
+    experiment: Experiment,
+    data: Path,
+    checkpoints: Path,
+    output: Path,
+    configs: Path,
+    overrides: Sequence[str],
+) -> Outcome:
+    names = CHECKPOINTS[experiment.weights]
+    found = [checkpoints / name for name in names if (checkpoints / name).is_file()]
+    if not found:
+        return Outcome(experiment, missing=f"no weights: {' or '.join(names)} in {checkpoints}")
+    folder = output / Path(experiment.config).with_suffix("")
+    try:
+        metrics = _metrics(experiment, data, found[0], folder, configs, overrides)
+    except PointPeftError as error:  # the others can still be run
+        log.warning("%s, %s: %s", experiment.table, experiment.row, error)
+        return Outcome(experiment, missing=str(error).splitlines()[0])
+    return Outcome(experiment, 100 * metrics[experiment.metric])
+
+
+def _metrics(
+    experiment: Experiment,
+    data: Path,
+    weights: Path,
+    folder: Path,
+    configs: Path,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    from pointpeft.measure.backbone_svm import evaluate_backbone
+    from pointpeft.training.finetuning import finetune
+    from pointpeft.training.run_folder import RunFolder
+
+    kind: Any = SvmConfig if experiment.is_svm else FinetuneConfig
+    own = () if experiment.is_svm else overrides
+    file = configs / experiment.config
+    config = load_config(kind, [file], [*experiment.overrides, *own])
+    config = replace(
+        config,
+        protocol="published",
+        checkpoint=str(weights),
+        data=replace(config.data, source=str(data)),
+    )
+    if config.data.variant is not None:  # complain before a network is built
+        get_dataset(config.data.variant).folder_in(data)
+    if not experiment.is_svm:
+        return finetune(config, folder, resume=(folder / "config.yaml").is_file())
+    run = RunFolder(folder)
+    if (finished := run.finished_metrics(config)) is not None:
+        return finished
+    for file in (run.config, run.metrics):  # of other weights, data or C
+        file.unlink(missing_ok=True)
+    evaluate_backbone(config, "auto", output=folder)
+    return json.loads(run.metrics.read_text())
+
+
+def _write(folder: Path, outcomes: Sequence[Outcome], experiments: Sequence[Experiment]) -> None:
+    """Bring both files up to date; rows of other experiments stay as an earlier call left them."""
+    from pointpeft.measure.records import versions
+
+    file = folder / "reproduction.json"
+    earlier = json.loads(file.read_text())["rows"] if file.is_file() else []
+    known = {(row["table"], row["row"]): row for row in earlier}
+    known |= {(o.experiment.table, o.experiment.row): _row(o) for o in outcomes}
+    rows = [known[place] for e in experiments if (place := (e.table, e.row)) in known]
+    write_json(file, {"protocol": "published", "rows": rows, "versions": versions()})
+    lines = ["| table | row | published | measured |", "|---|---|---|---|"]
+    for row in rows:
+        measured = row["measured"]
+        got = row["missing"] if measured is None else f"{measured:.2f} %"
+        lines.append(f"| {row['table']} | {row['row']} | {row['published']:.2f} % | {got} |")
+    lines.append(
+        "\nPublished protocol: every epoch, and every vote, is selected on the test split."
+    )
+    with replacing(folder / "reproduction.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "table": outcome.experiment.table,
+        "row": outcome.experiment.row,
+        "config": outcome.experiment.config,
+        "published": outcome.experiment.published,
+        "measured": outcome.measured,
+        "missing": outcome.missing,
+    }

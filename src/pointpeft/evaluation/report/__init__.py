@@ -1,6 +1,0 @@
-"""One page about a run, to be opened in a browser."""
-
-from pointpeft.evaluation.report.page import write_report, write_run_report
-from pointpeft.evaluation.report.runs import ReportRun, read_run
-
-__all__ = ["ReportRun", "read_run", "write_report", "write_run_report"]

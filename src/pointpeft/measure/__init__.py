@@ -1,0 +1,23 @@
+"""Measuring and applying trained models."""
+
+from pointpeft.measure.class_scores import Scores, classify, extract_features, score
+from pointpeft.measure.part_predictor import PartPrediction, PartPredictor
+from pointpeft.measure.part_scores import SegmentationScores, score_parts
+from pointpeft.measure.predictor import Prediction, Predictor, load_adapted
+from pointpeft.measure.svm import SvmResult, linear_svm
+
+__all__ = [
+    "PartPrediction",
+    "PartPredictor",
+    "Prediction",
+    "Predictor",
+    "Scores",
+    "SegmentationScores",
+    "SvmResult",
+    "classify",
+    "extract_features",
+    "linear_svm",
+    "load_adapted",
+    "score",
+    "score_parts",
+]

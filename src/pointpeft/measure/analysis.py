@@ -1,0 +1,279 @@
+"""What a trained model sees: a map of its features, its mistakes, and what they resemble."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointpeft.data import ShapeSplit
+from pointpeft.measure.batches import MEASURED_AT_A_TIME, batch_of_run
+from pointpeft.measure.class_scores import extract_features, score
+from pointpeft.measure.feature_map import project
+from pointpeft.measure.predictor import load_base
+from pointpeft.peft import PeftModel, load_adapter
+
+__all__ = ["Outputs", "analyse", "analyse_adapter", "analyse_change", "model_outputs"]
+
+_MAPPED = 2000  # items on the map; more make it neither clearer nor faster
+_SHOWN_MISTAKES = 40
+_NEIGHBOURS = 3
+_CLOUD_POINTS = 512
+_DECIMALS = 3
+
+
+class Outputs(NamedTuple):
+    """What an adapted classifier makes of ``S`` clouds.
+
+    Attributes:
+        features: ``(S, C)``, as they enter the head.
+        logits: ``(S, classes)``.
+    """
+
+    features: NDArray
+    logits: NDArray
+
+
+def analyse_adapter(
+    folder: str | Path,
+    train: ShapeSplit,
+    test: ShapeSplit,
+    part: str = "test",
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """:func:`analyse` of a saved adapter, beside the encoder that it was trained on.
+
+    Args:
+        folder: adapter or run folder.
+        train: shapes that the adapter was trained on; may be empty.
+        test: shapes to measure; may be empty.
+        part: what ``test`` is, in a word.
+        checkpoint: weights of the encoder, if not where the adapter says.
+        device: where to compute.
+    """
+    backbone = load_base(folder, checkpoint).to(device)
+    model = load_adapter(backbone, folder).to(device)  # on a copy: the encoder stays as it was
+    outputs = None
+    if getattr(model.config, "reference_compat", False):  # a cloud hangs on its batch
+        outputs = model_outputs(model, _clouds(model, test), batch_size=batch_of_run(folder))
+    return analyse_change(backbone, model, train, test, part, outputs)
+
+
+def analyse_change(
+    backbone: Any,
+    model: PeftModel,
+    train: ShapeSplit,
+    test: ShapeSplit,
+    part: str = "test",
+    outputs: Outputs | None = None,
+) -> dict[str, Any]:
+    """:func:`analyse` of a model beside the encoder that it was adapted from.
+
+    Args:
+        backbone: that encoder.
+        model: the adapted classifier.
+        train: shapes that it was trained on; may be empty.
+        test: shapes to measure; may be empty.
+        part: what ``test`` is, in a word.
+        outputs: of ``model`` for ``test``, where they are known.
+    """
+    compat = getattr(model.config, "reference_compat", False)  # queries as the model makes them
+    before = [_encode(backbone, _clouds(model, split), compat) for split in (train, test)]
+    return analyse(model, train, test, before[0], before[1], part, outputs=outputs)
+
+
+def analyse(
+    model: PeftModel,
+    train: ShapeSplit,
+    test: ShapeSplit,
+    before_train: NDArray,
+    before_test: NDArray,
+    part: str = "test",
+    seed: int = 0,
+    outputs: Outputs | None = None,
+) -> dict[str, Any]:
+    """Confusion, feature maps before and after adaptation, and mistakes with their neighbours.
+
+    Neighbours are the training shapes of largest cosine similarity before adaptation, those that
+    a memory bank retrieves; a shape is not its own neighbour.
+
+    Args:
+        model: the adapted classifier.
+        train: shapes that it was trained on, ``S`` of them; may be empty.
+        test: shapes to measure, ``T`` of them; may be empty, or share shapes with ``train``.
+        before_train: features ``(S, C)`` of ``train`` by the encoder before adaptation.
+        before_test: the same of ``test``, ``(T, C)``.
+        part: what ``test`` is, in a word.
+        seed: of the maps, and of the choice of items when there are too many for a map.
+        outputs: of ``model`` for ``test``, where they are known.
+
+    Returns:
+        Plain values, ready for JSON; the same for the same arguments.
+    """
+    names = model.class_names or tuple(str(i) for i in range(model.model.num_classes))
+    features, logits = outputs or model_outputs(model, _clouds(model, test), before_test)
+    predictions = logits.argmax(axis=1)
+    measured = score(predictions, test.labels, len(names))
+    return {
+        "part": part,
+        "items": len(test),
+        "class_names": list(names),
+        "confusion": measured.confusion.tolist(),
+        "map": _map(model, train, test, before_train, before_test, features, seed),
+        "mistakes": _mistakes(train, test, before_train, before_test, logits),
+    }
+
+
+def _map(
+    model: PeftModel,
+    train: ShapeSplit,
+    test: ShapeSplit,
+    before_train: NDArray,
+    before_test: NDArray,
+    after_test: NDArray,
+    seed: int,
+) -> dict[str, Any]:
+    """The same items placed by their features before and after adaptation.
+
+    "after" is None where the head alone was trained, which leaves the features as they were.
+    """
+    held_out = set(test.ids)
+    beside = np.array([i for i, name in enumerate(train.ids) if name not in held_out], dtype=int)
+    items = len(beside) + len(test)
+    chosen = np.arange(items)
+    if items > _MAPPED:
+        chosen = np.sort(np.random.default_rng(seed).permutation(items)[:_MAPPED])
+    of_train, of_test = beside[chosen[chosen < len(beside)]], chosen[chosen >= len(beside)]
+    of_test = of_test - len(beside)
+    trained, tested = train.subset(of_train), test.subset(of_test)
+    before, method = project(_stack(before_train[of_train], before_test[of_test]), seed)
+    after = None
+    if model.count_parameters()["trainable_without_head"]:
+        after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
+        after = project(_stack(after_train, after_test[of_test]), seed)[0].tolist()
+    return {
+        "method": method,
+        "items": items,
+        "shown": len(chosen),
+        "ids": [*trained.ids, *tested.ids],
+        "labels": [*trained.labels.tolist(), *tested.labels.tolist()],
+        "held_out": [False] * len(trained) + [True] * len(tested),
+        "before": before.tolist(),
+        "after": after,
+    }
+
+
+def _mistakes(
+    train: ShapeSplit,
+    test: ShapeSplit,
+    before_train: NDArray,
+    before_test: NDArray,
+    logits: NDArray,
+) -> dict[str, Any]:
+    """The wrongly classified shapes that the model was surest of, each with its neighbours."""
+    predictions, sure = logits.argmax(axis=1), _probabilities(logits).max(axis=1)
+    wrong = np.flatnonzero(predictions != test.labels)
+    shown = wrong[np.argsort(-sure[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    similarity = _similarity(before_test[shown], before_train)
+    clouds: dict[str, list[float]] = {}  # by place in train: mistakes share neighbours
+    listed = []
+    for i, similar in zip(shown.tolist(), similarity, strict=True):
+        near = _nearest(similar, train.ids, test.ids[i])
+        clouds |= {str(j): _flat(train.points[j]) for j in near}
+        neighbours = [
+            {
+                "id": train.ids[j],
+                "label": int(train.labels[j]),
+                "similarity": round(float(similar[j]), 4),
+                "cloud": str(j),
+            }
+            for j in near
+        ]
+        listed.append(
+            {
+                "id": test.ids[i],
+                "label": int(test.labels[i]),
+                "predicted": int(predictions[i]),
+                "probability": round(float(sure[i]), 4),
+                "cloud": _flat(test.points[i]),
+                "neighbours": neighbours,
+            }
+        )
+    return {"total": len(wrong), "listed": listed, "clouds": clouds}
+
+
+def _similarity(queries: NDArray, features: NDArray) -> NDArray[np.float64]:
+    """Cosines ``(Q, S)`` of all pairs."""
+    if not len(queries) or not len(features):
+        return np.zeros((len(queries), len(features)))
+    return _unit(queries) @ _unit(features).T
+
+
+def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int]:
+    """Places of the most similar items, first the nearest; equal ones in their order."""
+    order = np.argsort(-similarity, kind="stable")[: _NEIGHBOURS + 1].tolist()
+    return [j for j in order if ids[j] != itself][:_NEIGHBOURS]
+
+
+@torch.no_grad()
+def model_outputs(
+    model: PeftModel,
+    points: Tensor,
+    before: NDArray | None = None,
+    batch_size: int = MEASURED_AT_A_TIME,
+) -> Outputs:
+    """Features and logits of clouds ``(S, N, 3)``, in eval mode.
+
+    ``before (S, C)``, features by the un-adapted encoder, spares the model encoding the clouds
+    once more to look up its bank.
+    """
+    if not len(points):
+        return Outputs(np.zeros((0, 0)), np.zeros((0, model.model.num_classes)))
+    device = next(model.parameters()).device
+    batches = points.split(batch_size)
+    queries: Sequence[Tensor | None] = [None] * len(batches)
+    if before is not None:
+        queries = torch.from_numpy(before).to(device).split(batch_size)
+    features: list[Tensor] = []
+    hook = model.model.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    try:
+        model.eval()
+        logits = [
+            model(batch.to(device), query) for batch, query in zip(batches, queries, strict=True)
+        ]
+    finally:
+        hook.remove()
+    return Outputs(*(torch.cat(each).float().cpu().numpy() for each in (features, logits)))
+
+
+def _encode(backbone: Any, points: Tensor, compat: bool) -> NDArray:
+    return extract_features(backbone, points, compat) if len(points) else np.zeros((0, 0))
+
+
+def _clouds(model: PeftModel, split: ShapeSplit) -> Tensor:
+    """As many points of each cloud as the model was trained on."""
+    number = model.input["transform"]["num_points"] if model.input else None
+    return torch.from_numpy(split.points)[:, :number]
+
+
+def _stack(first: NDArray, second: NDArray) -> NDArray:
+    """Rows of both; one without rows need not have the channels of the other."""
+    return np.concatenate([rows for rows in (first, second) if len(rows)] or [first])
+
+
+def _unit(features: NDArray) -> NDArray[np.float64]:
+    features = features.astype(np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _probabilities(logits: NDArray) -> NDArray[np.float64]:
+    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
+
+
+def _flat(points: NDArray) -> list[float]:
+    """An even subsample ``(x, y, z, x, ...)``: clouds are in farthest point order."""
+    return points[:_CLOUD_POINTS].astype(np.float64).round(_DECIMALS).ravel().tolist()

@@ -1,0 +1,113 @@
+"""Linear-SVM evaluation of a backbone on a data set."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from pointpeft.data import ShapeData
+from pointpeft.errors import DataError
+from pointpeft.measure.class_scores import extract_features, score
+from pointpeft.measure.evaluate import choose_device
+from pointpeft.measure.intervals import accuracy_intervals, class_counts
+from pointpeft.measure.records import (
+    check_output,
+    peak_memory_bytes,
+    versions,
+    write_measurement,
+)
+from pointpeft.measure.svm import SvmResult, linear_svm
+from pointpeft.process_state import undisturbed
+from pointpeft.training.announcing import announce_data
+from pointpeft.training.config import SvmConfig
+from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
+
+__all__ = ["evaluate_backbone"]
+
+log = logging.getLogger("pointpeft")
+
+
+@undisturbed()
+def evaluate_backbone(
+    config: SvmConfig,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    output: str | Path | None = None,
+) -> tuple[SvmResult, str]:
+    """Fit a linear SVM on the train split's features and score it on the test split.
+
+    A stated validation split is not used: C comes from cross-validation on train, or is given. The
+    published protocol takes the first points of every stored cloud.
+
+    Args:
+        config: model, weights, data, C.
+        device: where to encode: "auto", "cpu" or "cuda".
+        progress: called with (done, total) while shapes are read.
+        output: folder for ``config.yaml``, ``metrics.json`` and ``log.txt``; None writes nothing.
+
+    Returns:
+        The result, and a phrase that names the weights.
+
+    Raises:
+        ConfigError: no such device, or ``output`` is a file or holds results already.
+        DataError: there is no test split, or too little to train on.
+    """
+    if output is not None:
+        check_output(output)
+    L.seed_everything(config.seed, verbose=False)
+    backbone, source = make_backbone(config)
+    device = choose_device(device)
+    backbone = backbone.to(device)
+    data = load_data(
+        config.data, backbone.spec.num_points, progress, needed=("test",),
+        protocol=config.protocol, farthest=False,
+    )  # fmt: skip
+    if not len(data.test):
+        raise DataError(
+            f"{config.data.source} has no test split, and its classes are too small to cut one"
+        )
+    data = note_shapes_seen_before(data, source)
+    announce_data(config.data.source, data, ("train", "test"))
+    log.info("linear SVM on features of %s, computed on %s", config.model, device)
+    train, test = (
+        extract_features(
+            backbone,
+            torch.from_numpy(part.points)[:, : data.transform.num_points],
+            reference_compat=config.protocol == "published",
+        )
+        for part in (data.train, data.test)
+    )
+    result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
+    if output is not None:
+        write_measurement(output, config, _metrics(config, source or "random", data, result))
+    if source is None:
+        return result, f"random weights (seed {config.seed})"
+    return result, f"weights {config.checkpoint or source}"
+
+
+def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult) -> dict[str, Any]:
+    test = score(result.predictions, data.test.labels, len(data.class_names))
+    metrics = {
+        "model": config.model,
+        "preset": config.preset,
+        "weights": weights,
+        "data": config.data.source,
+        "protocol": config.protocol,
+        "seed": config.seed,
+        "C": result.C,
+        "C_from": "cross-validation on train" if result.tuned else "given",
+        "test_accuracy": result.accuracy,
+        "test_mean_class_accuracy": test.mean_class_accuracy,
+        "train_items": len(data.train),
+        "test_items": len(data.test),
+        **class_counts(data.class_names, data.test.labels),
+        "confusion": test.confusion.tolist(),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "notes": list(data.notes),
+        "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
+        "versions": versions(),
+    }
+    return metrics | accuracy_intervals(metrics)

@@ -1,0 +1,194 @@
+"""From a saved part-segmentation adapter and a file to a part for every point."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from pointpeft.data import RawShape, read_shape, sample_surface
+from pointpeft.data.parts import PART_NAMES, read_part_names
+from pointpeft.data.ply import write_labelled_ply
+from pointpeft.data.prepare import default_num_stored
+from pointpeft.data.surface import usable_faces
+from pointpeft.errors import ConfigError, DataError, nearest_hint
+from pointpeft.files import file_name, replacing
+from pointpeft.measure.part_scores import part_mask, segment
+from pointpeft.measure.predictor import LoadedAdapter
+from pointpeft.measure.records import output_folder
+
+__all__ = ["PartPrediction", "PartPredictor", "write_predictions"]
+
+
+@dataclass(frozen=True)
+class PartPrediction:
+    """Outcome for one file.
+
+    Attributes:
+        file: as it was named.
+        category: what the shape was taken to be.
+        points: ``(N, 3)``: every point of a cloud, or points sampled on a mesh, in the frame and
+            unit of the file; empty if the file cannot be used.
+        seg: ``(N,)`` part of every point.
+        shares: name of each part of the category and the share of the points it has, 0 to 1.
+        warnings: what about the input differs from the training data.
+        error: why the file cannot be used, or None.
+    """
+
+    file: str
+    category: str
+    points: NDArray[np.float64]
+    seg: NDArray[np.int64]
+    shares: tuple[tuple[str, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class PartPredictor(LoadedAdapter):
+    """Finds the parts of shapes in files, preparing them as in the training of an adapter.
+
+    Arguments are those of :class:`LoadedAdapter`.
+
+    Attributes:
+        part_names: in label order.
+        categories: labels of the parts of each category.
+
+    Raises:
+        ConfigError: the adapter is for classification.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        checkpoint: str | Path | None = None,
+        up_axis: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(folder, checkpoint, up_axis, device)
+        assert self.parts is not None, "checked"
+        self.part_names = self.parts.names
+        self.categories = self.parts.categories
+        self._mask = part_mask(self.parts)
+
+    def _check_task(self, folder: str | Path) -> None:
+        if self.parts is None:
+            raise ConfigError(
+                f"the adapter in {folder} names classes of whole shapes; use Predictor"
+            )
+
+    def choose_category(self, name: str | None) -> str:
+        """The category called ``name``; the only one if there is only one.
+
+        Raises:
+            ConfigError: it is unknown, or not said although there are several.
+        """
+        known = ", ".join(self.class_names)
+        if name is None:
+            if len(self.class_names) > 1:
+                raise ConfigError(
+                    f"the parts of a shape depend on what it is: pass `category`, one of {known}"
+                )
+            return self.class_names[0]
+        if name not in self.class_names:
+            hint = nearest_hint(name, self.class_names)
+            raise ConfigError(f"unknown category {name!r}: {hint}the adapter knows {known}")
+        return name
+
+    def predict_file(self, file: str | Path, category: str | None = None) -> PartPrediction:
+        """The parts of one mesh or scan.
+
+        Args:
+            file: any file of a shape; part labels in it are not looked at.
+            category: what it shows; needed if the adapter knows several categories.
+
+        Raises:
+            ConfigError: as for :meth:`choose_category`. A file that cannot be read gives a
+                prediction with its ``error``.
+        """
+        category = self.choose_category(category)
+        try:
+            shape = read_shape(file)
+            points, seg, warnings = self._label(shape, category)
+        except DataError as error:
+            nothing = np.empty((0, 3)), np.empty(0, dtype=np.int64)
+            return PartPrediction(str(file), category, *nothing, error=str(error))
+        shares = tuple(
+            (self.part_names[part], float((seg == part).mean()))
+            for part in self.categories[category]
+        )
+        return PartPrediction(str(file), category, points, seg, shares, warnings)
+
+    def _label(
+        self, shape: RawShape, category: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]:
+        """All points of a cloud, or points on a mesh, and their parts; and what was noticed.
+
+        The model labels as many points as it was trained on; the others have the part of the
+        nearest one of these.
+        """
+        points = np.asarray(shape.points, dtype=np.float64)
+        faces = shape.faces
+        if faces is not None and len(usable_faces(points, faces)[0]):
+            count = default_num_stored(self.transform, None)
+            points, faces = sample_surface(points, faces, count, seed=0), None
+        rows = np.arange(len(points))  # as labels they tell which points were chosen
+        prepared = self.prepare(RawShape(points, faces, shape.source, shape.notes, seg=rows))
+        assert prepared.seg is not None
+        num_points = self.transform.num_points
+        chosen = prepared.seg[:num_points]
+        clouds = torch.from_numpy(prepared.points[:num_points]).unsqueeze(0)
+        number = torch.tensor([self.class_names.index(category)])
+        (labels,) = segment(self.model, clouds, number, self._mask)
+        _, nearest = cKDTree(points[chosen]).query(points)
+        return points, labels[nearest], self.warnings(shape, prepared)
+
+
+def write_predictions(
+    predictions: Sequence[PartPrediction], part_names: Sequence[str], output: str | Path
+) -> list[Path | None]:
+    """Write ``<output>/<category>/<file>.ply`` for every prediction, and ``<output>/parts.txt``.
+
+    The folder is itself a data set with part labels: corrected, it can be trained on.
+
+    Args:
+        predictions: what was found.
+        part_names: in label order.
+        output: the folder.
+
+    Returns:
+        For each prediction the file written, None if it has an error.
+
+    Raises:
+        ConfigError: a file would replace another one, or the folder holds shapes with other parts.
+    """
+    targets = _targets(predictions, Path(output))
+    if taken := [target for target in targets if target is not None and target.exists()]:
+        raise ConfigError(f"{taken[0]} is there already: name another folder as `output`")
+    listed = Path(output) / PART_NAMES
+    if listed.exists() and read_part_names(listed) != tuple(part_names):
+        raise ConfigError(f"{listed} lists other parts: name another folder as `output`")
+    output_folder(output)
+    with replacing(listed) as temporary:
+        temporary.write_text("\n".join(part_names) + "\n", encoding="utf-8")
+    for one, target in zip(predictions, targets, strict=True):
+        if target is not None:
+            write_labelled_ply(target, one.points, one.seg)
+    return targets
+
+
+def _targets(predictions: Sequence[PartPrediction], folder: Path) -> list[Path | None]:
+    """A file for each prediction; names that occur again are numbered."""
+    targets: list[Path | None] = []
+    taken: set[Path] = set()
+    for one in predictions:
+        name, number = Path(one.file).stem, 1
+        while (target := folder / file_name(one.category) / f"{name}.ply") in taken:
+            number += 1
+            name = f"{Path(one.file).stem}-{number}"
+        if not one.error:
+            taken.add(target)
+        targets.append(None if one.error else target)
+    return targets

@@ -1,0 +1,188 @@
+"""The part of a page that tells of one classifier: confusion, feature map, mistakes."""
+
+from typing import Any, NamedTuple
+
+from pointpeft.formats import count, percent, percent_range
+from pointpeft.measure.intervals import wilson_interval
+from pointpeft.measure.report.figures import (
+    Figure,
+    class_colour,
+    confusion,
+    feature_map,
+    shaded_cloud,
+)
+from pointpeft.measure.report.gallery import Gallery, Panel, Scene
+from pointpeft.measure.report.run_page import ReportRun
+
+__all__ = ["Classes", "FeatureMap", "describe_classes"]
+
+_MOST_CONFUSIONS = 8
+
+
+class FeatureMap(NamedTuple):
+    """Features as points in a plane, before and after adaptation."""
+
+    title: str
+    note: str
+    key: list[tuple[int, str, str]]  # label, name, colour
+    markers: str
+    before: Figure
+    after: Figure | None
+
+
+class Classes(NamedTuple):
+    """What a page says of one classifier."""
+
+    note: str
+    matrix: Figure | None
+    confusions: list[tuple[str, str, str]]  # true, predicted, how many
+    classes: list[dict[str, Any]]
+    map: FeatureMap | None
+    mistakes: Gallery | None
+
+
+def describe_classes(run: ReportRun) -> Classes:
+    """All that is known of a classifier; parts of it are None where that is not known."""
+    analysis, metrics = run.analysis or {}, run.metrics
+    counts = (
+        analysis.get("confusion") or metrics.get("best_confusion") or metrics.get("confusion") or []
+    )
+    names = metrics["class_names"]
+    measured = any(any(row) for row in counts)
+    return Classes(
+        note=_note(run) if measured else "No shape was measured.",
+        matrix=confusion(counts, names) if measured else None,
+        confusions=_confusions(counts, names),
+        classes=_classes(counts, names) if measured else [],
+        map=_map(run),
+        mistakes=_mistakes(analysis) if analysis.get("items") else None,
+    )
+
+
+def _part(run: ReportRun) -> str:
+    part: str = (run.analysis or {}).get("part") or run.metrics.get("split", "test")
+    return part
+
+
+def _note(run: ReportRun) -> str:
+    part, seeds, notes = _part(run), len(run.metrics.get("seeds", ())), []
+    if part == "validation":
+        notes.append(
+            "There is no test split: these are the shapes of the validation split, on which the "
+            "model was chosen too."
+        )
+    elif part != "test":
+        notes.append(f"Measured: {'all shapes' if part == 'all' else f'the {part} split'}.")
+    if seeds > 1:
+        by = "test" if str(run.metrics.get("selection")).startswith("test") else "validation"
+        notes.append(f"The best of {seeds} seeds by {by} accuracy, here and below.")
+    return " ".join(notes)
+
+
+def _confusions(counts: list[list[int]], names: list[str]) -> list[tuple[str, str, str]]:
+    """The most frequent ones, first the most frequent."""
+    pairs = [
+        (number, i, j)
+        for i, row in enumerate(counts)
+        for j, number in enumerate(row)
+        if number and i != j
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    return [
+        (names[i], names[j], f"{number} of {sum(counts[i])}")
+        for number, i, j in pairs[:_MOST_CONFUSIONS]
+    ]
+
+
+def _classes(counts: list[list[int]], names: list[str]) -> list[dict[str, Any]]:
+    """Accuracy by class, the worst first; classes without a shape come last."""
+    rows = []
+    for label, name in enumerate(names):
+        items = sum(counts[label])
+        accuracy = counts[label][label] / items if items else None
+        sure = None if accuracy is None else wilson_interval(accuracy, items)
+        shown = "not measured" if accuracy is None else percent(accuracy)
+        rows.append(
+            {
+                "name": name,
+                "items": items,
+                "accuracy": accuracy,
+                "shown": shown,
+                "interval": percent_range(sure),
+            }
+        )
+    return sorted(rows, key=lambda row: 2.0 if row["accuracy"] is None else row["accuracy"])
+
+
+def _map(run: ReportRun) -> FeatureMap | None:
+    content = (run.analysis or {}).get("map")
+    if not content or not content["shown"]:
+        return None
+    names = run.metrics["class_names"]
+    adapted = content["after"] is not None
+    drawn = f"{count(content['items'])} shapes"
+    if content["shown"] < content["items"]:
+        drawn = f"{count(content['shown'])} of {drawn}, drawn at random"
+    frozen = (
+        "" if adapted else "The head alone was trained, so the features are the same before and "
+        "after adaptation. "
+    )  # fmt: skip
+    part = {"all": "measured", "train": "measured"}.get(_part(run), _part(run))
+    markers = ["● training"] if False in content["held_out"] else []
+    markers += [f"◆ {part}"] if True in content["held_out"] else []
+    return FeatureMap(
+        title="Features before and after adaptation" if adapted
+        else "Features of the pre-trained encoder",
+        note=f"{frozen}{drawn}, placed by {content['method']}: near each other means alike to the "
+        "network. Directions and distances between far groups mean nothing. Click a class to hide "
+        "it.",
+        key=[(label, names[label], class_colour(label, len(names)))
+             for label in sorted(set(content["labels"]))],
+        markers="   ".join(markers),
+        before=feature_map(content, "before", names),
+        after=feature_map(content, "after", names) if adapted else None,
+    )  # fmt: skip
+
+
+def _mistakes(analysis: dict[str, Any]) -> Gallery:
+    """Wrongly classified shapes, each beside its neighbours among the training shapes."""
+    names, mistakes = analysis["class_names"], analysis["mistakes"]
+    near = {key: shaded_cloud(cloud, "near") for key, cloud in mistakes["clouds"].items()}
+    scenes = []
+    for place, item in enumerate(mistakes["listed"]):
+        true, found = names[item["label"]], names[item["predicted"]]
+        panels = [Panel(true, ("the shape itself", item["id"]), f"own{place}")]
+        panels += [
+            Panel(
+                names[other["label"]],
+                (f"similarity {other['similarity']:.4f}", other["id"]),
+                other["cloud"],
+            )
+            for other in item["neighbours"]
+        ]
+        near[f"own{place}"] = shaded_cloud(item["cloud"], "own")
+        words = (("This is ", true), ("; the model says ", found),
+                 (f" with a probability of {percent(item['probability'])}.", ""))  # fmt: skip
+        scenes.append(Scene(f"{found} instead of {true} ({item['id']})", words, panels))
+    return Gallery("Wrongly classified shapes", _mistakes_note(analysis), scenes, near)
+
+
+def _mistakes_note(analysis: dict[str, Any]) -> str:
+    part, items, mistakes = analysis["part"], analysis["items"], analysis["mistakes"]
+    of = f"{items}" if part == "all" else f"{items} {part}"
+    if not mistakes["total"]:
+        return f"There are none: all {of} shapes were recognised."
+    shown = len(mistakes["listed"])
+    rest = ", the surest mistakes first."
+    if shown < mistakes["total"]:
+        rest = f"; the {shown} surest of them are shown."
+    beside = (
+        "Beside each are the training shapes most similar to it before adaptation, as a memory "
+        "bank finds them."
+    )
+    if not any(item["neighbours"] for item in mistakes["listed"]):
+        beside = (
+            "The shapes that the model was trained on are not part of this data, so none are shown "
+            "beside."
+        )
+    return f"{mistakes['total']} of {of} shapes were taken for another class{rest} {beside}"

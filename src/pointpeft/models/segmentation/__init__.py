@@ -1,1 +1,0 @@
-"""Part segmentation: a label for every point, on each backbone."""

@@ -1,0 +1,171 @@
+"""Part segmentation: a part for every point of a shape whose category is known."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointpeft.data import PartTable, ShapeData
+from pointpeft.data.transforms import Compose
+from pointpeft.errors import DataError
+from pointpeft.measure.intervals import class_counts
+from pointpeft.measure.part_analysis import analyse_part_adapter, by_part_name
+from pointpeft.measure.part_scores import (
+    likeliest_parts,
+    part_mask,
+    score_segmenter,
+    shape_iou,
+)
+from pointpeft.measure.report import write_run_report
+from pointpeft.models.factory import build_segmenter
+from pointpeft.peft import FullConfig, PeftConfig, PeftModel
+from pointpeft.tasks.task import Goal
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out, selecting_split
+from pointpeft.training.config import FinetuneConfig, OptimizerConfig
+
+__all__ = ["PartSegmentation", "SegmentationTask"]
+
+_FULL_LEARNING_RATE = 2e-4  # as published
+
+
+class SegmentationTask(TuningTask):
+    """Trains a part-segmentation :class:`PeftModel` with the cross-entropy of all points.
+
+    Args:
+        model: the adapted model.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, which takes their labels along.
+        parts: which parts belong to which category.
+        split: name of the split that validation measures.
+    """
+
+    validated = ("loss", "accuracy", "instance_iou", "score")
+    mask: Tensor
+
+    def __init__(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        parts: PartTable,
+        split: str = "val",
+    ) -> None:
+        super().__init__(model, optimizer, augmentation, split)
+        self.parts = tuple(parts.categories.values())
+        self.register_buffer("mask", part_mask(parts), persistent=False)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Mean negative log-likelihood, a scalar, of the parts of an augmented batch.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``, labels
+                being categories; an item's index keeps its own entry of a memory bank from it.
+            batch_index: not used.
+        """
+        points, seg = self.augmentation.with_labels(batch["points"], batch["seg"])
+        logits = self.model(points, exclude=batch["index"], category=batch["label"])
+        loss = F.cross_entropy(logits.flatten(0, 1), seg.flatten())
+        accuracy = (logits.argmax(-1) == seg).float().mean()
+        self.log_training({"train_loss": loss, "train_accuracy": accuracy}, len(logits))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Log loss, and accuracy and mean IoU of the likeliest parts of each shape's category.
+
+        Args:
+            batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``; an item
+                at index -1 is not counted.
+            batch_index: not used.
+        """
+        logits, seg = self.model(batch["points"], category=batch["label"]), batch["seg"]
+        loss = F.cross_entropy(logits.transpose(1, 2), seg, reduction="none").mean(dim=1)
+        found = likeliest_parts(logits, batch["label"], self.mask)
+        iou = self._ious(found, seg, batch["label"]).to(loss)
+        values = {
+            "loss": loss,
+            "accuracy": (found == seg).float().mean(dim=1),
+            "instance_iou": iou,
+            "score": iou - TIE_WEIGHT * loss,
+        }
+        self.log_means(values, batch["index"])
+
+    def _ious(self, found: Tensor, target: Tensor, category: Tensor) -> Tensor:
+        """Of the shapes of a batch: ``(B, N), (B, N), (B,) -> (B,)``."""
+        shapes = zip(found.cpu().numpy(), target.cpu().numpy(), category.tolist(), strict=True)
+        ious = [shape_iou(one, truth, self.parts[place]) for one, truth, place in shapes]
+        return torch.tensor(ious)
+
+
+class PartSegmentation(Goal):
+    """A part for every point; seeds are ranked by the mean IoU over shapes."""
+
+    name = "part_segmentation"
+    method = "full"
+    augmentation = "part-segmentation"
+    segmented = True
+    headline = "instance_iou"
+    published_best = "best_model.pth"
+    published_last = None
+    averaged = ("test_class_iou", "test_accuracy")
+    of_one_seed = ("test_category_iou", "test_part_iou", "test_mean_class_accuracy")
+    label = "IoU"
+
+    def learning_rate(self, settings: PeftConfig) -> float:
+        """The published one for full fine-tuning, else the method's."""
+        if isinstance(settings, FullConfig):
+            return _FULL_LEARNING_RATE
+        return settings.learning_rate
+
+    def check(self, data: ShapeData, source: str) -> None:
+        """A category with two parts or more."""
+        if max(map(len, _parts(data).categories.values())) < 2:
+            raise DataError(
+                f"{source} has one part in every category; part segmentation needs a category "
+                "with two parts or more"
+            )
+
+    def network(self, backbone: Any, data: ShapeData) -> Any:
+        """The part-segmentation model, a logit per part of any category."""
+        return build_segmenter(backbone, len(data.part_names), len(data.class_names))
+
+    def module(
+        self,
+        model: PeftModel,
+        config: FinetuneConfig,
+        augmentation: Compose,
+        data: ShapeData,
+    ) -> SegmentationTask:
+        """Cross-entropy of all points."""
+        split = selecting_split(data)
+        return SegmentationTask(model, config.optimizer, augmentation, _parts(data), split)
+
+    def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
+        """IoU over shapes and categories, and accuracies of points."""
+        parts, num_points = _parts(data), data.transform.num_points
+        test = score_segmenter(model, data.test, parts, num_points, batch_size)
+        metrics: dict[str, float | None] = {}
+        if selecting_split(data) == "val":
+            val = score_segmenter(model, data.val, parts, num_points, batch_size)
+            metrics["val_instance_iou"] = val.instance_iou if val else None
+        return {
+            **metrics,
+            "test_instance_iou": test.instance_iou if test else None,
+            "test_class_iou": test.class_iou if test else None,
+            "test_accuracy": test.accuracy if test else None,
+            "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
+            "test_category_iou": test.category_iou if test else None,
+            "test_part_iou": by_part_name(test.part_iou, parts) if test else None,
+            **class_counts(data.class_names, data.test.labels),
+            "part_names": list(parts.names),
+        }
+
+    def report(self, folder: Path, data: ShapeData, device: str) -> None:
+        """Analyse the adapter, the best seed's if there are several, and write the page."""
+        write_run_report(folder, analyse_part_adapter(folder, *held_out(data), device=device))
+
+
+def _parts(data: ShapeData) -> PartTable:
+    assert data.parts is not None, "read with part labels"
+    return data.parts

@@ -1,0 +1,181 @@
+"""What the Lightning modules of all fine-tuning tasks have in common."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.transforms import Compose
+from pointpeft.errors import CheckpointError
+from pointpeft.peft import PeftModel
+from pointpeft.training.config import OptimizerConfig
+from pointpeft.training.optimizer import configure_adamw
+from pointpeft.training.run_folder import AtomicCheckpointIO
+
+_STORED = "model."
+"""Before the names of an adapter's entries in a checkpoint."""
+
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out", "selecting_split"]
+
+TIE_WEIGHT = 1e-4
+"""Of the loss in the validation score: it only decides between epochs that are equally good."""
+
+
+def selecting_split(data: ShapeData) -> str:
+    """Name of the split that epochs are selected on: "val", or as published "test", which is it."""
+    return "test" if data.val is data.test else "val"
+
+
+def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
+    """The shapes that a report shows, and what they are in a word."""
+    return (data.test, "test") if len(data.test) else (data.val, "validation")
+
+
+class ItemMean(Metric):
+    """Mean over items of which each counts once, whichever process has it."""
+
+    total: Tensor
+    items: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("items", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor) -> None:
+        """Add the values ``(B,)`` of some items."""
+        self.total += values.float().sum()
+        self.items += len(values)
+
+    def compute(self) -> Tensor:
+        """The mean so far, a scalar."""
+        return self.total / self.items
+
+
+class TuningTask(L.LightningModule):
+    """Trains a :class:`PeftModel`; sub-classes say by which loss.
+
+    Checkpoints hold what the adapter holds, not the frozen encoder.
+
+    Args:
+        model: the adapted model.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, applied to whole batches.
+        split: name of the split that validation measures, see :func:`selecting_split`.
+
+    Attributes:
+        validated: what validation measures; it is logged as ``<split>_<name>``.
+    """
+
+    validated: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        model: PeftModel,
+        optimizer: OptimizerConfig,
+        augmentation: Compose,
+        split: str = "val",
+    ) -> None:
+        super().__init__()
+        self.means = nn.ModuleDict({name: ItemMean() for name in self.validated})
+        self.split = split
+        self.model = model
+        self.optimizer = optimizer
+        self.augmentation = augmentation
+        self.strict_loading = False
+
+    def log_training(self, values: Mapping[str, Tensor], items: int) -> None:
+        """Log means over the epoch of values that are means over the ``items`` of a batch."""
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=items, sync_dist=True)
+
+    def log_means(self, values: Mapping[str, Tensor], index: Tensor) -> None:
+        """Log means over the split that epochs are selected on.
+
+        Args:
+            values: by name, one of each item of a batch, ``(B,)``.
+            index: places of the items in the split, ``(B,)``; those at -1 are not counted.
+        """
+        for name, of_items in values.items():
+            self.means[name].update(of_items[index >= 0])  # type: ignore[operator]
+            self.log(f"{self.split}_{name}", self.means[name])  # type: ignore[arg-type]
+
+    def setup(self, stage: str) -> None:
+        """Give every process the memory bank that the first one has built."""
+        if (bank := self.model.bank) is not None:
+            bank.features = self.trainer.strategy.broadcast(bank.features)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warm-up and cosine."""
+        return configure_adamw(self, self.optimizer)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip before the step, or between the two steps of a batch."""
+        if not self.optimizer.steps_twice:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:
+        """One step, or as published part segmentation does two with the same gradient."""
+        super().optimizer_step(epoch, batch_idx, optimizer, *rest)
+        if self.optimizer.steps_twice:
+            self.clip_gradients(optimizer, self.optimizer.grad_clip, "norm")
+            optimizer.optimizer.step()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what the base encoder holds."""
+        kept = self.model.adapter.stored_state()
+        checkpoint["state_dict"] = {_STORED + name: tensor for name, tensor in kept.items()}
+
+    def keep(self, path: Path, epoch: int) -> None:
+        """Write what :meth:`load_best` reads."""
+        checkpoint: dict[str, Any] = {"epoch": epoch}
+        self.on_save_checkpoint(checkpoint)
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+
+    def load_best(self, path: Path) -> int:
+        """Take over the trained tensors of a checkpoint.
+
+        Returns:
+            The number of its epoch, from 0.
+
+        Raises:
+            CheckpointError: it lacks something that is trained, or holds something unknown.
+        """
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = self._checked(content["state_dict"], str(path))
+        self.model.adapter.load_state_dict(state, strict=False)  # entries were checked
+        return int(content["epoch"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a run of another model, as an older version may have built it.
+
+        Raises:
+            CheckpointError: it lacks something that is trained, or holds something unknown.
+        """
+        state = self._checked(checkpoint["state_dict"], "the checkpoint to resume from")
+        inside = f"model.adapters.{self.model.active}."
+        checkpoint["state_dict"] = {inside + name: tensor for name, tensor in state.items()}
+
+    def _checked(self, stored: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """The entries of a checkpoint under the names that the adapter has for them."""
+        state = {name.removeprefix(_STORED): tensor for name, tensor in stored.items()}
+        wrong = self.model.adapter.wrong_entries(state)
+        if any(wrong.values()):
+            listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items())
+            raise CheckpointError(
+                f"{source} is of another model than the run's, or of another version of pointpeft, "
+                f"with which it can be resumed; entries {listed}"
+            )
+        return state

@@ -1,0 +1,42 @@
+"""Training: pre-training and fine-tuning runs, and the folders that they fill."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Public name -> module; loaded on first access: settings are checked before Lightning is there.
+_PUBLIC = {
+    "FinetuneConfig": "pointpeft.training.config",
+    "PretrainConfig": "pointpeft.training.config",
+    "SvmConfig": "pointpeft.training.config",
+    "load_config": "pointpeft.training.config_files",
+    "evaluate_backbone": "pointpeft.measure.backbone_svm",
+    "finetune": "pointpeft.training.finetuning",
+    "pretrain": "pointpeft.training.pretraining",
+}
+
+__all__ = [
+    "FinetuneConfig",
+    "PretrainConfig",
+    "SvmConfig",
+    "evaluate_backbone",
+    "finetune",
+    "load_config",
+    "pretrain",
+]
+
+if TYPE_CHECKING:
+    from pointpeft.measure.backbone_svm import evaluate_backbone
+    from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
+    from pointpeft.training.config_files import load_config
+    from pointpeft.training.finetuning import finetune
+    from pointpeft.training.pretraining import pretrain
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'pointpeft.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,166 @@
+"""Settings as YAML files, with files that they build on, and as strict overrides."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from pointpeft.errors import ConfigError
+from pointpeft.files import replacing
+from pointpeft.training.config_names import find_config
+
+__all__ = ["config_text", "load_config", "save_config", "setting_names"]
+
+T = TypeVar("T")
+
+
+def load_config(
+    kind: type[T],
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> T:
+    """Typed defaults, then YAML files, then values, then ``key=value`` overrides.
+
+    Args:
+        kind: the config class.
+        files: YAML files that state what differs, later ones winning, or names of configs, see
+            :func:`pointpeft.training.config_names.find_config`. A file may name others that it
+            builds on under ``defaults``, a list of paths relative to itself.
+        overrides: for instance ``["optimizer.lr=1e-3", "trainer.epochs=20"]``.
+        values: by dotted key, taken as they are (text is not read as YAML).
+
+    Raises:
+        ConfigError: unknown key (the nearest valid one is proposed), wrong type, no such file, or
+            files that build on each other.
+    """
+    config = OmegaConf.structured(kind)
+    for file in files:
+        for path, content in _layers(find_config(file)):
+            config = _merge(config, content, str(path))
+    for key, value in (values or {}).items():
+        change = OmegaConf.create()
+        OmegaConf.update(change, key, _literal(value))
+        config = _merge(config, change, f"{key}={value}")
+    for override in overrides:
+        config = _merge(config, _parse(override), override)
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except InterpolationResolutionError as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(
+            f"{error.full_key}: {reason}; text in ${{...}} stands for another setting, write "
+            r"\${...} for text that is to stay as it is"
+        ) from error
+
+
+def setting_names(kind: type) -> list[str]:
+    """Dotted keys of a config class; of a free-form mapping, such as ``backbone``, itself alone."""
+    return _dotted_keys(OmegaConf.structured(kind), "")
+
+
+def config_text(config: Any) -> str:
+    """Every setting of a run as YAML, which :func:`load_config` reads back."""
+    defaults = OmegaConf.structured(type(config))
+    return OmegaConf.to_yaml(OmegaConf.merge(defaults, _literal(asdict(config))))
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Write :func:`config_text` to a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(config_text(config), encoding="utf-8")
+
+
+def _literal(value: Any) -> Any:
+    """A value in whose text, at any depth, ``${`` does not begin an interpolation."""
+    if isinstance(value, Mapping):
+        return {key: _literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(each) for each in value]
+    if isinstance(value, str):  # backslashes before it have a meaning to OmegaConf too
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+    return value
+
+
+def _parse(override: str) -> DictConfig:
+    if "=" not in override:
+        raise ConfigError(f"{override!r} is no override: write key=value, as in seed=1")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except Exception as error:
+        raise ConfigError(f"{override}: the value cannot be read as YAML: {error}") from error
+
+
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictConfig]]:
+    """A file behind those that its ``defaults`` name, and so on; ``above`` are the ones naming it.
+
+    Raises:
+        ConfigError: one of them is missing or unreadable, or builds on itself.
+    """
+    if above and path.resolve() in [file.resolve() for file in above]:
+        raise ConfigError(f"{above[-1]}: defaults names {path}, which builds on this file itself")
+    content = _read_yaml(path, f", which {above[-1]} names under defaults," if above else "")
+    names = content.pop("defaults", OmegaConf.create([]))
+    if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
+    layers = [layer for name in names for layer in _layers(path.parent / name, (*above, path))]
+    return [*layers, (path, content)]
+
+
+def _read_yaml(path: Path, named: str = "") -> DictConfig:
+    if not path.is_file():
+        raise ConfigError(f"config file {path}{named} does not exist")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{path} must be a mapping of keys to values")
+    return content
+
+
+def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
+    _check_keys(config, change, source)
+    try:
+        return OmegaConf.merge(config, change)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        reason = str(error).split("\n")[0]
+        if "is not a subclass of" in reason:  # speaks of classes, the user of YAML
+            reason = "expected a mapping of further keys to values"
+        key = f"key {error.full_key!r}: " if error.full_key else ""
+        raise ConfigError(f"{source}: {key}{reason}") from error
+
+
+def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None:
+    """Refuse keys that the typed defaults do not have; free-form mappings are left alone."""
+    if not isinstance(change, DictConfig) or OmegaConf.get_type(config) is dict:
+        return
+    for key in map(str, change):
+        if key not in config:
+            everywhere = _dotted_keys(config, prefix)
+            below = change._get_node(key)
+            tail = _dotted_keys(below, ".")[:1] if isinstance(below, DictConfig) else []
+            wanted = "".join([prefix, key, *tail])
+            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.0)[0]
+            kind: Any = OmegaConf.get_type(config._get_root())
+            raise ConfigError(
+                f"{source}: unknown key {wanted}; did you mean {near!r}?\n"
+                f"all keys: see `{kind.__name__}`"
+            )
+        child = config._get_node(key)
+        if isinstance(child, DictConfig):
+            _check_keys(child, change._get_node(key), source, f"{prefix}{key}.")
+
+
+def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
+    keys: list[str] = []
+    for key in map(str, config):
+        child: Any = config._get_node(key)
+        nested = isinstance(child, DictConfig) and OmegaConf.get_type(child) is not dict
+        keys += _dotted_keys(child, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
+    return keys

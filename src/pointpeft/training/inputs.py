@@ -1,0 +1,186 @@
+"""What a run starts from: an encoder with its weights, and labelled data."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pointpeft.compat.clouds import load_as_published
+from pointpeft.create import create_model, has_embedded_weights
+from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.data.identity import unpack_digests
+from pointpeft.data.shapes import absolute_source
+from pointpeft.errors import CheckpointError
+from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
+from pointpeft.models.safetensors_files import saved_shapes
+from pointpeft.training.config import DataConfig
+from pointpeft.training.sources import RANDOM
+
+__all__ = [
+    "describe_input",
+    "input_transform",
+    "load_data",
+    "make_backbone",
+    "note_shapes_seen_before",
+    "shapes_seen",
+]
+
+log = logging.getLogger("pointpeft")
+
+_NOT_PUBLISHED = (
+    "no published data set, so it is read as by protocol=honest; the epoch is selected on its test "
+    "split as published"
+)
+
+
+def make_backbone(config: Any) -> tuple[Any, str | None]:
+    """The encoder of a config with its weights, and where they came from; None: from nowhere.
+
+    Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
+    are not changed; the checkpoint "random" asks for none, and "embedded" for these. A folder is
+    that of a pre-training run.
+    """
+    path = None
+    use_embedded = names_embedded(config.checkpoint, config.model)
+    if config.checkpoint is None:
+        as_shipped = not config.preset and not config.backbone
+        use_embedded = as_shipped and has_embedded_weights(config.model)
+    elif config.checkpoint != RANDOM and not use_embedded:
+        path = resolve_checkpoint(config.checkpoint)
+    backbone = create_model(
+        config.model,
+        preset=config.preset,
+        checkpoint=path,
+        pretrained=use_embedded,
+        **config.backbone,
+    )
+    if path is not None:
+        return backbone, str(path.resolve())
+    return backbone, EMBEDDED if use_embedded else None
+
+
+def input_transform(config: DataConfig, num_points: int) -> InputTransform:
+    """How shapes are prepared for a model that expects ``num_points``."""
+    return InputTransform(
+        num_points=num_points if config.num_points is None else config.num_points,
+        normalize=config.normalize,  # type: ignore[arg-type]
+        up_axis=config.up_axis,  # type: ignore[arg-type]
+    )
+
+
+def load_data(
+    config: DataConfig,
+    num_points: int,
+    progress: Callable[[int, int], None] | None = None,
+    needed: tuple[str, ...] = ("test", "val"),
+    class_names: tuple[str, ...] | None = None,
+    segmented: bool = False,
+    protocol: str = "honest",
+    farthest: bool = True,
+) -> ShapeData:
+    """Read and prepare the labelled data set of a config, logging notes and problems.
+
+    Args:
+        config: where it is and how to prepare it.
+        num_points: points that the model sees, unless the config says otherwise.
+        progress: called with (done, total) while shapes are read.
+        class_names: fixes the label order.
+        needed: parts that are cut from train when they are missing.
+        segmented: whether part labels are read too.
+        protocol: "published" reads published data sets as the published code does, and cuts no
+            validation split.
+        farthest: with it, put test clouds into farthest-point order.
+
+    Raises:
+        DataError: unusable data.
+    """
+    transform = input_transform(config, num_points)
+    published = protocol == "published"
+    data = None
+    if published:
+        data = load_as_published(
+            config.source,
+            config.variant,
+            transform,
+            config.train_split,
+            config.seed,
+            farthest,
+            segmented,
+            progress,
+        )
+    if data is None:
+        data = load_shapes(
+            config.source,
+            transform,
+            variant=config.variant,
+            on_error=config.on_error,  # type: ignore[arg-type]
+            val_fraction=config.val_fraction,
+            needed=("test",) if published else needed,
+            seed=config.seed,
+            class_names=class_names,
+            segmented=segmented,
+            progress=progress,
+        )
+        if published:
+            data = replace(data, notes=(*data.notes, _NOT_PUBLISHED))
+    data = replace(data, source=absolute_source(config.source), variant=config.variant)
+    for note in data.notes:
+        log.debug("%s: %s", config.source, note)  # shown with the results
+    for problem in data.problems:
+        log.warning("skipped %s: %s", problem.item, problem.reason)
+    return data
+
+
+def shapes_seen(weights: str | Path | None) -> frozenset[str]:
+    """What the shapes are known by that an encoder was pre-trained on; none where it does not say.
+
+    Args:
+        weights: its file, or None or :data:`EMBEDDED`.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if weights is None:
+        return frozenset()
+    try:
+        return frozenset(unpack_digests(saved_shapes(weights)))
+    except ValueError as error:
+        raise CheckpointError(f"{weights} is damaged: its shapes: {error}") from error
+
+
+def note_shapes_seen_before(data: ShapeData, weights: str | None) -> ShapeData:
+    """The data with a note on test shapes that the encoder was pre-trained on, if there are any.
+
+    Args:
+        data: labelled data.
+        weights: the file of the encoder, see :func:`make_backbone`.
+    """
+    count = int(data.test.among(shapes_seen(weights)).sum())
+    if not count:
+        return data
+    note = (
+        f"the encoder was pre-trained, without classes, on {count} of the {len(data.test)} test "
+        "shapes: take the same data.seed and data.val_fraction for `pretrain`, which leaves them "
+        "out"
+    )
+    return replace(data, notes=(*data.notes, note))
+
+
+def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
+    """What an adapter remembers of its training input.
+
+    Of each shape it keeps short hashes, by which the shape is known again wherever it lies.
+    """
+    return {
+        "transform": data.transform.to_dict(),
+        "statistics": data.statistics.to_dict() if data.statistics else None,
+        "source": data.source,
+        "variant": data.variant,
+        "family": data.family,
+        "split": {
+            "seed": config.seed,
+            "val_fraction": config.val_fraction,
+            "shapes": data.digests(),
+        },
+    }

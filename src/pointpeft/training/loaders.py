@@ -1,0 +1,303 @@
+"""Clouds in memory, served to Lightning batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pointpeft.data import ShapeSplit
+from pointpeft.data.benchmarks.ragged import RaggedSplit
+from pointpeft.data.procedural import procedural_clouds
+from pointpeft.errors import DataError
+from pointpeft.training.config import VALIDATION_BATCH
+from pointpeft.training.processes import Share
+
+__all__ = [
+    "CloudDataset",
+    "EpochSampler",
+    "OrderedSampler",
+    "PretrainingClouds",
+    "RaggedClouds",
+    "ShapeDataModule",
+    "cloud_loader",
+    "pretraining_loader",
+]
+
+_WHOLE = Share()  # the only process takes all
+
+
+class CloudDataset(Dataset):
+    """A split as a data set of whole batches: ``{"points", "label", "index"}``.
+
+    Where the split has part labels, ``"seg"`` holds those of the points.
+
+    Args:
+        split: prepared clouds.
+        num_points: keep the first ones of each (farthest-point ordered) cloud; None keeps all.
+    """
+
+    def __init__(self, split: ShapeSplit, num_points: int | None = None) -> None:
+        self.points = torch.from_numpy(split.points)[:, :num_points]
+        self.labels = torch.from_numpy(split.labels)
+        self.seg = None if split.seg is None else torch.from_numpy(split.seg)[:, :num_points]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch at once, gathered in one step."""
+        index = torch.as_tensor(indices)
+        batch = {"points": self.points[index], "label": self.labels[index], "index": index}
+        return batch if self.seg is None else {**batch, "seg": self.seg[index]}
+
+
+class RaggedClouds(CloudDataset):
+    """Clouds of different sizes, an endless stream of draws from them with replacement.
+
+    A draw depends on seed, epoch and cloud alone, whichever process makes it.
+
+    Args:
+        split: all points of every cloud.
+        seed: of all draws.
+    """
+
+    def __init__(self, split: RaggedSplit, seed: int) -> None:
+        super().__init__(split)
+        self.split, self.seed = split, seed
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch: index ``epoch * S + i`` is that epoch's draw of cloud i, -1 no item."""
+        S = len(self)
+        numbers = [index if index >= 0 else S - 1 for index in indices]
+        points, seg = self.split.draw(numbers, self.seed)
+        drawn = {
+            "points": torch.from_numpy(points),
+            "seg": torch.from_numpy(seg),
+            "index": torch.tensor([index % S if index >= 0 else -1 for index in indices]),
+        }
+        return {**super().__getitems__([number % S for number in numbers]), **drawn}
+
+
+class PretrainingClouds(Dataset):
+    """Stored clouds and, beyond the last of them, an endless stream of procedural ones.
+
+    Args:
+        split: prepared clouds; may be empty.
+        num_points: points of every cloud.
+        seed: of the stream.
+    """
+
+    def __init__(self, split: ShapeSplit, num_points: int, seed: int = 0) -> None:
+        self.stored = CloudDataset(split, num_points)
+        self.num_points, self.seed = num_points, seed
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch: index ``len(stored) + k`` is number k of the stream."""
+        S = len(self.stored)
+        stored = self.stored.points[[i for i in indices if i < S]]
+        fresh = [i - S for i in indices if i >= S]
+        if not fresh:
+            return {"points": stored}
+        made = procedural_clouds(fresh, self.seed, self.num_points)
+        return {"points": torch.cat([stored, torch.from_numpy(made)])}
+
+
+class EpochSampler(Sampler[int]):
+    """A new order each epoch that depends on the seed and the epoch alone, so runs can resume.
+
+    Several processes take turns, so that together their batches are those of one process. All
+    shares are equally long: of items that cannot be shared out evenly the last ones are left out.
+
+    Args:
+        length: items that come up in every epoch.
+        seed: of the order.
+        fresh: further items per epoch, new ones in each; they are numbered on from ``length``.
+        share: which of the items are for this process.
+    """
+
+    def __init__(self, length: int, seed: int, fresh: int = 0, share: Share = _WHOLE) -> None:
+        self.length, self.seed, self.fresh, self.epoch = length, seed, fresh, 0
+        self.share = share
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return (self.length + self.fresh) // self.share.processes
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length + self.fresh, generator=generator)
+        order[order >= self.length] += self.epoch * self.fresh
+        return iter(order[self.share.rank :: self.share.processes][: len(self)].tolist())
+
+
+class OrderedSampler(Sampler[int]):
+    """The items of a split in file order.
+
+    Several processes take turns. All shares are equally long: some are filled up with -1, which
+    stands for no item.
+
+    Args:
+        length: items of the split.
+        share: which of them are for this process.
+        fresh: whether items are new ones in each epoch, numbered on from those before.
+    """
+
+    def __init__(self, length: int, share: Share = _WHOLE, fresh: bool = False) -> None:
+        self.length, self.share, self.fresh, self.epoch = length, share, fresh, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each validation."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.length // self.share.processes)
+
+    def __iter__(self) -> Iterator[int]:
+        places = range(self.share.rank, len(self) * self.share.processes, self.share.processes)
+        first = self.epoch * self.length if self.fresh else 0
+        return (first + place if place < self.length else -1 for place in places)
+
+
+def cloud_loader(split: ShapeSplit, num_points: int, batch_size: int) -> DataLoader:
+    """Batches in file order, neither shuffled nor augmented."""
+    return DataLoader(CloudDataset(split, num_points), batch_size, collate_fn=_identity)
+
+
+class ShapeDataModule(L.LightningDataModule):
+    """Training and validation batches of a data set.
+
+    Args:
+        train: clouds to train on, with more points stored than the model sees if augmentation
+            is to choose among them.
+        val: clouds to validate on; may be empty.
+        num_points: points of a validation cloud.
+        batch_size: clouds per training batch of all processes; validation uses twice as many.
+        num_workers: loader processes.
+        seed: of the order of training items, and of draws from clouds of different sizes.
+        drop_last: leave out a last training batch that is not full, unless it is the only one.
+        share: what of a batch is for this process.
+
+    Raises:
+        DataError: there are fewer than two training clouds for a process.
+        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
+    """
+
+    def __init__(
+        self,
+        train: ShapeSplit,
+        val: ShapeSplit,
+        num_points: int,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        drop_last: bool = False,
+        share: Share = _WHOLE,
+    ) -> None:
+        super().__init__()
+        _check_enough(len(train), share)
+        self.train, self.val = train, val
+        self.num_points, self.seed, self.num_workers = num_points, seed, num_workers
+        self.batch_size, self.drop_last, self.share = share.batch_size(batch_size), drop_last, share
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
+        S, ragged = len(self.train), isinstance(self.train, RaggedSplit)
+        sampler = EpochSampler(0 if ragged else S, self.seed, S if ragged else 0, self.share)
+        clouds = self._clouds(self.train)
+        return _training_loader(clouds, sampler, self.batch_size, self.num_workers, self.drop_last)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Batches in file order, none without a validation split; index -1 is not to be counted."""
+        if not len(self.val):
+            return []
+        dataset, size = self._clouds(self.val, self.num_points), VALIDATION_BATCH * self.batch_size
+        sampler = OrderedSampler(len(self.val), self.share, isinstance(self.val, RaggedSplit))
+        return _loader(dataset, size, self.num_workers, self.seed, sampler=sampler)
+
+    def _clouds(self, split: ShapeSplit, num_points: int | None = None) -> CloudDataset:
+        """Clouds of different sizes are drawn anew at every access, others served as they are."""
+        if isinstance(split, RaggedSplit):
+            return RaggedClouds(split, self.seed)
+        return CloudDataset(split, num_points)
+
+
+def pretraining_loader(
+    split: ShapeSplit,
+    fresh: int,
+    num_points: int,
+    batch_size: int,
+    num_workers: int = 0,
+    seed: int = 0,
+    drop_last: bool = False,
+    share: Share = _WHOLE,
+) -> DataLoader:
+    """Shuffled batches of ``{"points"}`` for pre-training.
+
+    Args:
+        split: stored clouds, all of them once per epoch; may be empty.
+        fresh: procedural clouds per epoch, new ones in each.
+        num_points: points of every cloud.
+        batch_size: clouds per batch of all processes.
+        num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
+        seed: of the order and of the stream.
+        drop_last: leave out a last batch that is not full, unless it is the only one.
+        share: what of a batch is for this process.
+
+    Raises:
+        DataError: there are fewer than two clouds for a process.
+        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
+    """
+    _check_enough(len(split) + fresh, share)
+    sampler = EpochSampler(len(split), seed, fresh, share)
+    dataset = PretrainingClouds(split, num_points, seed)
+    return _training_loader(dataset, sampler, share.batch_size(batch_size), num_workers, drop_last)
+
+
+def _check_enough(count: int, share: Share) -> None:
+    if count < 2 * share.processes:
+        each = f" for each of {share.processes} processes" if share.processes > 1 else ""
+        raise DataError(
+            f"training needs two shapes or more{each}, the training split has {count}: add shapes "
+            "to data.source"
+        )
+
+
+def _training_loader(
+    dataset: Dataset,
+    sampler: EpochSampler,
+    batch_size: int,
+    num_workers: int,
+    drop_last: bool,
+) -> DataLoader:
+    drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
+    drop_last |= len(sampler) % batch_size == 1
+    return _loader(
+        dataset, batch_size, num_workers, sampler.seed, sampler=sampler, drop_last=drop_last
+    )
+
+
+def _loader(
+    dataset: Dataset, batch_size: int, num_workers: int, seed: int, **options: Any
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_size,
+        collate_fn=_identity,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        # Its own generator: iterators must not draw from the one that training reseeds.
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+
+
+def _identity(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,244 @@
+"""Masked pre-training on unlabelled shapes: data in, encoder weights out."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
+from pointpeft.compat.checkpoints.writing import published_layout, save_published
+from pointpeft.compat.protocol import as_published
+from pointpeft.create import create_model
+from pointpeft.data.identity import pack_digests
+from pointpeft.data.transforms import Transform
+from pointpeft.files import write_json
+from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
+from pointpeft.measure.records import peak_memory_bytes, versions
+from pointpeft.models import save_model
+from pointpeft.process_state import undisturbed
+from pointpeft.training.announcing import Announcement
+from pointpeft.training.best_epoch import BestEpoch
+from pointpeft.training.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.training.config import OptimizerConfig, PretrainConfig
+from pointpeft.training.engine import fit, make_trainer
+from pointpeft.training.inputs import shapes_seen
+from pointpeft.training.loaders import pretraining_loader
+from pointpeft.training.optimizer import configure_adamw, with_cosine
+from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
+from pointpeft.training.run_folder import RunFolder
+from pointpeft.training.svm_check import SvmCheck
+from pointpeft.training.tokenizer_check import RebuildingCheck
+from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
+
+__all__ = ["PretrainingTask", "pretrain"]
+
+log = logging.getLogger("pointpeft")
+
+PUBLISHED_LAST, PUBLISHED_BEST = "ckpt-last.pth", "ckpt-best.pth"
+"""The whole model as its published repository keeps it, where that is asked for."""
+
+
+class PretrainingTask(L.LightningModule):
+    """Trains a pre-training model, whose forward returns its loss.
+
+    Args:
+        model: made by ``create_model(name, task="pretraining")``; it says how many views of a
+            batch it wants, and is told the step it is at.
+        optimizer: learning rate, decay and schedule.
+        augmentation: random transform of training clouds, applied to whole batches.
+    """
+
+    def __init__(self, model: Any, optimizer: OptimizerConfig, augmentation: Transform) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer = optimizer
+        self.augmentation = augmentation
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Loss, a scalar, of a batch ``{"points": (B, N, 3)}`` or of several views of it."""
+        self.model.step = self.global_step
+        views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
+        loss = self.model(torch.cat(views))
+        size = len(views[0])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warm-up and cosine."""
+        return configure_adamw(self, self.optimizer)
+
+
+@undisturbed()
+def pretrain(
+    config: PretrainConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Pre-train a backbone and write ``backbone.safetensors`` into a run folder.
+
+    Besides the shapes of the data source it can train on procedural ones, or on them alone
+    (``data.source`` "procedural"): ``config.procedural`` new ones in every epoch. Where a check
+    says which epoch is the best, its encoder is kept as ``backbone_best.safetensors``. Of several
+    processes the first one writes; all return the same.
+
+    Args:
+        config: all settings.
+        output: run folder.
+        resume: continue an interrupted run in ``output``.
+        progress: called with (done, total) while shapes are read.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ConfigError: inconsistent settings.
+        DataError: unusable data.
+    """
+    quiet_other_processes()
+    config = as_published(config)
+    run = RunFolder(output)
+    run.prepare(config, resume)
+    if resume and (finished := run.finished_metrics(config)):
+        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
+        return finished
+    L.seed_everything(config.seed, verbose=False)
+    model = _make_model(config)
+    if config.save_published:
+        published_layout(model)  # complains before training if there is none
+    with run.logging():
+        num_points = config.data.num_points or _network(model).spec.num_points
+        clouds = load_pretraining_data(config, num_points, progress)
+        log.info(
+            "%s: shapes: %s; procedural shapes of an epoch: %s; points of a shape: %d",
+            config.data.source, f"{len(clouds.train):,}", f"{config.procedural:,}", num_points,
+        )  # fmt: skip
+        run.begin(config)
+        before = config.checkpoint and resolve_checkpoint(config.checkpoint)
+        clouds = replace(clouds, seen=clouds.train.marks() | shapes_seen(before))
+        return _train(config, run, model, clouds, resume)
+
+
+def _make_model(config: PretrainConfig) -> Any:
+    embedded = names_embedded(config.checkpoint, config.model)
+    path = config.checkpoint and not embedded and resolve_checkpoint(config.checkpoint)
+    return create_model(
+        config.model,
+        task="pretraining",
+        preset=config.preset,
+        checkpoint=path or None,
+        pretrained=embedded,
+        **config.backbone,
+        **config.pretraining,
+    )
+
+
+def _network(model: Any) -> Any:
+    """What a run is for: the encoder, or a tokenizer, which is trained as it is."""
+    return getattr(model, "backbone", model)
+
+
+def _selection(checks: Sequence[BestEpoch]) -> str:
+    """What the best epoch is chosen by."""
+    if not checks:
+        return "last epoch: there is no check"
+    return {"val": "validation split", "test": "test split (published protocol)"}[checks[0].split]
+
+
+def _train(
+    config: PretrainConfig, run: RunFolder, model: Any, clouds: PretrainingData, resume: bool
+) -> dict[str, Any]:
+    """Train, and write the results; give back what is in ``metrics.json``."""
+    published = config.protocol == "published"
+    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    epochs = config.trainer.epochs + config.extra_epochs
+    task = PretrainingTask(model, optimizer, clouds.augmentation)
+    timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
+    log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(checks))
+    shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]
+    trainer = make_trainer(
+        replace(config.trainer, epochs=epochs),
+        run,
+        config.seed,
+        [
+            BatchNormMomentum(config.optimizer), *checks, history, timer,
+            Announcement("pretrain"), ProgressBar("pretrain", shown),
+        ],
+        monitor=None,
+        grad_clip=config.optimizer.grad_clip,
+    )  # fmt: skip
+    loader = pretraining_loader(
+        clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
+        config.trainer.num_workers, config.seed, published, Share.of(trainer),
+    )  # fmt: skip
+    fit(trainer, task, loader, run.resume_from if resume else None)
+
+    def conclude() -> dict[str, Any]:
+        items = len(clouds.train) + config.procedural
+        metrics = _metrics(config, history.rows[-1]["train_loss"], items, timer, checks)
+        _save(config, run, model, clouds, epochs)
+        write_json(run.metrics, metrics)
+        return metrics
+
+    return on_first_process(trainer, conclude)
+
+
+def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> list[BestEpoch]:
+    """What measures the model during training, and keeps the best one."""
+
+    def keep(model: Any, epochs: int, value: float) -> None:
+        scores = {"test_accuracy": value} if config.svm.source is not None else {}
+        _save(config, run, model, clouds, epochs, (BEST_ENCODER, PUBLISHED_BEST), scores)
+
+    checks: list[BestEpoch] = []
+    if config.svm.source is not None:
+        checks.append(SvmCheck(config.svm, config.protocol, keep))
+    if config.validate_every is not None and clouds.held_out is not None:
+        points = torch.from_numpy(clouds.held_out.points)
+        every, split = config.validate_every, clouds.split
+        checks.append(RebuildingCheck(points, clouds.draw, every, keep, split))
+    return checks
+
+
+def _save(
+    config: PretrainConfig,
+    run: RunFolder,
+    model: Any,
+    clouds: PretrainingData,
+    epochs: int,
+    names: tuple[str, str] = (ENCODER, PUBLISHED_LAST),
+    scores: Mapping[str, float] | None = None,
+) -> None:
+    """Write the encoder and, where that is asked for, the whole model in its published form."""
+    shapes = pack_digests(clouds.seen)
+    save_model(_network(model), run.path / names[0], epochs=epochs, shapes=shapes)
+    if config.save_published:
+        save_published(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
+
+
+def _metrics(
+    config: PretrainConfig, loss: float, items: int, timer: EpochTimer, checks: list[BestEpoch]
+) -> dict[str, Any]:
+    best: dict[str, Any] = {}
+    for check in checks:
+        if check.best is not None:
+            best = {f"best_{check.metric}": check.best, "best_epoch": check.best_epoch}
+    return {
+        "model": config.model,
+        "protocol": config.protocol,
+        "selection": _selection(checks),
+        "weights": ENCODER,
+        **({"best_weights": BEST_ENCODER, **best} if best else {}),
+        "loss": loss,
+        "epochs": config.trainer.epochs + config.extra_epochs,
+        "items": items,
+        "seconds_per_epoch": timer.median,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "seed": config.seed,
+        "versions": versions(),
+    }

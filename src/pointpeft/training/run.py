@@ -1,0 +1,194 @@
+"""One fine-tuning run: a network under its method, trained with one seed and measured."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+
+from pointpeft.compat.augmentation import published_recipe
+from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
+from pointpeft.compat.checkpoints.writing import published_layout, save_published
+from pointpeft.compat.epoch_votes import EpochVotes
+from pointpeft.compat.voting_rules import published_votes
+from pointpeft.data import ShapeData
+from pointpeft.data.benchmarks.ragged import redraw
+from pointpeft.data.transforms import recipe
+from pointpeft.files import write_json
+from pointpeft.models import save_model
+from pointpeft.peft import PeftConfig, PeftModel, find_method, get_peft_model
+from pointpeft.tasks.task import Goal
+from pointpeft.tasks.tuning_module import TuningTask, selecting_split
+from pointpeft.training.announcing import Announcement
+from pointpeft.training.banks import Banks
+from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
+from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.engine import fit, make_trainer
+from pointpeft.training.inputs import describe_input, make_backbone
+from pointpeft.training.loaders import ShapeDataModule
+from pointpeft.training.optimizer import with_cosine
+from pointpeft.training.processes import Share, is_first_process, on_first_process
+from pointpeft.training.results import measure
+from pointpeft.training.run_folder import RunFolder
+
+__all__ = ["method_settings", "train_one_seed"]
+
+log = logging.getLogger("pointpeft")
+
+
+def method_settings(config: FinetuneConfig) -> PeftConfig:
+    """Settings of the tuning method of a config in which it is chosen.
+
+    Raises:
+        ConfigError: an unknown method or setting.
+    """
+    assert config.method is not None, "resolved at the beginning"
+    return find_method(config.method).from_dict(config.peft)
+
+
+def train_one_seed(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
+) -> dict[str, Any]:
+    """Train with one seed, keep the best epoch, and measure it.
+
+    Args:
+        config: of the one seed, all settings resolved.
+        goal: its task.
+        data: what to train on, and to measure.
+        run: the folder to fill.
+        resume: continue what is in it.
+        banks: memory banks, which seeds share.
+
+    Returns:
+        What ``metrics.json`` holds.
+    """
+    seed = config.seed
+    if resume and (finished := run.finished_metrics(config)):
+        return finished
+    run.begin(config)
+    data = redraw(data, seed)
+    L.seed_everything(seed, verbose=False)
+    task = _make_task(config, goal, data, run, banks)
+    model, published = task.model, config.protocol == "published"
+    timer, history = EpochTimer(), History(run.history)
+    votes, monitor = _votes_in_training(config, data, run), _monitor(config, goal, data)
+    trainer = make_trainer(
+        replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
+        run,
+        seed,
+        [
+            BatchNormMomentum(config.optimizer),
+            history,
+            timer,
+            Announcement(_title(config)),
+            ProgressBar(_title(config), goal.shown(selecting_split(data))),
+            *([votes] if votes else []),
+            *_patience(config, history, monitor),
+        ],
+        monitor=monitor,
+        grad_clip=config.optimizer.grad_clip,
+        first_epoch=config.extra_epochs,  # loops that run one more do not look at the first
+        idle_parameters=model.tuner.leaves_idle,
+    )
+    modules = ShapeDataModule(
+        data.train, data.val, data.transform.num_points, config.trainer.batch_size,
+        config.trainer.num_workers, seed, drop_last=published, share=Share.of(trainer),
+    )  # fmt: skip
+    fit(trainer, task, modules, run.resume_from if resume else None)
+
+    def conclude() -> dict[str, Any]:
+        epoch = task.load_best(run.best if len(data.val) else run.last)
+        model.save_pretrained(run.adapter)
+        model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+        metrics = measure(model, goal, data, config, run, timer)
+        metrics |= {"best_epoch": epoch + 1, "epochs": len(history.rows)}
+        log.info(
+            "%s: the adapter is of epoch %d of %d (selection: %s)",
+            _title(config), epoch + 1, len(history.rows), metrics["selection"],
+        )  # fmt: skip
+        if config.save_published:
+            save_published(model, run.path / goal.published_best, epoch, metrics)
+        if votes:
+            metrics |= votes.conclude(task, config.save_published)
+        if config.save_published and goal.published_last is not None:
+            _save_last(task, run, goal.published_last, history)
+        write_json(run.metrics, metrics)
+        return metrics
+
+    return on_first_process(trainer, conclude)
+
+
+def _save_last(task: TuningTask, run: RunFolder, name: str, history: History) -> None:
+    """Write the model of the last epoch, which ``task`` has afterwards, in its published form."""
+    epoch = task.load_best(run.last)
+    scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
+    save_published(task.model, run.path / name, epoch, scores)
+
+
+def _votes_in_training(
+    config: FinetuneConfig, data: ShapeData, run: RunFolder
+) -> EpochVotes | None:
+    """What votes after good epochs, if the published code of the model does."""
+    rule = published_votes(config.model).in_training
+    if config.protocol != "published" or not config.votes or rule is None:
+        return None
+    num_points = data.transform.num_points
+    return EpochVotes(rule, data.test, num_points, run, config.seed, config.extra_epochs)
+
+
+def _title(config: FinetuneConfig) -> str:
+    """What the progress line calls the run."""
+    fold = "" if config.few_shot.fold is None else f" fold {config.few_shot.fold}"
+    return f"{config.method}{fold} seed {config.seed}"
+
+
+def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
+    """What chooses the epoch; without a validation split nothing does."""
+    if not len(data.val):
+        return None
+    criterion = goal.headline if config.protocol == "published" else "score"
+    return f"{selecting_split(data)}_{criterion}"
+
+
+def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> list[L.Callback]:
+    """What stops training early, if that is asked for."""
+    if config.trainer.patience is None:
+        return []
+    if monitor is None:
+        log.warning("trainer.patience has no effect: there is no validation split")
+        return []
+    return [Patience(history, monitor, config.trainer.patience)]
+
+
+def _make_task(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
+) -> TuningTask:
+    model = _make_model(config, goal, data, run, banks)
+    if config.save_published:
+        published_layout(model)  # complains before training if there is none
+    augmentation = recipe(config.data.augmentation, data.transform.num_points)
+    if config.protocol == "published":
+        augmentation = published_recipe(
+            config.data.augmentation, data.transform.num_points, config.task
+        )
+    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    return goal.module(model, replace(config, optimizer=optimizer), augmentation, data)
+
+
+def _make_model(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
+) -> PeftModel:
+    """The network under its method, with all that its adapter is to say about itself."""
+    backbone, source = make_backbone(config)
+    if source is None:  # random weights exist nowhere else
+        if is_first_process():
+            save_model(backbone, run.backbone)
+        source = f"../{run.backbone.name}"
+    settings = method_settings(config)
+    compat = getattr(settings, "reference_compat", False)
+    bank = banks.of(backbone, compat) if settings.uses_bank else None
+    model = get_peft_model(goal.network(backbone, data), settings, bank)
+    model.class_names, model.base_checkpoint = data.class_names, source
+    model.parts = data.parts.to_dict() if data.parts else None
+    model.input = describe_input(data, config.data)
+    return model

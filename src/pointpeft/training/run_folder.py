@@ -1,0 +1,245 @@
+"""Run folders, and how checkpoints get into them."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.files import no_trace_if_refused, replacing
+from pointpeft.locations import ADAPTER, BEST_ENCODER, ENCODER, RUN_CONFIG
+from pointpeft.measure.records import output_folder, versions
+from pointpeft.training.config_files import config_text, save_config
+from pointpeft.training.processes import is_first_process
+from pointpeft.training.run_log import logged_to
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "EpochCheckpoint",
+    "RunFolder",
+]
+
+log = logging.getLogger("pointpeft")
+
+_HARDWARE = {
+    "trainer": ("accelerator", "devices", "strategy", "num_nodes", "num_workers"),
+}
+"""Settings, by section, of what a run is computed on, not of what it computes."""
+_MAY_CHANGE = {
+    "trainer": ("epochs", "patience", *_HARDWARE["trainer"]),
+    "few_shot": ("fold", "folds"),
+}
+"""Settings that a resumed run may change."""
+_UNSET = "not set"
+"""What is said of an entry of a free-form mapping, such as ``backbone``, that is not there."""
+
+
+class RunFolder:
+    """Where a run writes: config, log, metrics, checkpoints, encoder weights, adapter.
+
+    Of several processes the first one alone writes; in the others the methods that do have no
+    effect.
+
+    Args:
+        path: the folder; created when absent, once there is something to write.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / RUN_CONFIG
+        self.metrics = self.path / "metrics.json"
+        self.history = self.path / "metrics.csv"
+        self.log = self.path / "log.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.best_vote = self.checkpoints / "best_vote.ckpt"
+        self.adapter = self.path / ADAPTER
+        self.best_vote_adapter = self.path / "adapter_best_vote"
+        self.backbone = self.path / ENCODER
+        self.best_backbone = self.path / BEST_ENCODER
+
+    def prepare(self, config: Any, resume: bool) -> None:
+        """Refuse to write over another run.
+
+        Raises:
+            ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
+                there has other settings than its length and hardware, or more epochs behind it.
+        """
+        if not is_first_process():
+            return
+        if resume and not self.config.is_file():
+            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
+        if not resume and self.config.exists():
+            raise ConfigError(
+                f"{self.path} already holds a run; pass `resume` to continue it, or another "
+                "`output`"
+            )
+        if resume:
+            self._check_same_run(config)
+            self._check_not_shorter(config)
+
+    def _check_same_run(self, config: Any) -> None:
+        differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
+        if differ:
+            free = " and ".join(
+                f"{section}.{{{', '.join(keys)}}}"
+                for section, keys in _MAY_CHANGE.items()
+                if hasattr(config, section)
+            )
+            changes = "; ".join(
+                f"{key} was {was} and is {given} now" for key, (was, given) in differ.items()
+            )
+            raise ConfigError(
+                f"{self.path} was begun with other settings: {changes}\nleave these as they are in "
+                f"its {self.config.name} to resume; only {free} may change. For another run name "
+                "another `output`"
+            )
+
+    def _check_not_shorter(self, config: Any) -> None:
+        histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
+        texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
+        done = max((len(text.splitlines()) - 1 for text in texts), default=0)
+        if done > config.trainer.epochs + config.extra_epochs:
+            raise ConfigError(
+                f"{self.path} has {done} epochs behind it, more than trainer.epochs="
+                f"{config.trainer.epochs}: a run cannot be shortened"
+            )
+
+    def begin(self, config: Any) -> None:
+        """Note the settings; metrics that are there belong to other ones."""
+        if not is_first_process():
+            return
+        output_folder(self.path)
+        self.metrics.unlink(missing_ok=True)
+        save_config(config, self.config)
+
+    def finished_metrics(self, config: Any) -> dict[str, Any] | None:
+        """Metrics of a run that ended with these settings, on whatever hardware; None otherwise."""
+        try:  # in this order, for the first process may be in begin() while another is here
+            begun_with, metrics = self.config.read_text(encoding="utf-8"), self.metrics.read_text()
+        except FileNotFoundError:
+            return None
+        return None if _differences(begun_with, config, _HARDWARE) else json.loads(metrics)
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to continue from, if an epoch was completed."""
+        return self.last if self.last.is_file() else None
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send the package's log messages to ``log.txt`` as well, and the error that ends the run.
+
+        Of a run that is refused before an epoch is completed no new folder is left.
+        """
+        if not is_first_process():
+            yield
+            return
+        with no_trace_if_refused(self.path), logged_to(output_folder(self.path) / self.log.name):
+            log.debug("command: %s", " ".join(sys.argv))
+            log.debug("versions: %s", json.dumps(versions()))
+            yield
+
+
+def _differences(
+    begun_with: str, config: Any, free: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, str]]:
+    """Dotted keys in which the text of a config differs from a config, with both their values.
+
+    Those in ``free`` are left out.
+    """
+    old, new = (_flat(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
+    ignored = {f"{section}.{key}" for section, keys in free.items() for key in keys}
+    return {
+        key: (old.get(key, _UNSET), new.get(key, _UNSET))
+        for key in {**new, **old}
+        if key not in ignored and old.get(key, "null") != new.get(key, "null")
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by their dotted keys, as they are written in overrides."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if not isinstance(value, str) else value
+    return flat
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name, then renames; reads tensors and plain values only."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Replace ``path`` once the new file is complete and on disk."""
+        with replacing(path) as temporary:
+            # By name: Ctrl-C in the writing of a Python file would come out as a RuntimeError.
+            torch.save(checkpoint, temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint without running code from it.
+
+        Raises:
+            CheckpointError: it is damaged, or holds more than tensors and plain values.
+        """
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # arbitrary bytes raise almost anything
+            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """Keeps one checkpoint up to date at the end of every epoch.
+
+    Args:
+        path: the file.
+        monitor: metric, larger is better, that an epoch must improve to be kept; None keeps the
+            latest epoch.
+        first_epoch: the first one that may be kept.
+    """
+
+    def __init__(self, path: Path, monitor: str | None = None, first_epoch: int = 0) -> None:
+        super().__init__(
+            path.parent, path.stem, monitor, mode="max", save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )  # fmt: skip
+        self.path = Path(os.path.realpath(path))  # as the base class names the file
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch, if it is to be kept."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    @property
+    def state_key(self) -> str:
+        """Found again in checkpoints whatever the settings of this class."""
+        return f"EpochCheckpoint({self.path.stem})"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score, also in a folder that was moved."""
+        score = state_dict["best_model_score"]
+        if self.monitor and score is not None and self.path.is_file():
+            self.best_model_score = self.kth_value = score
+            self.best_model_path = self.kth_best_model_path = str(self.path)
+            self.best_k_models = {str(self.path): score}

@@ -1,0 +1,132 @@
+"""A run with all its seeds, of one resolved config: data in, run folder out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pointpeft.data import ShapeData
+from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.files import write_json
+from pointpeft.measure.report.page import REPORT
+from pointpeft.tasks.classification import Classification
+from pointpeft.tasks.part_segmentation import PartSegmentation
+from pointpeft.tasks.task import Goal
+from pointpeft.training.announcing import announce_data
+from pointpeft.training.banks import Banks, training_device
+from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
+from pointpeft.training.processes import is_first_process
+from pointpeft.training.results import summarize
+from pointpeft.training.run import train_one_seed
+from pointpeft.training.run_folder import RunFolder
+
+__all__ = ["find_goal", "train_seeds"]
+
+log = logging.getLogger("pointpeft")
+
+_PUBLISHED_NOTICE = (
+    "published protocol: the epoch is selected on the test split, so the accuracy is an upper bound"
+)
+_GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
+
+
+def find_goal(task: str) -> Goal:
+    """What a task is about.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if task in _GOALS:
+        return _GOALS[task]
+    known = list(_GOALS)
+    raise ConfigError(
+        f"unknown task {task!r}: {nearest_hint(task, known)}tasks: {', '.join(known)}"
+    )
+
+
+def train_seeds(
+    config: FinetuneConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    data: ShapeData | None = None,
+) -> dict[str, Any]:
+    """Train with each seed of a resolved config, and write a run folder with its report.
+
+    Arguments, result and errors are those of :func:`pointpeft.finetune`.
+    """
+    goal = _GOALS[config.task]
+    run = RunFolder(output)
+    run.prepare(config, resume)
+    page = run.path / REPORT
+    finished = run.finished_metrics(config) if resume else None
+    if finished and page.is_file():
+        larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
+        log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
+        return finished
+    with run.logging():
+        data = _prepare(config, goal, progress, data)
+        if finished:  # but it was stopped before its report was written
+            _report(config, goal, data, run)
+            return finished
+        if is_first_process():
+            page.unlink(missing_ok=True)  # of fewer epochs, if there is one
+        run.begin(config)
+        metrics = _all_seeds(config, goal, data, run, resume)
+        if is_first_process():
+            write_json(run.metrics, metrics)
+        _report(config, goal, data, run)
+    return metrics
+
+
+def _prepare(
+    config: FinetuneConfig,
+    goal: Goal,
+    progress: Callable[[int, int], None] | None,
+    data: ShapeData | None,
+) -> ShapeData:
+    """Read the data, and refuse or warn of what cannot give a good model."""
+    backbone, source = make_backbone(config)
+    if source is None:
+        log.warning(
+            "%s starts from random weights; for better results pre-train with `pointpeft "
+            "pretrain` and pass its folder as checkpoint",
+            config.model,
+        )
+    num_points = backbone.spec.num_points
+    if config.protocol == "published":
+        log.warning(_PUBLISHED_NOTICE)
+    data = data or load_data(
+        config.data, num_points, progress, segmented=goal.segmented, protocol=config.protocol
+    )
+    goal.check(data, config.data.source)
+    if config.protocol == "published":
+        data = replace(data, val=data.test)
+    announce_data(config.data.source, data)
+    return note_shapes_seen_before(data, source)
+
+
+def _all_seeds(
+    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool
+) -> dict[str, Any]:
+    """Train with each seed, and sum up where there are several."""
+    banks = Banks(data, config)
+    if config.seeds == 1:
+        return train_one_seed(config, goal, data, run, resume, banks)
+    jobs = {run.path / f"seed{s}": s for s in range(config.seed, config.seed + config.seeds)}
+    results = [
+        train_one_seed(
+            replace(config, seed=seed, seeds=1), goal, data, RunFolder(folder), resume, banks
+        )
+        for folder, seed in jobs.items()
+    ]
+    return summarize(results, list(jobs), run, goal)
+
+
+def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:
+    """Write the page about a run."""
+    if not is_first_process():
+        return
+    goal.report(run.path, data, training_device(config))

@@ -1,0 +1,133 @@
+"""Clouds for pre-training: read, cut where some are held out, and what is done to them."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointpeft.compat.augmentation import published_recipe
+from pointpeft.compat.clouds import load_unlabelled_as_published
+from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data.identity import short_digest
+from pointpeft.data.transforms import Transform, pool_size, recipe
+from pointpeft.errors import ConfigError
+from pointpeft.training.config import PretrainConfig
+from pointpeft.training.sources import PROCEDURAL
+
+__all__ = ["PretrainingData", "load_pretraining_data"]
+
+log = logging.getLogger("pointpeft")
+
+_NO_LABELS = np.empty(0, dtype=np.int64)
+_NONE = "none"  # the recipe that leaves clouds as they are
+
+
+@dataclass(frozen=True)
+class PretrainingData:
+    """What a run trains on, and what it does not.
+
+    Attributes:
+        train: clouds to train on; may be empty.
+        augmentation: what is done to them at every access.
+        num_points: points of a cloud before that.
+        held_out: clouds of which there is none in ``train``; None where they are not asked for.
+        draw: makes of them what the network sees, without augmentation.
+        split: name of the split that they are held out as, "val" or "test".
+        seen: what the stored clouds are known by, and those that the model was trained on before.
+    """
+
+    train: ShapeSplit
+    augmentation: Transform
+    num_points: int
+    held_out: ShapeSplit | None
+    draw: Transform
+    split: str = "val"
+    seen: frozenset[str] = frozenset()
+
+
+def load_pretraining_data(
+    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None = None
+) -> PretrainingData:
+    """Read the data of a config, logging notes and problems.
+
+    Shapes are held out if ``config.validate_every`` asks for them: under the published protocol the
+    test split of a published data set, else the share ``config.data.val_fraction`` of the shapes.
+
+    Args:
+        config: all settings.
+        num_points: points that the network sees.
+        progress: called with (done, total) while shapes are read.
+
+    Raises:
+        ConfigError: inconsistent settings.
+        DataError: unusable data.
+    """
+    if config.protocol == "published" and (
+        published := _as_published(config, num_points, progress)
+    ):
+        return published
+    train, held_out = _prepared(config, num_points, progress), None
+    if config.validate_every is not None:
+        train, held_out = _cut(train, config)
+    return PretrainingData(
+        train, recipe(config.data.augmentation, num_points),
+        min(pool_size(num_points), train.points.shape[1]), held_out, recipe(_NONE, num_points),
+    )  # fmt: skip
+
+
+def _as_published(
+    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
+) -> PretrainingData | None:
+    """With all their points, as stored; None where the source is no published data set."""
+    data, held_out = config.data, None
+    train = load_unlabelled_as_published(data.source, data.variant, data.train_split, progress)
+    if train is None:
+        return None
+    if config.validate_every is not None:
+        held_out = load_unlabelled_as_published(data.source, data.variant, "test", progress)
+    augmentation, draw = (
+        published_recipe(name, num_points, "pretraining") for name in (data.augmentation, _NONE)
+    )
+    return PretrainingData(train, augmentation, train.points.shape[1], held_out, draw, "test")
+
+
+def _prepared(
+    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
+) -> ShapeSplit:
+    if config.data.source == PROCEDURAL:
+        if not config.procedural:
+            raise ConfigError("data.source=procedural needs procedural=N, the shapes of an epoch")
+        return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
+    transform = InputTransform(
+        num_points=num_points,
+        normalize=config.data.normalize,  # type: ignore[arg-type]
+        up_axis=config.data.up_axis,  # type: ignore[arg-type]
+    )
+    shapes = load_unlabelled(
+        config.data.source,
+        transform,
+        variant=config.data.variant,
+        on_error=config.data.on_error,  # type: ignore[arg-type]
+        val_fraction=config.data.val_fraction,
+        seed=config.data.seed,
+        progress=progress,
+    )
+    for note in shapes.notes:
+        log.info("%s: %s", config.data.source, note)
+    for problem in shapes.problems:
+        log.warning("skipped %s: %s", problem.item, problem.reason)
+    return shapes
+
+
+def _cut(shapes: ShapeSplit, config: PretrainConfig) -> tuple[ShapeSplit, ShapeSplit]:
+    """The shapes to train on, and those held out, by their content alone."""
+    count = round(config.data.val_fraction * len(shapes))
+    if not 0 < count < len(shapes):
+        raise ConfigError(
+            f"validate_every holds out data.val_fraction={config.data.val_fraction} of "
+            f"{len(shapes)} stored shapes, which leaves one side without any"
+        )
+    order = sorted(shapes.digests, key=lambda digest: short_digest(f"{config.data.seed}/{digest}"))
+    held_out = shapes.among(set(order[:count]))  # copies of a shape stay together
+    return shapes.subset(~held_out), shapes.subset(held_out)

@@ -1,0 +1,164 @@
+"""Published fine-tuned files become adapters that say what they are."""
+
+import logging
+
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.compat.adoption import adopt_checkpoint
+from pointpeft.compat.checkpoints.point_bert_layout import POINT_BERT_CLASSIFICATION
+from pointpeft.compat.checkpoints.point_mae_layout import (
+    POINT_MAE_PRETRAINED,
+    POINT_MAE_SEGMENTATION,
+)
+from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE
+from pointpeft.compat.checkpoints.writing import save_published
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.measure.evaluate import evaluate_adapter
+from pointpeft.measure.predictor import LoadedAdapter
+from pointpeft.training import FinetuneConfig, load_config
+from tests.data.benchmarks import layouts
+from tests.models.test_published import publish
+from tests.models.tiny import SIZES, clouds, settle, tiny
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with ScanObjectNN and ShapeNetPart in their published layouts."""
+    layouts.write_scanobjectnn(tmp_path / "data")
+    layouts.write_shapenetpart(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def config(tmp_path, data):
+    """Settings of a run that would give the model of a file."""
+
+    def make(layout, network, **values):
+        path = publish(tmp_path / "best.pth", layout.theirs(settle(network).state_dict()))
+        given = {
+            "checkpoint": str(path),
+            "model": "point_mae",
+            "data.source": str(data),
+            "data.variant": "scanobjectnn_obj_bg",
+            "data.num_points": 64,
+            "data.normalize": "none",
+            **{f"backbone.{key}": value for key, value in SIZES.items()},
+            **{key.replace("__", "."): value for key, value in values.items()},
+        }
+        return load_config(FinetuneConfig, values=given)
+
+    return make
+
+
+def test_a_classifier_with_more_outputs_than_classes(config, data, tmp_path):
+    """Published Point-BERT has 40 outputs on the 15 classes of ScanObjectNN."""
+    model = tiny("classification", "point_bert", num_classes=40)
+    settings = config(POINT_BERT_CLASSIFICATION, model, model="point_bert", backbone__embed_dim=16)
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    assert adapter.class_names[:2] == ("bag", "bin")
+    assert adapter.class_names[14:16] == ("toilet", "unused 15")
+    assert (adapter.transform.num_points, adapter.transform.normalize) == (64, "none")
+    points = clouds()
+    with torch.no_grad():
+        assert torch.equal(adapter.model(points), model.eval()(points))
+    metrics = evaluate_adapter(
+        tmp_path / "adopted", str(data), tmp_path / "measured", protocol="published",
+        variant="scanobjectnn_obj_bg",
+    )  # fmt: skip
+    assert (metrics["protocol"], metrics["test_items"]) == ("published", 2)
+    assert metrics["val_accuracy"] is None  # the test split serves to validate
+    assert len(metrics["class_names"]) == 40
+
+
+def test_a_part_segmenter(config, tmp_path):
+    model = pp.create_model("point_mae", num_parts=50, **SIZES)
+    settings = config(
+        POINT_MAE_SEGMENTATION, model, task="part_segmentation", data__variant="shapenetpart"
+    )
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    assert len(adapter.parts.names) == 50
+    assert adapter.parts.categories["Airplane"] == (0, 1, 2, 3)
+
+
+@pytest.fixture
+def point_peft(config):
+    """A model tuned by the published computation, its encoder, and settings that name its file.
+
+    The encoder has other biases than the file, as they were tuned.
+    """
+    network = tiny("classification", num_classes=15)
+    encoder = tiny().eval()
+    encoder.load_state_dict(network.backbone.state_dict())
+    method = pp.PointPeftConfig(
+        num_prompts=5, adapter_dim=4, bank_adapter_dim=3, attention_dim=12, reference_compat=True
+    )
+    bank = pp.MemoryBank.build(encoder, [clouds(12, seed=5)], reference_compat=True)
+    model = pp.get_peft_model(network, method, bank).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter) * parameter.requires_grad)
+    settings = config(POINT_PEFT_MAE, tiny())
+    save_published(model, settings.checkpoint)  # in place of what was written there
+    return model, encoder, settings
+
+
+def test_point_peft_with_what_lies_beside_it(point_peft, tmp_path):
+    model, _, settings = point_peft
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    with torch.no_grad():
+        assert torch.equal(adapter.model(clouds()), model(clouds()))
+    for name in ("pretrain.safetensors", "cache_shape.pt"):
+        (tmp_path / name).unlink()
+        with pytest.raises(CheckpointError, match=f"cannot be measured without.*{name}"):
+            adopt_checkpoint(settings, tmp_path / "adopted")
+
+
+def test_of_several_encoders_the_one_that_fits_is_taken(point_peft, tmp_path, caplog):
+    model, encoder, settings = point_peft
+    pp.save_model(tiny(), tmp_path / "pretrain.safetensors")
+    other = tiny("pretraining", "point_m2ae", depths=(5, 5, 5))
+    save_published(other, tmp_path / "pretrain.pth")
+    with pytest.raises(CheckpointError, match=r"none of pretrain.safetensors and pretrain.pth"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    pretraining = tiny("pretraining")
+    pretraining.backbone.load_state_dict(encoder.state_dict())
+    save_published(pretraining, tmp_path / "pre-train.pth")
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    assert "memory bank cache_shape.pt, tuned from the encoder pre-train.pth" in caplog.text
+    with torch.no_grad():
+        adopted = LoadedAdapter(tmp_path / "adopted").model
+        assert torch.equal(adopted(clouds()), model(clouds()))
+
+
+def test_of_several_banks_none_is_guessed(point_peft, tmp_path):
+    *_, settings = point_peft
+    names = ("train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
+    (tmp_path / "cache_shape.pt").rename(tmp_path / names[0])
+    torch.save(torch.rand(24, 5), tmp_path / names[1])
+    with pytest.raises(CheckpointError, match=f"{names[0]} and {names[1]} lie beside it.*folder"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+
+
+def test_what_is_no_published_tuned_model_is_refused(config, tmp_path):
+    settings = config(POINT_MAE_PRETRAINED, tiny("pretraining"))
+    with pytest.raises(CheckpointError, match="for pretraining; the config asks for class"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+    pp.save_model(tiny(), tmp_path / "own.safetensors")
+    settings.checkpoint = str(tmp_path / "own.safetensors")
+    with pytest.raises(CheckpointError, match="no published file; of a model of ours pass the fol"):
+        adopt_checkpoint(settings, tmp_path / "adopted")
+
+
+def test_other_data_is_refused(config, tmp_path):
+    model = tiny("classification", "point_bert", num_classes=15)
+    settings = config(
+        POINT_BERT_CLASSIFICATION, model, model="point_bert", data__source="homeobjects"
+    )
+    with pytest.raises(ConfigError, match=r"data\.source=homeobjects is no published data set"):
+        adopt_checkpoint(settings, tmp_path / "adopted")

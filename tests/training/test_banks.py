@@ -1,0 +1,46 @@
+"""The memory bank of a run is built once and given to whoever needs it."""
+
+import pytest
+import torch
+
+from pointpeft.peft import MemoryBank
+from pointpeft.training import banks
+from pointpeft.training.banks import Banks
+from pointpeft.training.inputs import load_data, make_backbone
+
+
+@pytest.fixture
+def made(finetune_config):
+    """Banks of a run, and its encoder."""
+    config = finetune_config("method=point-peft")
+    return Banks(load_data(config.data, 64), config), make_backbone(config)[0]
+
+
+def test_a_bank_is_built_once_for_an_encoder(made, monkeypatch):
+    of_run, encoder = made
+    state = torch.get_rng_state()
+    first = of_run.of(encoder)
+    assert torch.equal(torch.get_rng_state(), state)  # seeds mean the same with it
+    assert len(first) == 32
+    first_weight = next(encoder.parameters())
+    first_weight.data.neg_()
+    assert not torch.equal(of_run.of(encoder).features, first.features)
+    first_weight.data.neg_()
+    monkeypatch.setattr(MemoryBank, "build", None)
+    again = of_run.of(encoder)
+    assert torch.equal(again.features, first.features)
+    assert (again.ids, again.encoder_hash) == (first.ids, first.encoder_hash)
+    assert again is not first
+
+
+def test_another_process_waits_for_the_content(made, monkeypatch):
+    of_run, encoder = made
+    first = of_run.of(encoder)
+    monkeypatch.setattr(banks, "is_first_process", lambda: False)
+    monkeypatch.setattr(MemoryBank, "build", None)
+    waiting = of_run.of(encoder)
+    assert waiting.features.shape == first.features.shape
+    assert waiting.features.dtype == first.features.dtype
+    assert torch.equal(waiting.labels, first.labels)
+    assert waiting.ids == first.ids
+    assert not waiting.features.any()

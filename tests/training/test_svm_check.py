@@ -1,0 +1,110 @@
+"""A linear SVM in pre-training: what it is fitted on, and what it leaves in the run folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+
+from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.measure.class_scores import extract_features
+from pointpeft.measure.svm import linear_svm
+from pointpeft.training import PretrainConfig, load_config
+from pointpeft.training.config import SvmCheckConfig
+from pointpeft.training.svm_check import SvmCheck
+from tests.models.tiny import tiny
+from tests.training.support import NUM_POINTS, rows, write_archive
+
+CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
+
+
+def make_check(archive, protocol, **settings):
+    config = SvmCheckConfig(source=str(archive), num_points=NUM_POINTS, **settings)
+    return SvmCheck(config, protocol, lambda model, epochs, value: None)
+
+
+def test_the_best_epoch_is_kept_in_both_forms(run_pretrain, archive, tmp_path):
+    metrics = run_pretrain(
+        f"svm.source={archive}", f"svm.num_points={NUM_POINTS}", "svm.C=1.0", "save_published=true",
+        "protocol=published", "trainer.epochs=2",
+    )  # fmt: skip
+    run = tmp_path / "pretrain"
+    accuracies = [float(row["svm_accuracy"]) for row in rows(run)]
+    assert len(accuracies) == 3  # the published loops run an epoch more
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
+    assert metrics["best_svm_accuracy"] == max(accuracies)
+    assert metrics["protocol"] == "published"
+    assert metrics["selection"] == "test split (published protocol)"
+    assert "published protocol; epochs are selected by: test split" in (run / "log.txt").read_text()
+    best = torch.load(run / "ckpt-best.pth", weights_only=True)
+    assert best["metrics"]["acc"] == pytest.approx(100 * max(accuracies))
+    assert best["epoch"] == int(np.argmax(accuracies))  # from 0, as published
+    assert read_checkpoint(run / "ckpt-best.pth").title == "Point-MAE, pre-trained"
+    kept = read_checkpoint(run / metrics["best_weights"])
+    assert kept.metadata["epochs"] == best["epoch"] + 1
+
+
+def test_it_measures_on_validation_unless_asked_otherwise(tmp_path, archive):
+    honest, published = (make_check(archive, way) for way in ("honest", "published"))
+    assert not np.array_equal(honest.held_out.points, published.held_out.points)
+    assert honest.held_out.points.shape[1] == NUM_POINTS
+
+
+def test_point_bert_is_measured_as_published(archive):
+    """By LinearSVC on what its class head makes of the class token, no patch being hidden."""
+    torch.manual_seed(0)
+    model = tiny("pretraining", "point_bert").train()
+    check = make_check(archive, "published", farthest=True, machine="linear_svc", C=1.0)
+    accuracy = check.measure(model)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        train, test = (
+            model.cls_head(model.encode(patches, torch.zeros(patches.centers.shape[:2]).bool())[0])
+            for patches in (
+                model.backbone.tokenizer.group(torch.from_numpy(part.points))
+                for part in (check.train, check.held_out)
+            )
+        )
+    machine = LinearSVC(random_state=0).fit(train[:, 0].numpy(), check.train.labels)
+    assert accuracy == machine.score(test[:, 0].numpy(), check.held_out.labels)
+
+
+def test_regularisation_is_cross_validated_on_the_training_shapes_unless_it_is_given(archive):
+    """What suits one encoder is far off for another one."""
+    torch.manual_seed(0)
+    model = tiny("pretraining", "point_mae").eval()
+    check = make_check(archive, "honest")
+    features = [
+        extract_features(model.backbone, torch.from_numpy(part.points))
+        for part in (check.train, check.held_out)
+    ]
+    tuned, given = (
+        linear_svm(features[0], check.train.labels, features[1], check.held_out.labels, C)
+        for C in (None, 0.01)
+    )
+    assert tuned.tuned
+    assert check.measure(model) == tuned.accuracy != given.accuracy
+    assert make_check(archive, "honest", C=0.01).measure(model) == given.accuracy
+
+
+def test_published_settings_keep_their_regularisation():
+    for name in ("i2p-mae", "point-m2ae"):
+        config = load_config(PretrainConfig, [CONFIGS / f"{name}.yaml"])
+        assert config.svm.C == 0.01
+
+
+def test_too_few_shapes_to_cross_validate_are_named_before_training(tmp_path):
+    data = write_archive(tmp_path / "one.npz", {"train": 1, "val": 1})
+    with pytest.raises(DataError, match=r"svm\.C"):
+        make_check(data, "honest")
+    make_check(data, "honest", C=1.0)
+
+
+def test_settings_that_cannot_be_had(archive):
+    with pytest.raises(ConfigError, match=r"svm\.machine=linear_svc needs svm\.C"):
+        make_check(archive, "honest", machine="linear_svc", C=None)
+    with pytest.raises(ConfigError, match=r"svm\.machine"):
+        make_check(archive, "honest", machine="svm")
