@@ -11,7 +11,7 @@ import typer
 
 import pointpeft as pp
 from pointpeft.cli import app, options
-from pointpeft.compat.checkpoints.writing import save_published
+from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.compat.command import flags as published_flags
 from pointpeft.compat.command import program as published
 from pointpeft.data import embedded, export, read_shape
@@ -112,7 +112,7 @@ def write_published_model(folder: Path) -> None:
     tuned = pp.get_peft_model(
         pp.build_classifier(encoder, 15), pp.PointPeftConfig(reference_compat=True), bank
     )
-    save_published(tuned, folder / "ckpt-best.pth")
+    save_pth(tuned, folder / "ckpt-best.pth")
 
 
 def read_points(path: Path) -> np.ndarray:

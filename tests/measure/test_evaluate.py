@@ -228,7 +228,7 @@ def test_splits_that_training_did_not_have_are_not_measured(tmp_path):
     source = tmp_path / "data.npz"
     write_shapes(source)
     whole = load_shapes(source, InputTransform(64), needed=("test",), **CUT)
-    as_published = replace(whole, val=whole.test)
+    as_published = replace(whole, val=whole.test, selects_on="test")
     assert set(as_published.digests()) == {"train", "test"}
     save_adapter(tmp_path, source, as_published.digests())
     metrics = measure(tmp_path, source)

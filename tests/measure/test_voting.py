@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from pointpeft.compat.voting import best_vote
 from pointpeft.data.transforms import recipe
-from pointpeft.measure.voting import best_vote, vote
+from pointpeft.measure.voting import vote
 
 N, CLASSES = 16, 3
 

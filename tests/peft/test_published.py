@@ -7,7 +7,7 @@ import pointpeft as pp
 from pointpeft.compat.checkpoints.converting import convert
 from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
-from pointpeft.compat.checkpoints.writing import published_layout, save_published
+from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from tests.models.test_published import publish
 from tests.models.tiny import clouds, run, settle, tiny
@@ -192,7 +192,7 @@ def odd_model():
 
 def test_our_own_files_carry_what_leaves_no_trace(tmp_path, caplog):
     model = odd_model()
-    save_published(model, tmp_path / "a.pth")
+    save_pth(model, tmp_path / "a.pth")
     loaded = tiny("classification", "point_m2ae", pooling="concat_all",
                   checkpoint=tmp_path / "a.pth").eval()  # fmt: skip
     assert loaded.config == model.config
@@ -204,7 +204,7 @@ def test_our_own_files_carry_what_leaves_no_trace(tmp_path, caplog):
 
 def test_of_other_files_it_is_passed_or_said_what_was_assumed(tmp_path, caplog):
     model = odd_model()
-    state = published_layout(model).theirs(model.adapter.state_dict())
+    state = pth_layout(model).theirs(model.adapter.state_dict())
     path = publish(tmp_path / "a.pth", state)
     sizes = {"pooling": "concat_all", "num_heads": 3, "checkpoint": path}
     loaded = tiny("classification", "point_m2ae", **sizes, peft=UNTRACED).eval()
@@ -221,7 +221,7 @@ def test_of_other_files_it_is_passed_or_said_what_was_assumed(tmp_path, caplog):
 
 def test_settings_of_a_method_are_for_files_of_tuned_models_alone(tmp_path):
     model = tiny("classification")
-    path = publish(tmp_path / "a.pth", published_layout(model).theirs(model.state_dict()))
+    path = publish(tmp_path / "a.pth", pth_layout(model).theirs(model.state_dict()))
     with pytest.raises(ConfigError, match="peft"):
         tiny("classification", checkpoint=path, peft={"group_pooling": "max"})
     with pytest.raises(ConfigError, match="peft"):
@@ -271,7 +271,7 @@ def test_another_encoder_than_the_tuned_one_is_refused(tmp_path):
 def test_a_plain_model_becomes_a_file_in_the_sizes_that_it_shows(name, task, tmp_path, caplog):
     pooling = {"point_m2ae": {"pooling": "concat"}, "i2p_mae": {"pooling": "concat_all"}}
     model = settle(tiny(task, name, **pooling.get(name, {})))
-    layout, path = published_layout(model), tmp_path / "file.pth"
+    layout, path = pth_layout(model), tmp_path / "file.pth"
     publish(path, layout.theirs(model.state_dict()))
     report = convert(path, tmp_path / "ours.safetensors", name, backbone=groups_of(model))
     assert not report.fresh
@@ -293,7 +293,7 @@ def test_files_that_were_written_here_say_what_they_do_not_show(name, task, tmp_
         {} if name == "point_mae_small" else {"local_radius": (0.4, 0.5, 0.6)}
     )
     model = settle(tiny(task, name, **odd))
-    save_published(model, tmp_path / "file.pth")
+    save_pth(model, tmp_path / "file.pth")
     convert(tmp_path / "file.pth", tmp_path / "ours.safetensors")
     assert "assumed" not in caplog.text
     loaded = pp.create_model(name, task=task, checkpoint=tmp_path / "ours.safetensors",
@@ -303,7 +303,7 @@ def test_files_that_were_written_here_say_what_they_do_not_show(name, task, tmp_
 
 
 def test_a_preset_of_another_computation_than_the_file_states_is_refused(tmp_path):
-    save_published(tiny("classification"), tmp_path / "a.pth")
+    save_pth(tiny("classification"), tmp_path / "a.pth")
     with pytest.raises(ConfigError, match="scanobjectnn is something else: num_groups=8, not 128"):
         convert(tmp_path / "a.pth", tmp_path / "ours.safetensors", preset="scanobjectnn")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.writing import BANK, QUERY_ENCODER, save_published
+from pointpeft.compat.checkpoints.writing import BANK, QUERY_ENCODER, save_pth
 from pointpeft.errors import ConfigError
 from tests.models.tiny import clouds, run, settle, tiny
 from tests.peft.test_published import SIZES, columns, tuned
@@ -31,7 +31,7 @@ MODELS = [
 def test_a_model_comes_back_from_its_published_form(name, task, settings, tmp_path):
     model = settle(tiny(task, name, **settings))
     measured = {"test_accuracy": 0.91, "test_class_iou": 0.7, "test_instance_iou": 0.8}
-    save_published(model, tmp_path / "ckpt-best.pth", epoch=3, metrics=measured)
+    save_pth(model, tmp_path / "ckpt-best.pth", epoch=3, metrics=measured)
     content = torch.load(tmp_path / "ckpt-best.pth", weights_only=True)
     if task == "part_segmentation":
         scores = {"test_acc": 0.91, "class_avg_iou": 0.7, "inctance_avg_iou": 0.8}
@@ -48,7 +48,7 @@ def test_a_model_comes_back_from_its_published_form(name, task, settings, tmp_pa
 @pytest.mark.parametrize("method", [pp.FullConfig, pp.LinearConfig])
 def test_a_tuned_model_is_written_as_a_plain_one(method, tmp_path):
     model = pp.get_peft_model(settle(tiny("classification")), method()).eval()
-    save_published(model, tmp_path / "ckpt-best.pth")
+    save_pth(model, tmp_path / "ckpt-best.pth")
     loaded = tiny("classification", checkpoint=tmp_path / "ckpt-best.pth").eval()
     assert torch.equal(run(loaded, clouds()), model(clouds()))
 
@@ -59,7 +59,7 @@ def test_point_peft_as_published_comes_back(name, tmp_path, caplog):
     model.set_bank(columns(encoder), encoder)
     path = tmp_path / "ckpt-best.pth"
     with caplog.at_level(logging.INFO, "pointpeft"):
-        save_published(model, path)
+        save_pth(model, path)
     assert f"{path}: written as published, Point-PEFT on" in caplog.text
     loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
     bank = torch.load(tmp_path / BANK, weights_only=True)
@@ -75,25 +75,25 @@ def test_the_bank_of_another_file_is_not_replaced(tmp_path):
     model, encoder = tuned("point_mae")
     model.set_bank(columns(encoder), encoder)
     for name in ("ckpt-best.pth", "other.pth"):
-        save_published(model, tmp_path / name)
+        save_pth(model, tmp_path / name)
     (tmp_path / "other.pth").unlink()
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     model.set_bank(columns(encoder), settle(tiny()))
     with pytest.raises(ConfigError, match=rf"other\.pth would replace \S*{QUERY_ENCODER}, "):
-        save_published(model, tmp_path / "other.pth")
+        save_pth(model, tmp_path / "other.pth")
     bank = pp.MemoryBank.build(encoder, [clouds(12, seed=6)])
     model.set_bank(bank, encoder)
     with pytest.raises(ConfigError, match=rf"other\.pth would replace \S*{BANK}, .*folder"):
-        save_published(model, tmp_path / "other.pth")
+        save_pth(model, tmp_path / "other.pth")
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     for name in ("ckpt-best.pth", "ckpt-best_vote.pth"):
-        save_published(model, tmp_path / name)
+        save_pth(model, tmp_path / name)
     assert torch.equal(torch.load(tmp_path / BANK, weights_only=True), bank.features.float())
 
 
 def test_what_no_repository_loads_is_refused(tmp_path):
     ours = pp.get_peft_model(tiny("classification"), pp.PointPeftConfig())
     with pytest.raises(ConfigError, match="reference_compat=True"):
-        save_published(ours, tmp_path / "a.pth")
+        save_pth(ours, tmp_path / "a.pth")
     with pytest.raises(ConfigError, match="for features"):
-        save_published(tiny(), tmp_path / "a.pth")
+        save_pth(tiny(), tmp_path / "a.pth")

@@ -13,7 +13,7 @@ from pointpeft.compat.checkpoints.point_mae_layout import (
     POINT_MAE_SEGMENTATION,
 )
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE
-from pointpeft.compat.checkpoints.writing import save_published
+from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.measure.predictor import LoadedAdapter
@@ -102,7 +102,7 @@ def point_peft(config):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter) * parameter.requires_grad)
     settings = config(POINT_PEFT_MAE, tiny())
-    save_published(model, settings.checkpoint)  # in place of what was written there
+    save_pth(model, settings.checkpoint)  # in place of what was written there
     return model, encoder, settings
 
 
@@ -122,12 +122,12 @@ def test_of_several_encoders_the_one_that_fits_is_taken(point_peft, tmp_path, ca
     model, encoder, settings = point_peft
     pp.save_model(tiny(), tmp_path / "pretrain.safetensors")
     other = tiny("pretraining", "point_m2ae", depths=(5, 5, 5))
-    save_published(other, tmp_path / "pretrain.pth")
+    save_pth(other, tmp_path / "pretrain.pth")
     with pytest.raises(CheckpointError, match=r"none of pretrain.safetensors and pretrain.pth"):
         adopt_checkpoint(settings, tmp_path / "adopted")
     pretraining = tiny("pretraining")
     pretraining.backbone.load_state_dict(encoder.state_dict())
-    save_published(pretraining, tmp_path / "pre-train.pth")
+    save_pth(pretraining, tmp_path / "pre-train.pth")
     with caplog.at_level(logging.INFO, "pointpeft"):
         adopt_checkpoint(settings, tmp_path / "adopted")
     assert "memory bank cache_shape.pt, tuned from the encoder pre-train.pth" in caplog.text

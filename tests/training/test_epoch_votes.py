@@ -38,7 +38,7 @@ def test_the_epoch_of_the_best_vote_is_kept(run_finetune, tmp_path, monkeypatch)
     best = max(better, key=lambda epoch: cast[epoch])  # of equal ones the first
     assert metrics["training_vote_epoch"] == best + 1  # from 1
     assert 100 * metrics["training_vote_accuracy"] == pytest.approx(cast[best], abs=0.01)
-    assert read_checkpoint(run / "ckpt-best_vote.pth").title is not None
+    assert read_checkpoint(run / "ckpt-best_vote.pth").layout is not None
     adapter = tmp_path / "run" / "adapter_best_vote"
     kept = evaluate_adapter(adapter, metrics["data"], tmp_path / "kept")
     assert kept["test_accuracy"] == pytest.approx(accuracies[best])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from pointpeft.compat.schedule import published_groups, published_learning_rate
 from pointpeft.create import create_model
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import (
     learning_rate_factor,
     parameter_groups,
-    published_learning_rate,
     with_cosine,
 )
 from tests.training.support import rows
@@ -118,7 +118,7 @@ def test_the_published_cosine_may_be_longer_than_the_training():
 def test_published_decay_spares_all_whose_name_has_token_in_it():
     model = create_model("point_m2ae_small", num_classes=3)
     groups = parameter_groups(model, 0.05)
-    spared = parameter_groups(model, 0.05, published=True)
+    spared = published_groups(model, 0.05)
     embed = model.backbone.tokenizers[0].embed.first_conv[0].weight
     assert any(p is embed for p in groups[1]["params"])
     assert any(p is embed for p in spared[0]["params"])

@@ -7,19 +7,26 @@ import yaml
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.clouds import load_as_published
-from pointpeft.compat.protocol import as_published
+from pointpeft.compat.protocol import find_protocol
+from pointpeft.compat.schedule import published_learning_rate
 from pointpeft.data import InputTransform
 from pointpeft.data.benchmarks.ragged import RaggedSplit, redraw
 from pointpeft.errors import ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.training import FinetuneConfig, PretrainConfig, load_config, pretrain
 from pointpeft.training.config import OptimizerConfig
-from pointpeft.training.optimizer import published_learning_rate
 from tests.data.benchmarks import layouts
 from tests.training.support import TINY, rows, write_archive
 
 N = 64
 PUBLISHED = "protocol=published"
+
+
+def resolved(config):
+    """As a run begins with it."""
+    return find_protocol(config.protocol).resolve(config)
+
+
 BG = "data.variant=scanobjectnn_obj_bg"
 
 
@@ -78,14 +85,14 @@ def test_what_is_stated_is_stronger_than_the_protocol():
         (PretrainConfig, "pretraining", "model=point_m2ae"),
     ):
         honest = load_config(kind, [], [text])
-        assert as_published(honest) == honest
-        published = as_published(load_config(kind, [], [text, PUBLISHED]))
+        assert resolved(honest) == honest
+        published = resolved(load_config(kind, [], [text, PUBLISHED]))
         assert getattr(published, section) == {"reference_compat": True}
-        assert as_published(published) == published
+        assert resolved(published) == published
         stated = load_config(kind, [], [text, PUBLISHED, f"{section}.reference_compat=false"])
-        assert getattr(as_published(stated), section) == {"reference_compat": False}
+        assert getattr(resolved(stated), section) == {"reference_compat": False}
     faultless = load_config(FinetuneConfig, [], ["method=linear", PUBLISHED])
-    assert as_published(faultless).peft == {}
+    assert resolved(faultless).peft == {}
 
 
 @pytest.mark.parametrize(("given", "length"), [([PUBLISHED], 3), (["optimizer.rule=published"], 3)])

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training import PretrainConfig, load_config, pretrain
@@ -56,7 +57,7 @@ def test_shapes_are_held_out_by_their_content_and_copies_with_them(tmp_path):
         np.savez(tmp_path / f"{name}.npz", points=points[order])
         given = [f"data.source={tmp_path / name}.npz", "validate_every=1"]
         config = load_config(PretrainConfig, [], [*TOKENIZER, *given])
-        data = load_pretraining_data(config, 64)
+        data = load_pretraining_data(config, 64, find_protocol(config.protocol))
         assert len(data.held_out) == 8
         assert not set(data.train.digests) & set(data.held_out.digests)
         held_out.append(set(data.held_out.digests))
@@ -67,7 +68,7 @@ def test_as_published_the_test_split_is_held_out(tmp_path):
     layouts.write_shapenet(tmp_path)
     given = [f"data.source={tmp_path}", "data.variant=shapenet55", "protocol=published"]
     config = load_config(PretrainConfig, [], [*TOKENIZER, *given, "validate_every=1"])
-    data = load_pretraining_data(config, 16)
+    data = load_pretraining_data(config, 16, find_protocol(config.protocol))
     assert data.held_out is not None
     check = RebuildingCheck(clouds(2, 16), data.draw, 1, lambda *found: None, data.split)
     assert check.metric == "test_chamfer_l1"

@@ -8,6 +8,7 @@ import torch
 from sklearn.svm import LinearSVC
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure.class_scores import extract_features
 from pointpeft.measure.svm import linear_svm
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
 
 def make_check(archive, protocol, **settings):
     config = SvmCheckConfig(source=str(archive), num_points=NUM_POINTS, **settings)
-    return SvmCheck(config, protocol, lambda model, epochs, value: None)
+    return SvmCheck(config, find_protocol(protocol), lambda model, epochs, value: None)
 
 
 def test_the_best_epoch_is_kept_in_both_forms(run_pretrain, archive, tmp_path):

@@ -87,10 +87,10 @@ def check(
     variant: Variant = None,
 ) -> None:
     """Read published data sets whole, and compare their numbers with the published ones."""
-    from pointpeft.data.benchmarks import check_published
+    from pointpeft.data.benchmarks import check_benchmark
 
     with reading() as progress:
-        checks = check_published(path, variant, progress)
+        checks = check_benchmark(path, variant, progress)
     for each in checks:
         tell(f"{each.title} ({each.name}): {each.folder}", style="bold")
         if each.splits:
@@ -111,10 +111,10 @@ def convert(
     variant: Variant = None,
 ) -> None:
     """Write a published data set as one .npz, which loads faster than its files."""
-    from pointpeft.data.benchmarks import convert_published
+    from pointpeft.data.benchmarks import convert_benchmark
 
     with reading("writing shapes") as progress:
-        count = convert_published(path, output, variant, progress)
+        count = convert_benchmark(path, output, variant, progress)
     tell(f"wrote {counted(count, 'shape')} to {output}")
 
 

@@ -11,7 +11,7 @@ from pointpeft.compat.checkpoints.sizes import head_sizes
 from pointpeft.create import create_model, stated_sizes
 from pointpeft.data import InputTransform, PartTable
 from pointpeft.data.benchmarks import PART_IDS
-from pointpeft.data.benchmarks.benchmark import PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset
 from pointpeft.data.benchmarks.datasets import choose_dataset
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError, ConfigError
@@ -75,7 +75,7 @@ def _check_layout(content: Checkpoint, config: FinetuneConfig) -> None:
         )
 
 
-def _dataset(config: FinetuneConfig) -> PublishedDataset:
+def _dataset(config: FinetuneConfig) -> BenchmarkDataset:
     source = Path(config.data.source).expanduser()
     dataset = choose_dataset(source, config.data.variant) if source.is_dir() else None
     if dataset is None:
@@ -87,7 +87,7 @@ def _dataset(config: FinetuneConfig) -> PublishedDataset:
 
 
 def _adapted(
-    content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset
+    content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDataset
 ) -> tuple[Any, PeftModel]:
     """The encoder of a file and its model under the method that it was tuned by."""
     model = _model(content, config, dataset)
@@ -98,7 +98,7 @@ def _adapted(
     return model.backbone, get_peft_model(model, FullConfig())
 
 
-def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDataset) -> Any:
+def _model(content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDataset) -> Any:
     """A fresh network: by the preset, as a file of ours states, and as the config asks."""
     counts: dict[str, Any] = {
         "num_parts": len(dataset.part_names),
@@ -115,7 +115,7 @@ def _model(content: Checkpoint, config: FinetuneConfig, dataset: PublishedDatase
     )
 
 
-def _names(outputs: int | None, dataset: PublishedDataset) -> tuple[str, ...]:
+def _names(outputs: int | None, dataset: BenchmarkDataset) -> tuple[str, ...]:
     """Class names; published Point-BERT has 40 outputs for the 15 classes of ScanObjectNN."""
     assert outputs is not None, "models have classes or categories"
     surplus = range(len(dataset.class_names), outputs)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pointpeft.compat.augmentation import PublishedPoints
-from pointpeft.data.benchmarks.benchmark import PublishedDataset, PublishedSplit
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.ragged import RaggedSplit
 from pointpeft.data.benchmarks.shapenetpart import PART_IDS
 from pointpeft.data.benchmarks.stored import find_stored
@@ -93,6 +93,7 @@ def load_as_published(
         parts=_parts(dataset, train.class_names),
         title=dataset.title,
         family=dataset.family,
+        selects_on="test",
     )
 
 
@@ -131,7 +132,7 @@ def prepare_as_published(split: ShapeSplit, num_points: int) -> ShapeSplit:
     return replace(split, points=torch.cat([sample(batch) for batch in batches]).numpy())
 
 
-def whole_split(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
+def whole_split(split: BenchmarkSplit, transform: InputTransform) -> ShapeSplit:
     """Clouds with all their points in file order, normalised as ``transform`` says.
 
     Raises:
@@ -146,7 +147,7 @@ def whole_split(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
     return ShapeSplit(points, split.labels, split.ids)
 
 
-def _drawn(split: PublishedSplit, transform: InputTransform, seed: int) -> RaggedSplit:
+def _drawn(split: BenchmarkSplit, transform: InputTransform, seed: int) -> RaggedSplit:
     _check_usable(split)
     clouds = tuple(
         _unit_ball(cloud) if transform.normalize == "unit_ball" else cloud for cloud in split.points
@@ -156,7 +157,7 @@ def _drawn(split: PublishedSplit, transform: InputTransform, seed: int) -> Ragge
     return ragged.redrawn(seed)
 
 
-def _check_usable(split: PublishedSplit) -> None:
+def _check_usable(split: BenchmarkSplit) -> None:
     problem = next(split.unusable(), None)
     if problem is not None:
         raise DataError(
@@ -170,7 +171,7 @@ def _unit_ball(cloud: np.ndarray) -> np.ndarray:
     return (centred / np.linalg.norm(centred, axis=1).max()).astype(np.float32)
 
 
-def _notes(dataset: PublishedDataset, split: str, train: PublishedSplit) -> tuple[str, ...]:
+def _notes(dataset: BenchmarkDataset, split: str, train: BenchmarkSplit) -> tuple[str, ...]:
     note = f"{dataset.title}, as the published protocol reads it"
     if split != "train":
         note += f"; trained on its {split} split"
@@ -184,7 +185,7 @@ def _notes(dataset: PublishedDataset, split: str, train: PublishedSplit) -> tupl
     )
 
 
-def _parts(dataset: PublishedDataset, class_names: tuple[str, ...]) -> PartTable | None:
+def _parts(dataset: BenchmarkDataset, class_names: tuple[str, ...]) -> PartTable | None:
     if not dataset.part_names:
         return None
     return PartTable(dataset.part_names, {name: tuple(PART_IDS[name]) for name in class_names})

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from pointpeft.compat.checkpoints.writing import save_published
+from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.compat.voting_rules import Thresholds
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
@@ -103,5 +103,5 @@ class EpochVotes(L.Callback):
         task.model.save_pretrained(self.run.best_vote_adapter)
         if published:
             file = self.run.path / PUBLISHED_BEST_VOTE
-            save_published(task.model, file, epoch, {"test_accuracy": self.best})
+            save_pth(task.model, file, epoch, {"test_accuracy": self.best})
         return {"training_vote_accuracy": self.best, "training_vote_epoch": epoch + 1}

@@ -1,41 +1,172 @@
-"""What the published protocol settles in the config of a run."""
+"""The published protocol: what the papers' code does with data, epochs and measurements."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
+from pointpeft.compat.augmentation import published_recipe
+from pointpeft.compat.clouds import (
+    load_as_published,
+    load_unlabelled_as_published,
+    prepare_as_published,
+    whole_split,
+)
+from pointpeft.compat.epoch_votes import EpochVotes
+from pointpeft.compat.names import PUBLISHED, extra_epochs
+from pointpeft.compat.voting import best_of_votes
+from pointpeft.compat.voting_rules import published_votes
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit
+from pointpeft.data.benchmarks import BenchmarkSplit
+from pointpeft.data.transforms import Compose, pool_size
+from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
-from pointpeft.peft import find_method
-from pointpeft.training.config import FinetuneConfig, PretrainConfig
+from pointpeft.peft import PeftModel, find_method
+from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
+from pointpeft.training.protocol import HONEST, Progress, Protocol, Run
+from pointpeft.training.run_folder import RunFolder
+from pointpeft.training.unlabelled import PretrainingData
 
-__all__ = ["as_published"]
-
-Run = TypeVar("Run", FinetuneConfig, PretrainConfig)
+__all__ = ["Published", "find_protocol"]
 
 
-def as_published(config: Run) -> Run:
-    """A config under ``protocol="published"`` as the published code would run it.
+class Published(Protocol):
+    """As the published code: epochs, and votes, are chosen on the test split itself.
 
-    Rates and decay follow the published rule, and what has a ``reference_compat`` of its own,
-    Point-PEFT and most pre-training, is computed as published, faults included. A
-    ``peft.reference_compat`` or ``pretraining.reference_compat`` that is stated stays. Honest
-    configs are returned as they are.
+    Published data sets are read as its loaders do. Rates and decay follow its rule, and what has a
+    ``reference_compat`` of its own, Point-PEFT and most pre-training, is computed with its faults.
+    """
 
-    Args:
-        config: of a fine-tuning run, its method chosen, or of a pre-training run.
+    name = PUBLISHED
+    notice = (
+        "published protocol: the epoch is selected on the test split, so the accuracy is an upper "
+        "bound"
+    )
+    selection = "test split (published protocol)"
+    needed = ("test",)
+    drop_last = True
+    selects_on = "test"
+    faulty = True
+    fallback = (
+        "no published data set, so it is read as by protocol=honest; the epoch is selected on its "
+        "test split as published"
+    )
+
+    def resolve(self, config: Run) -> Run:
+        """With the published rule, and with faults unless ``reference_compat`` is stated.
+
+        Raises:
+            ConfigError: the model or the method is unknown.
+        """
+        config = replace(config, optimizer=replace(config.optimizer, rule=PUBLISHED))
+        if isinstance(config, PretrainConfig):
+            objective = get_entry(config.model).pretraining_config
+            config.pretraining = _with_faults(config.pretraining, objective)
+        else:
+            assert config.method is not None, "chosen by whoever knows the task"
+            config.peft = _with_faults(config.peft, find_method(config.method))
+        return config
+
+    def extra_epochs(self, config: FinetuneConfig | PretrainConfig) -> int:
+        """One, but for part segmentation."""
+        return extra_epochs(config)
+
+    def read(
+        self,
+        config: DataConfig,
+        transform: InputTransform,
+        farthest: bool = True,
+        segmented: bool = False,
+        progress: Progress = None,
+    ) -> ShapeData | None:
+        """A published data set as its loaders read it; None where ``config.source`` is none."""
+        return load_as_published(
+            config.source,
+            config.variant,
+            transform,
+            config.train_split,
+            config.seed,
+            farthest,
+            segmented,
+            progress,
+        )
+
+    def read_unlabelled(
+        self, config: PretrainConfig, num_points: int, progress: Progress = None
+    ) -> PretrainingData | None:
+        """With all their points, as stored; None where the source is no published data set."""
+        data, held_out = config.data, None
+        train = load_unlabelled_as_published(data.source, data.variant, data.train_split, progress)
+        if train is None:
+            return None
+        if config.validate_every is not None:
+            held_out = load_unlabelled_as_published(data.source, data.variant, "test", progress)
+        names = (data.augmentation, "none")
+        augmentation, draw = (published_recipe(name, num_points, "pretraining") for name in names)
+        return PretrainingData(train, augmentation, train.points.shape[1], held_out, draw, "test")
+
+    def episode(
+        self, train: BenchmarkSplit, test: BenchmarkSplit, transform: InputTransform
+    ) -> tuple[ShapeSplit, ShapeSplit]:
+        """With all their points; those of the test part in farthest-point order."""
+        whole = whole_split(test, transform)
+        ordered = prepare_as_published(whole, pool_size(transform.num_points))
+        return whole_split(train, transform), ordered
+
+    def selecting(self, data: ShapeData) -> ShapeData:
+        """The test split chooses."""
+        return replace(data, val=data.test, selects_on="test")
+
+    def criterion(self, headline: str) -> str:
+        """The metric that is reported."""
+        return headline
+
+    def augmentation(self, name: str | None, num_points: int, task: str) -> Compose:
+        """Points are drawn from farthest ones, anew at every access."""
+        return published_recipe(name, num_points, task)
+
+    def in_order(self, split: ShapeSplit, num_points: int) -> ShapeSplit:
+        """Clouds have all their points, in file order, until they are put into this one."""
+        return prepare_as_published(split, num_points)
+
+    def votes_in_training(
+        self, config: FinetuneConfig, data: ShapeData, run: RunFolder
+    ) -> EpochVotes | None:
+        """Votes after good epochs, if the published code of the model casts some."""
+        rule = published_votes(config.model).in_training
+        if not config.votes or rule is None:
+            return None
+        num_points = data.transform.num_points
+        return EpochVotes(rule, data.test, num_points, run, config.seed, self.extra_epochs(config))
+
+    def votes(
+        self,
+        model: PeftModel,
+        split: ShapeSplit,
+        num_points: int,
+        votes: int,
+        seed: int = 0,
+        progress: Progress = None,
+    ) -> dict[str, Any]:
+        """The best of several votes, with ``vote_accuracies`` of all of them."""
+        return best_of_votes(model, split, num_points, votes, seed, progress)
+
+    def svm_features(self, model: Any) -> Callable[..., Any] | None:
+        """Those of the whole network, where it has some."""
+        return getattr(model, "contrasted_features", None)
+
+
+_PROTOCOLS = {protocol.name: protocol for protocol in (HONEST, Published())}
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol that the setting ``protocol`` names.
 
     Raises:
-        ConfigError: the model or the method is unknown.
+        ConfigError: there is no such one.
     """
-    if config.protocol != "published":
-        return config
-    config = replace(config, optimizer=replace(config.optimizer, rule="published"))
-    if isinstance(config, PretrainConfig):
-        objective = get_entry(config.model).pretraining_config
-        config.pretraining = _with_faults(config.pretraining, objective)
-    else:
-        assert config.method is not None, "chosen by whoever knows the task"
-        config.peft = _with_faults(config.peft, find_method(config.method))
-    return config
+    if name not in _PROTOCOLS:
+        raise ConfigError(f"protocol must be one of {', '.join(_PROTOCOLS)}, got {name!r}")
+    return _PROTOCOLS[name]
 
 
 def _with_faults(stated: dict[str, Any], settings: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the published code of each backbone votes."""
+"""How often, and when, the published code of each backbone votes."""
 
 from typing import NamedTuple
 

@@ -105,6 +105,8 @@ class ShapeData:
         title: By which people know a published data set; None for others.
         source: Where it was read from: an absolute path, or "homeobjects"; None: it was made here.
         variant: Which published data set was named, if one was.
+        selects_on: Split that a run on the data chooses its epoch on: "val", which may be empty, or
+            "test" where the papers' code does, and `val` is that one.
         family: Of published data sets, those that hold the same objects share it, and split them
             in the same way; None for other data.
     """
@@ -124,6 +126,7 @@ class ShapeData:
     source: str | None = None
     variant: str | None = None
     family: str | None = None
+    selects_on: str = "val"
 
     def digests(self) -> dict[str, str]:
         """What the shapes of each split are known by, see `pack_digests`.
@@ -131,7 +134,7 @@ class ShapeData:
         Without "val" where it is the test split.
         """
         splits = {"train": self.train, "val": self.val, "test": self.test}
-        if self.val is self.test:
+        if self.selects_on == "test":
             del splits["val"]
         return {name: pack_digests(split.marks()) for name, split in splits.items()}
 

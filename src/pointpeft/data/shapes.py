@@ -8,7 +8,7 @@ import numpy as np
 
 from pointpeft.data.archive import list_archive, list_embedded
 from pointpeft.data.benchmarks.episodes import refuse_episodes
-from pointpeft.data.benchmarks.listing import list_published
+from pointpeft.data.benchmarks.listing import list_benchmark
 from pointpeft.data.benchmarks.stored import archived_dataset, find_stored
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
 from pointpeft.data.loading import Loaded, Loader, OnError, Progress, fit_parts, with_parts
@@ -204,7 +204,7 @@ def _list_source(
         refuse_episodes(path)
     # A folder that is not there is a published data set's if one is named: that tells what to put.
     if not embedded and (path.is_dir() or (variant is not None and not path.exists())):
-        listing = list_published(path, labelled=labelled, variant=variant)
+        listing = list_benchmark(path, labelled=labelled, variant=variant)
         return listing or (list_folder(path) if labelled else list_files(path))
     if variant is not None:
         archived_dataset(path, variant)  # complains unless it is that one

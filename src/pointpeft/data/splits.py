@@ -105,7 +105,7 @@ class Listing:
         notes: What the user should know.
         part_names: In label order; empty where part labels have no names, or where there are none.
         title: By which people know a published data set; None for others.
-        family: Of that data set, see `PublishedDataset.family`; None for others.
+        family: Of that data set, see `BenchmarkDataset.family`; None for others.
     """
 
     items: tuple[Item, ...]

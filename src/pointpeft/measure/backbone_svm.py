@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.errors import DataError
 from pointpeft.measure.class_scores import extract_features, score
@@ -40,7 +41,7 @@ def evaluate_backbone(
     """Fit a linear SVM on the train split's features and score it on the test split.
 
     A stated validation split is not used: C comes from cross-validation on train, or is given. The
-    published protocol takes the first points of every stored cloud.
+    papers' protocol takes the first points of every stored cloud.
 
     Args:
         config: model, weights, data, C.
@@ -58,12 +59,13 @@ def evaluate_backbone(
     if output is not None:
         check_output(output)
     L.seed_everything(config.seed, verbose=False)
+    protocol = find_protocol(config.protocol)
     backbone, source = make_backbone(config)
     device = choose_device(device)
     backbone = backbone.to(device)
     data = load_data(
         config.data, backbone.spec.num_points, progress, needed=("test",),
-        protocol=config.protocol, farthest=False,
+        protocol=protocol, farthest=False,
     )  # fmt: skip
     if not len(data.test):
         raise DataError(
@@ -76,7 +78,7 @@ def evaluate_backbone(
         extract_features(
             backbone,
             torch.from_numpy(part.points)[:, : data.transform.num_points],
-            reference_compat=config.protocol == "published",
+            reference_compat=protocol.faulty,
         )
         for part in (data.train, data.test)
     )

@@ -1,5 +1,6 @@
 """Accuracy of a classifier on prepared clouds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Scores", "classify", "extract_features", "score"]
+__all__ = ["Scores", "classify", "encode_batches", "extract_features", "score"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,28 @@ def classify(model: nn.Module, points: Tensor, batch_size: int = 64) -> Tensor:
 def extract_features(
     backbone: Any, points: Tensor, reference_compat: bool = False, batch_size: int = 64
 ) -> NDArray:
-    """Retrieval features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode; or as published."""
-    device = next(backbone.parameters()).device
+    """Retrieval features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode.
+
+    ``reference_compat``: with the faults of the papers' code.
+    """
     backbone.eval()
-    batches = [
-        backbone.retrieval_features(batch.to(device), reference_compat)
-        for batch in points.split(batch_size)
-    ]
+    return encode_batches(
+        lambda batch: backbone.retrieval_features(batch, reference_compat),
+        points,
+        next(backbone.parameters()).device,
+        batch_size,
+    )
+
+
+@torch.no_grad()
+def encode_batches(
+    encode: Callable[[Tensor], Tensor],
+    points: Tensor,
+    device: torch.device,
+    batch_size: int = 64,
+) -> NDArray:
+    """``encode`` of clouds ``(S, N, 3)``, a batch at a time."""
+    batches = [encode(batch.to(device)) for batch in points.split(batch_size)]
     return torch.cat(batches).float().cpu().numpy()
 
 

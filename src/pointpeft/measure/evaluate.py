@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import ConfigError
 from pointpeft.measure.analysis import Outputs, analyse_change, model_outputs
@@ -26,7 +27,6 @@ from pointpeft.measure.records import (
 )
 from pointpeft.measure.report import write_run_report
 from pointpeft.measure.seen_shapes import Measured, read_measured
-from pointpeft.measure.voting import measure_votes
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import weights_file
 from pointpeft.process_state import undisturbed
@@ -108,7 +108,7 @@ def _measure(
     scores, outputs = _scores(adapter, part, size)
     seconds = time.perf_counter() - start
     val = None
-    if len(data.val) and data.val is not data.test:  # as published they are the same
+    if len(data.val) and data.selects_on == "val":
         val = scores if data.val is part else _scores(adapter, data.val, size)[0]
     model = adapter.model
     metrics: dict[str, Any] = {
@@ -138,8 +138,8 @@ def _measure(
     if config.votes:
         num_points = adapter.transform.num_points
         with Meter("voting") as meter:
-            voted = measure_votes(
-                model, part, num_points, config.votes, config.protocol, config.seed, meter.update
+            voted = find_protocol(config.protocol).votes(
+                model, part, num_points, config.votes, config.seed, meter.update
             )
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}
     if adapter.parts is None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pointpeft.compat.names import PROTOCOLS
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 
 __all__ = ["SPLITS", "EvaluateConfig"]
@@ -20,19 +21,18 @@ class EvaluateConfig:
         data: labelled data, as for training; its classes must be known to the adapter.
         split: one of :data:`SPLITS`. By default the test part; of other data than the adapter was
             trained on, without a stated test part, every item.
-        variant: name of a published data set, where ``data`` holds several.
-        protocol: "honest"; or "published", which reads published data sets and votes as the
-            published code does.
+        variant: name of a benchmark data set, where ``data`` holds several.
+        protocol: "honest", or another one that reads data and votes as the papers' code does.
         votes: measure a classifier by voting too, see
-            :func:`pointpeft.measure.voting.measure_votes`.
-        seed: of the views that vote, and of points that the published protocol draws.
+            :meth:`pointpeft.training.protocol.Protocol.votes`.
+        seed: of the views that vote, and of points that the protocol draws.
         checkpoint: weights of the encoder, if not where the adapter says.
         up_axis: axis of the files that points up, if not as in training.
         device: "auto", "cpu" or "cuda".
         batch_size: clouds at a time; None: as many as the run of the adapter was measured with.
 
     Raises:
-        ConfigError: a value is none of those, or the published protocol has no such split.
+        ConfigError: a value is none of those, or the protocol measures no such split.
     """
 
     adapter: str
@@ -48,15 +48,15 @@ class EvaluateConfig:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self, ["protocol"], ("honest", "published"))
+        check_choices(self, ["protocol"], PROTOCOLS)
         check_sizes(self, ["votes", "seed"], least=0)
         if self.batch_size is not None:
             check_sizes(self, ["batch_size"])
         if self.split is not None:
             check_choices(self, ["split"], SPLITS)
-        if self.protocol == "published" and self.split in ("train", "all"):
+        if self.protocol != "honest" and self.split in ("train", "all"):
             raise ConfigError(
-                f"split={self.split} is not measured by the published protocol, where training "
-                "clouds keep all their points and the test split serves to validate; measure the "
-                "split test, or take protocol honest"
+                f"split={self.split} is not measured by the {self.protocol} protocol, where "
+                "training clouds keep all their points and the test split serves to validate; "
+                "measure the split test, or take protocol honest"
             )

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.compat.clouds import load_as_published
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.identity import unpack_digests
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.formats import enumerate_names
 from pointpeft.measure.evaluate_config import EvaluateConfig
 from pointpeft.measure.predictor import LoadedAdapter
+from pointpeft.training.config import DataConfig
 
 __all__ = ["Measured", "read_measured"]
 
@@ -80,14 +81,13 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> ShapeData:
     """The data in the splits that it states itself."""
-    if config.protocol == "published":
-        data = load_as_published(
-            config.data, config.variant, adapter.transform, seed=config.seed,
-            segmented=adapter.parts is not None, progress=progress,
-        )  # fmt: skip
-        if data is not None:
-            _check_classes(data, adapter)
-            return data
+    asked = DataConfig(source=config.data, variant=config.variant, seed=config.seed)
+    data = find_protocol(config.protocol).read(
+        asked, adapter.transform, segmented=adapter.parts is not None, progress=progress
+    )
+    if data is not None:
+        _check_classes(data, adapter)
+        return data
     return load_shapes(
         config.data,
         adapter.transform,
@@ -102,9 +102,9 @@ def _read(
 
 
 def _check_classes(data: ShapeData, adapter: LoadedAdapter) -> None:
-    """Refuse data of other classes: as published, labels are numbers of all classes of the set.
+    """Refuse data of other classes, where labels are numbers of all classes of the set.
 
-    A model may have more outputs than that: published Point-BERT has 40 on ScanObjectNN.
+    A model may have more outputs than that: Point-BERT's paper has 40 on ScanObjectNN.
     """
     if data.class_names != adapter.class_names[: len(data.class_names)]:
         raise DataError(
@@ -139,7 +139,7 @@ class _Shapes:
     ) -> None:
         self.data, self.known = data, known
         splits = [data.train, data.val, data.test]
-        self.splits = splits[::2] if data.val is data.test else splits
+        self.splits = splits if data.selects_on == "val" else splits[::2]
         self.is_stated = len(data.val) > 0 or len(data.test) > 0
         everything = frozenset().union(*known.values())
         self.are_known = any(split.among(everything).any() for split in self.splits)
@@ -156,7 +156,7 @@ class _Shapes:
         """The data without validation shapes that were trained on, and cut where it was cut."""
         data = self.data
         if self.is_stated or not self.are_known:
-            if data.val is data.test or not len(data.val):
+            if data.selects_on == "test" or not len(data.val):
                 return data
             return replace(data, val=data.val.subset(~self._were_in("train", data.val)))
         train, val, test = (self.of(split, data.train) for split in ("train", "val", "test"))
@@ -186,8 +186,8 @@ class _Shapes:
             part = self._joined()  # all of new data is a test
         else:
             raise DataError(f"{config.data} has no {split} split; measure another one, or all")
-        if config.protocol == "published" and self.data.val is self.data.test:
-            words = "{} of the {} test shapes are copies of training shapes, measured as published"
+        if self.data.selects_on == "test":
+            words = "{} of the {} test shapes are copies of training shapes, and measured too"
             return part, split, self._trained(part, words)
         return self._unseen(part, split)
 
@@ -207,7 +207,7 @@ class _Shapes:
         return part, split, notes
 
     def _trained_in_another_form(self) -> frozenset[str]:
-        """What the training part of a published data set is known by, where the adapter was trained
+        """What the training part of a benchmark data set is known by, where the adapter was trained
         on that of a relative: they hold the same objects, also where no item tells which is which.
         """
         train = self.data.train

@@ -49,7 +49,7 @@ def linear_svm(
     has no end where features cannot be separated.
 
     Args:
-        train_features: ``(S, C)``; not scaled, as published.
+        train_features: ``(S, C)``; not scaled, as in the papers.
         train_labels: ``(S,)`` integers.
         test_features: ``(T, C)``.
         test_labels: ``(T,)`` integers.
@@ -84,8 +84,8 @@ def _cross_validate(features: NDArray, labels: NDArray, smallest_class: int) -> 
     folds = min(_FOLDS, smallest_class)
     if folds < 2:
         raise DataError(
-            "C cannot be cross-validated: a class has a single training item; pass C (published "
-            "values: 0.01 to 0.042)"
+            "C cannot be cross-validated: a class has a single training item; pass C (in the "
+            "papers 0.01 to 0.042)"
         )
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = [cross_val_score(_machine(C), features, labels, cv=splits).mean() for C in C_GRID]

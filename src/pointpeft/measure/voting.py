@@ -12,10 +12,10 @@ from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import Compose, recipe
 from pointpeft.measure.class_scores import classify
 
-__all__ = ["PASSES", "best_vote", "measure_votes", "vote", "vote_accuracy", "vote_seed"]
+__all__ = ["PASSES", "vote", "vote_accuracy", "vote_once", "vote_seed"]
 
 PASSES = 10
-"""Passes of one vote, as published."""
+"""Passes of one vote, as in the papers."""
 
 
 def vote(
@@ -57,48 +57,11 @@ def vote_seed(seed: int, place: int) -> int:
     return int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
 
 
-def best_vote(
-    model: nn.Module,
-    points: Tensor,
-    labels: NDArray[np.int64],
-    view: Compose,
-    repetitions: int,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Tensor, list[float]]:
-    """The best of several votes, chosen by the accuracy on the clouds that it is reported for.
-
-    So the published code does; the accuracy is above what new clouds will show.
-
-    Args:
-        model: as for :func:`vote`.
-        points: as there.
-        labels: ``(S,)``.
-        view: as there.
-        repetitions: votes of ten passes each.
-        seed: of all votes.
-        progress: called with (done, total).
-
-    Returns:
-        Logits of the best vote, and the accuracies of all of them.
-    """
-    best, accuracies = torch.empty(0), []
-    for place in range(repetitions):
-        logits = vote(model, points, view, seed=vote_seed(seed, place))
-        accuracies.append(vote_accuracy(logits, labels))
-        if accuracies[-1] == max(accuracies):
-            best = logits
-        if progress is not None:
-            progress(place + 1, repetitions)
-    return best, accuracies
-
-
-def measure_votes(
+def vote_once(
     model: nn.Module,
     split: ShapeSplit,
     num_points: int,
-    votes: int,
-    protocol: str,
+    passes: int,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -108,26 +71,16 @@ def measure_votes(
         model: a classifier.
         split: labelled clouds in farthest-point order.
         num_points: points that the model sees.
-        votes: honest: passes of the one vote; published: votes, of which the best is reported.
-        protocol: "honest" or "published".
+        passes: of the one vote.
         seed: of the views.
         progress: called with (done, total).
 
     Returns:
-        ``vote_accuracy`` (0 to 1), ``vote_rule`` in words, and as published ``vote_accuracies`` of
-        all votes.
+        ``vote_accuracy`` (0 to 1) and ``vote_rule`` in words.
     """
     points, view = torch.from_numpy(split.points), recipe("scale-shift", num_points)
-    if protocol == "published":
-        _, accuracies = best_vote(model, points, split.labels, view, votes, seed, progress)
-        rule = f"best of {votes} votes of {PASSES} passes, chosen on the measured split"
-        return {
-            "vote_accuracy": max(accuracies),
-            "vote_rule": rule,
-            "vote_accuracies": accuracies,
-        }
-    found = vote(model, points, view, votes, seed, progress)
+    found = vote(model, points, view, passes, seed, progress)
     return {
         "vote_accuracy": vote_accuracy(found, split.labels),
-        "vote_rule": f"mean of {votes} seeded passes",
+        "vote_rule": f"mean of {passes} seeded passes",
     }

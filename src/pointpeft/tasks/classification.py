@@ -17,7 +17,7 @@ from pointpeft.measure.report import write_run_report
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out, selecting_split
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out
 from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
 __all__ = ["Classification", "ClassificationTask"]
@@ -108,7 +108,7 @@ class Classification(Goal):
         data: ShapeData,
     ) -> ClassificationTask:
         """Cross-entropy."""
-        split = selecting_split(data)
+        split = data.selects_on
         return ClassificationTask(
             model, config.optimizer, augmentation, config.label_smoothing, split
         )
@@ -120,7 +120,7 @@ class Classification(Goal):
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
         }
-        if selecting_split(data) == "val":
+        if data.selects_on == "val":
             val = evaluate_split(model, data.val, batch_size)
             metrics["val_accuracy"] = val.accuracy if val else None
         return {

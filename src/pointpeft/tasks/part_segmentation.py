@@ -22,7 +22,7 @@ from pointpeft.measure.report import write_run_report
 from pointpeft.models.factory import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out, selecting_split
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out
 from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
 __all__ = ["PartSegmentation", "SegmentationTask"]
@@ -106,8 +106,8 @@ class PartSegmentation(Goal):
     augmentation = "part-segmentation"
     segmented = True
     headline = "instance_iou"
-    published_best = "best_model.pth"
-    published_last = None
+    pth_best = "best_model.pth"
+    pth_last = None
     averaged = ("test_class_iou", "test_accuracy")
     of_one_seed = ("test_category_iou", "test_part_iou", "test_mean_class_accuracy")
     label = "IoU"
@@ -138,7 +138,7 @@ class PartSegmentation(Goal):
         data: ShapeData,
     ) -> SegmentationTask:
         """Cross-entropy of all points."""
-        split = selecting_split(data)
+        split = data.selects_on
         return SegmentationTask(model, config.optimizer, augmentation, _parts(data), split)
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class PartSegmentation(Goal):
         parts, num_points = _parts(data), data.transform.num_points
         test = score_segmenter(model, data.test, parts, num_points, batch_size)
         metrics: dict[str, float | None] = {}
-        if selecting_split(data) == "val":
+        if data.selects_on == "val":
             val = score_segmenter(model, data.val, parts, num_points, batch_size)
             metrics["val_instance_iou"] = val.instance_iou if val else None
         return {

@@ -26,8 +26,8 @@ class Goal(abc.ABC):
         label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
-        published_best: name of the file that the published repositories keep the best epoch in.
-        published_last: of the last epoch; None: they keep none.
+        pth_best: name of the file that the published repositories keep the best epoch in.
+        pth_last: of the last epoch; None: they keep none.
     """
 
     name: ClassVar[str]
@@ -38,8 +38,8 @@ class Goal(abc.ABC):
     label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
     of_one_seed: ClassVar[tuple[str, ...]] = ()
-    published_best: ClassVar[str] = "ckpt-best.pth"
-    published_last: ClassVar[str | None] = "ckpt-last.pth"
+    pth_best: ClassVar[str] = "ckpt-best.pth"
+    pth_last: ClassVar[str | None] = "ckpt-last.pth"
 
     def shown(self, split: str) -> list[tuple[str, str, str]]:
         """Metrics in the progress line, (metric, label, format), if ``split`` selects epochs."""

@@ -21,15 +21,10 @@ from pointpeft.training.run_folder import AtomicCheckpointIO
 _STORED = "model."
 """Before the names of an adapter's entries in a checkpoint."""
 
-__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out", "selecting_split"]
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
-
-
-def selecting_split(data: ShapeData) -> str:
-    """Name of the split that epochs are selected on: "val", or as published "test", which is it."""
-    return "test" if data.val is data.test else "val"
 
 
 def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
@@ -67,7 +62,7 @@ class TuningTask(L.LightningModule):
         model: the adapted model.
         optimizer: learning rate, decay and schedule.
         augmentation: random transform of training clouds, applied to whole batches.
-        split: name of the split that validation measures, see :func:`selecting_split`.
+        split: name of the split that validation measures.
 
     Attributes:
         validated: what validation measures; it is logged as ``<split>_<name>``.
@@ -127,7 +122,7 @@ class TuningTask(L.LightningModule):
             )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:
-        """One step, or as published part segmentation does two with the same gradient."""
+        """One step, or two with the same gradient, see ``optimizer.steps_twice``."""
         super().optimizer_step(epoch, batch_idx, optimizer, *rest)
         if self.optimizer.steps_twice:
             self.clip_gradients(optimizer, self.optimizer.grad_clip, "norm")

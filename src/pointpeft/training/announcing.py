@@ -19,7 +19,7 @@ def announce_data(
     source: str, data: ShapeData, splits: Sequence[str] = ("train", "val", "test")
 ) -> None:
     """Log how many shapes there are in the splits that are used, and of what."""
-    own = [name for name in splits if name != "val" or data.val is not data.test]
+    own = [name for name in splits if name != "val" or data.selects_on == "val"]
     counts = ", ".join(f"{len(getattr(data, name)):,} {_SPLITS[name]}" for name in own)
     log.info(
         "%s: shapes: %s; classes: %d; points of a shape: %d",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pointpeft.compat.clouds import prepare_as_published
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.measure.evaluate import choose_device
 from pointpeft.models import state_hash
@@ -47,7 +47,7 @@ class Banks:
 
         Args:
             backbone: the encoder, before a method is attached; it is left on the CPU.
-            reference_compat: features as the published code computes them.
+            reference_compat: features with the faults of the papers' code.
         """
         train = self.data.train
         if not is_first_process():
@@ -65,8 +65,7 @@ class Banks:
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         num_points, train = self.data.transform.num_points, self.data.train
-        if self.config.protocol == "published":  # there clouds have all their points, in no order
-            train = prepare_as_published(train, num_points)
+        train = find_protocol(self.config.protocol).in_order(train, num_points)
         loader = cloud_loader(train, num_points, self.config.trainer.batch_size)
         with Meter("memory bank") as meter:
             for place, batch in enumerate(loader):

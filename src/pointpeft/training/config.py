@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from pointpeft.compat.names import PROTOCOLS, RULES
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 
 __all__ = [
-    "PROTOCOLS",
     "VALIDATION_BATCH",
     "DataConfig",
     "FewShotConfig",
@@ -17,9 +17,6 @@ __all__ = [
     "SvmConfig",
     "TrainerConfig",
 ]
-
-PROTOCOLS = ("honest", "published")
-"""How models are selected and measured: on a validation split, or as the papers' code did."""
 
 VALIDATION_BATCH = 2
 """Training batches in a batch of validation, as published."""
@@ -66,7 +63,7 @@ class OptimizerConfig:
     bn_momentum_step: int = 20  # epochs from one such decay to the next
 
     def __post_init__(self) -> None:
-        check_choices(self, ["rule"], ("default", "published"), prefix="optimizer.")
+        check_choices(self, ["rule"], RULES, prefix="optimizer.")
         check_sizes(self, ["warmup_epochs"], least=0, prefix="optimizer.")
         check_sizes(self, ["bn_momentum_step"], prefix="optimizer.")
         if self.bn_momentum_decay is not None and not 0 < self.bn_momentum_decay <= 1:
@@ -157,11 +154,6 @@ class FinetuneConfig:
     seed: int = 0  # of everything random
     seeds: int = 1  # repeat with seed, seed + 1, ..., and report the spread
 
-    @property
-    def extra_epochs(self) -> int:
-        """Epochs beyond ``trainer.epochs``: published loops run one, but for part segmentation."""
-        return int(self.protocol == "published" and self.task != "part_segmentation")
-
     def __post_init__(self) -> None:
         check_sizes(self, ["seeds"])
         check_sizes(self, ["seed", "votes"], least=0)
@@ -244,11 +236,6 @@ class PretrainConfig:
     protocol: str = "honest"  # or "published": as the papers' code
     save_published: bool = False  # write a .pth that the published repositories load too
     seed: int = 0  # of everything random
-
-    @property
-    def extra_epochs(self) -> int:
-        """Epochs beyond ``trainer.epochs``: published loops run one."""
-        return int(self.protocol == "published")
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)

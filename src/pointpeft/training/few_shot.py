@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.compat.clouds import prepare_as_published, whole_split
-from pointpeft.data import InputTransform, RawShape, ShapeData, ShapeSplit
-from pointpeft.data.benchmarks import PublishedSplit, make_episode, read_episode
+from pointpeft.compat.protocol import find_protocol
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit
+from pointpeft.data.benchmarks import make_episode, read_episode
 from pointpeft.data.benchmarks.episodes import find_episodes
 from pointpeft.data.benchmarks.modelnet import MODELNET40
 from pointpeft.data.identity import geometry_digest
-from pointpeft.data.prepare import Prepared
 from pointpeft.data.shapes import absolute_source
-from pointpeft.data.transforms import pool_size
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
@@ -134,7 +132,7 @@ def _summarize(config: FinetuneConfig, results: Mapping[int, dict[str, Any]]) ->
         "folds": folds,
         "test_accuracy_per_fold": values,
         "test_accuracy": float(np.mean(values)),
-        "test_accuracy_std": float(np.std(values)),  # of all folds, as published
+        "test_accuracy_std": float(np.std(values)),  # of all folds, as in the papers
         "protocol": config.protocol,
         "versions": versions(),
     }
@@ -155,9 +153,9 @@ def _episodes(
     if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
         for fold in folds:
             read_episode(root, way, shot, fold)
-        return lambda fold: _published(config, root, fold, transform)
+        return lambda fold: _of_files(config, root, fold, transform)
     whole = data or load_data(
-        config.data, num_points, progress, ("test",), protocol=config.protocol
+        config.data, num_points, progress, ("test",), protocol=find_protocol(config.protocol)
     )
     if not len(whole.test):
         raise DataError(f"{config.data.source} has no test split to draw the queries from")
@@ -176,33 +174,19 @@ def _episodes(
     return drawn
 
 
-def _published(
+def _of_files(
     config: FinetuneConfig, root: Path, fold: int, transform: InputTransform
 ) -> ShapeData:
     assert config.few_shot.way is not None
     episode = read_episode(root, config.few_shot.way, config.few_shot.shot, fold)
     names = episode.train.class_names
-    if config.protocol == "published":
-        train, test = (whole_split(part, transform) for part in (episode.train, episode.test))
-        test = prepare_as_published(test, pool_size(transform.num_points))
-    else:
-        train, test = (_prepared(part, transform) for part in (episode.train, episode.test))
+    train, test = find_protocol(config.protocol).episode(episode.train, episode.test, transform)
     train, test = (
         replace(shapes, digests=tuple(map(geometry_digest, part.points)))
         for shapes, part in ((train, episode.train), (test, episode.test))
     )
     made = _data(names, train, test, transform, _TITLE)
     return replace(made, source=absolute_source(root), family=MODELNET40.family)
-
-
-def _prepared(split: PublishedSplit, transform: InputTransform) -> ShapeSplit:
-    shapes = [RawShape(cloud, None, id) for cloud, id in zip(split.points, split.ids, strict=True)]
-    clouds = []
-    for shape, made in zip(shapes, transform.prepare_batch(shapes), strict=True):
-        if not isinstance(made, Prepared):
-            raise DataError(f"{shape.source}: {made}")
-        clouds.append(made.points)
-    return ShapeSplit(np.stack(clouds), split.labels, split.ids)
 
 
 def _data(

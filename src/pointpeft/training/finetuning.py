@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.compat.protocol import as_published
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError
 from pointpeft.process_state import undisturbed
@@ -32,8 +32,8 @@ def finetune(
 ) -> dict[str, Any]:
     """Adapt a backbone to a labelled data set and write a run folder.
 
-    The checkpoint is chosen on the validation split; the test split is used once, at the end. The
-    published protocol chooses on the test split, and says so. Of several processes the first one
+    The checkpoint is chosen on the validation split; the test split is used once, at the end.
+    Another protocol may choose on the test split, and says so. Of several processes the first one
     writes and measures; all return the same.
 
     A line now and then, or a bar on a terminal, tells how far it is. What was found and what is
@@ -77,7 +77,8 @@ def _resolve(config: FinetuneConfig) -> FinetuneConfig:
         raise ConfigError("votes is for classification: parts are not voted for")
     if goal.segmented and config.few_shot.way is not None:
         raise ConfigError("few_shot.way is for classification: episodes have no parts")
-    config = as_published(replace(config, method=config.method or goal.method))
+    config = replace(config, method=config.method or goal.method)
+    config = find_protocol(config.protocol).resolve(config)
     settings = method_settings(config)  # complains of an unknown method or setting
     lr = config.optimizer.lr or goal.learning_rate(settings)
     return replace(

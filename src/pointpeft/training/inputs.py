@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.compat.clouds import load_as_published
 from pointpeft.create import create_model, has_embedded_weights
 from pointpeft.data import InputTransform, ShapeData, load_shapes
 from pointpeft.data.identity import unpack_digests
@@ -15,6 +14,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
 from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.training.config import DataConfig
+from pointpeft.training.protocol import HONEST, Protocol
 from pointpeft.training.sources import RANDOM
 
 __all__ = [
@@ -27,11 +27,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("pointpeft")
-
-_NOT_PUBLISHED = (
-    "no published data set, so it is read as by protocol=honest; the epoch is selected on its test "
-    "split as published"
-)
 
 
 def make_backbone(config: Any) -> tuple[Any, str | None]:
@@ -73,10 +68,10 @@ def load_data(
     config: DataConfig,
     num_points: int,
     progress: Callable[[int, int], None] | None = None,
-    needed: tuple[str, ...] = ("test", "val"),
+    needed: tuple[str, ...] | None = None,
     class_names: tuple[str, ...] | None = None,
     segmented: bool = False,
-    protocol: str = "honest",
+    protocol: Protocol = HONEST,
     farthest: bool = True,
 ) -> ShapeData:
     """Read and prepare the labelled data set of a config, logging notes and problems.
@@ -86,29 +81,16 @@ def load_data(
         num_points: points that the model sees, unless the config says otherwise.
         progress: called with (done, total) while shapes are read.
         class_names: fixes the label order.
-        needed: parts that are cut from train when they are missing.
+        needed: parts that are cut from train when they are missing; None: those of the protocol.
         segmented: whether part labels are read too.
-        protocol: "published" reads published data sets as the published code does, and cuts no
-            validation split.
+        protocol: may read in its own way, and cuts no validation split that it has no use for.
         farthest: with it, put test clouds into farthest-point order.
 
     Raises:
         DataError: unusable data.
     """
     transform = input_transform(config, num_points)
-    published = protocol == "published"
-    data = None
-    if published:
-        data = load_as_published(
-            config.source,
-            config.variant,
-            transform,
-            config.train_split,
-            config.seed,
-            farthest,
-            segmented,
-            progress,
-        )
+    data = protocol.read(config, transform, farthest, segmented, progress)
     if data is None:
         data = load_shapes(
             config.source,
@@ -116,14 +98,14 @@ def load_data(
             variant=config.variant,
             on_error=config.on_error,  # type: ignore[arg-type]
             val_fraction=config.val_fraction,
-            needed=("test",) if published else needed,
+            needed=protocol.needed if needed is None else needed,
             seed=config.seed,
             class_names=class_names,
             segmented=segmented,
             progress=progress,
         )
-        if published:
-            data = replace(data, notes=(*data.notes, _NOT_PUBLISHED))
+        if protocol.fallback is not None:
+            data = replace(data, notes=(*data.notes, protocol.fallback))
     data = replace(data, source=absolute_source(config.source), variant=config.variant)
     for note in data.notes:
         log.debug("%s: %s", config.source, note)  # shown with the results

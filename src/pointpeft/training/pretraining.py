@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
-from pointpeft.compat.checkpoints.writing import published_layout, save_published
-from pointpeft.compat.protocol import as_published
+from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.create import create_model
 from pointpeft.data.identity import pack_digests
 from pointpeft.data.transforms import Transform
@@ -30,6 +30,7 @@ from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.loaders import pretraining_loader
 from pointpeft.training.optimizer import configure_adamw, with_cosine
 from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
+from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.svm_check import SvmCheck
 from pointpeft.training.tokenizer_check import RebuildingCheck
@@ -39,8 +40,8 @@ __all__ = ["PretrainingTask", "pretrain"]
 
 log = logging.getLogger("pointpeft")
 
-PUBLISHED_LAST, PUBLISHED_BEST = "ckpt-last.pth", "ckpt-best.pth"
-"""The whole model as its published repository keeps it, where that is asked for."""
+PTH_LAST, PTH_BEST = "ckpt-last.pth", "ckpt-best.pth"
+"""The whole model as the repository of its paper keeps it, where that is asked for."""
 
 
 class PretrainingTask(L.LightningModule):
@@ -101,7 +102,7 @@ def pretrain(
         DataError: unusable data.
     """
     quiet_other_processes()
-    config = as_published(config)
+    config = find_protocol(config.protocol).resolve(config)
     run = RunFolder(output)
     run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
@@ -110,10 +111,10 @@ def pretrain(
     L.seed_everything(config.seed, verbose=False)
     model = _make_model(config)
     if config.save_published:
-        published_layout(model)  # complains before training if there is none
+        pth_layout(model)  # complains before training if there is none
     with run.logging():
         num_points = config.data.num_points or _network(model).spec.num_points
-        clouds = load_pretraining_data(config, num_points, progress)
+        clouds = load_pretraining_data(config, num_points, find_protocol(config.protocol), progress)
         log.info(
             "%s: shapes: %s; procedural shapes of an epoch: %s; points of a shape: %d",
             config.data.source, f"{len(clouds.train):,}", f"{config.procedural:,}", num_points,
@@ -143,23 +144,24 @@ def _network(model: Any) -> Any:
     return getattr(model, "backbone", model)
 
 
-def _selection(checks: Sequence[BestEpoch]) -> str:
+def _selection(config: PretrainConfig, checks: Sequence[BestEpoch]) -> str:
     """What the best epoch is chosen by."""
     if not checks:
         return "last epoch: there is no check"
-    return {"val": "validation split", "test": "test split (published protocol)"}[checks[0].split]
+    protocol = find_protocol(config.protocol)
+    return (protocol if checks[0].split == protocol.selects_on else HONEST).selection
 
 
 def _train(
     config: PretrainConfig, run: RunFolder, model: Any, clouds: PretrainingData, resume: bool
 ) -> dict[str, Any]:
     """Train, and write the results; give back what is in ``metrics.json``."""
-    published = config.protocol == "published"
+    protocol = find_protocol(config.protocol)
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
-    epochs = config.trainer.epochs + config.extra_epochs
+    epochs = config.trainer.epochs + protocol.extra_epochs(config)
     task = PretrainingTask(model, optimizer, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
-    log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(checks))
+    log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config, checks))
     shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]
     trainer = make_trainer(
         replace(config.trainer, epochs=epochs),
@@ -174,7 +176,7 @@ def _train(
     )  # fmt: skip
     loader = pretraining_loader(
         clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
-        config.trainer.num_workers, config.seed, published, Share.of(trainer),
+        config.trainer.num_workers, config.seed, protocol.drop_last, Share.of(trainer),
     )  # fmt: skip
     fit(trainer, task, loader, run.resume_from if resume else None)
 
@@ -193,11 +195,11 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 
     def keep(model: Any, epochs: int, value: float) -> None:
         scores = {"test_accuracy": value} if config.svm.source is not None else {}
-        _save(config, run, model, clouds, epochs, (BEST_ENCODER, PUBLISHED_BEST), scores)
+        _save(config, run, model, clouds, epochs, (BEST_ENCODER, PTH_BEST), scores)
 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
-        checks.append(SvmCheck(config.svm, config.protocol, keep))
+        checks.append(SvmCheck(config.svm, find_protocol(config.protocol), keep))
     if config.validate_every is not None and clouds.held_out is not None:
         points = torch.from_numpy(clouds.held_out.points)
         every, split = config.validate_every, clouds.split
@@ -211,14 +213,14 @@ def _save(
     model: Any,
     clouds: PretrainingData,
     epochs: int,
-    names: tuple[str, str] = (ENCODER, PUBLISHED_LAST),
+    names: tuple[str, str] = (ENCODER, PTH_LAST),
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Write the encoder and, where that is asked for, the whole model in its published form."""
+    """Write the encoder and, where that is asked for, the whole model as a .pth file."""
     shapes = pack_digests(clouds.seen)
     save_model(_network(model), run.path / names[0], epochs=epochs, shapes=shapes)
     if config.save_published:
-        save_published(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
+        save_pth(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
 
 
 def _metrics(
@@ -231,11 +233,11 @@ def _metrics(
     return {
         "model": config.model,
         "protocol": config.protocol,
-        "selection": _selection(checks),
+        "selection": _selection(config, checks),
         "weights": ENCODER,
         **({"best_weights": BEST_ENCODER, **best} if best else {}),
         "loss": loss,
-        "epochs": config.trainer.epochs + config.extra_epochs,
+        "epochs": config.trainer.epochs + find_protocol(config.protocol).extra_epochs(config),
         "items": items,
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),

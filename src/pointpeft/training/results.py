@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.files import replacing
 from pointpeft.measure.records import peak_memory_bytes, versions
-from pointpeft.measure.voting import measure_votes
 from pointpeft.peft import PeftModel
 from pointpeft.peft.saving import copy_adapter
 from pointpeft.progress import Meter
 from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import selecting_split
 from pointpeft.training.callbacks import EpochTimer
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.processes import is_first_process
@@ -49,10 +48,9 @@ def measure(
     """
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
-    split = selecting_split(data)
     selection = "last epoch: there is no validation split"
     if len(data.val):
-        selection = "test split (published protocol)" if split == "test" else "validation split"
+        selection = find_protocol(config.protocol).selection
     metrics = {
         "task": goal.name,
         "method": model.config.method,
@@ -69,7 +67,7 @@ def measure(
         "seconds_per_epoch": timer.median,
         "peak_memory_bytes": peak_memory_bytes(),
         "train_items": len(data.train),
-        **({"val_items": len(data.val)} if split == "val" else {}),
+        **({"val_items": len(data.val)} if data.selects_on == "val" else {}),
         "test_items": len(data.test),
         "selection": selection,
         "notes": list(data.notes),
@@ -85,8 +83,8 @@ def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[st
         return {}
     num_points = data.transform.num_points
     with Meter("voting") as meter:
-        voted = measure_votes(
-            model, data.test, num_points, config.votes, config.protocol, config.seed, meter.update
+        voted = find_protocol(config.protocol).votes(
+            model, data.test, num_points, config.votes, config.seed, meter.update
         )
     return {f"test_{key}": value for key, value in voted.items()}
 

@@ -6,19 +6,16 @@ from typing import Any
 
 import lightning as L
 
-from pointpeft.compat.augmentation import published_recipe
 from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
-from pointpeft.compat.checkpoints.writing import published_layout, save_published
-from pointpeft.compat.epoch_votes import EpochVotes
-from pointpeft.compat.voting_rules import published_votes
+from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.ragged import redraw
-from pointpeft.data.transforms import recipe
 from pointpeft.files import write_json
 from pointpeft.models import save_model
 from pointpeft.peft import PeftConfig, PeftModel, find_method, get_peft_model
 from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TuningTask, selecting_split
+from pointpeft.tasks.tuning_module import TuningTask
 from pointpeft.training.announcing import Announcement
 from pointpeft.training.banks import Banks
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
@@ -28,6 +25,7 @@ from pointpeft.training.inputs import describe_input, make_backbone
 from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.optimizer import with_cosine
 from pointpeft.training.processes import Share, is_first_process, on_first_process
+from pointpeft.training.protocol import Protocol
 from pointpeft.training.results import measure
 from pointpeft.training.run_folder import RunFolder
 
@@ -69,11 +67,13 @@ def train_one_seed(
     data = redraw(data, seed)
     L.seed_everything(seed, verbose=False)
     task = _make_task(config, goal, data, run, banks)
-    model, published = task.model, config.protocol == "published"
+    model, protocol = task.model, find_protocol(config.protocol)
+    extra_epochs = protocol.extra_epochs(config)
     timer, history = EpochTimer(), History(run.history)
-    votes, monitor = _votes_in_training(config, data, run), _monitor(config, goal, data)
+    votes = protocol.votes_in_training(config, data, run)
+    monitor = _monitor(protocol, goal, data)
     trainer = make_trainer(
-        replace(config.trainer, epochs=config.trainer.epochs + config.extra_epochs),
+        replace(config.trainer, epochs=config.trainer.epochs + extra_epochs),
         run,
         seed,
         [
@@ -81,18 +81,18 @@ def train_one_seed(
             history,
             timer,
             Announcement(_title(config)),
-            ProgressBar(_title(config), goal.shown(selecting_split(data))),
+            ProgressBar(_title(config), goal.shown(data.selects_on)),
             *([votes] if votes else []),
             *_patience(config, history, monitor),
         ],
         monitor=monitor,
         grad_clip=config.optimizer.grad_clip,
-        first_epoch=config.extra_epochs,  # loops that run one more do not look at the first
+        first_epoch=extra_epochs,  # loops that run one more do not look at the first
         idle_parameters=model.tuner.leaves_idle,
     )
     modules = ShapeDataModule(
         data.train, data.val, data.transform.num_points, config.trainer.batch_size,
-        config.trainer.num_workers, seed, drop_last=published, share=Share.of(trainer),
+        config.trainer.num_workers, seed, drop_last=protocol.drop_last, share=Share.of(trainer),
     )  # fmt: skip
     fit(trainer, task, modules, run.resume_from if resume else None)
 
@@ -107,11 +107,11 @@ def train_one_seed(
             _title(config), epoch + 1, len(history.rows), metrics["selection"],
         )  # fmt: skip
         if config.save_published:
-            save_published(model, run.path / goal.published_best, epoch, metrics)
+            save_pth(model, run.path / goal.pth_best, epoch, metrics)
         if votes:
             metrics |= votes.conclude(task, config.save_published)
-        if config.save_published and goal.published_last is not None:
-            _save_last(task, run, goal.published_last, history)
+        if config.save_published and goal.pth_last is not None:
+            _save_last(task, run, goal.pth_last, history)
         write_json(run.metrics, metrics)
         return metrics
 
@@ -119,21 +119,10 @@ def train_one_seed(
 
 
 def _save_last(task: TuningTask, run: RunFolder, name: str, history: History) -> None:
-    """Write the model of the last epoch, which ``task`` has afterwards, in its published form."""
+    """Write the model of the last epoch, which ``task`` has afterwards, as a .pth file."""
     epoch = task.load_best(run.last)
     scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
-    save_published(task.model, run.path / name, epoch, scores)
-
-
-def _votes_in_training(
-    config: FinetuneConfig, data: ShapeData, run: RunFolder
-) -> EpochVotes | None:
-    """What votes after good epochs, if the published code of the model does."""
-    rule = published_votes(config.model).in_training
-    if config.protocol != "published" or not config.votes or rule is None:
-        return None
-    num_points = data.transform.num_points
-    return EpochVotes(rule, data.test, num_points, run, config.seed, config.extra_epochs)
+    save_pth(task.model, run.path / name, epoch, scores)
 
 
 def _title(config: FinetuneConfig) -> str:
@@ -142,12 +131,11 @@ def _title(config: FinetuneConfig) -> str:
     return f"{config.method}{fold} seed {config.seed}"
 
 
-def _monitor(config: FinetuneConfig, goal: Goal, data: ShapeData) -> str | None:
+def _monitor(protocol: Protocol, goal: Goal, data: ShapeData) -> str | None:
     """What chooses the epoch; without a validation split nothing does."""
     if not len(data.val):
         return None
-    criterion = goal.headline if config.protocol == "published" else "score"
-    return f"{selecting_split(data)}_{criterion}"
+    return f"{data.selects_on}_{protocol.criterion(goal.headline)}"
 
 
 def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> list[L.Callback]:
@@ -165,12 +153,10 @@ def _make_task(
 ) -> TuningTask:
     model = _make_model(config, goal, data, run, banks)
     if config.save_published:
-        published_layout(model)  # complains before training if there is none
-    augmentation = recipe(config.data.augmentation, data.transform.num_points)
-    if config.protocol == "published":
-        augmentation = published_recipe(
-            config.data.augmentation, data.transform.num_points, config.task
-        )
+        pth_layout(model)  # complains before training if there is none
+    augmentation = find_protocol(config.protocol).augmentation(
+        config.data.augmentation, data.transform.num_points, config.task
+    )
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
     return goal.module(model, replace(config, optimizer=optimizer), augmentation, data)
 

@@ -15,6 +15,7 @@ import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from pointpeft.compat.names import extra_epochs
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import no_trace_if_refused, replacing
 from pointpeft.locations import ADAPTER, BEST_ENCODER, ENCODER, RUN_CONFIG
@@ -110,7 +111,7 @@ class RunFolder:
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
         texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
         done = max((len(text.splitlines()) - 1 for text in texts), default=0)
-        if done > config.trainer.epochs + config.extra_epochs:
+        if done > config.trainer.epochs + extra_epochs(config):
             raise ConfigError(
                 f"{self.path} has {done} epochs behind it, more than trainer.epochs="
                 f"{config.trainer.epochs}: a run cannot be shortened"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.files import write_json
@@ -26,9 +27,6 @@ __all__ = ["find_goal", "train_seeds"]
 
 log = logging.getLogger("pointpeft")
 
-_PUBLISHED_NOTICE = (
-    "published protocol: the epoch is selected on the test split, so the accuracy is an upper bound"
-)
 _GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
 
 
@@ -96,14 +94,14 @@ def _prepare(
             config.model,
         )
     num_points = backbone.spec.num_points
-    if config.protocol == "published":
-        log.warning(_PUBLISHED_NOTICE)
+    protocol = find_protocol(config.protocol)
+    if protocol.notice is not None:
+        log.warning(protocol.notice)
     data = data or load_data(
-        config.data, num_points, progress, segmented=goal.segmented, protocol=config.protocol
+        config.data, num_points, progress, segmented=goal.segmented, protocol=protocol
     )
     goal.check(data, config.data.source)
-    if config.protocol == "published":
-        data = replace(data, val=data.test)
+    data = protocol.selecting(data)
     announce_data(config.data.source, data)
     return note_shapes_seen_before(data, source)
 

@@ -10,35 +10,32 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
-from torch import Tensor
 
-from pointpeft.compat.clouds import prepare_as_published
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.measure.class_scores import extract_features
+from pointpeft.measure.class_scores import encode_batches, extract_features
 from pointpeft.measure.svm import linear_svm
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import eval_mode
 from pointpeft.training.best_epoch import BestEpoch, Keep
 from pointpeft.training.config import DataConfig, SvmCheckConfig
 from pointpeft.training.inputs import load_data
+from pointpeft.training.protocol import Protocol
 
 __all__ = ["SvmCheck"]
 
 log = logging.getLogger("pointpeft")
 
-_BATCH = 64
-
 
 class SvmCheck(BestEpoch):
     """Logs ``svm_accuracy``, 0 to 1.
 
-    It is measured on the validation split, and as published on the test split. The features are the
-    encoder's retrieval features, and as published those of the whole network, where it has some.
+    The protocol says on which split, and of which features; honestly they are the encoder's
+    retrieval features on the validation split.
 
     Args:
         config: data, machine, C and how often.
-        protocol: "honest" or "published".
+        protocol: of the run.
         keep: what is done with the best epoch.
 
     Raises:
@@ -48,20 +45,18 @@ class SvmCheck(BestEpoch):
     metric = "svm_accuracy"
     label, form = "svm", ".1%"
 
-    def __init__(self, config: SvmCheckConfig, protocol: str, keep: Keep) -> None:
+    def __init__(self, config: SvmCheckConfig, protocol: Protocol, keep: Keep) -> None:
         super().__init__(config.every, keep)
         self.config = config
-        self.published = protocol == "published"
-        self.split = "test" if self.published else "val"
+        self.protocol, self.split = protocol, protocol.selects_on
         data = _load(config, protocol)
         self.train, self.held_out = (
-            _prepare(part, config, self.published)
-            for part in (data.train, getattr(data, self.split))
+            _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
         )
         if config.C is None and np.unique(self.train.labels, return_counts=True)[1].min() < 2:
             raise DataError(
                 f"{config.source} has a class with a single training shape, so that C cannot be "
-                "chosen by cross-validation: pass svm.C (published: 0.01)"
+                "chosen by cross-validation: pass svm.C (in the papers: 0.01)"
             )
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
@@ -80,16 +75,10 @@ class SvmCheck(BestEpoch):
 
     def _features(self, model: Any, part: ShapeSplit) -> NDArray:
         points = torch.from_numpy(part.points)
-        if self.published and hasattr(model, "contrasted_features"):
-            return _contrasted(model, points)
-        return extract_features(model.backbone, points, reference_compat=self.published)
-
-
-@torch.no_grad()
-def _contrasted(model: Any, points: Tensor) -> NDArray:
-    device = next(model.parameters()).device
-    batches = [model.contrasted_features(batch.to(device)) for batch in points.split(_BATCH)]
-    return torch.cat(batches).float().cpu().numpy()
+        encode = self.protocol.svm_features(model)
+        if encode is None:
+            return extract_features(model.backbone, points, self.protocol.faulty)
+        return encode_batches(encode, points, next(model.parameters()).device)
 
 
 def _one_against_rest(
@@ -103,7 +92,7 @@ def _one_against_rest(
     return float(machine.score(test, test_labels))
 
 
-def _load(config: SvmCheckConfig, protocol: str) -> ShapeData:
+def _load(config: SvmCheckConfig, protocol: Protocol) -> ShapeData:
     data = load_data(
         DataConfig(
             source=str(config.source),
@@ -115,15 +104,15 @@ def _load(config: SvmCheckConfig, protocol: str) -> ShapeData:
         protocol=protocol,
         farthest=False,
     )
-    if not len(data.test if protocol == "published" else data.val):
+    if not len(getattr(data, protocol.selects_on)):
         raise DataError(f"{config.source} has no split for svm.source to measure on")
     log.info("linear SVM on %s every %d epochs", config.source, config.every)
     return data
 
 
-def _prepare(part: ShapeSplit, config: SvmCheckConfig, published: bool) -> ShapeSplit:
-    """Clouds of as many points as are measured; honestly they are in farthest-point order."""
-    if published and config.farthest:
-        return prepare_as_published(part, config.num_points)
+def _prepare(part: ShapeSplit, config: SvmCheckConfig, protocol: Protocol) -> ShapeSplit:
+    """Clouds of as many points as are measured."""
+    if config.farthest:
+        part = protocol.in_order(part, config.num_points)
     points = part.points[:, : config.num_points]
     return ShapeSplit(points, part.labels, part.ids)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointpeft.compat.augmentation import published_recipe
-from pointpeft.compat.clouds import load_unlabelled_as_published
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
 from pointpeft.data.identity import short_digest
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import PretrainConfig
+from pointpeft.training.protocol import Protocol
 from pointpeft.training.sources import PROCEDURAL
 
 __all__ = ["PretrainingData", "load_pretraining_data"]
@@ -47,26 +46,28 @@ class PretrainingData:
 
 
 def load_pretraining_data(
-    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None = None
+    config: PretrainConfig,
+    num_points: int,
+    protocol: Protocol,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PretrainingData:
     """Read the data of a config, logging notes and problems.
 
-    Shapes are held out if ``config.validate_every`` asks for them: under the published protocol the
-    test split of a published data set, else the share ``config.data.val_fraction`` of the shapes.
+    Shapes are held out if ``config.validate_every`` asks for them: the share
+    ``config.data.val_fraction``, unless the protocol reads the data in its own way.
 
     Args:
         config: all settings.
         num_points: points that the network sees.
+        protocol: of the run.
         progress: called with (done, total) while shapes are read.
 
     Raises:
         ConfigError: inconsistent settings.
         DataError: unusable data.
     """
-    if config.protocol == "published" and (
-        published := _as_published(config, num_points, progress)
-    ):
-        return published
+    if (found := protocol.read_unlabelled(config, num_points, progress)) is not None:
+        return found
     train, held_out = _prepared(config, num_points, progress), None
     if config.validate_every is not None:
         train, held_out = _cut(train, config)
@@ -74,22 +75,6 @@ def load_pretraining_data(
         train, recipe(config.data.augmentation, num_points),
         min(pool_size(num_points), train.points.shape[1]), held_out, recipe(_NONE, num_points),
     )  # fmt: skip
-
-
-def _as_published(
-    config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
-) -> PretrainingData | None:
-    """With all their points, as stored; None where the source is no published data set."""
-    data, held_out = config.data, None
-    train = load_unlabelled_as_published(data.source, data.variant, data.train_split, progress)
-    if train is None:
-        return None
-    if config.validate_every is not None:
-        held_out = load_unlabelled_as_published(data.source, data.variant, "test", progress)
-    augmentation, draw = (
-        published_recipe(name, num_points, "pretraining") for name in (data.augmentation, _NONE)
-    )
-    return PretrainingData(train, augmentation, train.points.shape[1], held_out, draw, "test")
 
 
 def _prepared(

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pointpeft.data.benchmarks import DATASETS, check_published
+from pointpeft.data.benchmarks import DATASETS, check_benchmark
 from pointpeft.errors import DataError
 from tests.data.benchmarks import layouts
 
@@ -29,7 +29,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("published")
 def test_complete_data_sets_have_no_problems(root: Path) -> None:
     calls: list[tuple[int, int]] = []
-    checks = check_published(root, progress=lambda done, total: calls.append((done, total)))
+    checks = check_benchmark(root, progress=lambda done, total: calls.append((done, total)))
     problems = {check.name: check.problems for check in checks}
     own = {"modelnet40", "shapenetpart"}  # whose tiny files name classes of their own
     assert all(
@@ -44,7 +44,7 @@ def test_complete_data_sets_have_no_problems(root: Path) -> None:
 
 def test_numbers_are_compared_with_the_published_ones(tmp_path: Path) -> None:
     layouts.write_scanobjectnn(tmp_path)
-    (check,) = check_published(tmp_path, "pb_t50_rs")
+    (check,) = check_benchmark(tmp_path, "pb_t50_rs")
     assert check.folder == tmp_path / "ScanObjectNN"
     assert check.problems == (
         "train: 6 shapes, published 11,416",
@@ -59,7 +59,7 @@ def test_every_bad_shape_is_listed(tmp_path: Path) -> None:
     np.save(clouds / "03001627-a.npy", np.full((40, 3), np.nan))
     np.save(clouds / "02691156-a.npy", np.zeros((39, 3)))
     (clouds / "02691156-b.npy").write_bytes(b"")
-    (check,) = check_published(folder)
+    (check,) = check_benchmark(folder)
     listed = "\n".join(check.problems)
     assert "02691156-a: 39 points, the first shape has 40" in listed
     assert "03001627-a: 40 of 40 points are NaN or infinite" in listed
@@ -71,7 +71,7 @@ def test_one_broken_file_does_not_hide_the_rest(tmp_path: Path) -> None:
     folder = layouts.write_scanobjectnn(tmp_path)
     (folder / "main_split/test_objectdataset.h5").write_bytes(b"cut")
     (folder / "main_split_nobg/test_objectdataset.h5").unlink()
-    checks = {check.name: check for check in check_published(folder)}
+    checks = {check.name: check for check in check_benchmark(folder)}
     assert [split.name for split in checks["scanobjectnn_obj_bg"].splits] == ["train"]
     assert "cannot be read as HDF5" in checks["scanobjectnn_obj_bg"].problems[-1]
     assert "<-- missing" in checks["scanobjectnn_obj_only"].problems[-1]
@@ -81,12 +81,12 @@ def test_one_broken_file_does_not_hide_the_rest(tmp_path: Path) -> None:
 def test_episodes_are_counted(tmp_path: Path) -> None:
     for fold in range(10):
         layouts.write_episode(tmp_path, fold=fold, queries=20)
-    (check,) = check_published(tmp_path)
+    (check,) = check_benchmark(tmp_path)
     assert check.name == "3way_4shot"
     assert check.problems == ()
     layouts.write_episode(tmp_path, fold=2, queries=19)
     layouts.write_episode(tmp_path, fold=3).unlink()
-    (check,) = check_published(tmp_path)
+    (check,) = check_benchmark(tmp_path)
     assert check.problems == (
         "folds missing: 3",
         "fold 2: 19, 19, 19 test shapes by label, published 20",
@@ -95,15 +95,15 @@ def test_episodes_are_counted(tmp_path: Path) -> None:
 
 def test_folder_without_published_data_names_those_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)no published data set; .*ScanObjectNN/.*Fewshot"):
-        check_published(tmp_path)
+        check_benchmark(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        check_published(tmp_path / "gone")
+        check_benchmark(tmp_path / "gone")
     with pytest.raises(DataError, match=r"(?s)ModelNetFewshot.* is expected as.*Point-BERT"):
-        check_published(tmp_path / "ModelNetFewshot")
+        check_benchmark(tmp_path / "ModelNetFewshot")
 
 
 def test_real_layouts_are_readable(real: Path) -> None:
-    checks = {check.name: check for check in check_published(real)}
+    checks = {check.name: check for check in check_benchmark(real)}
     assert set(checks) == {*DATASETS, "5way_10shot"}
     for name, check in checks.items():
         if name in DATASETS:

@@ -6,7 +6,7 @@ import pytest
 
 from pointpeft.data import InputTransform, load_shapes
 from pointpeft.data.archive import list_archive
-from pointpeft.data.benchmarks import convert_published, read_published, write_archive
+from pointpeft.data.benchmarks import convert_benchmark, read_benchmark, write_archive
 from pointpeft.data.benchmarks.benchmark import Cloud
 from pointpeft.errors import DataError
 from tests.data.benchmarks import layouts
@@ -18,8 +18,8 @@ SMALL = InputTransform(num_points=16)
 def test_archive_holds_what_is_stored(root: Path, variant: str) -> None:
     target = root / "set.npz"
     calls: list[tuple[int, int]] = []
-    count = convert_published(root, target, variant, lambda *call: calls.append(call))
-    splits = {name: read_published(variant, root, name) for name in ("train", "test")}
+    count = convert_benchmark(root, target, variant, lambda *call: calls.append(call))
+    splits = {name: read_benchmark(variant, root, name) for name in ("train", "test")}
     assert count == sum(map(len, splits.values()))
     assert calls == [(done, count) for done in range(1, count + 1)]
     with np.load(target) as arrays:
@@ -34,7 +34,7 @@ def test_archive_holds_what_is_stored(root: Path, variant: str) -> None:
 
 def test_archive_loads_like_the_folder(tmp_path: Path) -> None:
     folder = layouts.write_modelnet(tmp_path / "data", train=5)
-    convert_published(folder, tmp_path / "set.npz")
+    convert_benchmark(folder, tmp_path / "set.npz")
     first, second = (load_shapes(each, SMALL) for each in (folder, tmp_path / "set.npz"))
     assert first.class_names == second.class_names
     for part in ("train", "val", "test"):
@@ -44,8 +44,8 @@ def test_archive_loads_like_the_folder(tmp_path: Path) -> None:
 
 def test_parts_are_written_and_smaller_clouds_filled_up(tmp_path: Path) -> None:
     folder = layouts.write_shapenetpart(tmp_path)
-    convert_published(folder, tmp_path / "set.npz")
-    split = read_published("shapenetpart", folder, "test")
+    convert_benchmark(folder, tmp_path / "set.npz")
+    split = read_benchmark("shapenetpart", folder, "test")
     with np.load(tmp_path / "set.npz") as arrays:
         assert arrays["points"].shape == (7, 24, 3)
         assert arrays["seg"].shape == (7, 24)
@@ -60,7 +60,7 @@ def test_parts_are_written_and_smaller_clouds_filled_up(tmp_path: Path) -> None:
 
 def test_part_labels_load_like_those_of_the_folder(tmp_path: Path) -> None:
     folder = layouts.write_shapenetpart(tmp_path)
-    convert_published(folder, tmp_path / "set.npz")
+    convert_benchmark(folder, tmp_path / "set.npz")
     first, second = (
         load_shapes(each, SMALL, segmented=True) for each in (folder, tmp_path / "set.npz")
     )
@@ -76,7 +76,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     folder = layouts.write_modelnet(tmp_path / "data", train=5)
     (tmp_path / "set.npz").write_text("mine")
     with pytest.raises(DataError, match=r"set\.npz is there"):
-        convert_published(folder, tmp_path / "set.npz")
+        convert_benchmark(folder, tmp_path / "set.npz")
     assert (tmp_path / "set.npz").read_text() == "mine"
 
 
@@ -95,13 +95,13 @@ def test_archive_stays_in_its_file(tmp_path: Path) -> None:
 
 def test_unusable_sources_and_targets_are_refused(root: Path, mesh_folder: Path) -> None:
     with pytest.raises(DataError, match=r"set\.npy: expected a file name that ends in \.npz"):
-        convert_published(root, root / "set.npy", "shapenet55")
+        convert_benchmark(root, root / "set.npy", "shapenet55")
     with pytest.raises(DataError, match="holds several data sets"):
-        convert_published(root, root / "set.npz")
+        convert_benchmark(root, root / "set.npz")
     with pytest.raises(DataError, match="no published data set"):
-        convert_published(mesh_folder / "box", root / "set.npz")
+        convert_benchmark(mesh_folder / "box", root / "set.npz")
     with pytest.raises(DataError, match="holds few-shot episodes"):
-        convert_published(root / "ModelNetFewshot", root / "set.npz")
+        convert_benchmark(root / "ModelNetFewshot", root / "set.npz")
     assert not (root / "set.npz").exists()
 
 
@@ -109,7 +109,7 @@ def test_damaged_shape_leaves_no_archive(tmp_path: Path) -> None:
     folder = layouts.write_shapenet(tmp_path)
     np.save(folder / "shapenet_pc/02691156-b.npy", np.zeros((39, 3)))
     with pytest.raises(DataError, match=r"02691156-b\.npy: 39 points"):
-        convert_published(folder, tmp_path / "set.npz")
+        convert_benchmark(folder, tmp_path / "set.npz")
     assert not list(tmp_path.glob("set.npz*"))
 
 
@@ -123,7 +123,7 @@ def test_number_of_shapes_must_be_as_promised(tmp_path: Path) -> None:
 
 
 def test_real_layouts(real: Path, tmp_path: Path) -> None:
-    assert convert_published(real, tmp_path / "set.npz", "shapenetpart") == 64
+    assert convert_benchmark(real, tmp_path / "set.npz", "shapenetpart") == 64
     data = load_shapes(tmp_path / "set.npz", InputTransform(64), num_stored=64)
     assert data.class_names == ("Airplane", "Chair", "Mug", "Table")
     assert (len(data.train), len(data.val), len(data.test)) == (22, 6, 36)

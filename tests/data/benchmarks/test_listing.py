@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, load_shapes, load_unlabelled
-from pointpeft.data.benchmarks import DATASETS, PART_IDS, list_published
+from pointpeft.data.benchmarks import DATASETS, PART_IDS, list_benchmark
 from pointpeft.errors import DataError
 from tests.data.benchmarks import layouts
 
@@ -22,7 +22,7 @@ def test_published_folder_loads_with_its_parts(tmp_path: Path) -> None:
 
 def test_points_are_those_of_the_files(tmp_path: Path) -> None:
     folder = layouts.write_modelnet_h5(tmp_path)
-    listing = list_published(folder)
+    listing = list_benchmark(folder)
     assert listing is not None
     assert listing.stored_points == 25
     assert [item.split for item in listing.items] == ["train"] * 6 + ["test"] * 2
@@ -32,16 +32,16 @@ def test_points_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_classes_without_shapes_are_left_out_with_a_note(tmp_path: Path) -> None:
     layouts.write_modelnet_h5(tmp_path)
-    listing = list_published(tmp_path)
+    listing = list_benchmark(tmp_path)
     assert listing is not None
     assert listing.class_names == ("bottle", "bowl", "car", "xbox")
     assert "airplane" in listing.notes[0]
 
 
 def test_other_folders_are_not_recognised(mesh_folder: Path) -> None:
-    assert list_published(mesh_folder) is None
+    assert list_benchmark(mesh_folder) is None
     layouts.write_lines(mesh_folder / "shape_names.txt", ["a"])
-    assert list_published(mesh_folder) is None
+    assert list_benchmark(mesh_folder) is None
 
 
 def test_several_data_sets_need_a_name(root: Path) -> None:
@@ -87,7 +87,7 @@ def test_stated_validation_split_is_kept(tmp_path: Path) -> None:
 
 def test_list_of_parts(tmp_path: Path) -> None:
     layouts.write_shapenetpart(tmp_path)
-    listing = list_published(tmp_path)
+    listing = list_benchmark(tmp_path)
     assert listing is not None
     assert listing.part_names[15] == "Chair/15"
     assert len(listing.part_names) == 50

@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointpeft.data.benchmarks import DATASETS, PART_IDS, read_published
+from pointpeft.data.benchmarks import DATASETS, PART_IDS, read_benchmark
 from pointpeft.errors import DataError
 from tests.data.benchmarks import layouts
 
 
 def test_shapes_come_by_category_and_file_name(tmp_path: Path) -> None:
     folder = layouts.write_shapenetpart(tmp_path)
-    split = read_published("shapenetpart", tmp_path, "train")
+    split = read_benchmark("shapenetpart", tmp_path, "train")
     assert split.ids == (
         "02691156/plane1",
         "02691156/plane3",
@@ -30,7 +30,7 @@ def test_shapes_come_by_category_and_file_name(tmp_path: Path) -> None:
 
 def test_trainval_merges_the_lists(tmp_path: Path) -> None:
     folder = layouts.write_shapenetpart(tmp_path)
-    split = read_published("shapenetpart", folder, "trainval")
+    split = read_benchmark("shapenetpart", folder, "trainval")
     assert [id.partition("/")[2] for id in split.ids] == [
         "plane1",
         "plane2",
@@ -48,10 +48,10 @@ def test_part_of_another_category_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"chair1\.txt: part 3 of point 4; parts of Chair are 12 to 15"
     ):
-        read_published("shapenetpart", tmp_path, "train")
+        read_benchmark("shapenetpart", tmp_path, "train")
     path.write_text("\n".join(lines).replace(" 3.0", " 12.5"))
     with pytest.raises(DataError, match=r"chair1\.txt: parts hold 12\.5"):
-        read_published("shapenetpart", tmp_path, "train")
+        read_benchmark("shapenetpart", tmp_path, "train")
 
 
 def test_wrong_lists_are_named(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_wrong_lists_are_named(tmp_path: Path) -> None:
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=rf"shuffled_val_file_list\.json: .*{reason}"):
-            read_published("shapenetpart", folder, "val")
+            read_benchmark("shapenetpart", folder, "val")
 
 
 def test_wrong_categories_are_named(tmp_path: Path) -> None:
@@ -74,17 +74,17 @@ def test_wrong_categories_are_named(tmp_path: Path) -> None:
     path = folder / "synsetoffset2category.txt"
     layouts.write_lines(path, ["Airplane\t02691156"])
     with pytest.raises(DataError, match="lacks the listed categories 03001627"):
-        read_published("shapenetpart", folder, "train")
+        read_benchmark("shapenetpart", folder, "train")
     layouts.write_lines(path, ["Airplane\t03001627"])
     with pytest.raises(DataError, match=r"synsetoffset2category\.txt: 'Airplane 03001627' is no"):
-        read_published("shapenetpart", folder, "train")
+        read_benchmark("shapenetpart", folder, "train")
 
 
 def test_cloud_without_parts_is_refused(tmp_path: Path) -> None:
     folder = layouts.write_shapenetpart(tmp_path)
     np.savetxt(folder / "02691156/plane2.txt", np.zeros((9, 6)))
     with pytest.raises(DataError, match=r"plane2\.txt: rows \(9, 6\); expected at least 7"):
-        read_published("shapenetpart", folder, "val")
+        read_benchmark("shapenetpart", folder, "val")
 
 
 def test_part_ids_of_the_published_table() -> None:
@@ -97,7 +97,7 @@ def test_part_ids_of_the_published_table() -> None:
 
 def test_real_layout(real: Path) -> None:
     counts = {"train": 22, "val": 6, "trainval": 28, "test": 36}
-    splits = {name: read_published("shapenetpart", real, name) for name in counts}
+    splits = {name: read_benchmark("shapenetpart", real, name) for name in counts}
     assert {name: len(split) for name, split in splits.items()} == counts
     for split in splits.values():
         assert len(split.class_names) == 16

@@ -8,7 +8,7 @@ import pytest
 
 from pointpeft.compat.clouds import load_as_published, load_unlabelled_as_published
 from pointpeft.data import InputTransform, load_shapes
-from pointpeft.data.benchmarks import DATASETS, convert_published
+from pointpeft.data.benchmarks import DATASETS, convert_benchmark
 from pointpeft.data.benchmarks.stored import find_stored
 from pointpeft.errors import DataError
 from tests.data.benchmarks import layouts
@@ -26,7 +26,7 @@ SMALL = InputTransform(num_points=16)
     ],
 )
 def test_folder_and_archive_hold_the_same(root: Path, variant: str, split: str) -> None:
-    convert_published(root, root / "set.npz", variant)
+    convert_benchmark(root, root / "set.npz", variant)
     stored = find_stored(root, variant), find_stored(root / "set.npz", None)
     calls: list[tuple[int, int]] = []
     folder, archive = (
@@ -44,7 +44,7 @@ def test_folder_and_archive_hold_the_same(root: Path, variant: str, split: str) 
 
 
 def test_archive_follows_both_protocols(root: Path) -> None:
-    convert_published(root, root / "set.npz", "pb_t50_rs")
+    convert_benchmark(root, root / "set.npz", "pb_t50_rs")
     for variant in (None, "pb_t50_rs", "scanobjectnn_pb_t50_rs"):
         published = load_as_published(root / "set.npz", variant, SMALL)
         assert published is not None
@@ -78,7 +78,7 @@ def test_large_clouds_are_reduced_as_the_published_code_does(
     whole = load_as_published(folder, None, SMALL)
     assert whole is not None
     assert any("20 points" in note and "data convert" in note for note in whole.notes)
-    convert_published(folder, tmp_path / "set.npz")
+    convert_benchmark(folder, tmp_path / "set.npz")
     archive = find_stored(tmp_path / "set.npz", None)
     assert archive is not None
     stored, kept = few.read(folder, "train"), archive.read("train")

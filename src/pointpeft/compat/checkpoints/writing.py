@@ -22,7 +22,7 @@ from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig
 
-__all__ = ["BANK", "QUERY_ENCODER", "published_layout", "save_published"]
+__all__ = ["BANK", "QUERY_ENCODER", "pth_layout", "save_pth"]
 
 log = logging.getLogger("pointpeft")
 
@@ -38,7 +38,7 @@ _SCORES = {
 """What a file of part segmentation says of itself, and our names for it."""
 
 
-def save_published(
+def save_pth(
     model: Any, path: str | Path, epoch: int = 0, metrics: Mapping[str, Any] | None = None
 ) -> Layout:
     """Write a model as a ``.pth`` file with published names.
@@ -62,7 +62,7 @@ def save_published(
             file would be replaced.
     """
     path = Path(path)
-    layout = published_layout(model)
+    layout = pth_layout(model)
     retrieves = layout.tuned and model.bank is not None
     if retrieves:
         _check_folder(model, path)
@@ -156,7 +156,7 @@ def _segmentation_content(
     }
 
 
-def published_layout(model: Any) -> Layout:
+def pth_layout(model: Any) -> Layout:
     """The published layout of a model; of hierarchical ones in their own depths.
 
     Raises:

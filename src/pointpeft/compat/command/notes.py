@@ -6,6 +6,7 @@ from typing import Any
 
 from pointpeft.compat.command.flags import Command, make_parser
 from pointpeft.compat.command.translation import has_scales, tests_a_run
+from pointpeft.compat.names import extra_epochs
 
 __all__ = ["ineffective_flags", "ineffective_keys", "longer_training"]
 
@@ -79,9 +80,9 @@ def longer_training(command: Command, settings: Any) -> list[str]:
         command: what is run.
         settings: the resolved config.
     """
-    if command not in _TRAINING or not settings.extra_epochs:
+    if command not in _TRAINING or not extra_epochs(settings):
         return []
-    epochs = settings.trainer.epochs + settings.extra_epochs
+    epochs = settings.trainer.epochs + extra_epochs(settings)
     return [f"published loops run one epoch more than max_epoch: {epochs} here"]
 
 

@@ -13,7 +13,7 @@ from pointpeft.data.loading import Progress, reported
 from pointpeft.data.prepare import check_geometry
 from pointpeft.errors import DataError
 
-__all__ = ["Cloud", "Entries", "PublishedDataset", "PublishedSplit"]
+__all__ = ["BenchmarkDataset", "BenchmarkSplit", "Cloud", "Entries"]
 
 
 class Cloud(NamedTuple):
@@ -24,7 +24,7 @@ class Cloud(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PublishedSplit:
+class BenchmarkSplit:
     """The shapes of a split as they are stored, in published order.
 
     Attributes:
@@ -75,7 +75,7 @@ class Entries:
 
 
 @dataclass(frozen=True, eq=False)
-class PublishedDataset(Layout, ABC):
+class BenchmarkDataset(Layout, ABC):
     """A data set in the layout its owners or the published code gave it.
 
     Attributes:
@@ -162,7 +162,7 @@ class PublishedDataset(Layout, ABC):
                 )
             yield cloud
 
-    def read(self, folder: Path, split: str, progress: Progress | None = None) -> PublishedSplit:
+    def read(self, folder: Path, split: str, progress: Progress | None = None) -> BenchmarkSplit:
         """All shapes of a split.
 
         Args:
@@ -175,7 +175,7 @@ class PublishedDataset(Layout, ABC):
         """
         entries = self.entries(folder, split)
         points, parts = self._read_all(entries.sources, progress)
-        return PublishedSplit(points, entries.labels, entries.ids, entries.class_names, parts)
+        return BenchmarkSplit(points, entries.labels, entries.ids, entries.class_names, parts)
 
     def _read_all(
         self, sources: tuple[Path, ...] | np.ndarray, progress: Progress | None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.benchmarks.benchmark import Entries, PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Entries
 from pointpeft.data.benchmarks.datasets import DATASETS, find_datasets, get_dataset
 from pointpeft.data.benchmarks.episodes import (
     EPISODES,
@@ -19,7 +19,7 @@ from pointpeft.data.loading import Progress
 from pointpeft.data.prepare import check_geometry
 from pointpeft.errors import DataError
 
-__all__ = ["DatasetCheck", "SplitCheck", "check_published"]
+__all__ = ["DatasetCheck", "SplitCheck", "check_benchmark"]
 
 _QUERIES = 20
 """Test shapes of each class in a published episode."""
@@ -68,7 +68,7 @@ class DatasetCheck:
     problems: tuple[str, ...]
 
 
-def check_published(
+def check_benchmark(
     path: str | Path, variant: str | None = None, progress: Progress | None = None
 ) -> tuple[DatasetCheck, ...]:
     """Read every shape of the published data sets in a folder, and count.
@@ -101,7 +101,7 @@ def check_published(
     return tuple(checks)
 
 
-def _check(dataset: PublishedDataset, folder: Path, progress: Progress | None) -> DatasetCheck:
+def _check(dataset: BenchmarkDataset, folder: Path, progress: Progress | None) -> DatasetCheck:
     problems: list[str] = []
     splits, class_names = [], dataset.class_names
     for name, published in dataset.counts.items():
@@ -123,7 +123,7 @@ def _check(dataset: PublishedDataset, folder: Path, progress: Progress | None) -
 
 
 def _bad_shapes(
-    dataset: PublishedDataset, entries: Entries, progress: Progress | None
+    dataset: BenchmarkDataset, entries: Entries, progress: Progress | None
 ) -> Iterator[str]:
     """What is wrong with single shapes."""
     size = 0

@@ -14,13 +14,13 @@ from pointpeft.data.loading import Progress, reported
 from pointpeft.data.npz import Rows, write_npz
 from pointpeft.errors import DataError
 
-__all__ = ["convert_published", "write_archive"]
+__all__ = ["convert_benchmark", "write_archive"]
 
 _BATCH = 32
 """Clouds whose farthest points are found together."""
 
 
-def convert_published(
+def convert_benchmark(
     source: str | Path,
     target: str | Path,
     variant: str | None = None,

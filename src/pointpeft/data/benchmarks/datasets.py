@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pointpeft.data.benchmarks.benchmark import PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset
 from pointpeft.data.benchmarks.modelnet import MODELNET40, MODELNET40_H5
 from pointpeft.data.benchmarks.scanobjectnn import OBJ_BG, OBJ_ONLY, PB_T50_RS
 from pointpeft.data.benchmarks.shapenet import SHAPENET55
@@ -14,11 +14,11 @@ __all__ = ["DATASETS", "choose_dataset", "find_datasets", "get_dataset"]
 _ALL = (MODELNET40, MODELNET40_H5, OBJ_BG, OBJ_ONLY, PB_T50_RS, SHAPENET55, SHAPENETPART)
 _FAMILY = "scanobjectnn_"
 
-DATASETS: dict[str, PublishedDataset] = {dataset.name: dataset for dataset in _ALL}
+DATASETS: dict[str, BenchmarkDataset] = {dataset.name: dataset for dataset in _ALL}
 """Every published data set by its name."""
 
 
-def get_dataset(name: str) -> PublishedDataset:
+def get_dataset(name: str) -> BenchmarkDataset:
     """A data set by its name; a variant of ScanObjectNN may be named alone, as "obj_bg".
 
     Raises:
@@ -31,12 +31,12 @@ def get_dataset(name: str) -> PublishedDataset:
     raise DataError(f"{name!r} is no published data set; {hint}known: {', '.join(DATASETS)}")
 
 
-def find_datasets(path: Path) -> dict[str, PublishedDataset]:
+def find_datasets(path: Path) -> dict[str, BenchmarkDataset]:
     """By name, those that `path` holds: a data set's own folder, or one that several lie in."""
     return {name: dataset for name, dataset in DATASETS.items() if dataset.find(path)}
 
 
-def choose_dataset(path: Path, variant: str | None = None) -> PublishedDataset | None:
+def choose_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset | None:
     """The one data set of a folder, or that of its data sets which `variant` names.
 
     Returns:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pointpeft.data.benchmarks.benchmark import PublishedSplit
+from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
 from pointpeft.data.benchmarks.file_layout import Expected, Layout
 from pointpeft.data.benchmarks.modelnet import MODELNET40
 from pointpeft.data.pickles import read_pickle
@@ -36,7 +36,7 @@ EPISODES = Layout(
 _CONTENT = """expected a pickle of
 {"train": [(points (N, 6), label 0 to way - 1, class 0 to 39), ...], "test": [...]}"""
 
-SplitT = TypeVar("SplitT", PublishedSplit, ShapeSplit)
+SplitT = TypeVar("SplitT", BenchmarkSplit, ShapeSplit)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Episode(Generic[SplitT]):
     classes: tuple[int, ...]
 
 
-def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[PublishedSplit]:
+def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[BenchmarkSplit]:
     """Read a published episode of ModelNet40, as it is stored.
 
     Args:
@@ -174,7 +174,7 @@ def _classes(path: Path, rows: Sequence[tuple[int, int]], way: int) -> tuple[int
     return tuple(original for _, original in found)
 
 
-def _split(path: Path, part: str, rows: Any, names: tuple[str, ...]) -> PublishedSplit:
+def _split(path: Path, part: str, rows: Any, names: tuple[str, ...]) -> BenchmarkSplit:
     clouds = [np.asarray(points) for points, _, _ in rows]
     labels = np.array([label for label, _ in _rows(path, rows)], dtype=np.int64)
     lacking = sorted(set(range(len(names))) - set(labels.tolist()))
@@ -186,4 +186,4 @@ def _split(path: Path, part: str, rows: Any, names: tuple[str, ...]) -> Publishe
         raise DataError(f"{path}: {part} clouds differ or are no (N, 6) floats; {_CONTENT}")
     ids = tuple(f"{part}:{place}" for place in range(len(clouds)))
     points = np.stack([each[:, :3] for each in clouds]).astype(np.float32)
-    return PublishedSplit(points, labels, ids, names)
+    return BenchmarkSplit(points, labels, ids, names)

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from pointpeft.data.archive import used_names
-from pointpeft.data.benchmarks.benchmark import PublishedSplit
+from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
 from pointpeft.data.benchmarks.datasets import choose_dataset, get_dataset
 from pointpeft.data.splits import Item, Listing
 
-__all__ = ["list_published", "read_published"]
+__all__ = ["list_benchmark", "read_benchmark"]
 
 
-def read_published(name: str, root: str | Path, split: str) -> PublishedSplit:
+def read_benchmark(name: str, root: str | Path, split: str) -> BenchmarkSplit:
     """Read a split of a published data set as it is stored, in published order.
 
     Args:
@@ -22,14 +22,14 @@ def read_published(name: str, root: str | Path, split: str) -> PublishedSplit:
         DataError: The data set or split is unknown, missing, damaged or of another form.
 
     Example:
-        >>> split = read_published("scanobjectnn_pb_t50_rs", "data", "test")
+        >>> split = read_benchmark("scanobjectnn_pb_t50_rs", "data", "test")
         >>> split.points.shape, split.class_names[split.labels[0]]
     """
     dataset = get_dataset(name)
     return dataset.read(dataset.folder_in(Path(root).expanduser()), split)
 
 
-def list_published(
+def list_benchmark(
     path: Path, *, labelled: bool = True, variant: str | None = None
 ) -> Listing | None:
     """The shapes of a folder in a published layout, with the splits and labels it states.
@@ -43,7 +43,7 @@ def list_published(
         None when the folder holds no published data set and none is named.
 
     Raises:
-        DataError: As for `read_published`, or the folder holds several data sets and none is named.
+        DataError: As for `read_benchmark`, or the folder holds several data sets and none is named.
     """
     dataset = choose_dataset(path, variant)
     if dataset is None:

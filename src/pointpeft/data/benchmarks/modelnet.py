@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.benchmarks.benchmark import Cloud, Entries, PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
 from pointpeft.data.benchmarks.file_layout import Expected
 from pointpeft.data.benchmarks.files import (
     check_labels,
@@ -38,7 +38,7 @@ _CACHES = {
 
 
 @dataclass(frozen=True, eq=False)
-class ModelNet40(PublishedDataset):
+class ModelNet40(BenchmarkDataset):
     """Clouds of 10,000 points in text files, or 8,192 of them in a pickle, which comes first."""
 
     def entries(self, folder: Path, split: str) -> Entries:
@@ -62,7 +62,7 @@ class ModelNet40(PublishedDataset):
 
 
 @dataclass(frozen=True, eq=False)
-class ModelNet40H5(PublishedDataset):
+class ModelNet40H5(BenchmarkDataset):
     """Clouds of 2,048 points in numbered HDF5 files."""
 
     def entries(self, folder: Path, split: str) -> Entries:

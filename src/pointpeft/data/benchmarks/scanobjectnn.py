@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pointpeft.data.benchmarks.benchmark import Entries, PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Entries
 from pointpeft.data.benchmarks.file_layout import Expected
 from pointpeft.data.benchmarks.files import read_h5
 
@@ -18,7 +18,7 @@ _UNPACKED = "h5_files"
 
 
 @dataclass(frozen=True, eq=False)
-class ScanObjectNN(PublishedDataset):
+class ScanObjectNN(BenchmarkDataset):
     """Clouds of 2,048 points, one HDF5 file for each split; the tree lists them in that order."""
 
     def find(self, root: Path) -> Path | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.benchmarks.benchmark import Cloud, Entries, PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
 from pointpeft.data.benchmarks.file_layout import Expected
 from pointpeft.data.benchmarks.files import check_listed, read_array, read_lines
 from pointpeft.errors import DataError
@@ -25,7 +25,7 @@ _CLOUDS = "shapenet_pc"
 
 
 @dataclass(frozen=True, eq=False)
-class ShapeNet55(PublishedDataset):
+class ShapeNet55(BenchmarkDataset):
     """Clouds of 8,192 points, a file each; the class is the synset that a file name begins with."""
 
     def entries(self, folder: Path, split: str) -> Entries:

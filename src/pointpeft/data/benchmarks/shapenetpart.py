@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pointpeft.data.benchmarks.benchmark import Cloud, Entries, PublishedDataset
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
 from pointpeft.data.benchmarks.file_layout import Expected
 from pointpeft.data.benchmarks.files import check_listed, read_json_list, read_lines, read_table
 from pointpeft.data.parts import as_part_labels
@@ -43,7 +43,7 @@ _LIST = "train_test_split/shuffled_{}_file_list.json"
 
 
 @dataclass(frozen=True, eq=False)
-class ShapeNetPart(PublishedDataset):
+class ShapeNetPart(BenchmarkDataset):
     """Text clouds of any size; shapes come by category and, in it, by file name."""
 
     def entries(self, folder: Path, split: str) -> Entries:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.archive import list_archive
-from pointpeft.data.benchmarks.benchmark import PublishedDataset, PublishedSplit
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.datasets import DATASETS, choose_dataset, get_dataset
 from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz
@@ -24,11 +24,11 @@ SIZE_KEY = "size"
 class StoredDataset:
     """A published data set and its folder, or the archive converted from it."""
 
-    dataset: PublishedDataset
+    dataset: BenchmarkDataset
     path: Path
 
-    def read(self, split: str, progress: Progress | None = None) -> PublishedSplit:
-        """All shapes of a split, as `PublishedDataset.read` gives them.
+    def read(self, split: str, progress: Progress | None = None) -> BenchmarkSplit:
+        """All shapes of a split, as `BenchmarkDataset.read` gives them.
 
         Raises:
             DataError: As there, or the archive is damaged or lacks the split.
@@ -56,7 +56,7 @@ def find_stored(path: Path, variant: str | None) -> StoredDataset | None:
     return None if dataset is None else StoredDataset(dataset, dataset.folder_in(path))
 
 
-def archived_dataset(path: Path, variant: str | None = None) -> PublishedDataset | None:
+def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset | None:
     """The published data set that an `.npz` was converted from.
 
     Returns:
@@ -87,7 +87,7 @@ def _archived_name(path: Path) -> str | None:
     return None if name is None or name.shape != () else str(name)
 
 
-def _read_archive(dataset: PublishedDataset, path: Path, split: str) -> PublishedSplit:
+def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> BenchmarkSplit:
     listing = list_archive(path, segmented=bool(dataset.part_names))
     stored = read_npz(path, only=("names", SIZE_KEY))  # all names, also of classes without shapes
     names = [str(name) for name in stored["names"].ravel()]
@@ -106,11 +106,11 @@ def _read_archive(dataset: PublishedDataset, path: Path, split: str) -> Publishe
     clouds = [np.asarray(item.origin, np.float32) for item in items]
     about = labels[order], tuple(item.id for item in items), tuple(names)
     if not dataset.ragged:
-        return PublishedSplit(np.stack(clouds), *about)
+        return BenchmarkSplit(np.stack(clouds), *about)
     sizes = _sizes(path, stored, len(listing.items))[places][order]
     parts = [np.asarray(item.seg, np.int64) for item in items]
     points = tuple(cloud[:size] for cloud, size in zip(clouds, sizes, strict=True))
-    return PublishedSplit(
+    return BenchmarkSplit(
         points, *about, tuple(part[:size] for part, size in zip(parts, sizes, strict=True))
     )
 

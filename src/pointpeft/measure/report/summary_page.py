@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pointpeft.compat.names import PUBLISHED
 from pointpeft.formats import mean_and_spread, percent, percent_range
 from pointpeft.measure.report.run_page import ReportRun, is_segmentation
 from pointpeft.method_names import within_sentence
@@ -99,9 +100,9 @@ def _selection(metrics: dict[str, Any]) -> str:
     chosen = metrics.get("selection", "")
     if chosen == "validation split":
         return "; the epoch to keep was chosen on the validation split alone."
-    if metrics.get("protocol") == "published" or chosen.startswith("test split"):
+    if metrics.get("protocol") == PUBLISHED or chosen.startswith("test split"):
         return (
-            "; by the published protocol the epoch to keep was chosen on the test split itself, "
+            f"; by the {PUBLISHED} protocol the epoch to keep was chosen on the test split itself, "
             "which makes this too high."
         )
     return f"; kept was the {chosen}." if chosen else "."

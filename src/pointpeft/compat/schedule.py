@@ -1,0 +1,62 @@
+"""Learning rates and weight decay as the published training loops set them."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+
+from pointpeft.training.config import OptimizerConfig
+
+__all__ = ["configure_published", "published_groups", "published_learning_rate"]
+
+_TOKENIZERS = ("tokenizers.", "decoder.propagations.")
+"""Of hierarchical backbones: layers whose published names happen to have "token" in them."""
+
+
+def published_learning_rate(epoch: int, config: OptimizerConfig) -> float:
+    """The rate of a whole epoch as the published training loops set it.
+
+    A linear rise over ``warmup_epochs``, then a cosine of length ``cosine_epochs`` that counts from
+    the beginning, so that the rate falls a little where the rise ends. It lags an epoch behind:
+    epochs 0 and 1 both have the lowest rate.
+    """
+    assert config.lr is not None, "resolved by whoever knows the method"
+    assert config.cosine_epochs is not None, "see `with_cosine` of training/optimizer.py"
+    low, high, t = config.min_lr, config.lr, max(epoch - 1, 0)
+    T, W = config.cosine_epochs, config.warmup_epochs
+    if t < W:
+        return low + t * (high - low) / W
+    if epoch == 0 or t >= T:
+        return low
+    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * t / T))
+
+
+def published_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters without decay and with it.
+
+    Vectors and tokens are not decayed, and nothing of the tokenizers and propagations of
+    hierarchical backbones is.
+    """
+    plain: list[torch.nn.Parameter] = []
+    decayed: list[torch.nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            exempt = parameter.ndim == 1 or "token" in name.rpartition(".")[2]
+            exempt |= any(layer in name for layer in _TOKENIZERS)
+            (plain if exempt else decayed).append(parameter)
+    return [
+        {"params": plain, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay},
+    ]
+
+
+def configure_published(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+    """AdamW on the trainable parameters, its rate set at every epoch."""
+    assert config.lr is not None, "resolved by whoever knows the method"
+    lr = config.lr
+    optimizer = torch.optim.AdamW(published_groups(task, config.weight_decay), lr=lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda epoch: published_learning_rate(epoch, config) / lr
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
