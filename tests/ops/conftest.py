@@ -26,3 +26,4 @@ def always_boxes(monkeypatch):
     monkeypatch.setattr("pointpeft.ops.sampling._LARGE_CLOUD", 0)
     monkeypatch.setattr("pointpeft.ops.sampling._MANY_SAMPLES", 0)
     monkeypatch.setattr("pointpeft.ops._large_clouds._POINTS_PER_BOX", 2)
+    monkeypatch.setattr("pointpeft.ops._large_clouds._MOST_PER_ROUND", 3)

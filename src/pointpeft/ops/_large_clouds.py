@@ -15,6 +15,7 @@ __all__ = ["sample_large"]
 _POINTS_PER_BOX = 128
 # The candidates of a round lie in one of so many boxes: fewer boxes make more rounds, but short.
 _BOXES_PER_CANDIDATE = 8
+_MOST_PER_ROUND = 256  # bounds the memory
 
 
 def sample_large(cloud: NDArray, nearest: NDArray, chosen: NDArray) -> None:
@@ -27,16 +28,15 @@ def sample_large(cloud: NDArray, nearest: NDArray, chosen: NDArray) -> None:
     """
     distances = _Distances(cloud, nearest)
     first, last = 0, 1
-    while True:
+    while last < len(chosen):
         distances.tell(cloud[chosen[first:last]].T)
-        if last == len(chosen):
-            return
         if distances.farthest.max() <= 0:  # only copies of samples are left
             chosen[last:] = distances.lowest_farthest()
             return
         limit = distances.limit()
-        candidates, nearest = distances.beyond(limit)
-        count = _sample(cloud[candidates].T, nearest, limit, chosen[last:])
+        candidates, to_sample = distances.beyond(limit)
+        places = chosen[last : last + _MOST_PER_ROUND]
+        count = _sample(cloud[candidates].T, to_sample, limit, places)
         first, last = last, last + count
         chosen[first:last] = candidates[chosen[first:last]]
 

@@ -48,6 +48,9 @@ def chamfer_distance(
     Differentiable in both clouds through the matched pairs; the matching is constant, the first
     index on ties. Memory is linear in ``N`` and ``M``. Float32 under autocast.
 
+    The rule for ties has its price on a CPU: a tree that may return any nearest point, as rounding
+    has it, matches clouds of a thousand points in about half the time.
+
     Args:
         a: ``(B, N, 3)`` coordinates.
         b: ``(B, M, 3)`` coordinates in the same unit.

@@ -32,6 +32,8 @@ def farthest_point_sample(
     the result for ``m`` samples. When every point coincides with a chosen one, the lowest of the
     coincident indices is repeated. Not differentiable; gather the points to get gradients.
 
+    On a CPU, many samples of a large cloud are chosen without looking at every point for each.
+
     Args:
         points: ``(B, N, 3)`` coordinates in any unit.
         num_samples: Points to choose per cloud, between 1 and ``N``.
