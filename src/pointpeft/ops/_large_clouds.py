@@ -16,6 +16,7 @@ _POINTS_PER_BOX = 128
 # The candidates of a round lie in one of so many boxes: fewer boxes make more rounds, but short.
 _BOXES_PER_CANDIDATE = 8
 _MOST_PER_ROUND = 256  # bounds the memory
+_BOXES_AT_A_TIME = 256  # keeps their points in the cache
 
 
 def sample_large(cloud: NDArray, nearest: NDArray, chosen: NDArray) -> None:
@@ -71,7 +72,8 @@ class _Distances:
         self.boxes = cut(cloud, _POINTS_PER_BOX)
         self.nearest = nearest[self.boxes.index]
         self.farthest = self.nearest.max(1)
-        self.memory = np.empty((6, *self.nearest.shape), self.nearest.dtype)
+        shape = (6, _BOXES_AT_A_TIME, self.nearest.shape[1])
+        self.memory = np.empty(shape, self.nearest.dtype)
 
     def lowest_farthest(self) -> int:
         """The lowest index of the points that are the farthest."""
@@ -100,22 +102,28 @@ class _Distances:
         begin = np.cumsum(counts) - counts
         # Boxes with many new samples come first, so that those with a further one are the first.
         order = np.argsort(-counts)[: np.count_nonzero(counts)]
-        counts, begin = counts[order], begin[order]
-        *points, nearest, total, term = self.memory[:, : len(order)]
+        samples = samples.take(sample, axis=1)
+        for start in range(0, len(order), _BOXES_AT_A_TIME):
+            boxes = order[start : start + _BOXES_AT_A_TIME]
+            self._update(boxes, counts[boxes], begin[boxes], samples)
+
+    def _update(self, boxes: NDArray, counts: NDArray, begin: NDArray, samples: NDArray) -> None:
+        """Tell each box ``counts`` samples from ``begin`` on; ``counts`` descend."""
+        *points, nearest, total, term = self.memory[:, : len(boxes)]
         for source, target in zip(
             (*self.boxes.points, self.nearest), (*points, nearest), strict=True
         ):
-            source.take(order, axis=0, out=target, mode="clip")  # no copy, other than "raise"
-        for turn in range(counts.max(initial=0)):
+            source.take(boxes, axis=0, out=target, mode="clip")  # no copy, other than "raise"
+        for turn in range(counts[0]):
             size = np.count_nonzero(counts > turn)
-            place = samples.take(sample[begin[:size] + turn], axis=1)[..., None]
+            place = samples.take(begin[:size] + turn, axis=1)[..., None]
             _square_difference(points[0][:size], place[0], total[:size])
             for axis in (1, 2):
                 _square_difference(points[axis][:size], place[axis], term[:size])
                 np.add(total[:size], term[:size], out=total[:size])
             np.minimum(nearest[:size], total[:size], out=nearest[:size])
-        self.nearest[order] = nearest
-        self.farthest[order] = nearest.max(1)
+        self.nearest[boxes] = nearest
+        self.farthest[boxes] = nearest.max(1)
 
 
 def _square_difference(values: NDArray, others: NDArray, out: NDArray) -> None:
