@@ -43,28 +43,20 @@ def full_precision(tensor: Tensor) -> torch.autocast:
 
 def pairwise_squared_distance(query: Tensor, points: Tensor) -> Tensor:
     """``(B, Q, 3)``, ``(B, N, 3)`` -> ``(B, Q, N)``, in place where no gradient is recorded."""
+    rows, columns = _coordinates(query, points)
     if torch.is_grad_enabled() and (query.requires_grad or points.requires_grad):
-        dx, dy, dz = ((row - column).square() for row, column in _coordinates(query, points))
+        dx, dy, dz = ((row - column).square() for row, column in zip(rows, columns, strict=True))
         return (dx + dy) + dz
-    memory = query.new_empty(2, query.shape[0], query.shape[1], points.shape[1])
-    return _fill(memory, query, points)
+    total = torch.sub(rows[0], columns[0]).square_()
+    term = torch.sub(rows[1], columns[1]).square_()
+    total.add_(term)
+    torch.sub(rows[2], columns[2], out=term)
+    return total.add_(term.square_())
 
 
-def _coordinates(query: Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """x, y and z of the queries, ``(B, Q, 1)``, and of the points, ``(B, 1, N)``."""
-    rows = query.unsqueeze(2).unbind(-1)
-    columns = points.transpose(1, 2).contiguous().unsqueeze(2).unbind(1)
-    return zip(rows, columns, strict=True)
-
-
-def _fill(memory: Tensor, query: Tensor, points: Tensor) -> Tensor:
-    """Squared distances in the first half of ``memory (2, B, Q, N)``, whose other is scratch."""
-    total, term = memory
-    for axis, (row, column) in enumerate(_coordinates(query, points)):
-        torch.sub(row, column, out=term if axis else total).square_()
-        if axis:
-            total.add_(term)
-    return total
+def _coordinates(query: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """x, y and z of the queries, ``(3, B, Q, 1)``, and of the points, ``(3, B, 1, N)``."""
+    return query.movedim(2, 0).unsqueeze(3), points.movedim(2, 0).contiguous().unsqueeze(2)
 
 
 def distance_tiles(query: Tensor, points: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -77,10 +69,13 @@ def distance_tiles(query: Tensor, points: Tensor) -> Iterator[tuple[slice, slice
     budget = _CPU_TILE if query.device.type == "cpu" else _ACCELERATOR_TILE
     cloud_step = min(clouds, max(1, budget // (rows * columns)))
     row_step = rows if cloud_step > 1 else min(rows, max(1, budget // columns))
-    memory = query.new_empty(2, cloud_step, row_step, columns)
+    memory = query.new_empty(3, cloud_step, row_step, columns)
     for start in range(0, clouds, cloud_step):
         cloud = slice(start, min(start + cloud_step, clouds))
         for first in range(0, rows, row_step):
             row = slice(first, min(first + row_step, rows))
-            part = memory[:, : cloud.stop - cloud.start, : row.stop - row.start]
-            yield cloud, row, _fill(part, query[cloud, row], points[cloud])
+            terms = memory[:, : cloud.stop - cloud.start, : row.stop - row.start]
+            # Without reduction, this loss is the square of the difference, in one pass.
+            coordinates = _coordinates(query[cloud, row], points[cloud])
+            torch.ops.aten.mse_loss.out(*coordinates, reduction=0, out=terms)
+            yield cloud, row, terms[0].add_(terms[1]).add_(terms[2])
