@@ -18,3 +18,12 @@ def always_tree(monkeypatch):
     """Send every neighbour search through the KD-tree."""
     monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_PAIRS", 0)
     monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_POINTS_PER_NEIGHBOR", 0)
+
+
+@pytest.fixture
+def always_boxes(monkeypatch):
+    """Sample every cloud as a large one, in boxes of few points."""
+    monkeypatch.setattr("pointpeft.ops.sampling._LARGE_CLOUD", 0)
+    monkeypatch.setattr("pointpeft.ops.sampling._MANY_SAMPLES", 0)
+    monkeypatch.setattr("pointpeft.ops._large_clouds._POINTS_PER_BOX", 2)
+    monkeypatch.setattr("pointpeft.ops._large_clouds._MOST_PER_ROUND", 3)

@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from pointpeft.ops import chamfer_distance
+from pointpeft.ops.chamfer import rebuilding_error
 from tests.ops._slow import distances
 
 
@@ -34,16 +37,31 @@ def test_means_agree_with_the_definition(pair):
     assert [d.item() for d in directions] == pytest.approx([r1.mean(), r2.mean()])
 
 
-@pytest.mark.parametrize("setting", ["tiny_tiles", "always_tree", "separate"])
-def test_all_ways_of_matching_agree(pair, setting, request, monkeypatch):
-    expected = chamfer_distance(*pair, reduction="none")
-    monkeypatch.setattr(
-        "pointpeft.ops.chamfer._MAX_SHARED_PAIRS", 0 if setting != "tiny_tiles" else 99
-    )
-    if setting != "separate":
-        request.getfixturevalue(setting)
-    for result, value in zip(chamfer_distance(*pair, reduction="none"), expected, strict=True):
+@pytest.mark.parametrize("lattice", [False, True])
+@pytest.mark.parametrize("setting", ["tiny_tiles", "always_tree"])
+def test_all_ways_of_matching_agree(lattice, setting, request):
+    a, b = torch.randn(3, 7, 3), torch.randn(3, 11, 3)
+    if lattice:  # many equal distances, of which the first index is matched
+        a, b = a.round(), b.round()
+    expected = matched(a, b)
+    request.getfixturevalue(setting)
+    for result, value in zip(matched(a, b), expected, strict=True):
         assert torch.equal(result, value)
+
+
+def matched(a, b):
+    """Distances and gradients, which tell the matches."""
+    a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+    from_a, from_b = chamfer_distance(a, b, reduction="none")
+    return from_a, from_b, *torch.autograd.grad(from_a.sum() + 2 * from_b.sum(), (a, b))
+
+
+def test_ties_are_matched_with_the_first_index():
+    a = torch.zeros(1, 2, 3, requires_grad=True)
+    b = torch.eye(3).unsqueeze(0).requires_grad_()
+    from_a, from_b = chamfer_distance(a, b, reduction="none")
+    assert torch.autograd.grad(from_a.sum(), b)[0].nonzero().unique(dim=0).tolist() == [[0, 0, 0]]
+    assert torch.autograd.grad(from_b.sum(), a)[0].any(-1).tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
@@ -82,3 +100,14 @@ def test_is_float32_under_autocast(pair, norm):
         result = chamfer_distance(*(x.bfloat16() for x in pair), norm)
     assert result.dtype == torch.float32
     assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("tiles", ["one_tile", "tiny_tiles"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_diverged_point_makes_the_error_nan(pair, side, tiles, request):
+    if tiles == "tiny_tiles":
+        request.getfixturevalue(tiles)
+    for place in range(7):
+        points = [x.clone() for x in pair]
+        points[side][1, place] = math.nan
+        assert rebuilding_error(*points).isnan()

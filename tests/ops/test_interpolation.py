@@ -56,6 +56,30 @@ def test_gradients():
     features = torch.randn(1, 6, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(inverse_distance_weights, (query, source))
     assert torch.autograd.gradcheck(three_interpolate, (query, source, features))
+    assert torch.autograd.gradgradcheck(three_interpolate, (query, source, features))
+
+
+def test_clouds_of_a_batch_do_not_change_each_other_nor_their_gradients():
+    query, source, features = (torch.randn(4, *shape) for shape in [(90, 3), (7, 3), (7, 5)])
+    together = results(query, source, features)
+    for i in range(4):
+        alone = results(*(x[i : i + 1] for x in (query, source, features)))
+        for one, all_ in zip(alone, together, strict=True):
+            assert torch.equal(one[0], all_[i])
+
+
+def results(*arguments):
+    """Interpolated features, and the gradients of all arguments."""
+    arguments = [x.clone().requires_grad_() for x in arguments]
+    features = three_interpolate(*arguments)
+    return features, *torch.autograd.grad(features.square().sum(), arguments)
+
+
+def test_sources_that_no_query_is_near_get_no_gradient():
+    source = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [50, 0, 0], [60, 0, 0]]])
+    features = torch.randn(1, 5, 2, requires_grad=True)
+    three_interpolate(torch.rand(1, 9, 3), source, features).sum().backward()
+    assert features.grad[0].any(1).tolist() == [True, True, True, False, False]
 
 
 def test_gradients_are_finite_at_coincident_points():

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from pointpeft.ops import knn
 from pointpeft.ops._brute_force import search_all
 from pointpeft.ops._kd_tree import search_trees, tree_is_faster
+from pointpeft.ops.nearest import find_nearest
 from tests.ops._slow import nearest
 
 
@@ -118,6 +121,18 @@ def test_half_precision_is_raised_to_float32(dtype):
     assert distances.dtype == torch.float32
     assert torch.equal(distances, expected[0])
     assert torch.equal(indices, expected[1])
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("bad", [1, 39, 40])
+def test_points_of_a_diverged_network_are_found_last(bad, k):
+    points = torch.randn(1, 40, 3)
+    points[0, :bad] = math.nan
+    indices = find_nearest(torch.randn(1, 6, 3), points, k)
+    assert indices.ge(0).all()
+    assert indices.lt(40).all()
+    if k > 1:
+        assert indices[..., : min(k, 40 - bad)].ge(bad).all()
 
 
 def test_result_has_no_gradient():

@@ -18,15 +18,43 @@ def expect_slow(points, num_samples, skip=False):
     assert both_kernels(points, num_samples, skip).tolist() == expected
 
 
+@pytest.fixture(params=["block", "boxes"])
+def each_way(request):
+    """Small clouds go through NumPy at once, large ones by boxes; both must do for all clouds."""
+    if request.param == "boxes":
+        request.getfixturevalue("always_boxes")
+
+
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("num_samples", [1, 2, 17, 40])
 def test_agrees_with_the_definition(num_samples):
     expect_slow(torch.randn(3, 40, 3), num_samples)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_agrees_with_the_definition_near_the_origin():
     points = torch.randn(3, 40, 3)
     points[:, ::3] *= 0.01
     expect_slow(points, 30, skip=True)
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("skip", [False, True])
+def test_agrees_with_the_definition_where_most_distances_are_equal(skip):
+    expect_slow(torch.randint(0, 3, (3, 60, 3)).float() / 8, 40, skip)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1.0, 1e19])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_large_cloud_is_sampled_like_a_small_one(scale, skip):
+    both_kernels(scale * torch.randn(2, 20_000, 3), 300, skip)
+
+
+def test_a_large_cloud_of_few_places_repeats_the_lowest_index():
+    points = torch.randn(1, 50, 3)[:, torch.arange(20_000) % 50]
+    samples = both_kernels(points, 300)[0]
+    assert samples[:50].sort().values.tolist() == list(range(50))
+    assert samples[50:].eq(0).all()
 
 
 def test_a_point_at_the_float32_value_of_the_origin_limit_is_kept():
@@ -38,6 +66,7 @@ def test_a_point_at_the_float32_value_of_the_origin_limit_is_kept():
     assert both_kernels(points, 3, skip=True)[0].tolist() == [0, 1, 0]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_ties_go_to_the_lowest_index():
     square = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]])
     assert both_kernels(square, 5)[0].tolist() == [0, 1, 2, 4, 0]
@@ -59,19 +88,23 @@ def test_sampling_the_samples_keeps_their_order():
     assert torch.equal(farthest_point_sample(level, 10), torch.arange(10).expand(2, -1))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_one_point():
     assert both_kernels(torch.zeros(2, 1, 3), 1, skip=True).tolist() == [[0], [0]]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("skip", [False, True])
 def test_identical_points_repeat_the_first(skip):
     assert both_kernels(torch.ones(1, 5, 3), 5, skip)[0].tolist() == [0] * 5
 
 
+@pytest.mark.usefixtures("each_way")
 def test_with_everything_skipped_index_zero_is_repeated():
     assert both_kernels(torch.full((1, 4, 3), 1e-3), 4, skip=True)[0].tolist() == [0] * 4
 
 
+@pytest.mark.usefixtures("each_way")
 def test_an_exhausted_cloud_repeats_a_chosen_point_that_is_not_skipped():
     points = torch.zeros(1, 4, 3)
     points[0, 2] = 1.0  # the only point that may be chosen after index 0

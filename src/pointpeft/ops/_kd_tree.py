@@ -6,16 +6,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pointpeft.ops._brute_force import rank, search_all
+from pointpeft.ops._brute_force import search_all
+from pointpeft.ops._smallest import rank
 
 __all__ = ["search_trees", "tree_is_faster"]
 
-# A KD-tree wins from about this many pairs per cloud on, unless it has to return most points.
+# A KD-tree wins from about this many pairs per cloud on, unless it has to return many.
 _MIN_PAIRS = 1 << 21
-_MIN_POINTS_PER_NEIGHBOR = 8
+_MIN_POINTS_PER_NEIGHBOR = 128
 
-# Candidates beyond k that are asked for first, and how many times as many where those end in a tie.
-# Whatever is still unsure then is searched among all points.
+# Candidates beyond k that are asked for where k of them end in a tie, and how many times as many
+# where those do. Whatever is still unsure then is searched among all points.
 _MARGIN = 4
 _WIDENING = 8
 # Candidates held at a time, which bounds the memory.
@@ -47,14 +48,16 @@ def _search_tree(query: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]
     indices = torch.empty(len(query), k, dtype=torch.int64)
     # Splitting at the middle of a box, not at the median, keeps the build fast with duplicates.
     tree = cKDTree(points.numpy(), balanced_tree=False, compact_nodes=False)
+    axes = points.t().contiguous()
     pending = torch.arange(len(query))
-    for width in (k + _MARGIN, _WIDENING * (k + _MARGIN)):
-        if width > len(points):
+    for width in (k, k + _MARGIN, _WIDENING * (k + _MARGIN)):
+        if width >= len(points):
             break
         unsure = []
         for rows in pending.split(max(1, _MAX_CANDIDATES // width)):
-            candidates, sure = _propose(tree, query[rows].numpy(), k, width)
-            distances[rows], indices[rows] = _rank(query[rows], points, candidates, k)
+            part = query[rows]
+            candidates, sure = _propose(tree, part.numpy(), k, width)
+            distances[rows], indices[rows] = _rank(part, axes, candidates, k)
             unsure.append(rows[~sure])
         pending = torch.cat(unsure)
         if not len(pending):
@@ -64,22 +67,24 @@ def _search_tree(query: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]
     return distances, indices
 
 
-def _rank(query: Tensor, points: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _rank(query: Tensor, axes: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest of the candidates ``(Q, width)``, by the documented distance."""
-    offsets = points[candidates] - query.unsqueeze(1)
-    dx, dy, dz = offsets.square_().unbind(-1)
-    return rank((dx + dy) + dz, candidates, k)
+    dx, dy, dz = (
+        (axis.take(candidates) - start.unsqueeze(1)).square_()
+        for axis, start in zip(axes, query.unbind(1), strict=True)
+    )
+    return rank((dx + dy).add_(dz), candidates, k)
 
 
 def _propose(tree: cKDTree, query: NDArray, k: int, width: int) -> tuple[Tensor, Tensor]:
     """``(Q, width)`` candidates, and for each query whether they must contain the ``k`` nearest.
 
-    They do if everything farther than the last candidate is farther than the k-th one by more than
-    float32 rounding can change.
+    They do if all others, of which the nearest is found too, are farther than the k-th one by more
+    than float32 rounding can change.
     """
-    ranks = np.arange(1, width + 1)
+    ranks = np.arange(1, width + 2)
     distances, candidates = tree.query(query, ranks, workers=torch.get_num_threads())
     squared = np.square(distances)
-    kth, last = squared[:, k - 1], squared[:, -1]
-    sure = (last > kth * (1 + 2 * _RELATIVE_ERROR) + 2 * _ABSOLUTE_ERROR) & (last < _OVERFLOW)
-    return torch.from_numpy(candidates), torch.from_numpy(sure)
+    kth, other = squared[:, k - 1], squared[:, width]
+    sure = (other > kth * (1 + 2 * _RELATIVE_ERROR) + 2 * _ABSOLUTE_ERROR) & (other < _OVERFLOW)
+    return torch.from_numpy(candidates)[:, :width], torch.from_numpy(sure)

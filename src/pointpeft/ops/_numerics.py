@@ -13,10 +13,9 @@ from torch import Tensor
 
 __all__ = [
     "common_precision",
+    "distance_tiles",
     "full_precision",
     "pairwise_squared_distance",
-    "tile_size",
-    "tiles",
     "working",
 ]
 
@@ -44,8 +43,7 @@ def full_precision(tensor: Tensor) -> torch.autocast:
 
 def pairwise_squared_distance(query: Tensor, points: Tensor) -> Tensor:
     """``(B, Q, 3)``, ``(B, N, 3)`` -> ``(B, Q, N)``, in place where no gradient is recorded."""
-    rows = query.unsqueeze(2).unbind(-1)  # three of (B, Q, 1)
-    columns = points.transpose(1, 2).contiguous().unsqueeze(2).unbind(1)  # three of (B, 1, N)
+    rows, columns = _coordinates(query, points)
     if torch.is_grad_enabled() and (query.requires_grad or points.requires_grad):
         dx, dy, dz = ((row - column).square() for row, column in zip(rows, columns, strict=True))
         return (dx + dy) + dz
@@ -56,21 +54,28 @@ def pairwise_squared_distance(query: Tensor, points: Tensor) -> Tensor:
     return total.add_(term.square_())
 
 
-def tile_size(device: torch.device) -> int:
-    """Entries of a distance matrix to hold at a time on ``device``."""
-    return _CPU_TILE if device.type == "cpu" else _ACCELERATOR_TILE
+def _coordinates(query: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """x, y and z of the queries, ``(3, B, Q, 1)``, and of the points, ``(3, B, 1, N)``."""
+    return query.movedim(2, 0).unsqueeze(3), points.movedim(2, 0).contiguous().unsqueeze(2)
 
 
-def tiles(
-    clouds: int, rows: int, columns: int, device: torch.device
-) -> Iterator[tuple[slice, slice]]:
-    """Cut a ``(clouds, rows, columns)`` array into tiles (slice of clouds, slice of rows).
+def distance_tiles(query: Tensor, points: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """All squared distances in tiles: slice of clouds, slice of queries, distances ``(b, q, N)``.
 
-    A tile holds whole rows and at most the budget of the device, or one row if that is longer.
+    A tile holds whole rows and at most the budget of the device, or one row if that is longer. The
+    memory of a tile is that of the next one too: fresh memory costs more time than the distances.
     """
-    budget = tile_size(device)
-    cloud_step = max(1, budget // (rows * columns))
+    clouds, rows, columns = query.shape[0], query.shape[1], points.shape[1]
+    budget = _CPU_TILE if query.device.type == "cpu" else _ACCELERATOR_TILE
+    cloud_step = min(clouds, max(1, budget // (rows * columns)))
     row_step = rows if cloud_step > 1 else min(rows, max(1, budget // columns))
-    for cloud in range(0, clouds, cloud_step):
-        for row in range(0, rows, row_step):
-            yield slice(cloud, cloud + cloud_step), slice(row, row + row_step)
+    memory = query.new_empty(3, cloud_step, row_step, columns)
+    for start in range(0, clouds, cloud_step):
+        cloud = slice(start, min(start + cloud_step, clouds))
+        for first in range(0, rows, row_step):
+            row = slice(first, min(first + row_step, rows))
+            terms = memory[:, : cloud.stop - cloud.start, : row.stop - row.start]
+            # Without reduction, this loss is the square of the difference, in one pass.
+            coordinates = _coordinates(query[cloud, row], points[cloud])
+            torch.ops.aten.mse_loss.out(*coordinates, reduction=0, out=terms)
+            yield cloud, row, terms[0].add_(terms[1]).add_(terms[2])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pointpeft.ops._checks import check_cloud, check_positive, check_same_batch
-from pointpeft.ops._numerics import common_precision, pairwise_squared_distance, tiles
+from pointpeft.ops._numerics import common_precision, distance_tiles
 
 __all__ = ["ball_query"]
 
@@ -44,12 +44,10 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
 
 @torch.library.custom_op("pointpeft::ball_query", mutates_args=())
 def _ball_query(query: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
-    clouds, rows, columns = query.shape[0], query.shape[1], points.shape[1]
     limit = query.new_tensor(radius).square()  # rounded to the dtype of the coordinates
-    indices = torch.zeros(clouds, rows, k, dtype=torch.int64, device=query.device)
-    for cloud, row in tiles(clouds, rows, columns, query.device):
-        inside = pairwise_squared_distance(query[cloud, row], points[cloud]) < limit
-        indices[cloud, row] = _first_hits(inside, k)
+    indices = query.new_empty(*query.shape[:2], k, dtype=torch.int64)
+    for cloud, row, tile in distance_tiles(query, points):
+        indices[cloud, row] = _first_hits(tile < limit, k)
     return indices
 
 

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 from pointpeft.ops._checks import check_choice, check_cloud, check_same_batch
-from pointpeft.ops._numerics import (
-    common_precision,
-    full_precision,
-    pairwise_squared_distance,
-    tile_size,
-)
+from pointpeft.ops._kd_tree import tree_is_faster
+from pointpeft.ops._numerics import common_precision, distance_tiles, full_precision
 from pointpeft.ops._pairs import pair_distance
+from pointpeft.ops._smallest import first_minimum
 from pointpeft.ops.gathering import select
 from pointpeft.ops.nearest import find_nearest
 
@@ -20,9 +17,6 @@ __all__ = ["chamfer_distance", "rebuilding_error"]
 
 Norm = Literal["l1", "l2"]
 """Distances, or their squares."""
-
-# Up to this many pairs per cloud, both directions are read off one distance matrix.
-_MAX_SHARED_PAIRS = 1 << 16
 
 
 @overload
@@ -53,6 +47,9 @@ def chamfer_distance(
 
     Differentiable in both clouds through the matched pairs; the matching is constant, the first
     index on ties. Memory is linear in ``N`` and ``M``. Float32 under autocast.
+
+    The rule for ties has its price on a CPU: a tree that may return any nearest point, as rounding
+    has it, matches clouds of a thousand points in about two thirds of the time.
 
     Args:
         a: ``(B, N, 3)`` coordinates.
@@ -104,17 +101,18 @@ def _nearest_distances(a: Tensor, b: Tensor, norm: Norm) -> tuple[Tensor, Tensor
 @torch.library.custom_op("pointpeft::match_nearest", mutates_args=())
 def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the nearest point of ``b`` for each of ``a``, and the reverse."""
-    clouds, rows, columns = a.shape[0], a.shape[1], b.shape[1]
-    if rows * columns > _MAX_SHARED_PAIRS:
+    if a.device.type == "cpu" and tree_is_faster(a.shape[1], b.shape[1], 1):
         return find_nearest(a, b, 1).squeeze(-1), find_nearest(b, a, 1).squeeze(-1)
-    nearest_in_b = a.new_empty(clouds, rows, dtype=torch.int64)
-    nearest_in_a = a.new_empty(clouds, columns, dtype=torch.int64)
-    step = max(1, tile_size(a.device) // (rows * columns))
-    for start in range(0, clouds, step):
-        block = slice(start, start + step)
-        tile = pairwise_squared_distance(a[block], b[block])
-        nearest_in_b[block] = tile.min(2).indices
-        nearest_in_a[block] = tile.min(1).indices
+    nearest_in_b = a.new_empty(a.shape[:2], dtype=torch.int64)
+    nearest_in_a = a.new_zeros(b.shape[:2], dtype=torch.int64)
+    smallest = a.new_full(b.shape[:2], torch.inf)
+    for cloud, row, tile in distance_tiles(a, b):
+        nearest_in_b[cloud, row] = first_minimum(tile, -1)
+        index = first_minimum(tile, -2)
+        distance = tile.gather(1, index.unsqueeze(1)).squeeze(1)
+        closer = (distance < smallest[cloud]) | distance.isnan()
+        nearest_in_a[cloud] = torch.where(closer, index + row.start, nearest_in_a[cloud])
+        smallest[cloud] = torch.where(closer, distance, smallest[cloud])
     return nearest_in_b, nearest_in_a
 
 

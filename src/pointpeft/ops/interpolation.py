@@ -4,7 +4,7 @@ from torch import Tensor
 
 from pointpeft.ops._checks import check_cloud, check_features, check_same_batch
 from pointpeft.ops._numerics import common_precision, full_precision, pairwise_squared_distance
-from pointpeft.ops.gathering import select
+from pointpeft.ops.gathering import select, select_weighted
 from pointpeft.ops.nearest import find_nearest
 
 __all__ = ["interpolate", "inverse_distance_weights", "three_interpolate"]
@@ -86,7 +86,7 @@ def interpolate(query: Tensor, source: Tensor, features: Tensor, k: int = 3) -> 
     with full_precision(query):
         distances = (query.unsqueeze(2) - select(source, indices)).square().sum(-1)
         weights = _normalized_inverse(distances).to(features.dtype)  # (B, Q, k)
-        return (weights.unsqueeze(-1) * select(features, indices)).sum(2)
+        return select_weighted(features, indices, weights)
 
 
 def _normalized_inverse(squared_distances: Tensor) -> Tensor:

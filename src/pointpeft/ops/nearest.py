@@ -19,9 +19,9 @@ def knn(query: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     chunk size. A query that is one of the points finds itself. Not differentiable.
 
     Memory is linear in ``Q`` and ``N``. Large clouds on a CPU go through SciPy's KD-tree, which
-    rounds differently (float64): it only proposes candidates, a few more than ``k``, that are
-    ranked by the float32 distance. Queries for which the proposal cannot be proved complete (ties
-    at its end) are searched again, so that both ways return the same.
+    rounds differently (float64): it only proposes candidates, which are ranked by the float32
+    distance. Queries for which the proposal cannot be proved complete, because the next candidate
+    may be as near as the last, are searched again, so that both ways return the same.
 
     Args:
         query: ``(B, Q, 3)`` coordinates.

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointpeft.ops._checks import check_cloud, check_count
+from pointpeft.ops._large_clouds import sample_large
 from pointpeft.ops._numerics import working
 
 __all__ = ["farthest_point_sample"]
@@ -13,6 +14,10 @@ __all__ = ["farthest_point_sample"]
 # The reference CUDA sampler compares the float32 squared norm with this float64 number.
 _NEAR_ORIGIN_SQUARED = 1e-3
 _SKIPPED = -1.0  # below every distance, so that a skipped point never wins the arg-max
+
+# From so many points and samples on, it pays to sort a cloud into boxes.
+_LARGE_CLOUD = 1 << 14
+_MANY_SAMPLES = 1 << 8
 
 # Points of all clouds that one pass of the CPU sampler works on: keeps its arrays in the cache.
 _CPU_BLOCK = 1 << 15
@@ -26,6 +31,8 @@ def farthest_point_sample(
     Starts at index 0; equal distances go to the lowest index. The first ``m`` of ``n`` samples are
     the result for ``m`` samples. When every point coincides with a chosen one, the lowest of the
     coincident indices is repeated. Not differentiable; gather the points to get gradients.
+
+    On a CPU, many samples of a large cloud are chosen without looking at every point for each.
 
     Args:
         points: ``(B, N, 3)`` coordinates in any unit.
@@ -73,24 +80,31 @@ def _(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
 
 
 @_sample.register_kernel("cpu")
+@np.errstate(over="ignore")
 def _sample_cpu(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
-    """CPU: NumPy in place on a few clouds at a time, whose arg-max is vectorised."""
+    """CPU: NumPy, whose arg-max is vectorised; large clouds singly, others several at a time."""
     clouds = points.numpy()
-    chosen = np.zeros((clouds.shape[0], num_samples), dtype=np.int64)
-    step = max(1, _CPU_BLOCK // clouds.shape[1])
-    for start in range(0, clouds.shape[0], step):
-        block = slice(start, start + step)
-        _sample_block(clouds[block], chosen[block], skip_near_origin)
+    num_clouds, num_points = clouds.shape[:2]
+    chosen = np.zeros((num_clouds, num_samples), dtype=np.int64)
+    nearest = np.full((num_clouds, num_points), np.inf, dtype=clouds.dtype)
+    if skip_near_origin:
+        x, y, z = np.moveaxis(clouds, -1, 0)
+        norm = x * x + y * y + z * z
+        nearest[norm.astype(np.float64) <= _NEAR_ORIGIN_SQUARED] = _SKIPPED
+    if num_points >= _LARGE_CLOUD and num_samples >= _MANY_SAMPLES:
+        for cloud in zip(clouds, nearest, chosen, strict=True):
+            sample_large(*cloud)
+    else:
+        step = max(1, _CPU_BLOCK // num_points)
+        for start in range(0, num_clouds, step):
+            block = slice(start, start + step)
+            _sample_block(clouds[block], nearest[block], chosen[block])
     return torch.from_numpy(chosen)
 
 
-def _sample_block(clouds: NDArray, chosen: NDArray, skip_near_origin: bool) -> None:
+def _sample_block(clouds: NDArray, nearest: NDArray, chosen: NDArray) -> None:
     """Fill ``chosen (b, num_samples)``, whose first column is set, for ``clouds (b, N, 3)``."""
     x, y, z = (np.ascontiguousarray(clouds[..., axis]) for axis in range(3))
-    nearest = np.full_like(x, np.inf)
-    if skip_near_origin:
-        norm = x * x + y * y + z * z
-        nearest[norm.astype(np.float64) <= _NEAR_ORIGIN_SQUARED] = _SKIPPED
     batch = np.arange(clouds.shape[0])
     distance, term = np.empty_like(x), np.empty_like(x)
     for step in range(1, chosen.shape[1]):
