@@ -95,6 +95,28 @@ def count_any(known: dict[str, Path]) -> int:
     return count
 
 
+_NAMES = re.compile(
+    r"save_?published|save-published-format|(protocol|rule)=published|\"published\""
+    "|honest, or published",
+    re.IGNORECASE,
+)
+"""Settings of the first version, and their values."""
+
+
+def says_published(path: Path) -> bool:
+    """Whether code or comments of a file say "published", but for names of settings.
+
+    Docstrings may, where they cite results.
+    """
+    text = path.read_text(encoding="utf-8")
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            documented |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = [line for n, line in enumerate(text.splitlines(), 1) if n not in documented]
+    return "published" in _NAMES.sub("", "\n".join(lines)).lower()
+
+
 def table() -> list[tuple[str, str]]:
     """What is printed: a name and a value in each row."""
     known = modules()
@@ -103,7 +125,7 @@ def table() -> list[tuple[str, str]]:
     longest = max(lines, key=lambda name: lines[name])
     of_functions = functions(known)
     compat = f"{PACKAGE}.compat"
-    outside = [n for n, text in texts.items() if "published" in text and not n.startswith(compat)]
+    outside = [n for n in known if not n.startswith(compat) and says_published(known[n])]
     guesses = [
         name
         for name, text in texts.items()

@@ -16,7 +16,7 @@ from pointpeft.compat.command import flags as published_flags
 from pointpeft.compat.command import program as published
 from pointpeft.data import embedded, export, read_shape
 from pointpeft.models import get_entry
-from pointpeft.peft import base, config_class
+from pointpeft.peft import config_class, registry
 from pointpeft.training import SvmConfig, load_config
 from pointpeft.training.config import SvmCheckConfig, TrainerConfig
 from pointpeft.training.config_files import setting_names
@@ -60,7 +60,7 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     limit(SvmCheckConfig, "every", EPOCHS)
     few = few_homeobjects()
     patch.setattr(embedded, "load_homeobjects", lambda: few)
-    patch.setattr(base, "_METHODS", dict(base._METHODS))
+    patch.setattr(registry, "_METHODS", dict(registry._METHODS))
     made = export.export_procedural.__defaults__
     patch.setattr(export.export_procedural, "__defaults__", (made[0], 6, 512, made[3]))
 

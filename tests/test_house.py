@@ -26,6 +26,13 @@ def test_circles_are_found(house):
     assert house["circles"](graph) == [["a", "b", "c"], ["e"]]
 
 
+def test_the_past_has_one_room(house):
+    inside = {n for n in house["modules"]() if n.startswith("pointpeft.compat")}
+    says = {n for n, path in house["modules"]().items() if house["says_published"](path)}
+    assert says <= inside
+    assert "pointpeft.compat.protocol" in says
+
+
 def test_files_are_under_400_lines(house):
     long = {n: p for n, p in house["modules"]().items() if p.read_text().count("\n") > 400}
     assert not long

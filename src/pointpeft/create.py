@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pointpeft.compat.checkpoints.attaching import attach_published
+from pointpeft.compat.checkpoints.attaching import attach
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.checkpoints.sizes import encoder_sizes
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
@@ -49,15 +49,15 @@ def create_model(
         task: "features" (the default): an encoder that returns tokens and centers;
             "classification" (the default with ``num_classes``): logits; "part_segmentation" (the
             default with ``num_parts``): logits of every point; "pretraining": losses.
-        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as published.
+        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as in the papers.
         num_classes: number of logits, for classification.
         num_parts: parts of all categories together, for part segmentation.
         num_categories: categories whose parts they are.
-        checkpoint: weights to load: a published ``.pth`` file or one of ours (``.safetensors``).
-            A published file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
+        checkpoint: weights to load: a released ``.pth`` file or one of ours (``.safetensors``).
+            A released file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
         reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
-        peft: settings of the tuning method that a published file of a tuned model does not show,
+        peft: settings of the tuning method that a released file of a tuned model does not show,
             such as ``{"group_pooling": "mean+max"}``.
         **overrides: settings of the encoder or of pre-training that win over the preset, for
             instance ``num_groups=32``, and ``num_points``. A checkpoint of ours brings its own.
@@ -104,7 +104,7 @@ def create_model(
         model = _load(model, content, entry, chosen, reset_head, peft)
         core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())
     elif peft:
-        raise ConfigError("peft=... is for the published checkpoint of a tuned model")
+        raise ConfigError("peft=... is for the released checkpoint of a tuned model")
     return model
 
 
@@ -154,7 +154,7 @@ def _load(
         )
     try:
         if tuned:
-            model, report = attach_published(model, checkpoint, peft or {}, reset_head)
+            model, report = attach(model, checkpoint, peft or {}, reset_head)
         else:
             report = fill(model, checkpoint, reset_head)
     except WrongEncoderError as error:
@@ -189,7 +189,7 @@ def _remedy(entry: ModelEntry, held: str, task: str) -> str:
 def _say(checkpoint: Checkpoint, report: LoadReport, task: str) -> None:
     """Log what became of a checkpoint; warn where one of the same task should have had more.
 
-    Of a published file, whose form others chose, it is a warning wherever the task has no use for
+    Of a released file, whose form others chose, it is a warning wherever the task has no use for
     an entry of it, or needs more.
     """
     reasons, same = tuple(report.reasons), checkpoint.task == task

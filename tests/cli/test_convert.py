@@ -3,6 +3,7 @@
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from tests.cli.conftest import run
 from tests.models.test_published import publish
@@ -28,7 +29,7 @@ def test_a_tuned_file_becomes_a_folder_with_what_lies_beside_it(tmp_path, caplog
     source = published_file("point_mae", model, tmp_path)
     pp.save_model(encoder, tmp_path / "pretrain.safetensors")
     torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
-    model.set_bank(pp.MemoryBank.import_published(tmp_path / "cache_shape.pt"), encoder)
+    model.set_bank(read_bank(tmp_path / "cache_shape.pt"), encoder)
     for name, bank in (("ours", ()), ("given", ("--bank", tmp_path / "cache_shape.pt"))):
         result = run("convert", source, tmp_path / f"{name}.safetensors", *GROUPS, *bank)
         assert result.code == 0, result.text

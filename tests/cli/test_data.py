@@ -49,8 +49,8 @@ def test_check_compares_with_the_published_numbers(tmp_path):
     result = run("data", "check", tmp_path, "--variant", "pb_t50_rs")
     assert result.code == 1
     assert re.search(r"│ bag +│ 3 +│ 2 +│", result.out), result.out
-    assert re.search(r"│ published +│ 11416 +│ 2882 +│", result.out)
-    assert "problem: train: 6 shapes, published 11,416" in result.err
+    assert re.search(r"│ released +│ 11416 +│ 2882 +│", result.out)
+    assert "problem: train: 6 shapes, released 11,416" in result.err
 
 
 def test_check_of_complete_data_succeeds(tmp_path):
@@ -65,7 +65,7 @@ def test_check_of_complete_data_succeeds(tmp_path):
 def test_check_of_another_folder_is_refused(tmp_path):
     result = run("data", "check", tmp_path)
     assert result.code == 1
-    assert "no published data set" in result.err
+    assert "no benchmark data set" in result.err
     assert "Traceback" not in result.text
 
 

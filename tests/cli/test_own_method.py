@@ -64,17 +64,17 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "my_methods/scaling.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    methods = dict(pp.peft.base._METHODS)
+    methods = dict(pp.peft.registry._METHODS)
     yield tmp_path
     forget()
-    pp.peft.base._METHODS.update(methods)
+    pp.peft.registry._METHODS.update(methods)
 
 
 def forget():
     """As in a new process."""
     for name in [name for name in sys.modules if name.startswith("my_methods")]:
         del sys.modules[name]
-    pp.peft.base._METHODS.pop("channel-scale", None)
+    pp.peft.registry._METHODS.pop("channel-scale", None)
 
 
 def test_a_method_of_ones_own_is_trained_resumed_measured_and_applied(
@@ -146,7 +146,7 @@ def test_it_works_in_python_and_its_adapter_is_loaded(project, tmp_path):
 def test_names_are_kept_apart(project):
     sys.path.insert(0, str(project))
     kind = find_method(METHOD)
-    tuner = pp.peft.base.tuner_class("channel-scale")
+    tuner = pp.peft.registry.tuner_class(kind())
     pp.register_method(kind, tuner)  # as when a cell of a notebook runs again
     for name in ("linear", "", "a:b"):
         other = type("Other", (pp.PeftConfig,), {"method": name})

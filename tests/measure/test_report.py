@@ -171,7 +171,7 @@ INTERVAL = {"test_accuracy_interval": [0.409, 0.929]}
         ([run(test_accuracy=None, val_accuracy=None, selection="last epoch")],
          ["was not measured", "last epoch"]),
         ([run(selection="test split (published protocol)")],
-         ["75.0 %", "by the published protocol the epoch to keep was chosen on the test split"]),
+         ["75.0 %", "the epoch to keep was chosen on the test split itself"]),
         ([run(adapter="a", split="all", all_accuracy=0.25, all_items=9)],
          ["25.0 % of all shapes of shapes", "9 shapes of 3 classes", "by the honest protocol."]),
         ([run(adapter="a", split="test", protocol="published")], ["by the published protocol."]),

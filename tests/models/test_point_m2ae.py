@@ -27,7 +27,7 @@ from pointpeft.models.hierarchy import (
     local_bias,
     pack_visible,
     padding_bias,
-    published_padding_bias,
+    padding_bias_of_release,
 )
 from pointpeft.models.layout import recognise
 from pointpeft.models.point_m2ae import PointM2AEConfig
@@ -177,10 +177,10 @@ def test_padding_is_never_seen_and_no_row_is_blocked_as_a_whole():
 def test_as_published_padding_is_seen_near_the_origin_only():
     valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
     centers = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0], [0.0, 0, 0]]).expand(2, -1, -1)
-    seen = published_padding_bias(valid, centers, 0.5)[0, 0] == 0
+    seen = padding_bias_of_release(valid, centers, 0.5)[0, 0] == 0
     assert seen[:3, :3].tolist() == [[True, True, True], [True, True, False], [True, False, True]]
     assert not seen[:3, 3].any(), "no cloud has a fourth token"
-    seen = published_padding_bias(valid, centers, 0.0)[0, 0] == 0
+    seen = padding_bias_of_release(valid, centers, 0.0)[0, 0] == 0
     assert seen[:3, :3].tolist() == [
         [True, True, False],
         [True, True, False],

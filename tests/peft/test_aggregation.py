@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pointpeft.peft.aggregation import local_groups, published_prompt_groups
+from pointpeft.compat.point_peft import published_prompt_groups
+from pointpeft.peft.aggregation import local_groups
 from tests.models.tiny import clouds
 from tests.peft import slow
 

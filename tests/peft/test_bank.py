@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import state_hash
 from tests.models.tiny import clouds, tiny
@@ -157,7 +158,7 @@ def test_a_query_of_other_channels_is_refused(bank):
 def test_a_published_bank_is_imported_as_it_is(tmp_path):
     features = torch.randn(24, 7)
     torch.save(features, tmp_path / "bank.pt")
-    bank = pp.MemoryBank.import_published(tmp_path / "bank.pt")
+    bank = read_bank(tmp_path / "bank.pt")
     assert torch.equal(bank.features, features)
     assert bank.labels.tolist() == [-1] * 7
     assert bank.encoder_hash is None
@@ -171,13 +172,13 @@ def test_a_published_bank_is_imported_as_it_is(tmp_path):
 def test_files_with_other_content_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "bank.pt")
     with pytest.raises(CheckpointError, match=r"bank\.pt must hold one tensor"):
-        pp.MemoryBank.import_published(tmp_path / "bank.pt")
+        read_bank(tmp_path / "bank.pt")
 
 
 def test_a_published_bank_without_items_is_refused(tmp_path):
     torch.save(torch.zeros(24, 0), tmp_path / "bank.pt")
     with pytest.raises(CheckpointError, match=r"bank\.pt"):
-        pp.MemoryBank.import_published(tmp_path / "bank.pt")
+        read_bank(tmp_path / "bank.pt")
 
 
 class Payload:
@@ -191,11 +192,11 @@ class Payload:
 def test_damaged_missing_and_dangerous_files_are_refused(tmp_path):
     path = tmp_path / "bank.pt"
     with pytest.raises(CheckpointError, match="cannot read"):
-        pp.MemoryBank.import_published(path)
+        read_bank(path)
     path.write_bytes(b"hello world")
     with pytest.raises(CheckpointError, match="cannot read"):
-        pp.MemoryBank.import_published(path)
+        read_bank(path)
     torch.save(Payload(tmp_path / "ran"), path)
     with pytest.raises(CheckpointError, match="cannot read"):
-        pp.MemoryBank.import_published(path)
+        read_bank(path)
     assert not (tmp_path / "ran").exists()

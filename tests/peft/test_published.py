@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.converting import convert
 from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
@@ -76,7 +77,7 @@ def test_a_bank_is_given_afterwards(name, tmp_path):
     )
     loaded.eval()
     torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
-    bank = pp.MemoryBank.import_published(tmp_path / "cache_shape.pt")
+    bank = read_bank(tmp_path / "cache_shape.pt")
     before = loaded(clouds())
     loaded.set_bank(bank, encoder)
     after = loaded(clouds())
@@ -139,7 +140,7 @@ def test_a_tuned_model_becomes_an_adapter_beside_its_encoder(name, given, tmp_pa
     files = {"bank": folder / "cache_shape.pt", "encoder": folder / "pretrain.safetensors"}
     convert(source, tmp_path / "ours", backbone=groups(name), **(files if given else {}))
     assert "memory bank is a separate file" not in caplog.text
-    model.set_bank(pp.MemoryBank.import_published(folder / "cache_shape.pt"), encoder)
+    model.set_bank(read_bank(folder / "cache_shape.pt"), encoder)
     assert torch.equal(converted(tmp_path / "ours", name)(clouds()), model(clouds()))
 
 
@@ -151,7 +152,7 @@ def test_a_loaded_file_retrieves_from_what_lies_beside_it(name, tmp_path, caplog
     torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
     loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
     assert "memory bank is a separate file" not in caplog.text
-    model.set_bank(pp.MemoryBank.import_published(tmp_path / "cache_shape.pt"), encoder)
+    model.set_bank(read_bank(tmp_path / "cache_shape.pt"), encoder)
     assert torch.equal(loaded(clouds()), model(clouds()))
 
 
@@ -244,7 +245,7 @@ def test_released_queries_are_made_in_the_groups_of_pre_training(tmp_path):
     )
     as_published = tiny(**{**sizes, "num_groups": 64, "group_size": 32, "skip_near_origin": True})
     as_published.load_state_dict(pretraining.backbone.state_dict())
-    model.set_bank(pp.MemoryBank.import_published(tmp_path / "cache_shape.pt"), as_published.eval())
+    model.set_bank(read_bank(tmp_path / "cache_shape.pt"), as_published.eval())
     convert(source, tmp_path / "ours", backbone={"num_groups": 16, "group_size": 16})
     assert torch.equal(converted(tmp_path / "ours", "point_mae")(clouds()), model(clouds()))
 

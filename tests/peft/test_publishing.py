@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.writing import BANK, QUERY_ENCODER, save_pth
 from pointpeft.errors import ConfigError
 from tests.models.tiny import clouds, run, settle, tiny
@@ -66,7 +67,7 @@ def test_point_peft_as_published_comes_back(name, tmp_path, caplog):
     assert bank.dtype == torch.float32
     assert torch.equal(bank, model.bank.features.float())
     queries = pp.create_model(name, checkpoint=tmp_path / QUERY_ENCODER)
-    loaded.set_bank(pp.MemoryBank.import_published(tmp_path / BANK), queries)
+    loaded.set_bank(read_bank(tmp_path / BANK), queries)
     assert torch.equal(loaded(clouds()), model(clouds()))
 
 

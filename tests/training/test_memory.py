@@ -4,9 +4,9 @@ import lightning as L
 import pytest
 import torch
 
+from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.errors import PointPeftError
-from pointpeft.peft import MemoryBank
 from pointpeft.training.config import TrainerConfig
 from pointpeft.training.engine import make_trainer
 from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
@@ -37,7 +37,7 @@ def test_while_a_trainer_is_made(error, tmp_path, monkeypatch):
 @pytest.mark.parametrize("read", [
     lambda path: AtomicCheckpointIO().load_checkpoint(path),
     read_checkpoint,
-    MemoryBank.import_published,
+    read_bank,
 ])  # fmt: skip
 def test_while_a_file_is_read(error, read, tmp_path, monkeypatch):
     """The file is not damaged."""

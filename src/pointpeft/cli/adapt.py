@@ -114,7 +114,8 @@ def evaluate(
         int, typer.Option("--votes", help="Also measure by voting over this many random views.")
     ] = 0,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="honest, or published: read and vote as published.")
+        str,
+        typer.Option("--protocol", help="honest, or published: read and vote as in the papers."),
     ] = "honest",
     seed: options.Seed = None,
     checkpoint: options.Checkpoint = None,

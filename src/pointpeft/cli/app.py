@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, convert, data, info, options, pretrain, reproduce
+from pointpeft.cli import adapt, data, info, options, pretrain
 from pointpeft.cli.console import tell, warn
+from pointpeft.compat.command import convert, reproduce
 from pointpeft.errors import PointPeftError
 
 __all__ = ["app", "guarded", "main"]
@@ -42,7 +43,7 @@ _OF_FILE = {
     "encoder": "the one beside the file",
     "classes": "those of --preset",
 }
-"""What is done with a published file where an option is not given."""
+"""What is done with a released file where an option is not given."""
 
 app.command(cls=options.verb("FinetuneConfig"))(adapt.finetune)
 app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set without parts"))(

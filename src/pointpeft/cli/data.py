@@ -31,7 +31,7 @@ app = typer.Typer(
     cls=_ShowByDefault,
     help=(
         "Show what a data set holds (the default; --export DIR also writes its prepared clouds), "
-        "check published data sets, convert them to one .npz, or look after the cache of prepared "
+        "check benchmark data sets, convert them to one .npz, or look after the cache of prepared "
         "shapes."
     ),
 )
@@ -41,7 +41,7 @@ Variant = Annotated[
     str | None,
     typer.Option("--variant", help="Name of the data set, where PATH holds several."),
 ]
-"""Option that names one of the published data sets of a folder."""
+"""Option that names one of the benchmark data sets of a folder."""
 
 
 @app.command(cls=options.verb(up_axis="y", export="nothing is written"))
@@ -82,11 +82,11 @@ def show(
 @app.command(cls=options.verb(variant="all that are there"))
 def check(
     path: Annotated[
-        Path, typer.Argument(help="Folder of a published data set, or of several of them.")
+        Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
     ],
     variant: Variant = None,
 ) -> None:
-    """Read published data sets whole, and compare their numbers with the published ones."""
+    """Read benchmark data sets whole, and compare their numbers with the published ones."""
     from pointpeft.data.benchmarks import check_benchmark
 
     with reading() as progress:
@@ -99,18 +99,18 @@ def check(
             warn(problem, label="problem")
     if any(each.problems for each in checks):
         raise typer.Exit(1)
-    tell("complete: nothing is missing or differs from what was published")
+    tell("complete: nothing is missing or differs from what was in the papers")
 
 
 @app.command(cls=options.verb())
 def convert(
     path: Annotated[
-        Path, typer.Argument(help="Folder of a published data set, or of several of them.")
+        Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
     ],
     output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     variant: Variant = None,
 ) -> None:
-    """Write a published data set as one .npz, which loads faster than its files."""
+    """Write a benchmark data set as one .npz, which loads faster than its files."""
     from pointpeft.data.benchmarks import convert_benchmark
 
     with reading("writing shapes") as progress:
@@ -145,5 +145,5 @@ def _counts(found: "DatasetCheck") -> Table:
         table.add_row(escape(name), *(str(split.class_counts[label]) for split in found.splits))
     table.add_section()
     table.add_row("all", *(str(split.count) for split in found.splits))
-    table.add_row("published", *(str(split.published) for split in found.splits))
+    table.add_row("released", *(str(split.released) for split in found.splits))
     return table

@@ -41,8 +41,8 @@ def models(
         settings = ", ".join(f"{k}={v}" for k, v in sizes.overrides.items())
         given = f"{sizes.num_points} points, normalize={sizes.normalize}, {up}; {settings}"
         table.add_row(f"preset {preset}", given)
-    for dataset, accuracy in entry.published.items():
-        table.add_row(f"published, {dataset}", f"{accuracy:.2f} %")
+    for dataset, accuracy in entry.reported.items():
+        table.add_row(f"reported, {dataset}", f"{accuracy:.2f} %")
     if entry.configs:
         table.add_row("configs", escape(", ".join(f"cfgs/{each}" for each in entry.configs)))
     show_table(table)

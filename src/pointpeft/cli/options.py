@@ -53,7 +53,7 @@ Checkpoint = Annotated[
     str | None,
     typer.Option(
         "--checkpoint",
-        help="Weights of the backbone: a file of ours or a published one, the folder of a "
+        help="Weights of the backbone: a file of ours or a released one, the folder of a "
         "pre-training run, or 'embedded'.",
     ),
 ]
@@ -71,11 +71,13 @@ Device = Annotated[
 ]
 SavePublished = Annotated[
     bool,
-    typer.Option("--save-published-format", help="Also write a .pth as published repositories do."),
+    typer.Option(
+        "--save-published-format", help="Also write a .pth as the papers' repositories do."
+    ),
 ]
 Variant = Annotated[
     str | None,
-    typer.Option("--variant", help="Published data set, where --data holds several."),
+    typer.Option("--variant", help="Benchmark data set, where --data holds several."),
 ]
 UpAxis = Annotated[
     str | None, typer.Option("--up-axis", help="Axis of the files that points up: x, y or z.")

@@ -74,7 +74,7 @@ def svm(
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     output: options.Output = Path("runs/svm"),
-    preset: Annotated[str | None, typer.Option("--preset", help="Published sizes.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Sizes of the papers.")] = None,
     C: Annotated[
         float | None,
         typer.Option("--C", help="Inverse regularisation strength."),

@@ -8,7 +8,7 @@ import torch
 
 from pointpeft.training.config import OptimizerConfig
 
-__all__ = ["configure_published", "published_groups", "published_learning_rate"]
+__all__ = ["configure_rule", "published_groups", "published_learning_rate"]
 
 _TOKENIZERS = ("tokenizers.", "decoder.propagations.")
 """Of hierarchical backbones: layers whose published names happen to have "token" in them."""
@@ -51,7 +51,7 @@ def published_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[
     ]
 
 
-def configure_published(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+def configure_rule(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
     """AdamW on the trainable parameters, its rate set at every epoch."""
     assert config.lr is not None, "resolved by whoever knows the method"
     lr = config.lr

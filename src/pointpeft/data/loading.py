@@ -67,7 +67,7 @@ class Loaded:
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Hashes of what the objects of a published data set are called; empty for other data."""
+        """Hashes of what the objects of a benchmark data set are called; empty for other data."""
         names = [item.object_id for item in self.items]
         return tuple(map(short_digest, filter(None, names))) if all(names) else ()
 

@@ -25,7 +25,7 @@ class ShapeSplit:
         seg: `(S, N)` int64, the part label of every point, if part labels were asked for.
         digests: What `geometry_digest` gives of each shape in its raw form, by which it is known
             again wherever it lies; empty where it is not known.
-        objects: Hashes of what the objects of a published data set are called, which it holds in
+        objects: Hashes of what the objects of a benchmark data set are called, which it holds in
             several forms; empty for other data.
     """
 
@@ -102,12 +102,12 @@ class ShapeData:
         problems: Items left out because they cannot be used.
         parts: What part labels stand for, if they were asked for.
         cut: Parts, of "val" and "test", that the source does not state: they were cut from train.
-        title: By which people know a published data set; None for others.
+        title: By which people know a benchmark data set; None for others.
         source: Where it was read from: an absolute path, or "homeobjects"; None: it was made here.
-        variant: Which published data set was named, if one was.
+        variant: Which benchmark data set was named, if one was.
         selects_on: Split that a run on the data chooses its epoch on: "val", which may be empty, or
             "test" where the papers' code does, and `val` is that one.
-        family: Of published data sets, those that hold the same objects share it, and split them
+        family: Of benchmark data sets, those that hold the same objects share it, and split them
             in the same way; None for other data.
     """
 

@@ -51,7 +51,7 @@ def load_shapes(
     """Load a data set with classes.
 
     Args:
-        source: "homeobjects", a folder of meshes or scans, that of a published data set, or an
+        source: "homeobjects", a folder of meshes or scans, that of a benchmark data set, or an
             `.npz` of clouds.
         transform: How to prepare each shape.
         num_stored: Points kept of each shape; by default twice what the model sees, but not more
@@ -67,7 +67,7 @@ def load_shapes(
             out.
         parts: Fixes the part labels, as `class_names` does for classes. Without it, parts belong
             to categories by their names, "Category/part", or else as the training shapes have them.
-        variant: Name of a published data set, where the folder holds several; an `.npz` must be
+        variant: Name of a benchmark data set, where the folder holds several; an `.npz` must be
             made of that one.
         progress: Called with the number of shapes done and their total.
 
@@ -123,7 +123,7 @@ def load_unlabelled(
     are used whole.
 
     Args:
-        source: "homeobjects", a folder of files, flat or nested, that of a published data set, or
+        source: "homeobjects", a folder of files, flat or nested, that of a benchmark data set, or
             an `.npz` with `points`.
         transform: How to prepare each shape.
         num_stored: As for `load_shapes`.
@@ -202,7 +202,7 @@ def _list_source(
     embedded = str(source) == EMBEDDED_NAME
     if not embedded and variant is None:
         refuse_episodes(path)
-    # A folder that is not there is a published data set's if one is named: that tells what to put.
+    # A folder that is not there is a benchmark data set's if one is named: that tells what to put.
     if not embedded and (path.is_dir() or (variant is not None and not path.exists())):
         listing = list_benchmark(path, labelled=labelled, variant=variant)
         return listing or (list_folder(path) if labelled else list_files(path))

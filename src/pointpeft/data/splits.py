@@ -54,7 +54,7 @@ class Item:
         origin: A file, or the points `(N, 3)` themselves.
         seg: Part labels `(N,)` of points that are given themselves, if there are any.
         segmented: Whether the shape is read with its part labels.
-        object_id: What the object is called in all variants of a published data set, which hold
+        object_id: What the object is called in all variants of a benchmark data set, which hold
             it in different forms.
     """
 
@@ -104,7 +104,7 @@ class Listing:
         stored_points: Points per shape where all have the same number, else None.
         notes: What the user should know.
         part_names: In label order; empty where part labels have no names, or where there are none.
-        title: By which people know a published data set; None for others.
+        title: By which people know a benchmark data set; None for others.
         family: Of that data set, see `BenchmarkDataset.family`; None for others.
     """
 

@@ -27,7 +27,7 @@ __all__ = [
     "recipe_names",
 ]
 
-_PUBLISHED_POOL = (75, 64)
+_POOL = (75, 64)
 """Ranks drawn from per point seen, below 8,192 points: 1,200 of 1,024, 2,400 of 2,048 and so on."""
 _NO_POOL_FROM = 8192
 
@@ -78,7 +78,7 @@ class RandomRotation:
 
     Attributes:
         axis: The axis that stays.
-        per_sample: False turns the whole batch by one angle, as the published Point-PEFT does.
+        per_sample: False turns the whole batch by one angle, as the paper's Point-PEFT does.
     """
 
     axis: Literal["x", "y", "z"] = "y"
@@ -223,7 +223,7 @@ def pool_size(num_points: int) -> int:
     """Ranks of a cloud in farthest point order that training draws ``num_points`` from."""
     if num_points >= _NO_POOL_FROM:
         return num_points
-    part, whole = _PUBLISHED_POOL
+    part, whole = _POOL
     return num_points * part // whole
 
 

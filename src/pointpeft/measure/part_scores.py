@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """How well parts were found, as published for ShapeNetPart.
+    """How well parts were found, as in the papers for ShapeNetPart.
 
     Attributes:
         accuracy: share of points labelled correctly, 0 to 1.
@@ -68,7 +68,7 @@ def score_parts(
 ) -> SegmentationScores:
     """Score the points of several shapes, each within the category of its true parts.
 
-    A part that neither occurs nor is predicted counts as found. Where the published code divides
+    A part that neither occurs nor is predicted counts as found. Where the papers' code divides
     by nothing (a category without shapes, a part without points), it is left out of the mean.
 
     Args:

@@ -75,7 +75,7 @@ def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
 
     Args:
         folder: adapter or run folder.
-        checkpoint: weights of the encoder, as for fine-tuning: a file of ours or a published one,
+        checkpoint: weights of the encoder, as for fine-tuning: a file of ours or a released one,
             the folder of a pre-training run, or "embedded".
 
     Raises:
@@ -235,7 +235,7 @@ def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], d
     raise ConfigError(
         f"the adapter in {folder} does not state the {lacking}; save it with both: "
         "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...)), "
-        "or convert the published file again with `classes`"
+        "or convert the released file again with `classes`"
     )
 
 

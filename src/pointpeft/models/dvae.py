@@ -37,7 +37,7 @@ class DiscreteVAEConfig:
     token_dim: int = 256  # channels of a codebook entry
     decoder_dim: int = 256  # channels of its decoder
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
-    skip_near_origin: bool = False  # sampling rule of the published CUDA extension
+    skip_near_origin: bool = False  # sampling rule of the papers' CUDA extension
 
     def __post_init__(self) -> None:
         check_sizes(

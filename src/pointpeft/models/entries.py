@@ -20,10 +20,10 @@ __all__ = ["ENTRIES"]
 
 POINT_MAE = ModelEntry(
     name="point_mae",
-    summary="Point-MAE as published: 12 blocks of 384 channels",
+    summary="Point-MAE as in the papers: 12 blocks of 384 channels",
     paper="Pang et al., Masked Autoencoders for Point Cloud Self-supervised Learning, ECCV 2022, "
     "arXiv 2203.06604",
-    licence="published weights: MIT (Point-MAE repository)",
+    licence="released weights: MIT (Point-MAE repository)",
     config=PointMAEConfig(),
     num_points=1024,
     presets={
@@ -36,7 +36,7 @@ POINT_MAE = ModelEntry(
     segmenter=PointMAEPartSegmenter,
     pretraining=PointMAEPretraining,
     pretraining_config=PointMAEPretrainingConfig(),
-    published={
+    reported={
         "ScanObjectNN PB-T50-RS": 85.18,
         "ScanObjectNN OBJ-BG": 90.02,
         "ScanObjectNN OBJ-ONLY": 88.29,
@@ -56,10 +56,10 @@ POINT_MAE = ModelEntry(
 POINT_BERT = dataclasses.replace(
     POINT_MAE,
     name="point_bert",
-    summary="Point-BERT as published: Point-MAE's encoder with a 256-channel patch embedding",
+    summary="Point-BERT as in the papers: Point-MAE's encoder with a 256-channel patch embedding",
     paper="Yu et al., Point-BERT: Pre-training 3D Point Cloud Transformers with Masked Point "
     "Modeling, CVPR 2022, arXiv 2111.14819",
-    licence="published weights: MIT (Point-BERT repository)",
+    licence="released weights: MIT (Point-BERT repository)",
     config=PointMAEConfig(embed_dim=256),
     presets={
         "modelnet40": Preset(1024, {"skip_near_origin": True}),
@@ -70,7 +70,7 @@ POINT_BERT = dataclasses.replace(
     segmenter=PointBERTPartSegmenter,
     pretraining=PointBERTPretraining,
     pretraining_config=PointBERTPretrainingConfig(),
-    published={
+    reported={
         "ScanObjectNN PB-T50-RS": 83.07,
         "ScanObjectNN OBJ-BG": 87.43,
         "ScanObjectNN OBJ-ONLY": 88.12,
@@ -97,14 +97,14 @@ POINT_BERT_SMALL = dataclasses.replace(
     POINT_BERT,
     name="point_bert_small",
     summary="Point-BERT narrowed for CPUs: 6 blocks of 192 channels, 48 patches",
-    licence="no published weights",
+    licence="no released weights",
     config=PointMAEConfig(
         num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96),
         embed_dim=128,
     ),
     presets={},
     pretraining_config=PointBERTPretrainingConfig(queue_size=4096, num_tokens=1024),
-    published={},
+    reported={},
     configs=(),
 )  # fmt: skip
 
@@ -118,16 +118,16 @@ POINT_MAE_SMALL = dataclasses.replace(
     ),
     presets={},
     pretraining_config=PointMAEPretrainingConfig(decoder_depth=2, embed_masked=False),
-    published={},
+    reported={},
     configs=(),
 )
 
 POINT_M2AE = ModelEntry(
     name="point_m2ae",
-    summary="Point-M2AE as published: three scales of 96, 192 and 384 channels, 5 blocks each",
+    summary="Point-M2AE as in the papers: three scales of 96, 192 and 384 channels, 5 blocks each",
     paper="Zhang et al., Point-M2AE: Multi-scale Masked Autoencoders for Hierarchical Point Cloud "
     "Pre-training, NeurIPS 2022, arXiv 2205.14401",
-    licence="published weights: none stated with the files; see the Point-M2AE repository",
+    licence="released weights: none stated with the files; see the Point-M2AE repository",
     config=PointM2AEConfig(),
     num_points=2048,
     presets={
@@ -144,7 +144,7 @@ POINT_M2AE = ModelEntry(
     segmenter=PointM2AEPartSegmenter,
     pretraining=PointM2AEPretraining,
     pretraining_config=PointM2AEPretrainingConfig(),
-    published={
+    reported={
         "ScanObjectNN PB-T50-RS": 86.43,
         "ScanObjectNN OBJ-BG": 91.22,
         "ScanObjectNN OBJ-ONLY": 88.81,
@@ -166,13 +166,13 @@ POINT_M2AE_SMALL = dataclasses.replace(
     POINT_M2AE,
     name="point_m2ae_small",
     summary="Point-M2AE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
-    licence="no published weights",
+    licence="no released weights",
     config=PointM2AEConfig(
         num_groups=(192, 96, 32), dims=(48, 96, 192), depths=(2, 2, 3), patch_widths=(32, 64, 96)
     ),
     num_points=1024,
     presets={},
-    published={},
+    reported={},
     configs=(),
 )
 
@@ -181,10 +181,10 @@ _I2P_SCAN = {"group_sizes": (32, 16, 16), "pooling": "concat_all", "skip_near_or
 I2P_MAE = dataclasses.replace(
     POINT_M2AE,
     name="i2p_mae",
-    summary="I2P-MAE as published: Point-M2AE's network, pre-trained with an image encoder",
+    summary="I2P-MAE as in the papers: Point-M2AE's network, pre-trained with an image encoder",
     paper="Zhang et al., Learning 3D Representations from 2D Pre-trained Models via Image-to-Point "
     "Masked Autoencoders, CVPR 2023, arXiv 2212.06785",
-    licence="published weights: none stated (I2P-MAE repository)",
+    licence="released weights: none stated (I2P-MAE repository)",
     presets={
         "modelnet40": Preset(
             1024,
@@ -205,7 +205,7 @@ I2P_MAE = dataclasses.replace(
     backbone=I2PMAE,
     pretraining=I2PMAEPretraining,
     pretraining_config=I2PMAEPretrainingConfig(),
-    published={
+    reported={
         "ScanObjectNN PB-T50-RS": 90.11,
         "ScanObjectNN OBJ-BG": 94.15,
         "ScanObjectNN OBJ-ONLY": 91.57,
@@ -225,7 +225,7 @@ I2P_MAE_SMALL = dataclasses.replace(
     config=POINT_M2AE_SMALL.config,
     num_points=POINT_M2AE_SMALL.num_points,
     presets={},
-    published={},
+    reported={},
     configs=(),
 )
 

@@ -14,7 +14,7 @@ Task = Literal["features", "classification", "part_segmentation", "pretraining"]
 
 @dataclass(frozen=True)
 class Preset:
-    """Published sizes for one data set.
+    """Sizes of the papers for one data set.
 
     Attributes:
         num_points: points per cloud that the model expects.
@@ -34,14 +34,14 @@ class ModelEntry:
     Attributes:
         name: what :func:`pointpeft.create_model` is called with.
         summary: one line for listings.
-        paper: where the network was published.
-        licence: terms of the published weights.
+        paper: where the network was in the papers.
+        licence: terms of the released weights.
         config: settings without a preset.
         num_points: points per cloud without a preset.
         normalize: how clouds are normalised without a preset, as in :class:`Preset`.
-        presets: published sizes by data set name.
-        published: published accuracies in percent, by data set.
-        configs: published experiments with it, patterns of files below the folder of configs.
+        presets: sizes of the papers by data set name.
+        reported: reported accuracies in percent, by data set.
+        configs: experiments of the papers with it, patterns of files below the folder of configs.
         up_axis: axis that points up in the clouds it was pre-trained on.
         backbone: builds the encoder from ``config``; None where there is none.
         classifier: builds the classification model from an encoder and a class count.
@@ -65,7 +65,7 @@ class ModelEntry:
     pretraining: Callable[[Any, Any], nn.Module] | None = None
     pretraining_config: Any = None
     tokenizer: Callable[[Any], nn.Module] | None = None
-    published: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, float] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
     up_axis: str = "y"
     normalize: str = "unit_ball"

@@ -27,7 +27,7 @@ __all__ = [
     "local_bias",
     "pack_visible",
     "padding_bias",
-    "published_padding_bias",
+    "padding_bias_of_release",
 ]
 
 BLOCKED = -1e5
@@ -143,8 +143,8 @@ def hide_scales(
     Args:
         levels: the groups, finest scale first.
         hidden: boolean ``(B, G)`` of the coarsest scale, True = hidden.
-        reference_compat: as published, where members of hidden groups are sent to index 0 of the
-            whole batch: the first token of the first cloud is always visible at finer scales.
+        reference_compat: as in the papers' code, where members of hidden groups are sent to index 0
+            of the batch: the first token of the first cloud is always visible at finer scales.
     """
     masks = [hidden]
     for finer, level in zip(reversed(levels[:-1]), reversed(levels[1:]), strict=True):
@@ -212,7 +212,7 @@ def padding_bias(valid: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return _bias((~valid).unsqueeze(1).expand(B, L, L), dtype)
 
 
-def published_padding_bias(valid: Tensor, centers: Tensor, radius: float) -> Tensor:
+def padding_bias_of_release(valid: Tensor, centers: Tensor, radius: float) -> Tensor:
     """The bias with which Point-M2AE was pre-trained, ``(B, 1, L, L)``.
 
     The published mask is the conjunction of "outside the radius" and "padding": it does not limit
@@ -221,7 +221,7 @@ def published_padding_bias(valid: Tensor, centers: Tensor, radius: float) -> Ten
     """
     blocked = ~(valid.unsqueeze(1) & valid.unsqueeze(2))
     if radius > 0:
-        # Under a compiler there are places behind the longest cloud, which published code lacks.
+        # Under a compiler there are places behind the longest cloud, which the papers' code lacks.
         surplus = ~valid.any(dim=0)
         blocked = blocked & _beyond(centers, radius) | surplus
     return _bias(blocked, centers.dtype)

@@ -40,7 +40,7 @@ __all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "Views"]
 
 @dataclass(frozen=True)
 class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
-    """Settings of masked pre-training with an image encoder; as published.
+    """Settings of masked pre-training with an image encoder; as in the papers.
 
     ``reference_compat`` repeats Point-M2AE's faults. With the published ``local_radius`` of 0 one
     of them is left: the first token of the first cloud of a batch is never hidden at finer scales.
@@ -151,7 +151,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         """Hide groups of the coarsest scale, ``centers (B, G, 3)``, the salient ones least.
 
         Attention is of the order of 1 / 200, so that probabilities are nearly uniform with the
-        published teacher (Sec. 3.2 has no temperature).
+        paper's teacher (Sec. 3.2 has no temperature).
         """
         num_hidden = int(self.pretraining_config.mask_ratio * centers.shape[1])
         return salience_mask(self.saliency(views, centers), num_hidden)

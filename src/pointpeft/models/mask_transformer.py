@@ -20,7 +20,7 @@ __all__ = ["MaskTransformer", "Masked", "PointBERTPretrainingConfig"]
 class PointBERTPretrainingConfig:
     """Settings of masked point modeling; the defaults are the published ones."""
 
-    tokenizer: str | None = None  # weights of a trained tokenizer, published or ours
+    tokenizer: str | None = None  # weights of a trained tokenizer, ours or released
     mask_ratio: tuple[float, float] = (0.25, 0.45)  # drawn from this range
     random_mask: bool = False  # hide patches independently, not a block of neighbours
     replace_probability: float = 0.0  # of a visible token to become one of another place
@@ -35,7 +35,7 @@ class PointBERTPretrainingConfig:
     num_tokens: int = 8192  # vocabulary of the tokenizer
     token_dim: int | None = None  # channels of its codebook entries; None: as its file says
     decoder_dim: int | None = None  # and of its decoder
-    reference_compat: bool = False  # the tokenizer's statistics drift, as published
+    reference_compat: bool = False  # the tokenizer's statistics drift, as in the papers
 
     def __post_init__(self) -> None:
         check_sizes(self, ("queue_size", "feature_dim", "num_tokens"))

@@ -68,7 +68,7 @@ class PointBERTPretraining(MaskTransformer):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
     def train(self, mode: bool = True) -> "PointBERTPretraining":
-        """Set the mode; the frozen tokenizer stays in eval mode, unless as published."""
+        """Set the mode; the frozen tokenizer stays in eval mode, unless as in the papers."""
         super().train(mode)
         if not self.pretraining_config.reference_compat:
             self.dvae.eval()
@@ -138,7 +138,7 @@ class PointBERTPretraining(MaskTransformer):
     def contrasted_features(self, points: Tensor) -> Tensor:
         """What the contrasts compare of clouds ``(B, N, 3)`` with no patch hidden.
 
-        ``(B, feature_dim)``, not normalised; the published code measures pre-training by them.
+        ``(B, feature_dim)``, not normalised; the papers' code measures pre-training by them.
         """
         patches = self.backbone.tokenizer.group(points)
         nothing = torch.zeros(patches.centers.shape[:2], dtype=torch.bool, device=points.device)

@@ -27,7 +27,7 @@ from pointpeft.models.hierarchy import (
     local_bias,
     pack_visible,
     padding_bias,
-    published_padding_bias,
+    padding_bias_of_release,
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
@@ -41,7 +41,7 @@ Pooling = Literal["mean+max", "concat", "concat_all"]
 
 @dataclass(frozen=True)
 class PointM2AEConfig:
-    """Sizes of the encoder, tuples from the finest scale to the coarsest; as published.
+    """Sizes of the encoder, tuples from the finest scale to the coarsest; as in the papers.
 
     The classifier's pooling is the sum of mean and maximum, or "concat", the published one on
     ScanObjectNN: the mean beside the maximum over all tokens but the first; "concat_all" takes the
@@ -57,7 +57,7 @@ class PointM2AEConfig:
     drop_path: float = 0.1  # stochastic depth of the last block of all
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet of the finest scale
     pooling: Pooling = "mean+max"  # of tokens for the head; "concat", "concat_all"
-    skip_near_origin: bool = False  # sampling rule of the published CUDA extension
+    skip_near_origin: bool = False  # sampling rule of the papers' CUDA extension
 
     def __post_init__(self) -> None:
         for name in ("num_groups", "group_sizes", "dims", "depths", "patch_widths"):
@@ -215,7 +215,7 @@ class PointM2AE(Trunk):
             levels: their groups.
             hidden: boolean ``(B, G)`` of every scale, see
                 :func:`pointpeft.models.hierarchy.hide_scales`.
-            reference_compat: open attention to padding as the published code does.
+            reference_compat: open attention to padding as the papers' code does.
         """
         outputs: list[Tensor] = []
         for scale, (level, mask) in enumerate(zip(levels, hidden, strict=True)):
@@ -224,7 +224,7 @@ class PointM2AE(Trunk):
             centers = packing.pack(level.centers)
             if reference_compat:
                 radius = self.config.local_radius[scale]
-                bias = published_padding_bias(packing.valid, centers, radius)
+                bias = padding_bias_of_release(packing.valid, centers, radius)
             else:
                 bias = padding_bias(packing.valid, centers.dtype)
             geometry = Geometry(points, centers, attention_bias=bias)
@@ -243,7 +243,7 @@ class PointM2AE(Trunk):
 
         Args:
             points: clouds.
-            reference_compat: as published, where tokens of finer scales that no coarser group
+            reference_compat: as in the papers, where tokens of finer scales that no coarser group
                 contains are left out as if they were hidden.
         """
         if reference_compat:
@@ -291,7 +291,7 @@ class PointM2AEClassifier(Classifier):
         mean = tokens.mean(dim=1)
         if self.backbone.config.pooling == "mean+max":
             return mean + tokens.amax(dim=1)
-        # The published maximum begins behind a class token, of which there is none.
+        # The papers' maximum begins behind a class token, of which there is none.
         first = 1 if self.backbone.config.pooling == "concat" else 0
         return torch.cat([mean, tokens[:, first:].amax(dim=1)], dim=-1)
 

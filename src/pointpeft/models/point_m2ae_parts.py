@@ -76,7 +76,7 @@ class PointM2AEPartSegmenter(nn.Module):
     def _head(self, cloud: Tensor, own: Tensor) -> Tensor:
         """Logits from features of the cloud ``(B, C)`` and of the points ``(B, N, c)``."""
         B, N, _ = own.shape
-        # The published order of input channels is [cloud, own].
+        # The released order of input channels is [cloud, own].
         x = split_linear(self.fc1, cloud.unsqueeze(1), own).flatten(0, 1)
         x = self.dropout(F.relu(self.norm1(x)))
         x = F.relu(self.norm2(self.fc2(x)))

@@ -22,10 +22,10 @@ __all__ = ["MaskedClouds", "PointM2AEPretraining", "PointM2AEPretrainingConfig"]
 
 @dataclass(frozen=True)
 class PointM2AEPretrainingConfig:
-    """Settings of masked pre-training; tuples from the coarsest scale to the finest; as published.
+    """Settings of masked pre-training; tuples from the coarsest scale to the finest.
 
-    ``reference_compat`` repeats the published computation where it is faulty: the first token of
-    the first cloud of a batch is never hidden at finer scales, and tokens near the origin attend
+    ``reference_compat`` repeats the papers' code where it is faulty: the first token of the first
+    cloud of a batch is never hidden at finer scales, and tokens near the origin attend
     to padding. The default does neither.
     """
 
@@ -34,7 +34,7 @@ class PointM2AEPretrainingConfig:
     decoder_residuals: tuple[int, ...] = (1,)  # residual layers on the way to each further scale
     decoder_num_heads: int = 6  # heads of its attention
     points_per_group: int | None = None  # rebuilt; None: group_sizes[0] of the encoder
-    reference_compat: bool = False  # the published computation, faults included
+    reference_compat: bool = False  # as the papers' code computes, faults included
 
     def __post_init__(self) -> None:
         check_counts("decoder_depths", self.decoder_depths)
@@ -112,7 +112,7 @@ class PointM2AEPretraining(nn.Module):
         self.decoder = HierarchicalDecoder(
             dims, c.decoder_depths, c.decoder_residuals, c.decoder_num_heads, sizes.drop_path
         )
-        # The published head has the finest group size, although it rebuilds coarser groups.
+        # The paper's head has the finest group size, although it rebuilds coarser groups.
         self.rec_head = nn.Linear(dims[-1], 3 * (c.points_per_group or sizes.group_sizes[0]))
 
     def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:

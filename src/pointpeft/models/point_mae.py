@@ -43,7 +43,7 @@ class PointMAEConfig:
     drop_path: float = 0.1  # stochastic depth of the last block
     patch_widths: tuple[int, int, int] = (128, 256, 512)  # mini-PointNet
     embed_dim: int | None = None  # its output, where a projection follows; None: dim itself
-    skip_near_origin: bool = False  # sampling rule of the published CUDA extension
+    skip_near_origin: bool = False  # sampling rule of the papers' CUDA extension
 
     def __post_init__(self) -> None:
         check_sizes(self, ("num_groups", "group_size", "dim", "depth", "num_heads"))
@@ -129,8 +129,7 @@ class PointMAE(Trunk):
     ) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
-        The maximum over patch tokens after the final norm, in the published computation as in
-        ours; call it in eval mode.
+        The maximum over patch tokens after the final norm; call it in eval mode.
         """
         return self.forward(points).tokens.amax(dim=1)
 

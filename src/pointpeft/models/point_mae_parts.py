@@ -79,7 +79,7 @@ class PointMAEPartSegmenter(nn.Module):
     def _head(self, own: Tensor, cloud: Tensor) -> Tensor:
         """Logits from features of the points ``(B, N, c)`` and of the cloud ``(B, C)``."""
         B, N, _ = own.shape
-        # The published order of input channels is [own, cloud].
+        # The released order of input channels is [own, cloud].
         x = split_linear(self.fc1, own, cloud.unsqueeze(1)).flatten(0, 1)
         x = self.dropout(F.relu(self.norm1(x)))
         x = F.relu(self.norm2(self.fc2(x)))

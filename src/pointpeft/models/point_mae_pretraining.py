@@ -29,7 +29,7 @@ class PointMAEPretrainingConfig:
     decoder_num_heads: int = 6  # heads of its attention
     loss: Literal["l1", "l2"] = "l2"  # Chamfer distance, "l2" or "l1"
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
-    contrast: float = 0.0  # weight of instance contrast between two views; published: none
+    contrast: float = 0.0  # weight of instance contrast between two views; in the papers none
     temperature: float = 0.1  # of the contrast
 
     def __post_init__(self) -> None:

@@ -93,12 +93,12 @@ def state_hash(module: nn.Module) -> str:
 
 
 def saved_name(path: str | Path) -> str | None:
-    """Registry name of the model that a file of ours holds; None for published files."""
+    """Registry name of the model that a file of ours holds; None for released files."""
     return _own_metadata(Path(path)).get("name")
 
 
 def saved_sizes(path: str | Path) -> dict[str, Any]:
-    """Settings of the encoder that a file of ours was written from; none for published files."""
+    """Settings of the encoder that a file of ours was written from; none for released files."""
     metadata = _own_metadata(Path(path))
     if "config" not in metadata:
         return {}

@@ -96,7 +96,7 @@ class PatchEmbed(nn.Module):
         local = self.first_conv(neighborhoods.reshape(-1, c)).unflatten(0, (-1, S))
         pooled = local.amax(dim=1, keepdim=True)  # (patches, 1, local)
         # The pooled half is the same for all S points of a patch, so its product is taken once per
-        # patch: a quarter of the embedding's multiply-adds is saved at published widths.
+        # patch: a quarter of the embedding's multiply-adds is saved at the widths of the papers.
         x = split_mlp(self.second_conv, pooled, local)
         return x.view(-1, S, x.shape[-1]).amax(dim=1).view(*batch, -1)
 
@@ -109,7 +109,7 @@ class PatchTokenizer(nn.Module):
         group_size: points S per patch.
         dim: channels C of a token.
         widths: hidden channels of the mini-PointNet.
-        skip_near_origin: sampling rule of the published CUDA sampler, see
+        skip_near_origin: sampling rule of the papers' CUDA sampler, see
             :func:`pointpeft.ops.farthest_point_sample`.
         embed_dim: channels of the mini-PointNet where a projection to ``dim`` follows
             (Point-BERT); None: it yields ``dim`` itself.

@@ -32,7 +32,7 @@ def earth_mover_distance(
         a: ``(B, N, 3)`` coordinates.
         b: ``(B, M, 3)`` coordinates in the same unit; ``M = N`` for "exact".
         method: "exact" solves the assignment problem on the CPU for the cost that ``squared``
-            selects. "soft" uses :func:`soft_matching` whatever ``squared`` is, as published; it
+            selects. "soft" uses :func:`soft_matching` whatever ``squared`` is, as in the papers; it
             overestimates the optimum, by about a factor of two for spread clouds.
         squared: Cost of a pair: squared distance, or plain distance. The gradient of a plain
             distance at exact coincidence, where none exists, is 0.

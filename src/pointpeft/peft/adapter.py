@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError
 from pointpeft.models import ModelSpec
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, tuner_class
+from pointpeft.peft.method import PeftConfig
+from pointpeft.peft.registry import tuner_class
 from pointpeft.peft.sharing import view
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Adapter(nn.Module):
         self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
 
-        tuner = tuner_class(config.method)(base, config, bank)
+        tuner = tuner_class(config)(base, config, bank)
         self.model = view(base, lambda name: _is_own(name, tuner))
         self.tuner = tuner.to(next(trunk.parameters()).device)
         self._fit_head()

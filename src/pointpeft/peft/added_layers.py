@@ -65,7 +65,7 @@ class LocalAttention(nn.Module):
         if width % num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
         self.num_heads = num_heads
-        self.scale = width**-0.5  # of the whole width, not of a head, as published
+        self.scale = width**-0.5  # of the whole width, not of a head, as in the papers
         self.qkv = nn.Linear(dim, 3 * width, bias=False)
         self.proj = nn.Linear(width, dim)
 

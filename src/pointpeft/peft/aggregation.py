@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pointpeft.ops import farthest_point_sample, gather_points, inverse_distance_weights, knn
 
-__all__ = ["LocalGroups", "local_groups", "published_prompt_groups"]
+__all__ = ["LocalGroups", "local_groups"]
 
 
 class LocalGroups(NamedTuple):
@@ -37,7 +37,7 @@ def local_groups(
         rows: coordinates of the feature rows ``(B, R, 3)``, which are grouped.
         num_groups: groups g, around farthest rows beginning with row 0.
         group_size: rows s per group, the nearest to its center.
-        skip_near_origin: sampling rule of the published CUDA sampler.
+        skip_near_origin: sampling rule of the papers' CUDA sampler.
     """
     neighbors, centers, group_coordinates = _group(rows, num_groups, group_size, skip_near_origin)
     offset = _offsets(rows, stride=rows.shape[1])
@@ -46,29 +46,6 @@ def local_groups(
         (centers + offset).flatten(),
         inverse_distance_weights(tokens, group_coordinates),
     )
-
-
-def published_prompt_groups(
-    points: Tensor, prompts: Tensor, num_tokens: int, num_groups: int, group_size: int
-) -> LocalGroups:
-    """Groups of prompt blocks as the published code computes them.
-
-    The cloud is tokenised again with the prompt coordinates in front of its points, and the
-    groups of those centers index the rows [prompts, tokens] of the stacked batch with an offset
-    that leaves the prompts out. So rows do not belong to the coordinates that chose them, and
-    groups of later clouds reach into earlier ones.
-
-    Args:
-        points: ``(B, N, 3)``.
-        prompts: learned coordinates ``(P, 3)``; they receive a gradient.
-        num_tokens: patch tokens G per cloud.
-        num_groups: groups g.
-        group_size: rows s per group.
-    """
-    prompted = torch.cat([prompts.expand(len(points), -1, -1), points], dim=1)
-    chosen = farthest_point_sample(prompted.detach(), num_tokens, skip_near_origin=True)
-    tokens = gather_points(prompted, chosen)
-    return local_groups(tokens, tokens, num_groups, group_size, skip_near_origin=True)
 
 
 def _group(

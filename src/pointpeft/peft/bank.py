@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.files import replacing
+from pointpeft.errors import ConfigError
 from pointpeft.models import state_hash
 
 __all__ = ["MemoryBank", "Retrieved"]
@@ -72,7 +70,7 @@ class MemoryBank(nn.Module):
             loader: batches ``{"points": (B, N, 3), "label": (B,), "id": [...]}`` (the last two
                 optional), or tuples ``(points, label)``, or tensors of points; neither shuffled
                 nor augmented.
-            reference_compat: features as the published code computes them, for queries that are.
+            reference_compat: features as the papers' code computes them, for queries that are.
 
         Returns:
             A bank on the CPU, in float16.
@@ -92,32 +90,6 @@ class MemoryBank(nn.Module):
         bank = cls(columns, torch.cat(labels).cpu(), ids or None)
         bank.encoder_hash = state_hash(backbone)
         return bank
-
-    @classmethod
-    def import_published(cls, path: str | Path) -> Self:
-        """Read a published bank: a file with one plain tensor ``(C, M)``.
-
-        Raises:
-            CheckpointError: no such file, or it holds anything but one matrix.
-        """
-        try:
-            features = torch.load(path, map_location="cpu", weights_only=True)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # arbitrary bytes raise almost anything
-            raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
-        if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
-            raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
-        return cls(features.detach())
-
-    def export_published(self, path: str | Path) -> None:
-        """Write the features as published code keeps them, without labels and ids.
-
-        Args:
-            path: the file, replaced only when the new one is complete.
-        """
-        with replacing(path) as temporary:
-            torch.save(self.features.float().cpu().contiguous(), temporary)
 
     def check(self, channels: int, k: int, excluding: bool = False) -> None:
         """Refuse to serve queries of other channels, or more items than there are.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["FullConfig", "FullTuner"]
 
@@ -27,6 +27,3 @@ class FullTuner(Tuner):
     def trains(self, name: str) -> bool:
         """Every parameter."""
         return True
-
-
-register_method(FullConfig, FullTuner)

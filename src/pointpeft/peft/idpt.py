@@ -16,7 +16,7 @@ from pointpeft.models.split_linear import is_plain
 from pointpeft.models.trunk import Stream
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["IDPTConfig", "IDPTTuner"]
 
@@ -25,15 +25,15 @@ _SLOPE = 0.2  # of every LeakyReLU
 
 @dataclass(frozen=True)
 class IDPTConfig(PeftConfig):
-    """Settings of IDPT; published defaults but for the learning rate."""
+    """Settings of IDPT; default of the papers but for the learning rate."""
 
     method = "idpt"
-    learning_rate = 2e-3  # published: 5e-4, for a hundred times as many steps
+    learning_rate = 2e-3  # in the paper 5e-4, for a hundred times as many steps
 
     prompt_block: int | None = None  # place of the first block that sees the prompt; None: the last
     num_neighbors: int = 20  # of a token in the graph, itself included
     num_layers: int = 3  # edge convolutions
-    reference_compat: bool = False  # as published: statistics move, the prompt's position does not
+    reference_compat: bool = False  # with the faults of the paper's code
 
     def __post_init__(self) -> None:
         check_sizes(self, ["num_neighbors", "num_layers"])
@@ -63,16 +63,13 @@ class IDPTTuner(Tuner):
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
         self.config = config
-        self.freezes_statistics = not config.reference_compat
         C = model.backbone.num_features
         self.prompt_module = GraphPrompt(C, config.num_layers, config.num_neighbors)
         self.prompt_pos = nn.Parameter(torch.empty(1, 1, C))
         nn.init.trunc_normal_(self.prompt_pos, std=0.02)
 
     def trains(self, name: str) -> bool:
-        """The prompt module, the head and the class token; published: not the prompt's position."""
-        if name == "tuner.prompt_pos":
-            return not self.config.reference_compat
+        """The prompt module, the head and the class token."""
         return name.startswith("tuner.") or not name.startswith("model.backbone.")
 
     def num_features(self, model: Any) -> int:
@@ -154,6 +151,3 @@ class _Edges(nn.Module):
         of_difference, of_own = self.linear.weight.chunk(2, dim=1)
         near = select(F.linear(h, of_difference), neighbors)
         return near + F.linear(h, of_own - of_difference).unsqueeze(2)
-
-
-register_method(IDPTConfig, IDPTTuner)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
 
@@ -28,6 +28,3 @@ class LinearTuner(Tuner):
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``."""
         return name.startswith("model.head.")
-
-
-register_method(LinearConfig, LinearTuner)

@@ -13,8 +13,9 @@ from pointpeft.models import ModelSpec
 from pointpeft.models.safetensors_files import read_safetensors
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, config_class, list_methods
+from pointpeft.peft.method import PeftConfig
 from pointpeft.peft.model import PeftModel
+from pointpeft.peft.registry import config_class, list_methods
 from pointpeft.peft.saving import (
     METHOD_CLASS,
     SHOWN_OF_HASH,

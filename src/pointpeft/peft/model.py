@@ -15,7 +15,7 @@ from pointpeft.models.factory import build_segmenter
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner
+from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import save_adapter
 from pointpeft.peft.sharing import frozen_view
 
@@ -223,10 +223,10 @@ class PeftModel(nn.Module):
         return self
 
     def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
-        """Give a model that was made without one, as of a published file, its memory bank.
+        """Give a model that was made without one, as of a released file, its memory bank.
 
         Args:
-            bank: for instance ``MemoryBank.import_published(path)``.
+            bank: its features have as many channels as the encoder.
             encoder: the frozen encoder that made the bank; it makes the queries.
 
         Raises:

@@ -4,15 +4,15 @@ Tang et al., AAAI 2024, arXiv 2310.03059. Blocks receive learned prompts enriche
 retrieved from a memory bank (Point-prior Prompt), every block gains bottlenecks and a local
 aggregation of neighbouring tokens (Geometry-aware Adapter), and biases are tuned.
 
-The default keeps features and coordinates row for row and every cloud to itself;
-``reference_compat=True`` repeats the published code, which mixes rows of different clouds.
+Features and coordinates are kept row for row, and every cloud to itself;
+``reference_compat=True`` is another tuner, see ``compat/point_peft.py``.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from pointpeft.models import Scale
 from pointpeft.models.point_m2ae import check_counts
 from pointpeft.models.trunk import Stream, Tokenized
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
 from pointpeft.peft.sharing import frozen_view, view
 
@@ -49,10 +49,10 @@ _SWITCHES = ("use_prompt", "use_bank", "use_adapter", "exclude_self", "reference
 
 @dataclass(frozen=True)
 class PointPeftConfig(PeftConfig):
-    """Settings of Point-PEFT; published defaults but for ``init_scale`` and the learning rate."""
+    """Settings of Point-PEFT; those of the paper but for ``init_scale`` and the learning rate."""
 
     method = "point-peft"
-    learning_rate = 2e-3  # published: 5e-4, for a hundred times as many steps
+    learning_rate = 2e-3  # in the paper 5e-4, for a hundred times as many steps
 
     num_prompts: int | None = None  # tokens P per prompt block; None: 10, on several scales 16
     prompt_blocks: int | None = None  # the first ones; None: 6, on several scales all blocks
@@ -71,9 +71,9 @@ class PointPeftConfig(PeftConfig):
     use_prompt: bool = True  # ablation: no prompts (and so no bank)
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter
-    init_scale: float = 0.01  # of the adapters' first up-projections; published, and in compat: 1
+    init_scale: float = 0.01  # of the adapters' first up-projections; in the paper 1
     exclude_self: bool = False  # leave a training item out when it looks up the bank
-    reference_compat: bool = False  # the published computation, faults included
+    reference_compat: bool = False  # as the papers' code computes, faults included
     query_grouping: dict[str, Any] | None = None  # of the encoder of queries, where it differs
 
     def __post_init__(self) -> None:
@@ -109,15 +109,15 @@ class PointPeftConfig(PeftConfig):
         return self.use_prompt and self.use_bank and self.prompt_blocks != 0
 
     def resolve(self, backbone: Any) -> Self:
-        """With the published values of what was left open, which hang on the number of scales."""
+        """With the paper's values for what was left open, which hang on the number of scales."""
         several = len(backbone.scales) > 1
-        published: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "num_prompts": 16 if several else 10,
             "prompt_blocks": len(backbone.blocks) if several else 6,
             "propagation_coefficient": 0.2 if several else 0.3,
             "attention_heads": backbone.config.num_heads if self.reference_compat else _HEADS,
         }
-        open_ones = {key: value for key, value in published.items() if getattr(self, key) is None}
+        open_ones = {key: value for key, value in defaults.items() if getattr(self, key) is None}
         return replace(self, **open_ones)
 
 
@@ -129,6 +129,8 @@ class PointPeftTuner(Tuner):
     """
 
     rebuilt = ("retriever.",)
+    scale_layers: ClassVar[type[ScaleLayers]] = ScaleLayers
+    beside_block: ClassVar[type[PointPeftBlock]] = PointPeftBlock
 
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
@@ -136,17 +138,15 @@ class PointPeftTuner(Tuner):
         self.config = config
         if bank is not None and config.uses_bank:
             bank.check(backbone.num_features, config.num_prompts - 2, config.exclude_self)
-        self.freezes_statistics = not config.reference_compat
-        self.leaves_idle = config.reference_compat
         prompted = config.use_prompt and config.prompt_blocks > 0
         reached = config.prompt_blocks > backbone.scales[-1].blocks[0]  # else for nothing
         self.bank = bank if config.uses_bank and reached else None
-        self._with_bank = self.bank is not None or config.reference_compat
+        self._with_bank = self.can_retrieve()
         self.retriever: Any = None
         if self.bank is not None:
             self.retriever = query_encoder(backbone, config.query_grouping)
         self.prompt_centers: nn.Parameter | None = None
-        if config.use_adapter and (prompted or config.reference_compat):
+        if config.use_adapter and self.groups_prompts(prompted):
             self.prompt_centers = nn.Parameter(torch.empty(config.num_prompts, 3))
             nn.init.trunc_normal_(self.prompt_centers, std=0.02)
         self.scales, self.blocks = nn.ModuleList(), nn.ModuleList()
@@ -155,10 +155,10 @@ class PointPeftTuner(Tuner):
         sizes = second_level(backbone.scales, config)
         widths = adapter_widths(config, len(backbone.scales))
         for place, scale in enumerate(backbone.scales):
-            shared = ScaleLayers(config, scale.dim, *sizes[place], self.prompt_centers)
+            shared = self.scale_layers(config, scale.dim, *sizes[place], self.prompt_centers)
             self.scales.append(shared)
             for i in scale.blocks:
-                added = PointPeftBlock(
+                added = self.beside_block(
                     scale.dim,
                     config,
                     shared,
@@ -168,6 +168,14 @@ class PointPeftTuner(Tuner):
                     gated=several,
                 )
                 self.blocks.append(added)
+
+    def can_retrieve(self) -> bool:
+        """Whether blocks have adapters for the bank's prompt."""
+        return self.bank is not None
+
+    def groups_prompts(self, prompted: bool) -> bool:
+        """Whether prompts have coordinates; ``prompted`` says whether there are prompts."""
+        return prompted
 
     def block(self, place: int, block: Any, stream: Stream) -> Stream:
         """A block with what is added to it."""
@@ -201,13 +209,11 @@ class PointPeftTuner(Tuner):
     def query(self, found: Tokenized) -> Tensor:
         """What the frozen encoder makes of the clouds, ``(B, C)``.
 
-        Its patches and tokens are those of the adapted pass, in which no tokenizer is trained.
-        Under autocast they are rounded, and in compat their statistics move: then it makes its own.
+        Its patches and tokens are those of the adapted pass, in which no tokenizer is trained;
+        under autocast these are rounded, and it makes its own.
         """
-        compat, precise = self.config.reference_compat, found.tokens.dtype == found.points.dtype
-        shared = precise and not compat and not self.config.query_grouping
-        self.retriever.eval()
-        return self.retriever.retrieval_features(found if shared else found.points, compat)
+        shared = found.tokens.dtype == found.points.dtype and not self.config.query_grouping
+        return self.retriever.eval().retrieval_features(found if shared else found.points)
 
 
 def adapter_widths(config: PointPeftConfig, num_scales: int) -> list[tuple[int, int]]:
@@ -274,6 +280,3 @@ def query_encoder(backbone: Any, grouping: Mapping[str, Any] | None = None) -> A
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in grouping.items()}
         encoder.regroup(**settings)
     return encoder
-
-
-register_method(PointPeftConfig, PointPeftTuner)

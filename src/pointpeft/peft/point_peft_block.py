@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from pointpeft.models import Geometry
 from pointpeft.ops.gathering import select_rows
 from pointpeft.peft.added_layers import Bottleneck, LocalAttention
-from pointpeft.peft.aggregation import LocalGroups, local_groups, published_prompt_groups
+from pointpeft.peft.aggregation import LocalGroups, local_groups
 
 __all__ = ["PointPeftBlock", "ScaleLayers"]
 
@@ -36,7 +36,6 @@ class ScaleLayers(nn.Module):
     ) -> None:
         super().__init__()
         self.num_groups, self.group_size = num_groups, group_size
-        self.reference_compat = config.reference_compat
         self._prompt_centers = (prompt_centers,)  # in a tuple: the tuner's parameter
         if config.use_adapter:
             self.local_norm = nn.LayerNorm(dim)
@@ -55,9 +54,7 @@ class ScaleLayers(nn.Module):
         centers, sizes = geometry.centers, (self.num_groups, self.group_size)
         (prompts,) = self._prompt_centers
         if not prompted or prompts is None:
-            return local_groups(centers, centers, *sizes, skip_near_origin=self.reference_compat)
-        if self.reference_compat:
-            return published_prompt_groups(geometry.points, prompts, centers.shape[1], *sizes)
+            return local_groups(centers, centers, *sizes)
         rows = torch.cat([prompts.expand(len(centers), -1, -1), centers], dim=1)
         return local_groups(centers, rows, *sizes)
 
@@ -86,11 +83,12 @@ class PointPeftBlock(nn.Module):
         gated: bool,
     ) -> None:
         super().__init__()
-        C, compat = dim, config.reference_compat
+        C = dim
         self.config = config
         self.prompted, self.gated = prompted, gated
         self._shared = (shared,)  # in a tuple: not a sub-module of every block
-        if prompted or compat:  # published blocks all carry them, used or not
+        self.bank_adapter: Bottleneck | None = None
+        if prompted:
             self.prompt_embeddings = nn.Parameter(torch.empty(config.num_prompts, C))
             nn.init.trunc_normal_(self.prompt_embeddings, std=0.02)
             self.prompt_dropout = nn.Dropout(config.dropout)
@@ -99,13 +97,12 @@ class PointPeftBlock(nn.Module):
                     C, config.bank_adapter_dim, residual=True, dropout=config.dropout
                 )
         if config.use_adapter:
-            scale = 1.0 if compat else config.init_scale
-            dropout = config.dropout
+            scale, dropout = config.init_scale, config.dropout
             # A gate begins at zero: a bottleneck behind it need not be small as well.
             self.adapter = Bottleneck(C, widths[0], False, dropout, 1.0 if gated else scale)
             self.output_adapter = Bottleneck(C, widths[1], True, dropout, scale)
             self.out_transform = nn.Sequential(nn.BatchNorm1d(C), nn.GELU())
-        if (gated and config.use_adapter) or compat:  # published, without use on one scale
+        if gated and config.use_adapter:
             self.gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, block: Any, x: Tensor, geometry: Geometry) -> Tensor:
@@ -130,34 +127,24 @@ class PointPeftBlock(nn.Module):
     def prompts(self, x: Tensor, geometry: Geometry) -> Tensor:
         """Learned prompts plus the adapted bank prompt, ``(B, P, C)`` (Point-prior Prompt)."""
         prompts = self.prompt_dropout(self.prompt_embeddings.expand(len(x), -1, -1))
-        if "bank_prompt" in geometry.context and hasattr(self, "bank_adapter"):
+        if "bank_prompt" in geometry.context and self.bank_adapter is not None:
             retrieved = geometry.context["bank_prompt"].to(prompts.dtype)
             prompts = prompts + self.bank_adapter(retrieved)
         return prompts.to(x.dtype)
 
     def attention_bias(self, geometry: Geometry) -> Tensor | None:
-        """The tokens' bias, grown by prompts that see everything and are seen by everything.
-
-        The published mask of the tokens lies on the first rows and columns, which are the prompts'.
-        """
+        """The tokens' bias, grown by prompts that see everything and are seen by everything."""
         bias, P = geometry.attention_bias, self.config.num_prompts
         if bias is None or not self.prompted:
             return bias
-        grown = (0, P, 0, P) if self.config.reference_compat else (P, 0, P, 0)
-        return geometry.once("point-peft bias", lambda: F.pad(bias, grown))
+        return geometry.once("point-peft bias", lambda: F.pad(bias, (P, 0, P, 0)))
 
     def adapt(self, h: Tensor) -> Tensor:
-        """The output of the MLP with a bottleneck beside it, ``(B, T, C)``.
-
-        The published gate holds back the MLP too, so that training begins without it.
-        """
+        """The output of the MLP with a bottleneck beside it, ``(B, T, C)``."""
         if not self.config.use_adapter:
             return h
-        if not self.gated:
-            return h + self.config.adapter_scale * self.adapter(h)
-        if self.config.reference_compat:
-            return self.gate * (h + self.adapter(h))
-        return h + self.gate * self.adapter(h)
+        weight = self.gate if self.gated else self.config.adapter_scale
+        return h + weight * self.adapter(h)
 
     def aggregate(
         self, x: Tensor, first: int, geometry: Geometry, drop_path: Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
 from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_adapter
 from pointpeft.models.safetensors_files import write_safetensors
-from pointpeft.peft.base import PeftConfig
+from pointpeft.peft.method import PeftConfig
 
 if TYPE_CHECKING:
     from pointpeft.peft.adapter import Adapter

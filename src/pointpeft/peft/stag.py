@@ -16,7 +16,7 @@ from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.ops import knn
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["STAGConfig", "STAGTuner"]
 
@@ -29,13 +29,13 @@ class STAGConfig(PeftConfig):
     """
 
     method = "stag"
-    learning_rate = 2e-3  # published: 5e-4, for a hundred times as many steps
+    learning_rate = 2e-3  # in the paper 5e-4, for a hundred times as many steps
 
     width: int = 192  # channels R of the side state
     num_neighbors: int = 8  # of a patch in the graph, itself included
     run_length: int | None = None  # blocks that share one set of side layers; None: all of them
     first_block: int | None = None  # the first one whose tokens are moved; None: half of them
-    reference_compat: bool = False  # as published: statistics of frozen layers move in training
+    reference_compat: bool = False  # with the faults of the paper's code
 
     def __post_init__(self) -> None:
         check_sizes(self, ["width", "num_neighbors"])
@@ -73,7 +73,6 @@ class STAGTuner(Tuner):
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
         self.config = config
-        self.freezes_statistics = not config.reference_compat
         C, R, depth = model.backbone.num_features, config.width, len(model.backbone.blocks)
         runs = -(-depth // config.run_length)
         self.first_run = config.first_block // config.run_length  # the first that moves tokens
@@ -130,6 +129,3 @@ class _Graph(nn.Module):
         """``(B, G, R)`` and ``(B, G, k)`` -> ``(B, G, R)``."""
         near = select(self.near(side), neighbors).amax(dim=2)
         return self.out(self.own(side) + near)
-
-
-register_method(STAGConfig, STAGTuner)

@@ -27,7 +27,7 @@ from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
 __all__ = ["PartSegmentation", "SegmentationTask"]
 
-_FULL_LEARNING_RATE = 2e-4  # as published
+_FULL_LEARNING_RATE = 2e-4  # as in the papers
 
 
 class SegmentationTask(TuningTask):

@@ -26,7 +26,7 @@ class Goal(abc.ABC):
         label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
-        pth_best: name of the file that the published repositories keep the best epoch in.
+        pth_best: name of the file that the papers' repositories keep the best epoch in.
         pth_last: of the last epoch; None: they keep none.
     """
 
@@ -78,7 +78,7 @@ class Goal(abc.ABC):
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Metrics of the validation and test split, None where a split is empty, and names.
 
-        The batches are those of validation: as published a prediction may depend on its batch.
+        The batches are those of validation: as in the papers a prediction may depend on its batch.
         """
 
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:

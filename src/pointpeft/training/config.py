@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 VALIDATION_BATCH = 2
-"""Training batches in a batch of validation, as published."""
+"""Training batches in a batch of validation, as in the papers."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class DataConfig:
     """Where shapes come from and how they are prepared and augmented."""
 
     source: str = "homeobjects"  # a folder <class>/<files>, an .npz, or "homeobjects"
-    variant: str | None = None  # which published data set, where a folder holds several
+    variant: str | None = None  # which benchmark data set, where a folder holds several
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
@@ -54,10 +54,10 @@ class OptimizerConfig:
     weight_decay: float = 0.05  # of matrices; biases, norms and tokens have none
     warmup: float = 0.1  # share of the epochs in which the learning rate rises
     grad_clip: float | None = 10.0  # largest L2 norm of the gradient; None: any
-    rule: str = "default"  # or "published": schedule and weight decay of the published code
+    rule: str = "default"  # or "published": schedule and weight decay of the papers' code
     cosine_epochs: int | None = None  # rule=published: length of the cosine; None: trainer.epochs
     warmup_epochs: int = 10  # rule=published: epochs in which the learning rate rises
-    # as published part segmentation: a step before the gradient is clipped, and one after
+    # as in the papers part segmentation: a step before the gradient is clipped, and one after
     steps_twice: bool = False
     bn_momentum_decay: float | None = None  # factor of BatchNorm's momentum; None: constant
     bn_momentum_step: int = 20  # epochs from one such decay to the next
@@ -130,7 +130,7 @@ class FinetuneConfig:
 
     task: str = "classification"  # of shapes, or "part_segmentation" of their points
     model: str = "point_mae_small"  # a name of `pointpeft models`
-    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    preset: str | None = None  # sizes of the papers: "modelnet40", "scanobjectnn", "shapenetpart"
     # weights of the backbone: a file, the folder of a pre-training run, "embedded", "random";
     # None: embedded ones if the model has any
     checkpoint: str | None = None
@@ -148,7 +148,7 @@ class FinetuneConfig:
     # "honest" selects epochs on the validation split; "published" does all as the papers' code,
     # which selects them on the test split
     protocol: str = "honest"
-    save_published: bool = False  # write a .pth that the published repositories load too
+    save_published: bool = False  # write a .pth that the papers' repositories load too
     votes: int = 0  # measure the mean of so many passes over differently drawn points too
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     seed: int = 0  # of everything random
@@ -186,7 +186,7 @@ class SvmCheckConfig:
         if self.C is not None and not self.C > 0:
             raise ConfigError(f"svm.C must be positive, got {self.C}")
         if self.C is None and self.machine == "linear_svc":
-            raise ConfigError("svm.machine=linear_svc needs svm.C; published: 1.0")
+            raise ConfigError("svm.machine=linear_svc needs svm.C; in Point-BERT 1.0")
 
 
 @dataclass
@@ -194,7 +194,7 @@ class SvmConfig:
     """Settings of ``pointpeft svm``."""
 
     model: str = "point_mae_small"  # a name of `pointpeft models`
-    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    preset: str | None = None  # sizes of the papers: "modelnet40", "scanobjectnn", "shapenetpart"
     # weights of the backbone: a file, the folder of a pre-training run, "embedded", "random";
     # None: embedded ones if the model has any
     checkpoint: str | None = None
@@ -217,7 +217,7 @@ class PretrainConfig:
     """Settings of ``pointpeft pretrain``."""
 
     model: str = "point_mae_small"  # a name of `pointpeft models`
-    preset: str | None = None  # published sizes: "modelnet40", "scanobjectnn", "shapenetpart"
+    preset: str | None = None  # sizes of the papers: "modelnet40", "scanobjectnn", "shapenetpart"
     checkpoint: str | None = None  # weights to start from; None: random ones
     # settings of the backbone, as in backbone.num_groups=32; they win over the preset
     backbone: dict[str, Any] = field(default_factory=dict)
@@ -234,7 +234,7 @@ class PretrainConfig:
     svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
     validate_every: int | None = None  # of a tokenizer: epochs from one validation to the next
     protocol: str = "honest"  # or "published": as the papers' code
-    save_published: bool = False  # write a .pth that the published repositories load too
+    save_published: bool = False  # write a .pth that the papers' repositories load too
     seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ ALIASES: dict[str, str] = {
     # Point-PEFT on Point-M2AE
     "fine-tuning/scan": "peft/point-m2ae_scan_pb_aug",
 }
-"""What the published repositories call their configs, below their ``cfgs``, and ours of the same
+"""What the papers' repositories call their configs, below their ``cfgs``, and ours of the same
 runs. Those of Point-M2AE and I2P-MAE have our names."""
 _TUNED = {
     "finetune_scan_hardest": "peft/point-mae_scan_pb_aug",
@@ -52,7 +52,7 @@ def find_config(name: str | Path, tuned: bool = False) -> Path:
     """The file of a config.
 
     Args:
-        name: a file; or the name of a config of the package or of a published repository, such as
+        name: a file; or the name of a config of the package or of a the paper's repository, such as
             ``fine-tuning/scan_pb``, with or without ``cfgs/`` and ``.yaml``.
         tuned: whether it is to be Point-PEFT's, where two repositories have the name.
 

@@ -46,7 +46,7 @@ def few_shot(
 
     Episodes are the published ones of ModelNet40 where ``data.source`` holds them and no other
     data set is named, else they are drawn from the training and test part of the data. There is
-    nothing to validate on: the last epoch counts, and as published the best one on the test part.
+    nothing to validate on: the last epoch counts, or in the papers the best one on the test part.
     Folds may be run one by one in the same folder: what is summed up is all that is finished there.
 
     Args:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from pointpeft.compat.schedule import configure_published
+from pointpeft.compat.schedule import configure_rule
 from pointpeft.training.config import OptimizerConfig
 
 __all__ = ["configure_adamw", "learning_rate_factor", "parameter_groups", "with_cosine"]
@@ -51,7 +51,7 @@ def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[st
     """
     assert config.lr is not None, "resolved by whoever knows the method"
     if config.rule != "default":
-        return configure_published(task, config)
+        return configure_rule(task, config)
     optimizer = torch.optim.AdamW(parameter_groups(task, config.weight_decay), lr=config.lr)
     total, floor = task.trainer.estimated_stepping_batches, config.min_lr / config.lr
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -34,7 +34,7 @@ CLIP = {
 }
 """Names of OpenAI's vision transformers, and of their repositories on the hub."""
 CLIP_FOLDER = Path("ckpts")
-"""Where weights of CLIP and of the hub are looked for first; published code keeps its own there."""
+"""Where weights of CLIP and of the hub are looked for first; that code keeps its own there."""
 
 _REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
 """How a repository on the hub is called: "owner/name"."""

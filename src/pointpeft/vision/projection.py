@@ -18,7 +18,7 @@ NUM_VIEWS = len(_AXES)
 
 _REACH = 2  # a point is drawn this many pixels far in each direction
 _MARGIN = 3  # pixels of the image's side that the extent of a cloud does not cover
-# Of ImageNet, as published, although the published teacher, CLIP, was trained with its own.
+# Of ImageNet, as in the papers, although the paper's teacher, CLIP, was trained with its own.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -84,7 +84,7 @@ def fit_raster(clouds: Tensor, size: int = 224) -> Raster:
 def draw(clouds: Tensor, raster: Raster) -> Tensor:
     """Sums of the depths of all points that reach a pixel, ``(R, N, 3) -> float32 (R, S, S)``.
 
-    A point reaches the 5 x 5 pixels around its own. As published, depths are signed and are added:
+    A point reaches the 5 x 5 pixels around its own. As in the paper, depths are signed and added:
     how bright a pixel is depends on how densely the surface is sampled.
     """
     R, N, _ = clouds.shape

@@ -79,7 +79,7 @@ class Teacher(nn.Module):
 
 
 class ClipTeacher(Teacher):
-    """The visual tower of CLIP (Radford et al. 2021), the published teacher of I2P-MAE.
+    """The visual tower of CLIP (Radford et al. 2021), the paper's teacher of I2P-MAE.
 
     The map is that of all patch tokens behind the final norm and the projection, through which
     CLIP itself sends the class token alone. The saliency is the attention of the class token to

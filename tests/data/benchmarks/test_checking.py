@@ -47,10 +47,10 @@ def test_numbers_are_compared_with_the_published_ones(tmp_path: Path) -> None:
     (check,) = check_benchmark(tmp_path, "pb_t50_rs")
     assert check.folder == tmp_path / "ScanObjectNN"
     assert check.problems == (
-        "train: 6 shapes, published 11,416",
-        "test: 4 shapes, published 2,882",
+        "train: 6 shapes, released 11,416",
+        "test: 4 shapes, released 2,882",
     )
-    assert [split.published for split in check.splits] == [11416, 2882]
+    assert [split.released for split in check.splits] == [11416, 2882]
 
 
 def test_every_bad_shape_is_listed(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_episodes_are_counted(tmp_path: Path) -> None:
     (check,) = check_benchmark(tmp_path)
     assert check.problems == (
         "folds missing: 3",
-        "fold 2: 19, 19, 19 test shapes by label, published 20",
+        "fold 2: 19, 19, 19 test shapes by label, released 20",
     )
 
 
 def test_folder_without_published_data_names_those_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)no published data set; .*ScanObjectNN/.*Fewshot"):
+    with pytest.raises(DataError, match=r"(?s)no benchmark data set; .*ScanObjectNN/.*Fewshot"):
         check_benchmark(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         check_benchmark(tmp_path / "gone")
@@ -107,7 +107,7 @@ def test_real_layouts_are_readable(real: Path) -> None:
     assert set(checks) == {*DATASETS, "5way_10shot"}
     for name, check in checks.items():
         if name in DATASETS:
-            assert all(", published " in problem for problem in check.problems), check.problems
+            assert all(", released " in problem for problem in check.problems), check.problems
     with h5py.File(real / "ScanObjectNN/main_split/test_objectdataset.h5") as file:
         labels = np.bincount(file["label"][:])
     assert checks["scanobjectnn_obj_bg"].splits[1].class_counts == tuple(labels)

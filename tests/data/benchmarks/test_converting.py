@@ -98,7 +98,7 @@ def test_unusable_sources_and_targets_are_refused(root: Path, mesh_folder: Path)
         convert_benchmark(root, root / "set.npy", "shapenet55")
     with pytest.raises(DataError, match="holds several data sets"):
         convert_benchmark(root, root / "set.npz")
-    with pytest.raises(DataError, match="no published data set"):
+    with pytest.raises(DataError, match="no benchmark data set"):
         convert_benchmark(mesh_folder / "box", root / "set.npz")
     with pytest.raises(DataError, match="holds few-shot episodes"):
         convert_benchmark(root / "ModelNetFewshot", root / "set.npz")

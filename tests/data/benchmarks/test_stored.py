@@ -65,7 +65,7 @@ def test_file_of_ones_own_is_no_published_data_set(tmp_path: Path) -> None:
     np.savez(path, points=points, label=[0, 0, 1, 1], names=["a", "b"])
     assert load_as_published(path, None, SMALL) is None
     assert load_unlabelled_as_published(path, None) is None
-    with pytest.raises(DataError, match="published data set"):
+    with pytest.raises(DataError, match="benchmark data set"):
         load_as_published(path, "obj_bg", SMALL)
 
 

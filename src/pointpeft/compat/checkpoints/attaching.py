@@ -15,12 +15,12 @@ from pointpeft.models.filling import LoadReport, fill
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 
-__all__ = ["attach_published", "fill_tuned"]
+__all__ = ["attach", "fill_tuned"]
 
 log = logging.getLogger("pointpeft")
 
 
-def attach_published(
+def attach(
     model: Any, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
 ) -> tuple[PeftModel, LoadReport]:
     """Put Point-PEFT as published on a fresh classifier, and fill it from a checkpoint.
@@ -53,7 +53,7 @@ def attach_published(
 def fill_tuned(
     model: Any, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
 ) -> tuple[PeftModel, LoadReport]:
-    """:func:`attach_published` without a memory bank."""
+    """:func:`attach` without a memory bank."""
     state = checkpoint.state
     if model.task != "classification":
         count = head_sizes(state).get("num_classes", "so many")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.errors import CheckpointError
+from pointpeft.files import replacing
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
 from pointpeft.models.checkpoint import Checkpoint
 from pointpeft.models.filling import fill
@@ -18,7 +19,7 @@ from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
-__all__ = ["BANK", "NO_BANK", "QUERY_ENCODER", "Beside"]
+__all__ = ["BANK", "NO_BANK", "QUERY_ENCODER", "Beside", "read_bank", "write_bank"]
 
 log = logging.getLogger("pointpeft")
 
@@ -127,7 +128,7 @@ class Beside:
         }
         config = dataclasses.replace(tuned.config, query_grouping=differing or None)  # type: ignore[call-arg]
         adapted = _on(base, tuned, config)
-        adapted.set_bank(MemoryBank.import_published(self.bank), query)
+        adapted.set_bank(read_bank(self.bank), query)
         log.info(
             "%s: memory bank %s, tuned from the encoder %s, which makes the queries",
             content.source, self.bank.name, path.name,
@@ -221,3 +222,31 @@ def _there(folder: Path, names: tuple[str, ...]) -> list[Path]:
 
 def _listed(paths: Any) -> str:
     return " and ".join(path.name for path in paths)
+
+
+def read_bank(path: str | Path) -> MemoryBank:
+    """Read a published bank: a file with one plain tensor ``(C, M)``.
+
+    Raises:
+        CheckpointError: no such file, or it holds anything but one matrix.
+    """
+    try:
+        features = torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # arbitrary bytes raise almost anything
+        raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
+    if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
+        raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
+    return MemoryBank(features.detach())
+
+
+def write_bank(bank: MemoryBank, path: str | Path) -> None:
+    """Write the features of a bank as published code keeps them, without labels and ids.
+
+    Args:
+        bank: of any encoder.
+        path: the file, replaced only when the new one is complete.
+    """
+    with replacing(path) as temporary:
+        torch.save(bank.features.float().cpu().contiguous(), temporary)

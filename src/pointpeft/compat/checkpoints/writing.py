@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pointpeft.compat.checkpoints import i2p_mae_layout, point_m2ae_layout
-from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER
+from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank, write_bank
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
 from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
@@ -18,7 +18,6 @@ from pointpeft.files import replacing
 from pointpeft.models import save_model
 from pointpeft.models.layout import Layout
 from pointpeft.models.safetensors_files import read_safetensors
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig
 
@@ -107,7 +106,7 @@ def _check_folder(model: Any, path: Path) -> None:
     bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
     there, own = {}, {}
     if bank.is_file():
-        there[bank] = {"": MemoryBank.import_published(bank).features}
+        there[bank] = {"": read_bank(bank).features}
         own[bank] = {"": model.bank.features}
     if encoder.is_file():
         there[encoder], _ = read_safetensors(encoder)
@@ -126,7 +125,7 @@ def _equal(there: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
 
 
 def _save_retrieval(model: Any, folder: Path) -> None:
-    model.bank.export_published(folder / BANK)
+    write_bank(model.bank, folder / BANK)
     save_model(model.tuner.retriever, folder / QUERY_ENCODER)
     log.info(
         "%s: its memory bank, beside %s, which makes the queries", folder / BANK, QUERY_ENCODER

@@ -1,4 +1,4 @@
-"""Published data sets in their published layouts: describe, read, check and convert them."""
+"""Benchmark data sets in their published layouts: describe, read, check and convert them."""
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.checking import DatasetCheck, SplitCheck, check_benchmark

@@ -1,4 +1,4 @@
-"""What a published data set is: its splits, the order of its shapes, and how they are read."""
+"""What a benchmark data set is: its splits, the order of its shapes, and how they are read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ class Cloud(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchmarkSplit:
-    """The shapes of a split as they are stored, in published order.
+    """The shapes of a split as they are stored, in released order.
 
     Attributes:
         points: `(S, N, 3)` float32, not normalised; where clouds differ in size, one `(N_s, 3)`
@@ -56,7 +56,7 @@ class BenchmarkSplit:
 
 @dataclass(frozen=True)
 class Entries:
-    """The shapes of a split in published order; those with a file each are not read yet.
+    """The shapes of a split in released order; those with a file each are not read yet.
 
     Attributes:
         ids: Item names, unique in the data set.
@@ -76,7 +76,7 @@ class Entries:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkDataset(Layout, ABC):
-    """A data set in the layout its owners or the published code gave it.
+    """A data set in the layout its owners or the papers' code gave it.
 
     Attributes:
         name: By which it is asked for.
@@ -85,7 +85,7 @@ class BenchmarkDataset(Layout, ABC):
         unions: Further splits, made of others.
         ragged: Whether clouds may differ in size.
         part_names: Names of all part ids; empty without parts.
-        reduced_to: Farthest points to which the published code reduces larger clouds before it
+        reduced_to: Farthest points to which the papers' code reduces larger clouds before it
             uses them; None where it takes clouds as they are stored.
     """
 
@@ -106,7 +106,7 @@ class BenchmarkDataset(Layout, ABC):
             split: One of `counts` or `unions`.
 
         Raises:
-            DataError: A file is missing, damaged or not in the published form.
+            DataError: A file is missing, damaged or not in the form of its release.
         """
 
     def read_file(self, path: Path) -> Cloud:
@@ -126,7 +126,7 @@ class BenchmarkDataset(Layout, ABC):
         return self.name.partition("_")[0]
 
     def parts_of(self, split: str) -> tuple[str, ...]:
-        """The splits that make up one of `counts` or `unions`, in published order.
+        """The splits that make up one of `counts` or `unions`, in released order.
 
         Raises:
             DataError: There is no such split.
@@ -137,7 +137,7 @@ class BenchmarkDataset(Layout, ABC):
         return self.unions.get(split, (split,))
 
     def order(self, ids: Sequence[str], labels: np.ndarray) -> Sequence[int]:
-        """Places, in published order, of shapes that come part by part of a split."""
+        """Places, in released order, of shapes that come part by part of a split."""
         return range(len(ids))
 
     def cloud(self, source: Path | np.ndarray) -> Cloud:

@@ -1,4 +1,4 @@
-"""Verify published data sets: all files are there, readable, and hold what was published."""
+"""Verify benchmark data sets: all files are there, readable, and hold what was in the papers."""
 
 import re
 from collections.abc import Iterator
@@ -34,12 +34,12 @@ class SplitCheck:
     Attributes:
         name: Such as "train".
         class_counts: Shapes of each class, in label order.
-        published: Number of shapes that were published.
+        released: Number of shapes that were published.
     """
 
     name: str
     class_counts: tuple[int, ...]
-    published: int
+    released: int
 
     @property
     def count(self) -> int:
@@ -71,15 +71,15 @@ class DatasetCheck:
 def check_benchmark(
     path: str | Path, variant: str | None = None, progress: Progress | None = None
 ) -> tuple[DatasetCheck, ...]:
-    """Read every shape of the published data sets in a folder, and count.
+    """Read every shape of the benchmark data sets in a folder, and count.
 
     Args:
-        path: The folder of one or several published data sets.
+        path: The folder of one or several benchmark data sets.
         variant: Name of a data set, to check that one alone.
         progress: Called with the number of shapes read of a split and their total.
 
     Raises:
-        DataError: No published data set is there.
+        DataError: No benchmark data set is there.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
@@ -95,7 +95,7 @@ def check_benchmark(
     if not checks:
         known = "\n".join(f"  {each.folder}/  {each.title}" for each in DATASETS.values())
         raise DataError(
-            f"{path}: no published data set; expected one of these folders, or one that holds them:"
+            f"{path}: no benchmark data set; expected one of these folders, or one that holds them:"
             f"\n{known}\n  {EPISODES.folder}/  few-shot episodes of ModelNet40"
         )
     return tuple(checks)
@@ -104,7 +104,7 @@ def check_benchmark(
 def _check(dataset: BenchmarkDataset, folder: Path, progress: Progress | None) -> DatasetCheck:
     problems: list[str] = []
     splits, class_names = [], dataset.class_names
-    for name, published in dataset.counts.items():
+    for name, released in dataset.counts.items():
         try:
             entries = dataset.entries(folder, name)
         except DataError as error:
@@ -112,12 +112,12 @@ def _check(dataset: BenchmarkDataset, folder: Path, progress: Progress | None) -
             continue
         class_names = entries.class_names
         counts = np.bincount(entries.labels, minlength=len(class_names))
-        splits.append(SplitCheck(name, tuple(counts.tolist()), published))
-        if len(entries) != published:
-            problems.append(f"{name}: {len(entries):,} shapes, published {published:,}")
+        splits.append(SplitCheck(name, tuple(counts.tolist()), released))
+        if len(entries) != released:
+            problems.append(f"{name}: {len(entries):,} shapes, released {released:,}")
         problems += _bad_shapes(dataset, entries, progress)
     if class_names != dataset.class_names:
-        problems.append(f"class names differ from the published {', '.join(dataset.class_names)}")
+        problems.append(f"class names differ from the released {', '.join(dataset.class_names)}")
     distinct = tuple(dict.fromkeys(problems))  # one missing file can stop several splits
     return DatasetCheck(dataset.name, dataset.title, folder, class_names, tuple(splits), distinct)
 
@@ -168,5 +168,5 @@ def _check_episodes(root: Path, kind: Path) -> DatasetCheck:
             counts = np.bincount(split.labels, minlength=way)
             if (counts != number).any():
                 seen = ", ".join(map(str, counts))
-                problems.append(f"fold {fold}: {seen} {part} shapes by label, published {number}")
+                problems.append(f"fold {fold}: {seen} {part} shapes by label, released {number}")
     return DatasetCheck(kind.name, title, kind, (), (), tuple(problems))

@@ -1,4 +1,4 @@
-"""Write a published data set as one `.npz`, which loads faster than its files."""
+"""Write a benchmark data set as one `.npz`, which loads faster than its files."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -26,15 +26,15 @@ def convert_benchmark(
     variant: str | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write all splits of a published data set as an archive.
+    """Write all splits of a benchmark data set as an archive.
 
     Points, labels, splits and ids are as stored. Clouds that differ in size (ShapeNetPart) are
     filled up to the largest by repeating their points from the first on; loading leaves copies out.
-    Clouds that the published code reduces before it uses them (the text clouds of ModelNet40) are
+    Clouds that the papers' code reduces before it uses them (the text clouds of ModelNet40) are
     reduced in the same way: to farthest points, from one chosen at random on.
 
     Args:
-        source: The folder of one or several published data sets.
+        source: The folder of one or several benchmark data sets.
         target: The `.npz` to write; it takes its name only when it is complete.
         variant: Name of the data set, where the folder holds several.
         progress: Called with the number of shapes written and their total.
@@ -43,7 +43,7 @@ def convert_benchmark(
         The number of shapes.
 
     Raises:
-        DataError: `target` is no `.npz` or is there already, or `source` is no published data set
+        DataError: `target` is no `.npz` or is there already, or `source` is no benchmark data set
             or is damaged.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
@@ -54,7 +54,7 @@ def convert_benchmark(
     refuse_episodes(source)
     dataset = choose_dataset(source, variant)
     if dataset is None:
-        raise DataError(f"{source}: no published data set; known: {', '.join(DATASETS)}")
+        raise DataError(f"{source}: no benchmark data set; known: {', '.join(DATASETS)}")
     folder = dataset.folder_in(source)
     splits = {split: dataset.entries(folder, split) for split in dataset.counts}
     sources = [source for entries in splits.values() for source in entries.sources]
@@ -105,7 +105,7 @@ def write_archive(
         splits: "train", "val" or "test" for each shape.
         ids: A name for each shape.
         part_names: In label order; then every shape has parts.
-        dataset: Name of the published data set that these shapes are, whole and as stored.
+        dataset: Name of the benchmark data set that these shapes are, whole and as stored.
 
     Raises:
         DataError: There are not S shapes, or one has more points.

@@ -1,4 +1,4 @@
-"""All published data sets by name, and which of them a folder holds."""
+"""All benchmark data sets by name, and which of them a folder holds."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _ALL = (MODELNET40, MODELNET40_H5, OBJ_BG, OBJ_ONLY, PB_T50_RS, SHAPENET55, SHAP
 _FAMILY = "scanobjectnn_"
 
 DATASETS: dict[str, BenchmarkDataset] = {dataset.name: dataset for dataset in _ALL}
-"""Every published data set by its name."""
+"""Every benchmark data set by its name."""
 
 
 def get_dataset(name: str) -> BenchmarkDataset:
@@ -28,7 +28,7 @@ def get_dataset(name: str) -> BenchmarkDataset:
         if known in DATASETS:
             return DATASETS[known]
     hint = nearest_hint(name, list(DATASETS))
-    raise DataError(f"{name!r} is no published data set; {hint}known: {', '.join(DATASETS)}")
+    raise DataError(f"{name!r} is no benchmark data set; {hint}known: {', '.join(DATASETS)}")
 
 
 def find_datasets(path: Path) -> dict[str, BenchmarkDataset]:

@@ -1,4 +1,4 @@
-"""How a published data set lies on disk: the tree of its files, and finding it."""
+"""How a benchmark data set lies on disk: the tree of its files, and finding it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Read the files of published data sets; each error names the file and what is right."""
+"""Read the files of benchmark data sets; each error names the file and what is right."""
 
 import json
 import warnings

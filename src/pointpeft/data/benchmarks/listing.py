@@ -1,4 +1,4 @@
-"""Read published data sets whole, or list them for the general loader."""
+"""Read benchmark data sets whole, or list them for the general loader."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ __all__ = ["list_benchmark", "read_benchmark"]
 
 
 def read_benchmark(name: str, root: str | Path, split: str) -> BenchmarkSplit:
-    """Read a split of a published data set as it is stored, in published order.
+    """Read a split of a benchmark data set as it is stored, in released order.
 
     Args:
         name: One of `DATASETS`.
-        root: The folder that holds data sets in their published folders, or the data set's own.
+        root: The folder that holds data sets in the folders of their releases, or one of these.
         split: "train" or "test"; ShapeNetPart also has "val" and "trainval", ShapeNet-55 "whole".
 
     Raises:
@@ -35,12 +35,12 @@ def list_benchmark(
     """The shapes of a folder in a published layout, with the splits and labels it states.
 
     Args:
-        path: The folder of one or several published data sets.
+        path: The folder of one or several benchmark data sets.
         labelled: Whether classes are kept.
         variant: Name of the data set, where the folder holds several.
 
     Returns:
-        None when the folder holds no published data set and none is named.
+        None when the folder holds no benchmark data set and none is named.
 
     Raises:
         DataError: As for `read_benchmark`, or the folder holds several data sets and none is named.

@@ -1,4 +1,4 @@
-"""Published data sets as a user keeps them: in their folders, or converted to one `.npz`."""
+"""Benchmark data sets as a user keeps them: in their folders, or converted to one `.npz`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from pointpeft.errors import DataError
 __all__ = ["DATASET_KEY", "SIZE_KEY", "StoredDataset", "archived_dataset", "find_stored"]
 
 DATASET_KEY = "dataset"
-"""Array of an archive that names the published data set it was converted from."""
+"""Array of an archive that names the benchmark data set it was converted from."""
 SIZE_KEY = "size"
 """Array `(S,)` of how many points each shape has; those after them only fill up the array."""
 
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """A published data set and its folder, or the archive converted from it."""
+    """A benchmark data set and its folder, or the archive converted from it."""
 
     dataset: BenchmarkDataset
     path: Path
@@ -39,7 +39,7 @@ class StoredDataset:
 
 
 def find_stored(path: Path, variant: str | None) -> StoredDataset | None:
-    """What `path` holds of the published data sets: the only one, or the one that is named.
+    """What `path` holds of the benchmark data sets: the only one, or the one that is named.
 
     Returns:
         None when it holds none and none is named, or is a file of another kind.
@@ -57,7 +57,7 @@ def find_stored(path: Path, variant: str | None) -> StoredDataset | None:
 
 
 def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset | None:
-    """The published data set that an `.npz` was converted from.
+    """The benchmark data set that an `.npz` was converted from.
 
     Returns:
         None for other files, when none is named.
@@ -69,10 +69,10 @@ def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset
     name = _archived_name(path)
     found = None if name is None else DATASETS.get(name)
     if wanted is not None and wanted is not found:
-        holds = f"holds {found.name}" if found else "does not say which published data set it holds"
+        holds = f"holds {found.name}" if found else "does not say which benchmark data set it holds"
         raise DataError(
             f"data.variant={variant!r}: {path} {holds}; leave data.variant empty for a file of "
-            "your own, and make one of a published data set with `pointpeft data convert`"
+            "your own, and make one of a benchmark data set with `pointpeft data convert`"
         )
     return found
 

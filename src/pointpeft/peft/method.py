@@ -1,8 +1,7 @@
-"""What a tuning method is: a config, a tuner that attaches it, and a line in the registry."""
+"""What a tuning method is: a config, and a tuner that stands beside the trunk."""
 
 import abc
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -13,15 +12,7 @@ from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.trunk import Method, Tokenized
 from pointpeft.peft.bank import MemoryBank
 
-__all__ = [
-    "PeftConfig",
-    "Tuner",
-    "config_class",
-    "find_method",
-    "list_methods",
-    "register_method",
-    "tuner_class",
-]
+__all__ = ["PeftConfig", "Tuner"]
 
 
 @dataclass(frozen=True)
@@ -120,76 +111,3 @@ class Tuner(Method, abc.ABC):
             exclude: None outside of training.
         """
         return {}
-
-
-_METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {}
-
-
-def register_method(config: type[PeftConfig], tuner: type[Tuner]) -> None:
-    """Make a method known by ``config.method``; see :class:`PeftConfig` and :class:`Tuner`.
-
-    A class that is defined again, as a notebook does, takes the place of what it was before.
-
-    Raises:
-        ConfigError: the name is empty, has a colon, or is that of another method.
-    """
-    name = config.method
-    if not name or ":" in name:
-        raise ConfigError(f"{config.__qualname__}.method is {name!r}: it must be a name, without :")
-    known = _METHODS.get(name, (config,))[0]
-    if (known.__module__, known.__qualname__) != (config.__module__, config.__qualname__):
-        raise ConfigError(f"method name {name!r} is taken by {known.__module__}: take another one")
-    _METHODS[name] = (config, tuner)
-
-
-def list_methods() -> list[str]:
-    """Names of the registered tuning methods."""
-    return sorted(_METHODS)
-
-
-def config_class(method: str) -> type[PeftConfig]:
-    """The config class of a method.
-
-    Raises:
-        ConfigError: the method is unknown; the message proposes the nearest ones.
-    """
-    if method in _METHODS:
-        return _METHODS[method][0]
-    known = list_methods()
-    raise ConfigError(
-        f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}; one "
-        "of your own is called my_package.module:MyConfig"
-    )
-
-
-def find_method(name: str) -> type[PeftConfig]:
-    """The config class of a method, also of one that is not known yet.
-
-    Args:
-        name: of a registered method; or ``my_package.module:MyConfig``, a config class in a module
-            that registers it. The module is imported, which runs its code.
-
-    Raises:
-        ConfigError: there is no such method, module or class, or the module does not register it.
-    """
-    if ":" not in name:
-        return config_class(name)
-    module, _, path = name.partition(":")
-    try:
-        kind: Any = getattr(importlib.import_module(module), path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"`method` {name}: {error}") from error
-    if not (isinstance(kind, type) and issubclass(kind, PeftConfig)):
-        raise ConfigError(f"`method` {name}: {path} is no sub-class of pointpeft.PeftConfig")
-    if _METHODS.get(kind.method, (None,))[0] is not kind:
-        raise ConfigError(
-            f"`method` {name}: {module} does not register it; it has to call "
-            f"pointpeft.register_method({path}, MyTuner)"
-        )
-    return kind
-
-
-def tuner_class(method: str) -> type[Tuner]:
-    """The tuner class of a registered method."""
-    config_class(method)
-    return _METHODS[method][1]

@@ -8,8 +8,9 @@ from torch import nn
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.peft import base, config_class, list_methods
-from pointpeft.peft.base import PeftConfig, Tuner, register_method
+from pointpeft.peft import config_class, list_methods, registry
+from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.registry import register_method
 from tests.peft.support import CONFIGS, adapted, classifier, encoder
 
 
@@ -36,7 +37,7 @@ class ScaleTuner(Tuner):
 @pytest.fixture
 def scale(monkeypatch):
     """The method above, known for the duration of one test."""
-    monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     register_method(ScaleConfig, ScaleTuner)
 
 

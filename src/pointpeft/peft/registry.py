@@ -1,0 +1,98 @@
+"""Tuning methods by name."""
+
+import importlib
+from typing import Any
+
+from pointpeft.compat.methods import WITH_FAULTS
+from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.peft.full import FullConfig, FullTuner
+from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
+from pointpeft.peft.linear import LinearConfig, LinearTuner
+from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.point_peft import PointPeftConfig, PointPeftTuner
+from pointpeft.peft.stag import STAGConfig, STAGTuner
+
+__all__ = ["config_class", "find_method", "list_methods", "register_method", "tuner_class"]
+
+_METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {
+    config.method: (config, tuner)
+    for config, tuner in (
+        (FullConfig, FullTuner),
+        (LinearConfig, LinearTuner),
+        (PointPeftConfig, PointPeftTuner),
+        (IDPTConfig, IDPTTuner),
+        (STAGConfig, STAGTuner),
+    )
+}
+
+
+def register_method(config: type[PeftConfig], tuner: type[Tuner]) -> None:
+    """Make a method known by ``config.method``; see :class:`PeftConfig` and :class:`Tuner`.
+
+    A class that is defined again, as a notebook does, takes the place of what it was before.
+
+    Raises:
+        ConfigError: the name is empty, has a colon, or is that of another method.
+    """
+    name = config.method
+    if not name or ":" in name:
+        raise ConfigError(f"{config.__qualname__}.method is {name!r}: it must be a name, without :")
+    known = _METHODS.get(name, (config,))[0]
+    if (known.__module__, known.__qualname__) != (config.__module__, config.__qualname__):
+        raise ConfigError(f"method name {name!r} is taken by {known.__module__}: take another one")
+    _METHODS[name] = (config, tuner)
+
+
+def list_methods() -> list[str]:
+    """Names of the registered tuning methods."""
+    return sorted(_METHODS)
+
+
+def config_class(method: str) -> type[PeftConfig]:
+    """The config class of a method.
+
+    Raises:
+        ConfigError: the method is unknown; the message proposes the nearest ones.
+    """
+    if method in _METHODS:
+        return _METHODS[method][0]
+    known = list_methods()
+    raise ConfigError(
+        f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}; one "
+        "of your own is called my_package.module:MyConfig"
+    )
+
+
+def find_method(name: str) -> type[PeftConfig]:
+    """The config class of a method, also of one that is not known yet.
+
+    Args:
+        name: of a registered method; or ``my_package.module:MyConfig``, a config class in a module
+            that registers it. The module is imported, which runs its code.
+
+    Raises:
+        ConfigError: there is no such method, module or class, or the module does not register it.
+    """
+    if ":" not in name:
+        return config_class(name)
+    module, _, path = name.partition(":")
+    try:
+        kind: Any = getattr(importlib.import_module(module), path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"`method` {name}: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, PeftConfig)):
+        raise ConfigError(f"`method` {name}: {path} is no sub-class of pointpeft.PeftConfig")
+    if _METHODS.get(kind.method, (None,))[0] is not kind:
+        raise ConfigError(
+            f"`method` {name}: {module} does not register it; it has to call "
+            f"pointpeft.register_method({path}, MyTuner)"
+        )
+    return kind
+
+
+def tuner_class(config: PeftConfig) -> type[Tuner]:
+    """The tuner class of a config, whose method is registered."""
+    config_class(config.method)
+    if getattr(config, "reference_compat", False) and config.method in WITH_FAULTS:
+        return WITH_FAULTS[config.method]
+    return _METHODS[config.method][1]
