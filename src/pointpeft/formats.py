@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "count",
+    "counted",
     "enumerate_names",
     "human_bytes",
     "mean_and_spread",
@@ -58,3 +59,8 @@ def human_bytes(value: float | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} GB"
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number and what is counted: "1 epoch", "2 epochs"; ``several`` where an s will not do."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"

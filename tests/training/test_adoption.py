@@ -15,8 +15,8 @@ from pointpeft.compat.checkpoints.point_mae_layout import (
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE
 from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.evaluate import evaluate_adapter
-from pointpeft.measure.predictor import LoadedAdapter
 from pointpeft.training import FinetuneConfig, load_config
 from tests.data.benchmarks import layouts
 from tests.models.test_published import publish

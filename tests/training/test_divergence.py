@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pointpeft.errors import TrainingError
-from pointpeft.tasks.classification import ClassificationTask
+from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import run as run_module
-from pointpeft.training.pretraining import PretrainingTask
+from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.svm_check import SvmCheck
 from tests.training.support import TINY, rows, start, write_archive
 
@@ -43,7 +43,7 @@ def assert_kept(run, epochs):
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, -math.inf])
 def test_finetuning_stops_at_the_step(run_finetune, tmp_path, broken_at, factor):
-    broken_at(ClassificationTask, 3, factor)
+    broken_at(ClassificationModule, 3, factor)
     with pytest.raises(TrainingError) as caught:
         run_finetune()
     text = str(caught.value)
@@ -55,13 +55,13 @@ def test_finetuning_stops_at_the_step(run_finetune, tmp_path, broken_at, factor)
 
 def test_the_learning_rate_in_force_is_named(run_finetune, broken_at):
     """At the first step of a warm-up it is the lowest one, not that of the settings."""
-    broken_at(ClassificationTask, 1, math.nan)
+    broken_at(ClassificationModule, 1, math.nan)
     with pytest.raises(TrainingError, match=r"learning rate in force is 0\.000627"):
         run_finetune("optimizer.lr=5e-3", "optimizer.warmup=0.999", "optimizer.min_lr=1e-6")
 
 
 def test_a_run_goes_on_once_the_cause_is_gone(run_finetune, tmp_path, broken_at):
-    mend = broken_at(ClassificationTask, 3, math.nan)
+    mend = broken_at(ClassificationModule, 3, math.nan)
     with pytest.raises(TrainingError):
         run_finetune(name="cut")
     mend()
@@ -71,7 +71,7 @@ def test_a_run_goes_on_once_the_cause_is_gone(run_finetune, tmp_path, broken_at)
 
 
 def test_pretraining_stops_at_the_step(run_pretrain, tmp_path, broken_at):
-    broken_at(PretrainingTask, 2, math.nan)
+    broken_at(PretrainingModule, 2, math.nan)
     with pytest.raises(TrainingError, match=r"epoch 2, step 4 .*optimizer\.lr"):
         run_pretrain()
     assert_kept(tmp_path / "pretrain", 1)
@@ -88,7 +88,7 @@ def test_weights_that_the_last_step_of_an_epoch_broke_are_not_saved(
             with torch.no_grad():
                 next(p for p in task.parameters() if p.requires_grad)[0] = math.nan
 
-    monkeypatch.setattr(ClassificationTask, "on_train_batch_end", breaking)
+    monkeypatch.setattr(ClassificationModule, "on_train_batch_end", breaking)
     data = write_archive(tmp_path / "no_val.npz", {"train": 8, "test": 2})
     with pytest.raises(TrainingError, match="epoch 2"):
         run_finetune("data.val_fraction=0", f"data.source={data}")
@@ -97,13 +97,13 @@ def test_weights_that_the_last_step_of_an_epoch_broke_are_not_saved(
 
 def test_a_validation_that_is_not_a_number_stops_too(run_finetune, tmp_path, monkeypatch):
     """Also where it would end the run as one that did not get better."""
-    log_means = ClassificationTask.log_means
+    log_means = ClassificationModule.log_means
 
     def broken(task, values, index):
         factor = math.nan if task.current_epoch == 1 else 1
         log_means(task, {name: factor * value for name, value in values.items()}, index)
 
-    monkeypatch.setattr(ClassificationTask, "log_means", broken)
+    monkeypatch.setattr(ClassificationModule, "log_means", broken)
     with pytest.raises(TrainingError, match=r"val_\w+ .*|epoch 2"):
         run_finetune("trainer.patience=2")
     assert_kept(tmp_path / "run", 1)

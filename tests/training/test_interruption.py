@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure import load_adapted
-from pointpeft.tasks.classification import ClassificationTask
+from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import FinetuneConfig, finetune, load_config
-from pointpeft.training.pretraining import PretrainingTask
+from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.run_folder import AtomicCheckpointIO
 from tests.training.support import TINY, adapter_bytes, rows, start, wait_for_epochs
 
@@ -55,7 +55,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("epoch", [0, pytest.param(2)])
 def test_resumed_run_equals_uninterrupted_run(run_finetune, tmp_path, cut_at, method, epoch):
     run_finetune(f"method={method}", name="whole")
-    cut_at(ClassificationTask, epoch)
+    cut_at(ClassificationModule, epoch)
     with pytest.raises(PowerCutError):
         run_finetune(f"method={method}", name="cut")
     assert (tmp_path / "cut/checkpoints/last.ckpt").exists() == (epoch > 0)
@@ -69,7 +69,7 @@ def test_resumed_run_with_dropout_and_random_points(run_finetune, tmp_path, cut_
     """Whatever is random in training is drawn anew from the seed and the epoch."""
     overrides = ["method=full", "backbone.drop_path=0.5", "data.augmentation=scale-rotate"]
     run_finetune(*overrides, name="whole")
-    cut_at(ClassificationTask, 1)
+    cut_at(ClassificationModule, 1)
     with pytest.raises(PowerCutError):
         run_finetune(*overrides, name="cut")
     torch.rand(1000)
@@ -80,7 +80,7 @@ def test_resumed_run_with_dropout_and_random_points(run_finetune, tmp_path, cut_
 def test_several_seeds_go_on_where_they_stopped(run_finetune, tmp_path, cut_at):
     overrides = ["seeds=2", "trainer.epochs=3"]
     run_finetune(*overrides, name="whole")
-    cut_at(ClassificationTask, 2)
+    cut_at(ClassificationModule, 2)
     with pytest.raises(PowerCutError):
         run_finetune(*overrides, name="cut")
     run_finetune(*overrides, name="cut", resume=True)
@@ -130,7 +130,7 @@ def test_a_smaller_patience_counts_the_epochs_before(run_finetune, tmp_path, cut
     """Too many epochs without a better one are behind: nothing more is trained."""
     run_finetune(*STOPS_EARLY, "trainer.patience=2", name="short")
     stopped = len(rows(tmp_path / "short"))
-    cut_at(ClassificationTask, stopped + 1)
+    cut_at(ClassificationModule, stopped + 1)
     with pytest.raises(PowerCutError):
         run_finetune(*STOPS_EARLY, f"trainer.patience={first}", name="run")
     metrics = run_finetune(*STOPS_EARLY, "trainer.patience=2", resume=True)
@@ -153,7 +153,7 @@ def test_more_epochs_alone_do_not_prolong_a_run_that_stopped_early(run_finetune,
 def test_a_moved_run_can_be_resumed(run_finetune, tmp_path, cut_at):
     """The best epoch so far is remembered even where the folder has another name now."""
     run_finetune("optimizer.lr=3e-2", "trainer.epochs=6", name="whole")
-    cut_at(ClassificationTask, 5)
+    cut_at(ClassificationModule, 5)
     with pytest.raises(PowerCutError):
         run_finetune("optimizer.lr=3e-2", "trainer.epochs=6", name="cut")
     (tmp_path / "cut").rename(tmp_path / "moved")
@@ -198,7 +198,7 @@ def test_resumed_pretraining_equals_uninterrupted_one(
     run_pretrain(*overrides, name="whole")
     measured = [row["svm_accuracy"] != "" for row in rows(tmp_path / "whole")]
     assert measured == [False, True, False, True]
-    cut_at(PretrainingTask, epoch)
+    cut_at(PretrainingModule, epoch)
     with pytest.raises(PowerCutError):
         run_pretrain(*overrides, name="cut")
     assert not (tmp_path / "cut/backbone.safetensors").exists()
@@ -227,7 +227,7 @@ def test_nothing_to_resume(request, resume_of):
 
 
 def test_damaged_checkpoint_is_named(run_finetune, tmp_path, cut_at):
-    cut_at(ClassificationTask, 1)
+    cut_at(ClassificationModule, 1)
     with pytest.raises(PowerCutError):
         run_finetune()
     last = tmp_path / "run/checkpoints/last.ckpt"

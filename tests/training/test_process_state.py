@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pointpeft.measure.evaluate import evaluate_adapter
-from pointpeft.tasks.classification import ClassificationTask
+from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import SvmConfig, evaluate_backbone, load_config
 from tests.training.support import TINY
 
@@ -46,8 +46,8 @@ def test_no_thread_computes_with_denormals_in_a_run_and_all_do_afterwards(
     verb, weights, archive, tmp_path
 ):
     names = {
-        "finetune": {"module": "tasks.classification", "task": "ClassificationTask"},
-        "pretrain": {"module": "training.pretraining", "task": "PretrainingTask"},
+        "finetune": {"module": "tasks.classification", "task": "ClassificationModule"},
+        "pretrain": {"module": "training.pretraining", "task": "PretrainingModule"},
     }
     given = {
         "finetune": [f"checkpoint={weights}", "method=full"],
@@ -112,7 +112,7 @@ def test_pretraining_leaves_the_process_as_it_was(before, run_pretrain):
 
 
 def test_a_run_that_fails_does_too(before, run_finetune, monkeypatch):
-    monkeypatch.setattr(ClassificationTask, "training_step", lambda *_: 1 / 0)
+    monkeypatch.setattr(ClassificationModule, "training_step", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_finetune()
     assert state() == before

@@ -14,7 +14,7 @@ from pointpeft.data import PartTable
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import load_adapted
-from pointpeft.tasks.part_segmentation import SegmentationTask
+from pointpeft.tasks.part_segmentation import SegmentationModule
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.training.parts import (
     CATEGORIES,
@@ -120,13 +120,13 @@ def test_published_momentum_of_an_epoch(epoch, momentum):
 
 def test_momentum_of_batchnorm_falls(run_parts, tmp_path, monkeypatch):
     few = write_part_archive(tmp_path / "few.npz", 6)
-    seen, step = [], SegmentationTask.training_step
+    seen, step = [], SegmentationModule.training_step
 
     def watched(self, batch, index):
         seen.append({m.momentum for m in self.modules() if isinstance(m, torch.nn.BatchNorm1d)})
         return step(self, batch, index)
 
-    monkeypatch.setattr(SegmentationTask, "training_step", watched)
+    monkeypatch.setattr(SegmentationModule, "training_step", watched)
     decay = ["optimizer.bn_momentum_decay=0.5", "optimizer.bn_momentum_step=1"]
     run_parts(f"data.source={few}", *decay)
     assert (seen[0], seen[-1]) == ({0.1}, {0.05})
@@ -154,7 +154,7 @@ def test_same_seed_gives_same_run(run_parts, tmp_path):
 
 def test_resumed_run_equals_uninterrupted_run(run_parts, tmp_path, monkeypatch):
     whole = run_parts(name="whole")
-    step = SegmentationTask.training_step
+    step = SegmentationModule.training_step
 
     def failing(task, batch, index):
         if task.trainer.current_epoch == 1 and index == 1:
@@ -162,7 +162,7 @@ def test_resumed_run_equals_uninterrupted_run(run_parts, tmp_path, monkeypatch):
         return step(task, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentationTask, "training_step", failing)
+        patch.setattr(SegmentationModule, "training_step", failing)
         with pytest.raises(InterruptedError):
             run_parts(name="cut")
     torch.rand(1000)
@@ -272,7 +272,7 @@ def test_training_sees_points_with_their_labels():
             return 50 * torch.stack([-points[..., 1], points[..., 1]], dim=-1)
 
     table = PartTable(("low", "high"), {"x": (0, 1)})
-    task = SegmentationTask(ByHeight(), None, recipe("part-segmentation", 32), table)
+    task = SegmentationModule(ByHeight(), None, recipe("part-segmentation", 32), table)
     task.log = lambda *_, **__: None
     points = torch.randn(4, 64, 3)
     points[..., 1] += points[..., 1].sign()  # clear of the largest shift

@@ -6,7 +6,7 @@ import torch
 import pointpeft as pp
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import CheckpointError
-from pointpeft.tasks.classification import ClassificationTask
+from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training.config import OptimizerConfig
 from tests.models.tiny import tiny
 
@@ -14,7 +14,7 @@ from tests.models.tiny import tiny
 @pytest.fixture
 def task():
     model = pp.get_peft_model(tiny("classification"), pp.LinearConfig())
-    return ClassificationTask(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    return ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
 from pointpeft.measure import classify, score
 from pointpeft.peft import config_class
-from pointpeft.tasks.classification import ClassificationTask
-from pointpeft.tasks.part_segmentation import SegmentationTask
+from pointpeft.tasks.classification import ClassificationModule
+from pointpeft.tasks.part_segmentation import SegmentationModule
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from pointpeft.training.config import OptimizerConfig, TrainerConfig
 from pointpeft.training.engine import fit, make_trainer
@@ -78,7 +78,7 @@ def one_step(case: str, folder: Path) -> dict[str, Any]:
     record = Record()
     config = TrainerConfig(epochs=1, accelerator="cpu", sync_batchnorm=synchronised)
     trainer = make_trainer(config, RunFolder(folder / case), 0, [record], None, None)
-    task = ClassificationTask(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    task = ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
     val = split(VAL, 1)
     fit(trainer, task, ShapeDataModule(split(BATCH), val, 64, BATCH, share=Share.of(trainer)), None)
     predicted = classify(model, torch.from_numpy(val.points)).argmax(1).numpy()
@@ -93,7 +93,7 @@ def published_steps(folder: Path) -> None:
     config, idle = TrainerConfig(epochs=2, accelerator="cpu"), model.tuner.leaves_idle
     run = RunFolder(folder / "published")
     trainer = make_trainer(config, run, 0, [], None, None, idle_parameters=idle)
-    task = ClassificationTask(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    task = ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
     data = ShapeDataModule(split(BATCH), split(VAL, 1), 64, BATCH, share=Share.of(trainer))
     fit(trainer, task, data, None)
 
@@ -141,7 +141,7 @@ def command(*arguments: str) -> None:
 
 def interrupted_run(settings: list[str], folder: Path) -> None:
     """Stop a run in the middle of its second epoch, and resume it."""
-    step = SegmentationTask.training_step
+    step = SegmentationModule.training_step
 
     def failing(self: Any, batch: Any, index: int) -> Tensor:
         if self.trainer.current_epoch == 1 and index == 1:
@@ -149,10 +149,10 @@ def interrupted_run(settings: list[str], folder: Path) -> None:
         return step(self, batch, index)
 
     config = load_config(FinetuneConfig, [], settings)
-    SegmentationTask.training_step = failing
+    SegmentationModule.training_step = failing
     with contextlib.suppress(PowerCutError):
         finetune(config, folder)
-    SegmentationTask.training_step = step
+    SegmentationModule.training_step = step
     finetune(config, folder, resume=True)
 
 
@@ -193,8 +193,8 @@ if __name__ == "__main__":
     settings = [*TUNING, f"data.source={archive}"]
     command("finetune", "--output", str(folder / "whole"), *settings)
     interrupted_run(settings, folder / "cut")
-    step = diverging(SegmentationTask.training_step)
-    task = "pointpeft.tasks.part_segmentation.SegmentationTask.training_step"
+    step = diverging(SegmentationModule.training_step)
+    task = "pointpeft.tasks.part_segmentation.SegmentationModule.training_step"
     errors = [
         error_of(settings, folder / "diverged", task, step),
         error_of(settings, folder / "full", "pointpeft.training.run.measure", full_disk),

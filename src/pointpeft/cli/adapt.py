@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.accuracies import basis, interval
 from pointpeft.cli.console import (
     counted,
     human_bytes,
@@ -17,14 +14,12 @@ from pointpeft.cli.console import (
     percent,
     reading,
     resumable,
-    show_table,
+    show,
     speak,
     tell,
     warn,
     warn_of_files,
 )
-from pointpeft.cli.part_rows import predict_parts, show_scores
-from pointpeft.errors import ConfigError
 from pointpeft.formats import percent_range
 from pointpeft.locations import resolve_adapter
 
@@ -93,12 +88,9 @@ def finetune(
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
-    tell(f"report: {output / 'report.html'}")
-    if metrics["task"] == "part_segmentation":
-        show_scores(metrics)
-        return
-    _print_accuracy(metrics)
-    _print_votes(metrics)
+    if (output / "report.html").is_file():
+        tell(f"report: {output / 'report.html'}")
+    _show_scores(metrics, "test", in_detail=False)
 
 
 def evaluate(
@@ -134,7 +126,6 @@ def evaluate(
     check_source(data, variant)
     options.know_method(method)
     from pointpeft.measure.evaluate import evaluate_adapter  # slow
-    from pointpeft.measure.intervals import wilson_interval
 
     with reading() as progress:
         metrics = evaluate_adapter(
@@ -145,19 +136,9 @@ def evaluate(
     _list_notes(metrics)
     _list_skipped(metrics)
     tell(f"metrics: {output / 'metrics.json'}")
-    tell(f"report: {output / 'report.html'}")
-    if metrics["task"] == "part_segmentation":
-        show_scores(metrics, metrics["split"])
-        return
-    table = Table("class", "items", "accuracy", "95 % interval")
-    for name, items, value in zip(
-        metrics["class_names"], metrics["class_items"], metrics["class_accuracy"], strict=True
-    ):
-        sure = percent_range(wilson_interval(value, items)) if items else "not measured"
-        table.add_row(escape(name), str(items), percent(value), sure)
-    show_table(table)
-    _print_accuracy(metrics, metrics["split"])
-    _print_votes(metrics, metrics["split"])
+    if (output / "report.html").is_file():
+        tell(f"report: {output / 'report.html'}")
+    _show_scores(metrics, metrics["split"], in_detail=True)
 
 
 def predict(
@@ -180,53 +161,30 @@ def predict(
     """Name the class of each mesh or scan, or the parts that its points belong to."""
     resolve_adapter(adapter)
     options.know_method(method)
-    from pointpeft.measure.evaluate import choose_device  # slow
-    from pointpeft.measure.predictor import Predictor, adapter_task, list_shape_files
+    from pointpeft.measure.adapters import adapter_task, list_shape_files  # slow
+    from pointpeft.measure.evaluate import choose_device
+    from pointpeft.tasks.table import find_task
 
     device = choose_device(device or "auto")
-    if adapter_task(adapter) == "part_segmentation":
-        folder = output or Path("runs/predict")
-        predict_parts(files, adapter, folder, category, as_json, checkpoint, up_axis, device)
-        return
-    if category or output:
-        raise ConfigError(
-            f"the adapter in {adapter} names classes: leave --category and --output out; --json "
-            "prints what a program can read"
-        )
-    names = list_shape_files(files)
-    predictor = Predictor(adapter, checkpoint, up_axis, device)
-    for note in predictor.notes:
+    found = find_task(adapter_task(adapter)).predict(
+        adapter, list_shape_files(files), category, output,
+        checkpoint=checkpoint, up_axis=up_axis, device=device,
+    )  # fmt: skip
+    for note in found.notes:
         warn(note, label="note")
-    predictions = [predictor.predict_file(name) for name in names]
     if as_json:
-        print(json.dumps([_as_json(p) for p in predictions], indent=2))
+        print(json.dumps(list(found.values), indent=2))
     else:
-        _print_predictions(predictions)
-    if any(p.error for p in predictions):
+        show(found.shown)
+        warn_of_files(found.outcomes)
+    if any(one.error for one in found.outcomes):
         raise typer.Exit(1)
 
 
-def _as_json(prediction: Any) -> dict[str, Any]:
-    return {
-        "file": prediction.file,
-        "class": prediction.label,
-        "probability": prediction.probability,
-        "ranking": [{"class": name, "probability": p} for name, p in prediction.ranking],
-        "warnings": list(prediction.warnings),
-        "error": prediction.error,
-    }
+def _show_scores(metrics: dict[str, Any], split: str, in_detail: bool) -> None:
+    from pointpeft.tasks.table import find_task  # slow
 
-
-def _print_predictions(predictions: list[Any]) -> None:
-    table = Table("file", "class", "probability", "next")
-    for p in predictions:
-        if p.error is None:
-            following = ", ".join(f"{name} {percent(value)}" for name, value in p.ranking[1:])
-            cells = (p.file, p.label, percent(p.probability), following)
-            table.add_row(*(escape(cell) for cell in cells))
-    if table.row_count:
-        show_table(table)
-    warn_of_files(predictions)
+    show(find_task(metrics["task"]).scores(metrics, split, in_detail))
 
 
 def _list_notes(metrics: dict[str, Any]) -> None:
@@ -245,16 +203,6 @@ def _unusable(metrics: dict[str, Any]) -> str:
     return counted(len(metrics["skipped"]), "unusable item was", "unusable items were")
 
 
-def _print_votes(metrics: dict[str, Any], split: str = "test") -> None:
-    if f"{split}_vote_accuracy" in metrics:
-        accuracy, rule = metrics[f"{split}_vote_accuracy"], metrics[f"{split}_vote_rule"]
-        sure = interval(metrics[f"{split}_vote_accuracy_interval"])
-        tell(f"{split} accuracy by voting: {percent(accuracy)} ({sure}; {rule})")
-    if "training_vote_accuracy" in metrics:
-        accuracy = metrics["training_vote_accuracy"]
-        tell(f"best vote in training: {percent(accuracy)} (adapter_best_vote)")
-
-
 def _print_folds(metrics: dict[str, Any], output: Path) -> None:
     each = ", ".join(percent(value) for value in metrics["test_accuracy_per_fold"])
     spread = (
@@ -263,27 +211,12 @@ def _print_folds(metrics: dict[str, Any], output: Path) -> None:
     )
     if "test_accuracy_interval" in metrics:  # of one fold, which has no spread
         items = counted(metrics["test_items"], "shape")
-        spread = f"in 1 fold ({interval(metrics['test_accuracy_interval'])}; {items})"
+        sure = percent_range(metrics["test_accuracy_interval"])
+        spread = f"in 1 fold (95 % interval {sure}; {items})"
     tell(f"runs, adapters and metrics: {output}")
     out.print(
         f"[bold]{metrics['way']}-way {metrics['shot']}-shot accuracy: "
         f"{percent(metrics['test_accuracy'])}[/] {spread}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _print_accuracy(metrics: dict[str, Any], split: str = "test") -> None:
-    accuracy = metrics[f"{split}_accuracy"]
-    if accuracy is None:
-        tell("test accuracy: not measured, there is no test split")
-        return
-    spread = ""
-    if "test_accuracy_std" in metrics:
-        each = ", ".join(percent(value) for value in metrics["test_accuracy_per_seed"])
-        spread = f" +- {percent(metrics['test_accuracy_std'])} over seeds ({each})"
-    out.print(
-        f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread} ({basis(metrics, split)})",
         highlight=False,
         soft_wrap=True,
     )

@@ -4,14 +4,18 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pointpeft.formats import human_bytes, percent
+from pointpeft.formats import counted, human_bytes, percent
 from pointpeft.progress import Meter
+
+if TYPE_CHECKING:
+    from pointpeft.tasks.shown import Shown
 
 __all__ = [
     "counted",
@@ -21,6 +25,7 @@ __all__ = [
     "percent",
     "reading",
     "resumable",
+    "show",
     "show_table",
     "speak",
     "tell",
@@ -71,6 +76,19 @@ def show_table(table: Table) -> None:
     wide.print(table, crop=False)
 
 
+def show(shown: "Shown") -> None:
+    """Print what a task says of its results."""
+    if shown.rows:
+        table = Table(*shown.columns)
+        for row in shown.rows:
+            table.add_row(*(escape(cell) for cell in row))
+        show_table(table)
+    for line in shown.headlines:
+        out.print(line, highlight=False, soft_wrap=True)
+    for line in shown.lines:
+        tell(line)
+
+
 @contextmanager
 def reading(title: str = "reading shapes") -> Iterator[Callable[[int, int], None]]:
     """Show how far shapes are read; yields the function to call with (done, total)."""
@@ -91,8 +109,3 @@ def resumable(output: Path) -> Iterator[None]:
             text = "every completed epoch is saved; the same command with --resume goes on"
             warn(text, label="stopped")
         raise
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """A number and what is counted: "1 epoch", "2 epochs"; ``several`` where an s will not do."""
-    return f"{number} {one if number == 1 else several or f'{one}s'}"

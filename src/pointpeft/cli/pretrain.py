@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.accuracies import basis
 from pointpeft.cli.console import (
     counted,
     human_bytes,
@@ -20,6 +19,7 @@ from pointpeft.cli.console import (
     speak,
     tell,
 )
+from pointpeft.tasks.accuracies import basis
 
 __all__ = ["demo", "pretrain", "svm"]
 

@@ -13,7 +13,7 @@ from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
 from pointpeft.measure.voting import vote, vote_accuracy, vote_seed
 from pointpeft.peft.bank import eval_mode
-from pointpeft.tasks.tuning_module import TuningTask
+from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.processes import on_first_process
 from pointpeft.training.run_folder import RunFolder
 
@@ -67,12 +67,12 @@ class EpochVotes(L.Callback):
         """Those of the interrupted run."""
         self.best, self.best_accuracy = state["best"], state["best_accuracy"]
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: TuningTask) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: L.Trainer, task: TuningModule) -> None:  # type: ignore[override]
         """Vote, if the epoch is good enough, and keep its weights, if no vote was better."""
         if trainer.current_epoch >= self.first_epoch:
             on_first_process(trainer, lambda: self._look(trainer, task))
 
-    def _look(self, trainer: L.Trainer, task: TuningTask) -> None:
+    def _look(self, trainer: L.Trainer, task: TuningModule) -> None:
         epoch = trainer.current_epoch
         accuracy = float(trainer.callback_metrics[f"{task.split}_accuracy"])
         best_so_far = accuracy > self.best_accuracy
@@ -81,7 +81,7 @@ class EpochVotes(L.Callback):
         if accuracy > needed:
             self._vote(task, epoch)
 
-    def _vote(self, task: TuningTask, epoch: int) -> None:
+    def _vote(self, task: TuningModule, epoch: int) -> None:
         with eval_mode(task.model):
             logits = vote(task.model, self.points, self.view, seed=vote_seed(self.seed, epoch))
         voted = vote_accuracy(logits, self.labels)
@@ -90,7 +90,7 @@ class EpochVotes(L.Callback):
             self.best = voted
             task.keep(self.run.best_vote, epoch)
 
-    def conclude(self, task: TuningTask, published: bool) -> dict[str, Any]:
+    def conclude(self, task: TuningModule, published: bool) -> dict[str, Any]:
         """Save the adapter of the best vote, if there was one, and say so in the metrics.
 
         Args:

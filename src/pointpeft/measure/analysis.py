@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
+from pointpeft.measure.adapters import load_base
 from pointpeft.measure.batches import MEASURED_AT_A_TIME, batch_of_run
 from pointpeft.measure.class_scores import extract_features, score
 from pointpeft.measure.feature_map import project
-from pointpeft.measure.predictor import load_base
 from pointpeft.peft import PeftModel, load_adapter
 
 __all__ = ["Outputs", "analyse", "analyse_adapter", "analyse_change", "model_outputs"]

@@ -5,20 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pointpeft.compat.protocol import find_protocol
-from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import ConfigError
-from pointpeft.measure.analysis import Outputs, analyse_change, model_outputs
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.batches import batch_of_run
-from pointpeft.measure.class_scores import Scores, score
 from pointpeft.measure.evaluate_config import EvaluateConfig
-from pointpeft.measure.intervals import accuracy_intervals, class_counts
-from pointpeft.measure.part_analysis import analyse_parts, by_part_name
-from pointpeft.measure.part_scores import SegmentationScores, score_segmenter
-from pointpeft.measure.predictor import LoadedAdapter
+from pointpeft.measure.intervals import class_counts
 from pointpeft.measure.records import (
     check_output,
     peak_memory_bytes,
@@ -31,6 +25,8 @@ from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import weights_file
 from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
+from pointpeft.tasks.table import find_task
+from pointpeft.tasks.task import Task
 
 __all__ = ["choose_device", "evaluate_adapter"]
 
@@ -80,36 +76,26 @@ def evaluate_adapter(
     check_output(output)
     device = choose_device(config.device)
     adapter = LoadedAdapter(folder, config.checkpoint, config.up_axis, device)
-    if config.votes and adapter.parts is not None:
+    task = find_task(adapter.task)
+    if config.votes and not task.votes:
         raise ConfigError(f"votes={config.votes}: classifiers alone vote")
-    measured = read_measured(config, adapter, progress)
-    metrics, outputs = _measure(config, adapter, measured)
+    measured = read_measured(config, adapter, task.segmented, progress)
+    metrics, known = _measure(config, task, adapter, measured)
     write_measurement(output, config, metrics)
-    write_run_report(output, _analyse(adapter, measured, outputs))
+    analysis = task.analyse(adapter, measured.seen, measured.part, measured.split, known)
+    if analysis is not None:
+        write_run_report(output, analysis)
     return metrics
 
 
-def _analyse(adapter: LoadedAdapter, measured: Measured, outputs: Outputs | None) -> dict[str, Any]:
-    """What the report shows beside the metrics."""
-    part, split = measured.part, measured.split
-    if adapter.parts is not None:
-        num_points = adapter.transform.num_points
-        return analyse_parts(adapter.model, part, adapter.parts, num_points, split)
-    return analyse_change(adapter.backbone, adapter.model, measured.seen, part, split, outputs)
-
-
 def _measure(
-    config: EvaluateConfig, adapter: LoadedAdapter, measured: Measured
-) -> tuple[dict[str, Any], Outputs | None]:
-    """What ``metrics.json`` holds, and what a classifier made of the shapes."""
+    config: EvaluateConfig, task: Task, adapter: LoadedAdapter, measured: Measured
+) -> tuple[dict[str, Any], Any]:
+    """What ``metrics.json`` holds, and what the task made of the shapes."""
     data, part, split = measured.data, measured.part, measured.split
     start = time.perf_counter()
     size = config.batch_size or batch_of_run(config.adapter)
-    scores, outputs = _scores(adapter, part, size)
-    seconds = time.perf_counter() - start
-    val = None
-    if len(data.val) and data.selects_on == "val":
-        val = scores if data.val is part else _scores(adapter, data.val, size)[0]
+    scores, known = task.evaluate(adapter, data, part, split, size)
     model = adapter.model
     metrics: dict[str, Any] = {
         "adapter": config.adapter,
@@ -120,14 +106,11 @@ def _measure(
         "seed": config.seed,
         "method": model.config.method,
         "model": model.base_spec.name,
-        **(
-            _class_metrics(scores, val, split)
-            if adapter.parts is None
-            else _part_metrics(scores, val, split, adapter.parts)
-        ),
+        "task": task.name,
+        **scores,
         f"{split}_items": len(part),
         "trainable_parameters": model.count_parameters()["trainable"],
-        "seconds": seconds,
+        "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak_memory_bytes(),
         **class_counts(adapter.class_names, part.labels),
         "notes": list(data.notes),
@@ -142,49 +125,4 @@ def _measure(
                 model, part, num_points, config.votes, config.seed, meter.update
             )
         metrics |= {f"{split}_{key}": value for key, value in voted.items()}
-    if adapter.parts is None:
-        metrics |= accuracy_intervals(metrics)
-    return metrics, outputs
-
-
-def _scores(
-    adapter: LoadedAdapter, part: ShapeSplit, batch_size: int
-) -> tuple[Any, Outputs | None]:
-    """Scores of a classifier with its outputs, or of a part segmenter."""
-    num_points = adapter.transform.num_points
-    if adapter.parts is not None:
-        parts = adapter.parts
-        return score_segmenter(adapter.model, part, parts, num_points, batch_size), None
-    points = torch.from_numpy(part.points)[:, :num_points]
-    outputs = model_outputs(adapter.model, points, batch_size=batch_size)
-    predictions = outputs.logits.argmax(axis=1)
-    return score(predictions, part.labels, len(adapter.class_names)), outputs
-
-
-def _class_metrics(scores: Scores, val: Scores | None, split: str) -> dict[str, Any]:
-    return {
-        "task": "classification",
-        "test_accuracy": None,  # unless it is measured
-        "val_accuracy": val.accuracy if val else None,
-        f"{split}_accuracy": scores.accuracy,
-        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
-        "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
-        "confusion": scores.confusion.tolist(),
-    }
-
-
-def _part_metrics(
-    scores: SegmentationScores, val: SegmentationScores | None, split: str, parts: PartTable
-) -> dict[str, Any]:
-    return {
-        "task": "part_segmentation",
-        "test_instance_iou": None,  # unless it is measured
-        "val_instance_iou": val.instance_iou if val else None,
-        f"{split}_instance_iou": scores.instance_iou,
-        f"{split}_class_iou": scores.class_iou,
-        f"{split}_accuracy": scores.accuracy,
-        f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
-        f"{split}_category_iou": scores.category_iou,
-        f"{split}_part_iou": by_part_name(scores.part_iou, parts),
-        "part_names": list(parts.names),
-    }
+    return metrics | task.intervals(metrics), known

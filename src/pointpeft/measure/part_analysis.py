@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointpeft.data import PartTable, ShapeSplit
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_scores import (
     mean_over_parts,
     part_ious,
@@ -15,7 +16,6 @@ from pointpeft.measure.part_scores import (
     score_split,
     segment,
 )
-from pointpeft.measure.predictor import LoadedAdapter
 from pointpeft.peft import PeftModel
 
 __all__ = ["analyse_part_adapter", "analyse_parts", "by_part_name"]

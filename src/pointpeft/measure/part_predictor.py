@@ -16,8 +16,8 @@ from pointpeft.data.prepare import default_num_stored
 from pointpeft.data.surface import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_scores import part_mask, segment
-from pointpeft.measure.predictor import LoadedAdapter
 from pointpeft.measure.records import output_folder
 
 __all__ = ["PartPrediction", "PartPredictor", "write_predictions"]
@@ -68,16 +68,13 @@ class PartPredictor(LoadedAdapter):
         device: str = "cpu",
     ) -> None:
         super().__init__(folder, checkpoint, up_axis, device)
-        assert self.parts is not None, "checked"
-        self.part_names = self.parts.names
-        self.categories = self.parts.categories
-        self._mask = part_mask(self.parts)
-
-    def _check_task(self, folder: str | Path) -> None:
         if self.parts is None:
             raise ConfigError(
                 f"the adapter in {folder} names classes of whole shapes; use Predictor"
             )
+        self.part_names = self.parts.names
+        self.categories = self.parts.categories
+        self._mask = part_mask(self.parts)
 
     def choose_category(self, name: str | None) -> str:
         """The category called ``name``; the only one if there is only one.

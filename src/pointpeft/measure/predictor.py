@@ -1,39 +1,16 @@
-"""From a saved adapter and a file to a class; how an adapter is loaded for any use."""
+"""From a saved adapter and a file to a class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
-from pointpeft.compat.checkpoints.reading import load_into
-from pointpeft.create import create_model, has_embedded_weights
-from pointpeft.data import (
-    SHAPE_SUFFIXES,
-    InputStatistics,
-    InputTransform,
-    PartTable,
-    RawShape,
-    read_shape,
-)
-from pointpeft.data.folder import shape_files
-from pointpeft.data.prepare import Prepared
-from pointpeft.errors import CheckpointError, ConfigError, DataError
-from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
-from pointpeft.models import build_backbone, state_hash
-from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
+from pointpeft.data import read_shape
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 
-__all__ = [
-    "LoadedAdapter",
-    "Prediction",
-    "Predictor",
-    "adapter_task",
-    "list_shape_files",
-    "load_adapted",
-    "load_base",
-]
+__all__ = ["Prediction", "Predictor"]
 
 _TOP = 3
 
@@ -59,204 +36,6 @@ class Prediction:
     error: str | None = None
 
 
-def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
-    """An adapter on its encoder; arguments and errors are those of :func:`load_base`."""
-    backbone = load_base(folder, checkpoint)
-    adapted = load_adapter(backbone, folder)
-    adapted.base_checkpoint = backbone.loaded_from
-    return adapted
-
-
-def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
-    """The un-adapted encoder of an adapter.
-
-    Without ``checkpoint`` its weights are looked for where the adapter says that they came from,
-    or the run that it lies in; and, by their hash, among those that come with the package.
-
-    Args:
-        folder: adapter or run folder.
-        checkpoint: weights of the encoder, as for fine-tuning: a file of ours or a released one,
-            the folder of a pre-training run, or "embedded".
-
-    Raises:
-        CheckpointError: no adapter, encoder weights not found, or they do not fit.
-    """
-    folder = resolve_adapter(folder)
-    base = read_adapter_config(folder)["base_model"]
-    found = checkpoint or _find_weights(folder, base)
-    name, sizes = base["name"], base["config"] | {"num_points": base["num_points"]}
-    if names_embedded(found, name):
-        return create_model(name, pretrained=True, **sizes)
-    path = resolve_checkpoint(found)
-    backbone = build_backbone(name, sizes)
-    load_into(backbone, path)
-    backbone.loaded_from = str(path.resolve())
-    return backbone
-
-
-def _find_weights(folder: Path, base: dict[str, Any]) -> str | Path:
-    """The weights of an adapter's encoder: their file, or that they come with the package."""
-    recorded = base["checkpoint"]
-    of_run = _weights_of_run(folder.parent)
-    if recorded and (folder / recorded).is_file():  # absolute, unless nothing is there
-        return folder / recorded
-    if recorded and of_run is not None and of_run.name == Path(recorded).name:
-        return of_run
-    if recorded == EMBEDDED or _come_with_the_package(base):
-        return EMBEDDED
-    lacking = "does not say where its encoder's weights are"
-    if recorded:
-        lacking = f"was trained on {recorded}, which is not there"
-    raise CheckpointError(
-        f"the adapter in {folder} {lacking}; pass their file as `checkpoint`: weights of "
-        f"{base['name']} with the hash {base['hash'][:16]}"
-    )
-
-
-def _come_with_the_package(base: dict[str, Any]) -> bool:
-    name = base["name"]
-    if not has_embedded_weights(name):
-        return False
-    return state_hash(create_model(name, pretrained=True)) == base["hash"]
-
-
-def _weights_of_run(folder: Path) -> Path | None:
-    """The weights that a run states in its settings, if they are there.
-
-    An adapter may be given away, so it does not name places elsewhere on the machine; its run does.
-    """
-    try:
-        settings = yaml.safe_load((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        path = resolve_checkpoint(settings["checkpoint"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-        return None
-    return path if path.is_file() else None
-
-
-def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files meant by ``paths``: themselves, and all shapes below those that are folders.
-
-    Raises:
-        DataError: a folder holds no shape file.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = [path / file for file in shape_files(path)[0]]
-        if not found:
-            known = ", ".join(sorted(SHAPE_SUFFIXES))
-            raise DataError(f"{path} holds no mesh or scan; known file types: {known}")
-        files += found
-    return files
-
-
-def adapter_task(folder: str | Path) -> str:
-    """What an adapter or run folder is for: "classification" or "part_segmentation".
-
-    Raises:
-        CheckpointError: no adapter, or a damaged one.
-    """
-    config = read_adapter_config(resolve_adapter(folder))
-    return "classification" if config.get("num_parts") is None else "part_segmentation"
-
-
-class LoadedAdapter:
-    """A saved adapter on its encoder, and how its input is prepared.
-
-    Args:
-        folder: adapter or run folder.
-        checkpoint: weights of the encoder, where they are not found, see :func:`load_base`.
-        up_axis: axis of the files that points up, if not as in training.
-        device: where to compute.
-
-    Attributes:
-        backbone: the encoder as it was before its adaptation.
-        model: the adapted model, in eval mode.
-        class_names: in the order of the logits, or of the category numbers.
-        parts: names and categories of the parts, for part segmentation.
-        transform: how clouds are prepared.
-        source: the data that it was trained on; None where it does not say.
-        split: how these were cut; None where it does not say.
-        statistics: of the raw training shapes, when known.
-        notes: what is done to every shape because it was asked for.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        checkpoint: str | Path | None = None,
-        up_axis: str | None = None,
-        device: str = "cpu",
-    ) -> None:
-        self.backbone = load_base(folder, checkpoint)
-        self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
-        self.backbone.to(device)
-        self.device = device
-        self.class_names, given = _described(self.model, folder)
-        self.parts = _part_table(self.model, folder)
-        trained = _transform(given, folder)
-        self.transform = replace(trained, up_axis=up_axis or trained.up_axis)  # type: ignore[arg-type]
-        self.notes: tuple[str, ...] = ()
-        if up_axis and up_axis != trained.up_axis:
-            self.notes = (f"up-axis {up_axis} is turned to match {trained.up_axis} of training",)
-        self.source: str | None = given.get("source")
-        self.split: dict[str, Any] | None = given.get("split")
-        statistics = given.get("statistics")
-        self.statistics = InputStatistics.from_dict(statistics) if statistics else None
-        self._check_task(folder)
-
-    def _check_task(self, folder: str | Path) -> None:
-        """Sub-classes that are for one task refuse adapters of others here."""
-
-    def prepare(self, shape: RawShape) -> Prepared:
-        """A shape as the model takes it, with the notes that training would show of it.
-
-        Raises:
-            DataError: the shape has no usable geometry.
-        """
-        (prepared,) = self.transform.prepare_batch([shape])
-        if isinstance(prepared, DataError):
-            raise DataError(f"{shape.source}: {prepared}")
-        return prepared
-
-    def warnings(self, shape: RawShape, prepared: Prepared) -> tuple[str, ...]:
-        """What was noticed of a shape, and in what it differs from the training data."""
-        differences = self.statistics.check(shape, self.transform) if self.statistics else []
-        return (*prepared.notes, *differences)
-
-
-def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Class names of an adapter, and what it says of its input; both are needed to use it."""
-    if isinstance(model.input, dict) and "transform" in model.input and model.class_names:
-        return model.class_names, model.input
-    lacking = "names of its classes" if not model.class_names else "way its input is prepared"
-    raise ConfigError(
-        f"the adapter in {folder} does not state the {lacking}; save it with both: "
-        "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...)), "
-        "or convert the released file again with `classes`"
-    )
-
-
-def _transform(given: dict[str, Any], folder: str | Path) -> InputTransform:
-    try:
-        return InputTransform.from_dict(given["transform"])
-    except (DataError, TypeError) as error:
-        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
-
-
-def _part_table(model: PeftModel, folder: str | Path) -> PartTable | None:
-    if model.sizes["num_parts"] is None:
-        return None
-    if model.parts is None:
-        raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
-    try:
-        return PartTable.from_dict(model.parts)
-    except DataError as error:
-        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
-
-
 class Predictor(LoadedAdapter):
     """Classifies files with a saved adapter, preparing them as in its training.
 
@@ -266,7 +45,14 @@ class Predictor(LoadedAdapter):
         ConfigError: the adapter is for part segmentation.
     """
 
-    def _check_task(self, folder: str | Path) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        checkpoint: str | Path | None = None,
+        up_axis: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(folder, checkpoint, up_axis, device)
         if self.parts is not None:
             raise ConfigError(
                 f"the adapter in {folder} labels parts; use PartPredictor or `pointpeft predict`"

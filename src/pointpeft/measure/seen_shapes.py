@@ -11,8 +11,8 @@ from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.identity import unpack_digests
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.formats import enumerate_names
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.evaluate_config import EvaluateConfig
-from pointpeft.measure.predictor import LoadedAdapter
 from pointpeft.training.config import DataConfig
 
 __all__ = ["Measured", "read_measured"]
@@ -45,6 +45,7 @@ class Measured:
 def read_measured(
     config: EvaluateConfig,
     adapter: LoadedAdapter,
+    segmented: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measured:
     """Read data, and choose what of it is measured.
@@ -55,6 +56,7 @@ def read_measured(
     Args:
         config: what is asked for.
         adapter: what is measured.
+        segmented: whether every point must have a part label.
         progress: called with (done, total) while shapes are read.
 
     Raises:
@@ -62,7 +64,7 @@ def read_measured(
         CheckpointError: the adapter says in another way than ours do what it was trained on.
     """
     known = _known(config, adapter)
-    data = _read(config, adapter, progress)
+    data = _read(config, adapter, segmented, progress)
     shapes = _Shapes(data, known or {}, adapter)
     part, split, notes = shapes.choose(config)
     if known is None:
@@ -78,12 +80,13 @@ def read_measured(
 def _read(
     config: EvaluateConfig,
     adapter: LoadedAdapter,
+    segmented: bool,
     progress: Callable[[int, int], None] | None,
 ) -> ShapeData:
     """The data in the splits that it states itself."""
     asked = DataConfig(source=config.data, variant=config.variant, seed=config.seed)
     data = find_protocol(config.protocol).read(
-        asked, adapter.transform, segmented=adapter.parts is not None, progress=progress
+        asked, adapter.transform, segmented=segmented, progress=progress
     )
     if data is not None:
         _check_classes(data, adapter)
@@ -93,7 +96,7 @@ def _read(
         adapter.transform,
         variant=config.variant,
         class_names=adapter.class_names,
-        segmented=adapter.parts is not None,
+        segmented=segmented,
         parts=adapter.parts,
         progress=progress,
         val_fraction=0.0,

@@ -38,6 +38,7 @@ class Adapter(nn.Module):
     Attributes:
         model: the view.
         tuner: the method.
+        task: name of what it is for; by default that of the model.
         base_spec: architecture of the encoder.
         base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
             an absolute path, or one relative to the folder that the adapter is saved in. By default
@@ -70,6 +71,7 @@ class Adapter(nn.Module):
         tuner = tuner_class(config)(base, config, bank)
         self.model = view(base, lambda name: _is_own(name, tuner))
         self.tuner = tuner.to(next(trunk.parameters()).device)
+        self.task: str = base.task
         self._fit_head()
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(tuner.trains(_role(name)))
@@ -84,7 +86,7 @@ class Adapter(nn.Module):
 
     def _fit_head(self) -> None:
         """Give a classifier a fresh head where the method pools other channels than its own."""
-        if self.task == "classification":
+        if self.model.task == "classification":
             features = self.tuner.num_features(self.model)
             if features != self.model.num_features:
                 like = next(self.model.head.parameters())
@@ -116,17 +118,12 @@ class Adapter(nn.Module):
         return self
 
     @property
-    def task(self) -> str:
-        """That of the model: "classification" or "part_segmentation"."""
-        return self.model.task
-
-    @property
     def sizes(self) -> dict[str, int | None]:
         """Numbers of classes and parts from which the model can be built around its encoder.
 
         A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
         """
-        if self.task == "part_segmentation":
+        if self.model.task == "part_segmentation":
             return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
         return {"num_classes": self.model.num_classes, "num_parts": None}
 

@@ -74,6 +74,7 @@ def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftMo
         raise
     adapter.class_names = tuple(config["class_names"]) if config["class_names"] else None
     adapter.parts = config.get("parts")
+    adapter.task = config.get("task", adapter.task)
     adapter.input = config["input"]
     adapter.base_checkpoint = config["base_model"]["checkpoint"]
     return model

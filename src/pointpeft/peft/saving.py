@@ -193,6 +193,7 @@ def _adapter_config(adapter: "Adapter") -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "pointpeft_version": __version__,
+        "task": adapter.task,
         "method": adapter.config.to_dict(),
         **_origin(adapter.config),
         "base_model": {

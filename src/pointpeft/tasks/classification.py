@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,20 +11,24 @@ from torch.nn import functional as F
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
-from pointpeft.measure.analysis import analyse_adapter
+from pointpeft.formats import percent, percent_range
+from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.analysis import Outputs, analyse_adapter, analyse_change, model_outputs
 from pointpeft.measure.class_scores import Scores, classify, score
-from pointpeft.measure.intervals import accuracy_intervals, class_counts
-from pointpeft.measure.report import write_run_report
+from pointpeft.measure.intervals import accuracy_intervals, class_counts, wilson_interval
+from pointpeft.measure.predictor import Prediction, Predictor
 from pointpeft.models.factory import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out
+from pointpeft.tasks.accuracies import basis, interval
+from pointpeft.tasks.shown import Predicted, Shown
+from pointpeft.tasks.task import Task
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
-__all__ = ["Classification", "ClassificationTask"]
+__all__ = ["Classification", "ClassificationModule"]
 
 
-class ClassificationTask(TuningTask):
+class ClassificationModule(TuningModule):
     """Trains a :class:`PeftModel` with cross-entropy.
 
     Args:
@@ -78,12 +83,11 @@ class ClassificationTask(TuningTask):
         self.log_means(values, batch["index"])
 
 
-class Classification(Goal):
+class Classification(Task):
     """A class for every shape; seeds are ranked by accuracy."""
 
     name = "classification"
-    method = "point-peft"
-    augmentation = "scale-shift"
+    votes = True
     headline = "accuracy"
     of_one_seed = ("confusion", "test_mean_class_accuracy")
     label = "accuracy"
@@ -106,10 +110,10 @@ class Classification(Goal):
         config: FinetuneConfig,
         augmentation: Compose,
         data: ShapeData,
-    ) -> ClassificationTask:
+    ) -> ClassificationModule:
         """Cross-entropy."""
         split = data.selects_on
-        return ClassificationTask(
+        return ClassificationModule(
             model, config.optimizer, augmentation, config.label_smoothing, split
         )
 
@@ -129,14 +133,124 @@ class Classification(Goal):
             "confusion": test.confusion.tolist() if test else None,
         }
 
+    def evaluate(
+        self,
+        adapter: LoadedAdapter,
+        data: ShapeData,
+        part: ShapeSplit,
+        split: str,
+        batch_size: int,
+    ) -> tuple[dict[str, Any], Outputs]:
+        """Accuracies, over all shapes and by class, the confusion, and the model's outputs."""
+        outputs = self._outputs(adapter, part, batch_size)
+        scores = self._score(adapter, part, outputs)
+        val = None
+        if len(data.val) and data.selects_on == "val":
+            known = outputs if data.val is part else self._outputs(adapter, data.val, batch_size)
+            val = self._score(adapter, data.val, known).accuracy
+        return {
+            "test_accuracy": None,  # unless it is measured
+            "val_accuracy": val,
+            f"{split}_accuracy": scores.accuracy,
+            f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+            "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
+            "confusion": scores.confusion.tolist(),
+        }, outputs
+
+    def _outputs(self, adapter: LoadedAdapter, part: ShapeSplit, batch_size: int) -> Outputs:
+        points = torch.from_numpy(part.points)[:, : adapter.transform.num_points]
+        return model_outputs(adapter.model, points, batch_size=batch_size)
+
+    def _score(self, adapter: LoadedAdapter, part: ShapeSplit, outputs: Outputs) -> Scores:
+        return score(outputs.logits.argmax(axis=1), part.labels, len(adapter.class_names))
+
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Of the accuracies."""
         return accuracy_intervals(metrics)
 
-    def report(self, folder: Path, data: ShapeData, device: str) -> None:
-        """Analyse the adapter, the best seed's if there are several, and write the page."""
-        analysis = analyse_adapter(folder, data.train, *held_out(data), device=device)
-        write_run_report(folder, analysis)
+    def analyse(
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+    ) -> dict[str, Any]:
+        """Maps of features, the confusion, and mistakes."""
+        return analyse_change(adapter.backbone, adapter.model, seen, part, split, known)
+
+    def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any]:
+        """The same of a run's adapter, the best seed's if there are several."""
+        return analyse_adapter(folder, data.train, *held_out(data), device=device)
+
+    def scores(self, metrics: dict[str, Any], split: str, in_detail: bool) -> Shown:
+        """The accuracy with its interval, those by voting, and of every class."""
+        accuracy = metrics[f"{split}_accuracy"]
+        if accuracy is None:
+            return Shown(lines=[f"{split} accuracy: not measured, there is no {split} split"])
+        spread = ""
+        if f"{split}_accuracy_std" in metrics:
+            each = ", ".join(percent(value) for value in metrics[f"{split}_accuracy_per_seed"])
+            spread = f" +- {percent(metrics[f'{split}_accuracy_std'])} over seeds ({each})"
+        headline = f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread}"
+        return Shown(
+            ("class", "items", "accuracy", "95 % interval"),
+            _of_classes(metrics) if in_detail else [],
+            [f"{headline} ({basis(metrics, split)})"],
+            _votes(metrics, split),
+        )
+
+    def predict(
+        self,
+        folder: Path,
+        files: list[Path],
+        category: str | None = None,
+        output: Path | None = None,
+        **adapter: Any,
+    ) -> Predicted:
+        """The likeliest classes of each file."""
+        self.refuse_options(folder, category, output)
+        predictor = Predictor(folder, **adapter)
+        found = [predictor.predict_file(file) for file in files]
+        rows = [
+            (
+                one.file,
+                str(one.label),
+                percent(one.probability),
+                ", ".join(f"{name} {percent(value)}" for name, value in one.ranking[1:]),
+            )
+            for one in found
+            if one.error is None
+        ]
+        shown = Shown(("file", "class", "probability", "next"), rows)
+        return Predicted(found, shown, [_as_json(one) for one in found], predictor.notes)
+
+
+def _of_classes(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    names, items = metrics["class_names"], metrics["class_items"]
+    rows: list[tuple[str, ...]] = []
+    for name, number, value in zip(names, items, metrics["class_accuracy"], strict=True):
+        sure = percent_range(wilson_interval(value, number)) if number else "not measured"
+        rows.append((name, str(number), percent(value), sure))
+    return rows
+
+
+def _votes(metrics: dict[str, Any], split: str) -> list[str]:
+    lines = []
+    if f"{split}_vote_accuracy" in metrics:
+        accuracy, rule = metrics[f"{split}_vote_accuracy"], metrics[f"{split}_vote_rule"]
+        sure = interval(metrics[f"{split}_vote_accuracy_interval"])
+        lines.append(f"{split} accuracy by voting: {percent(accuracy)} ({sure}; {rule})")
+    if "training_vote_accuracy" in metrics:
+        accuracy = metrics["training_vote_accuracy"]
+        lines.append(f"best vote in training: {percent(accuracy)} (adapter_best_vote)")
+    return lines
+
+
+def _as_json(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "file": prediction.file,
+        "class": prediction.label,
+        "probability": prediction.probability,
+        "ranking": [{"class": name, "probability": p} for name, p in prediction.ranking],
+        "warnings": list(prediction.warnings),
+        "error": prediction.error,
+    }
 
 
 def evaluate_split(model: PeftModel, split: ShapeSplit, batch_size: int) -> Scores | None:

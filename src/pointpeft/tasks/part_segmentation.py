@@ -7,30 +7,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointpeft.data import PartTable, ShapeData
+from pointpeft.data import PartTable, ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
+from pointpeft.formats import counted, percent
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.intervals import class_counts
-from pointpeft.measure.part_analysis import analyse_part_adapter, by_part_name
+from pointpeft.measure.part_analysis import analyse_part_adapter, analyse_parts, by_part_name
+from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_predictions
 from pointpeft.measure.part_scores import (
     likeliest_parts,
     part_mask,
     score_segmenter,
     shape_iou,
 )
-from pointpeft.measure.report import write_run_report
 from pointpeft.models.factory import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
-from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningTask, held_out
+from pointpeft.tasks.shown import Predicted, Shown
+from pointpeft.tasks.task import Task
+from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
-__all__ = ["PartSegmentation", "SegmentationTask"]
+__all__ = ["PartSegmentation", "SegmentationModule"]
 
 _FULL_LEARNING_RATE = 2e-4  # as in the papers
 
 
-class SegmentationTask(TuningTask):
+class SegmentationModule(TuningModule):
     """Trains a part-segmentation :class:`PeftModel` with the cross-entropy of all points.
 
     Args:
@@ -98,7 +101,7 @@ class SegmentationTask(TuningTask):
         return torch.tensor(ious)
 
 
-class PartSegmentation(Goal):
+class PartSegmentation(Task):
     """A part for every point; seeds are ranked by the mean IoU over shapes."""
 
     name = "part_segmentation"
@@ -136,10 +139,10 @@ class PartSegmentation(Goal):
         config: FinetuneConfig,
         augmentation: Compose,
         data: ShapeData,
-    ) -> SegmentationTask:
+    ) -> SegmentationModule:
         """Cross-entropy of all points."""
         split = data.selects_on
-        return SegmentationTask(model, config.optimizer, augmentation, _parts(data), split)
+        return SegmentationModule(model, config.optimizer, augmentation, _parts(data), split)
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""
@@ -161,9 +164,110 @@ class PartSegmentation(Goal):
             "part_names": list(parts.names),
         }
 
-    def report(self, folder: Path, data: ShapeData, device: str) -> None:
-        """Analyse the adapter, the best seed's if there are several, and write the page."""
-        write_run_report(folder, analyse_part_adapter(folder, *held_out(data), device=device))
+    def evaluate(
+        self,
+        adapter: LoadedAdapter,
+        data: ShapeData,
+        part: ShapeSplit,
+        split: str,
+        batch_size: int,
+    ) -> tuple[dict[str, Any], None]:
+        """IoU over shapes, categories and parts, and accuracies of points."""
+        parts, num_points = adapter.parts, adapter.transform.num_points
+        assert parts is not None, "an adapter of this task"
+        scores = score_segmenter(adapter.model, part, parts, num_points, batch_size)
+        assert scores is not None, "refused before, if there is no shape"
+        val = None
+        if len(data.val) and data.selects_on == "val":
+            held = score_segmenter(adapter.model, data.val, parts, num_points, batch_size)
+            val = held.instance_iou if held else None
+        return {
+            "test_instance_iou": None,  # unless it is measured
+            "val_instance_iou": val,
+            f"{split}_instance_iou": scores.instance_iou,
+            f"{split}_class_iou": scores.class_iou,
+            f"{split}_accuracy": scores.accuracy,
+            f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+            f"{split}_category_iou": scores.category_iou,
+            f"{split}_part_iou": by_part_name(scores.part_iou, parts),
+            "part_names": list(parts.names),
+        }, None
+
+    def analyse(
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+    ) -> dict[str, Any]:
+        """IoU of every part, and shapes with their parts."""
+        assert adapter.parts is not None, "an adapter of this task"
+        num_points = adapter.transform.num_points
+        return analyse_parts(adapter.model, part, adapter.parts, num_points, split)
+
+    def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any]:
+        """The same of a run's adapter, the best seed's if there are several."""
+        return analyse_part_adapter(folder, *held_out(data), device=device)
+
+    def scores(self, metrics: dict[str, Any], split: str, in_detail: bool) -> Shown:
+        """The IoU of every category, and over all shapes."""
+        iou = metrics[f"{split}_instance_iou"]
+        if iou is None:
+            return Shown(lines=[f"{split} IoU: not measured, there is no {split} split"])
+        rows = []
+        if categories := metrics.get(f"{split}_category_iou"):  # of several seeds there is none
+            each = zip(metrics["class_items"], categories.items(), strict=True)
+            rows = [
+                (name, str(items), percent(value) if items else "not measured")
+                for items, (name, value) in each
+            ]
+        headline = (
+            f"[bold]{split} IoU over shapes: {percent(iou)}[/]{_spread(metrics, split)}, over "
+            f"categories {percent(metrics[f'{split}_class_iou'])}, accuracy of points "
+            f"{percent(metrics[f'{split}_accuracy'])} "
+            f"({counted(metrics[f'{split}_items'], 'shape')}, "
+            f"{counted(len(metrics['class_names']), 'category', 'categories')}, "
+            f"{counted(len(metrics['part_names']), 'part')})"
+        )
+        return Shown(("category", "items", "mean IoU"), rows, [headline])
+
+    def predict(
+        self,
+        folder: Path,
+        files: list[Path],
+        category: str | None = None,
+        output: Path | None = None,
+        **adapter: Any,
+    ) -> Predicted:
+        """The parts of each file, written as a labelled cloud below ``output``."""
+        predictor = PartPredictor(folder, **adapter)
+        category = predictor.choose_category(category)
+        found = [predictor.predict_file(file, category) for file in files]
+        written = write_predictions(found, predictor.part_names, output or Path("runs/predict"))
+        rows = []
+        for one, path in zip(found, written, strict=True):
+            for row, (name, share) in enumerate(one.shares):
+                ends = (one.file, str(path)) if row == 0 else ("", "")
+                rows.append((ends[0], name, percent(share), ends[1]))
+        values = [_as_json(*pair) for pair in zip(found, written, strict=True)]
+        shown = Shown(("file", "part", "share of points", "written to"), rows)
+        return Predicted(found, shown, values, predictor.notes)
+
+
+def _spread(metrics: dict[str, Any], split: str) -> str:
+    key = f"{split}_instance_iou"
+    if f"{key}_std" not in metrics:
+        return ""
+    each = ", ".join(percent(value) for value in metrics[f"{key}_per_seed"])
+    return f" +- {percent(metrics[f'{key}_std'])} over seeds ({each})"
+
+
+def _as_json(prediction: PartPrediction, written: Path | None) -> dict[str, Any]:
+    return {
+        "file": prediction.file,
+        "category": prediction.category,
+        "parts": [{"part": name, "share": share} for name, share in prediction.shares],
+        "points": len(prediction.points),
+        "output": None if written is None else str(written),
+        "warnings": list(prediction.warnings),
+        "error": prediction.error,
+    }
 
 
 def _parts(data: ShapeData) -> PartTable:

@@ -1,39 +1,46 @@
-"""What a backbone is adapted for: all that a fine-tuning run does differently by task."""
+"""What a backbone is adapted for: all that is done differently by task."""
 
 import abc
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pointpeft.data import ShapeData
+from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
+from pointpeft.errors import ConfigError
+from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.peft import PeftConfig, PeftModel
-from pointpeft.tasks.tuning_module import TuningTask
+from pointpeft.tasks.shown import Predicted, Shown
+from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.config import FinetuneConfig
 
-__all__ = ["Goal"]
+__all__ = ["Task"]
 
 
-class Goal(abc.ABC):
-    """One value of ``task``.
+class Task(abc.ABC):
+    """One value of the setting ``task``: network, loss, scores, predictions, and what is printed.
+
+    A task of your own sub-classes it and has a line in ``tasks/table.py``.
 
     Attributes:
         name: that value.
         method: tuning method unless another one is asked for.
         augmentation: recipe of training clouds unless another one is asked for.
         segmented: whether training needs part labels.
+        votes: whether predictions can be voted on, and episodes be drawn.
         headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
             ``test_<headline>``, where epochs are selected on the test split as the latter alone.
         label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
         of_one_seed: metrics that are reported of the best seed alone.
-        pth_best: name of the file that the papers' repositories keep the best epoch in.
-        pth_last: of the last epoch; None: they keep none.
+        pth_best: name of the ``.pth`` file of the best epoch, where that is asked for.
+        pth_last: of the last epoch; None: there is none.
     """
 
     name: ClassVar[str]
-    method: ClassVar[str]
-    augmentation: ClassVar[str]
+    method: ClassVar[str] = "point-peft"
+    augmentation: ClassVar[str] = "scale-shift"
     segmented: ClassVar[bool] = False
+    votes: ClassVar[bool] = False
     headline: ClassVar[str]
     label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
@@ -41,7 +48,9 @@ class Goal(abc.ABC):
     pth_best: ClassVar[str] = "ckpt-best.pth"
     pth_last: ClassVar[str | None] = "ckpt-last.pth"
 
-    def shown(self, split: str) -> list[tuple[str, str, str]]:
+    # --- training -------------------------------------------------------------------------------
+
+    def progress(self, split: str) -> list[tuple[str, str, str]]:
         """Metrics in the progress line, (metric, label, format), if ``split`` selects epochs."""
         of_split = (f"{split}_{self.headline}", f"{split} {self.label}", ".1%")
         return [("train_loss", "loss", ".3f"), of_split]
@@ -64,27 +73,103 @@ class Goal(abc.ABC):
 
     @abc.abstractmethod
     def module(
-        self,
-        model: PeftModel,
-        config: FinetuneConfig,
-        augmentation: Compose,
-        data: ShapeData,
-    ) -> TuningTask:
-        """What trains the model; it logs ``<split>_score``, larger is better, of the split that
-        chooses the epoch.
+        self, model: PeftModel, config: FinetuneConfig, augmentation: Compose, data: ShapeData
+    ) -> TuningModule:
+        """What trains the model by its loss; it logs ``<split>_score``, larger is better, of the
+        split that chooses the epoch.
         """
+
+    # --- measuring ------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Metrics of the validation and test split, None where a split is empty, and names.
 
-        The batches are those of validation: as in the papers a prediction may depend on its batch.
+        The batches are those of validation: in the papers' code a prediction may depend on them.
+        """
+
+    @abc.abstractmethod
+    def evaluate(
+        self,
+        adapter: LoadedAdapter,
+        data: ShapeData,
+        part: ShapeSplit,
+        split: str,
+        batch_size: int,
+    ) -> tuple[dict[str, Any], Any]:
+        """Metrics of a saved adapter on ``part``, and on the validation split if there is one.
+
+        Args:
+            adapter: on its encoder.
+            data: which it is of.
+            part: the shapes to measure.
+            split: what they are called; a metric is ``<split>_<name>``.
+            batch_size: clouds at a time.
+
+        Returns:
+            The metrics, and what :meth:`analyse` can use again.
         """
 
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Confidence intervals of what is counted by shapes; none where nothing is."""
         return {}
 
+    def analyse(
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+    ) -> dict[str, Any] | None:
+        """What the report of a measurement shows beside its metrics; None: there is no report.
+
+        Args:
+            adapter: on its encoder.
+            seen: shapes that it was trained on.
+            part: shapes that were measured.
+            split: what they are called.
+            known: the second result of :meth:`evaluate`.
+        """
+        return None
+
+    def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any] | None:
+        """The same for the report of the run in ``folder``, of which ``data`` is the data."""
+        return None
+
+    def scores(self, metrics: dict[str, Any], split: str, in_detail: bool) -> Shown:
+        """What is printed of metrics; with ``in_detail`` a row for each class or category too."""
+        value = metrics[f"{split}_{self.headline}"]
+        shown = "not measured" if value is None else f"{value:.4g}"
+        return Shown(headlines=[f"[bold]{split} {self.label}: {shown}[/]"])
+
+    # --- predicting -----------------------------------------------------------------------------
+
     @abc.abstractmethod
-    def report(self, folder: Path, data: ShapeData, device: str) -> None:
-        """Write a page about the adapter of the run in ``folder``."""
+    def predict(
+        self,
+        folder: Path,
+        files: list[Path],
+        category: str | None = None,
+        output: Path | None = None,
+        **adapter: Any,
+    ) -> Predicted:
+        """Apply a saved adapter to files.
+
+        Args:
+            folder: adapter or run folder.
+            files: meshes and scans; one that cannot be read has an outcome with its ``error``.
+            category: what the shapes are, for tasks that need to know it.
+            output: where files are written, by tasks that write some.
+            adapter: arguments of :class:`LoadedAdapter`.
+
+        Raises:
+            ConfigError: the task has no use for ``category`` or ``output``.
+        """
+
+    def refuse_options(self, folder: Path, category: str | None, output: Path | None) -> None:
+        """Refuse options of :meth:`predict` that a task has no use for.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        if category or output:
+            raise ConfigError(
+                f"the adapter in {folder} is for {self.name}: leave --category and --output out; "
+                "--json prints what a program can read"
+            )

@@ -21,7 +21,7 @@ from pointpeft.training.run_folder import AtomicCheckpointIO
 _STORED = "model."
 """Before the names of an adapter's entries in a checkpoint."""
 
-__all__ = ["TIE_WEIGHT", "ItemMean", "TuningTask", "held_out"]
+__all__ = ["TIE_WEIGHT", "ItemMean", "TuningModule", "held_out"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
@@ -53,7 +53,7 @@ class ItemMean(Metric):
         return self.total / self.items
 
 
-class TuningTask(L.LightningModule):
+class TuningModule(L.LightningModule):
     """Trains a :class:`PeftModel`; sub-classes say by which loss.
 
     Checkpoints hold what the adapter holds, not the frozen encoder.

@@ -43,7 +43,7 @@ class Banks:
         """The bank of an encoder, on the CPU.
 
         In other processes than the first one it has no content before training begins, when
-        :meth:`pointpeft.tasks.tuning_module.TuningTask.setup` brings it.
+        :meth:`pointpeft.tasks.tuning_module.TuningModule.setup` brings it.
 
         Args:
             backbone: the encoder, before a method is attached; it is left on the CPU.

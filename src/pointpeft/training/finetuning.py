@@ -10,11 +10,12 @@ from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.errors import ConfigError
 from pointpeft.process_state import undisturbed
+from pointpeft.tasks.table import find_task
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.few_shot import few_shot
 from pointpeft.training.processes import quiet_other_processes
 from pointpeft.training.run import method_settings
-from pointpeft.training.seeds import find_goal, train_seeds
+from pointpeft.training.seeds import train_seeds
 from pointpeft.training.sources import PASSED
 
 __all__ = ["finetune"]
@@ -72,17 +73,17 @@ def _with_source_of(config: FinetuneConfig, data: ShapeData) -> FinetuneConfig:
 
 def _resolve(config: FinetuneConfig) -> FinetuneConfig:
     """The config with what suits its task, method and protocol in place of all left open."""
-    goal = find_goal(config.task)
-    if goal.segmented and config.votes:
+    task = find_task(config.task)
+    if not task.votes and config.votes:
         raise ConfigError("votes is for classification: parts are not voted for")
-    if goal.segmented and config.few_shot.way is not None:
+    if not task.votes and config.few_shot.way is not None:
         raise ConfigError("few_shot.way is for classification: episodes have no parts")
-    config = replace(config, method=config.method or goal.method)
+    config = replace(config, method=config.method or task.method)
     config = find_protocol(config.protocol).resolve(config)
     settings = method_settings(config)  # complains of an unknown method or setting
-    lr = config.optimizer.lr or goal.learning_rate(settings)
+    lr = config.optimizer.lr or task.learning_rate(settings)
     return replace(
         config,
         optimizer=replace(config.optimizer, lr=lr),
-        data=replace(config.data, augmentation=config.data.augmentation or goal.augmentation),
+        data=replace(config.data, augmentation=config.data.augmentation or task.augmentation),
     )

@@ -36,7 +36,7 @@ from pointpeft.training.svm_check import SvmCheck
 from pointpeft.training.tokenizer_check import RebuildingCheck
 from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
 
-__all__ = ["PretrainingTask", "pretrain"]
+__all__ = ["PretrainingModule", "pretrain"]
 
 log = logging.getLogger("pointpeft")
 
@@ -44,7 +44,7 @@ PTH_LAST, PTH_BEST = "ckpt-last.pth", "ckpt-best.pth"
 """The whole model as the repository of its paper keeps it, where that is asked for."""
 
 
-class PretrainingTask(L.LightningModule):
+class PretrainingModule(L.LightningModule):
     """Trains a pre-training model, whose forward returns its loss.
 
     Args:
@@ -159,7 +159,7 @@ def _train(
     protocol = find_protocol(config.protocol)
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
-    task = PretrainingTask(model, optimizer, clouds.augmentation)
+    task = PretrainingModule(model, optimizer, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
     log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config, checks))
     shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]

@@ -14,7 +14,7 @@ from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.peft import PeftModel
 from pointpeft.peft.saving import copy_adapter
 from pointpeft.progress import Meter
-from pointpeft.tasks.task import Goal
+from pointpeft.tasks.task import Task
 from pointpeft.training.callbacks import EpochTimer
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.processes import is_first_process
@@ -30,7 +30,7 @@ _OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
 
 def measure(
     model: PeftModel,
-    goal: Goal,
+    task: Task,
     data: ShapeData,
     config: FinetuneConfig,
     run: RunFolder,
@@ -40,7 +40,7 @@ def measure(
 
     Args:
         model: the trained model, its adapter saved in ``run``.
-        goal: its task.
+        task: what it is for.
         data: what it was trained on.
         config: of the run.
         run: its folder.
@@ -52,13 +52,13 @@ def measure(
     if len(data.val):
         selection = find_protocol(config.protocol).selection
     metrics = {
-        "task": goal.name,
+        "task": task.name,
         "method": model.config.method,
         "model": config.model,
         "data": config.data.source,
         "data_title": data.title,
         "seed": config.seed,
-        **goal.measure(model, data, VALIDATION_BATCH * config.trainer.batch_size),
+        **task.measure(model, data, VALIDATION_BATCH * config.trainer.batch_size),
         **_votes(model, data, config),
         "trainable_parameters": counts["trainable"],
         "trainable_parameters_without_head": counts["trainable_without_head"],
@@ -74,7 +74,7 @@ def measure(
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
     }
-    return metrics | goal.intervals(metrics)
+    return metrics | task.intervals(metrics)
 
 
 def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
@@ -90,14 +90,14 @@ def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[st
 
 
 def summarize(
-    results: list[dict[str, Any]], folders: list[Path], run: RunFolder, goal: Goal
+    results: list[dict[str, Any]], folders: list[Path], run: RunFolder, task: Task
 ) -> dict[str, Any]:
     """Metrics of several seeds: of the best one, and lists, means and deviations of all.
 
     Which one is the best is measured on the split that also selects epochs. Its adapter is copied
     to the top; ``adapter_from`` names its folder, and ``best_epoch`` is its epoch.
     """
-    val, test = f"val_{goal.headline}", f"test_{goal.headline}"
+    val, test = f"val_{task.headline}", f"test_{task.headline}"
     ranking = val if all(val in result for result in results) else test
     best = max(range(len(results)), key=lambda i: results[i][ranking] or 0.0)
     if is_first_process():
@@ -107,10 +107,10 @@ def summarize(
         run.adapter, results[best]["seed"], len(results), ranking,
     )  # fmt: skip
     summary = dict(results[best])
-    for key in ("seed", *goal.of_one_seed, *_OF_ONE_SEED):
+    for key in ("seed", *task.of_one_seed, *_OF_ONE_SEED):
         if key in summary:
             summary[f"best_{key}"] = summary.pop(key)
-    for key in dict.fromkeys((test, ranking, *goal.averaged, *_VOTED, "seconds_per_epoch")):
+    for key in dict.fromkeys((test, ranking, *task.averaged, *_VOTED, "seconds_per_epoch")):
         if not any(key in result for result in results):
             continue
         each = [result.get(key) for result in results]
@@ -123,7 +123,7 @@ def summarize(
     summary["peak_memory_bytes"] = max(result["peak_memory_bytes"] for result in results)
     summary["seeds"] = [result["seed"] for result in results]
     summary["adapter_from"] = folders[best].name
-    return summary | goal.intervals(summary)
+    return summary | task.intervals(summary)
 
 
 def _take_over(folder: Path, run: RunFolder) -> None:

@@ -14,8 +14,8 @@ from pointpeft.data.benchmarks.ragged import redraw
 from pointpeft.files import write_json
 from pointpeft.models import save_model
 from pointpeft.peft import PeftConfig, PeftModel, find_method, get_peft_model
-from pointpeft.tasks.task import Goal
-from pointpeft.tasks.tuning_module import TuningTask
+from pointpeft.tasks.task import Task
+from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.announcing import Announcement
 from pointpeft.training.banks import Banks
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
@@ -45,13 +45,13 @@ def method_settings(config: FinetuneConfig) -> PeftConfig:
 
 
 def train_one_seed(
-    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
+    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
 ) -> dict[str, Any]:
     """Train with one seed, keep the best epoch, and measure it.
 
     Args:
         config: of the one seed, all settings resolved.
-        goal: its task.
+        task: what is trained for.
         data: what to train on, and to measure.
         run: the folder to fill.
         resume: continue what is in it.
@@ -66,12 +66,12 @@ def train_one_seed(
     run.begin(config)
     data = redraw(data, seed)
     L.seed_everything(seed, verbose=False)
-    task = _make_task(config, goal, data, run, banks)
-    model, protocol = task.model, find_protocol(config.protocol)
+    module = _make_module(config, task, data, run, banks)
+    model, protocol = module.model, find_protocol(config.protocol)
     extra_epochs = protocol.extra_epochs(config)
     timer, history = EpochTimer(), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
-    monitor = _monitor(protocol, goal, data)
+    monitor = _monitor(protocol, task, data)
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + extra_epochs),
         run,
@@ -81,7 +81,7 @@ def train_one_seed(
             history,
             timer,
             Announcement(_title(config)),
-            ProgressBar(_title(config), goal.shown(data.selects_on)),
+            ProgressBar(_title(config), task.progress(data.selects_on)),
             *([votes] if votes else []),
             *_patience(config, history, monitor),
         ],
@@ -90,39 +90,39 @@ def train_one_seed(
         first_epoch=extra_epochs,  # loops that run one more do not look at the first
         idle_parameters=model.tuner.leaves_idle,
     )
-    modules = ShapeDataModule(
+    batches = ShapeDataModule(
         data.train, data.val, data.transform.num_points, config.trainer.batch_size,
         config.trainer.num_workers, seed, drop_last=protocol.drop_last, share=Share.of(trainer),
     )  # fmt: skip
-    fit(trainer, task, modules, run.resume_from if resume else None)
+    fit(trainer, module, batches, run.resume_from if resume else None)
 
     def conclude() -> dict[str, Any]:
-        epoch = task.load_best(run.best if len(data.val) else run.last)
+        epoch = module.load_best(run.best if len(data.val) else run.last)
         model.save_pretrained(run.adapter)
         model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
-        metrics = measure(model, goal, data, config, run, timer)
+        metrics = measure(model, task, data, config, run, timer)
         metrics |= {"best_epoch": epoch + 1, "epochs": len(history.rows)}
         log.info(
             "%s: the adapter is of epoch %d of %d (selection: %s)",
             _title(config), epoch + 1, len(history.rows), metrics["selection"],
         )  # fmt: skip
         if config.save_published:
-            save_pth(model, run.path / goal.pth_best, epoch, metrics)
+            save_pth(model, run.path / task.pth_best, epoch, metrics)
         if votes:
-            metrics |= votes.conclude(task, config.save_published)
-        if config.save_published and goal.pth_last is not None:
-            _save_last(task, run, goal.pth_last, history)
+            metrics |= votes.conclude(module, config.save_published)
+        if config.save_published and task.pth_last is not None:
+            _save_last(module, run, task.pth_last, history)
         write_json(run.metrics, metrics)
         return metrics
 
     return on_first_process(trainer, conclude)
 
 
-def _save_last(task: TuningTask, run: RunFolder, name: str, history: History) -> None:
-    """Write the model of the last epoch, which ``task`` has afterwards, as a .pth file."""
-    epoch = task.load_best(run.last)
+def _save_last(module: TuningModule, run: RunFolder, name: str, history: History) -> None:
+    """Write the model of the last epoch, which ``module`` has afterwards, as a .pth file."""
+    epoch = module.load_best(run.last)
     scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
-    save_pth(task.model, run.path / name, epoch, scores)
+    save_pth(module.model, run.path / name, epoch, scores)
 
 
 def _title(config: FinetuneConfig) -> str:
@@ -131,11 +131,11 @@ def _title(config: FinetuneConfig) -> str:
     return f"{config.method}{fold} seed {config.seed}"
 
 
-def _monitor(protocol: Protocol, goal: Goal, data: ShapeData) -> str | None:
+def _monitor(protocol: Protocol, task: Task, data: ShapeData) -> str | None:
     """What chooses the epoch; without a validation split nothing does."""
     if not len(data.val):
         return None
-    return f"{data.selects_on}_{protocol.criterion(goal.headline)}"
+    return f"{data.selects_on}_{protocol.criterion(task.headline)}"
 
 
 def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> list[L.Callback]:
@@ -148,21 +148,21 @@ def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> 
     return [Patience(history, monitor, config.trainer.patience)]
 
 
-def _make_task(
-    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
-) -> TuningTask:
-    model = _make_model(config, goal, data, run, banks)
+def _make_module(
+    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, banks: Banks
+) -> TuningModule:
+    model = _make_model(config, task, data, run, banks)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
     augmentation = find_protocol(config.protocol).augmentation(
         config.data.augmentation, data.transform.num_points, config.task
     )
     optimizer = with_cosine(config.optimizer, config.trainer.epochs)
-    return goal.module(model, replace(config, optimizer=optimizer), augmentation, data)
+    return task.module(model, replace(config, optimizer=optimizer), augmentation, data)
 
 
 def _make_model(
-    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, banks: Banks
+    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, banks: Banks
 ) -> PeftModel:
     """The network under its method, with all that its adapter is to say about itself."""
     backbone, source = make_backbone(config)
@@ -173,8 +173,9 @@ def _make_model(
     settings = method_settings(config)
     compat = getattr(settings, "reference_compat", False)
     bank = banks.of(backbone, compat) if settings.uses_bank else None
-    model = get_peft_model(goal.network(backbone, data), settings, bank)
+    model = get_peft_model(task.network(backbone, data), settings, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
     model.parts = data.parts.to_dict() if data.parts else None
     model.input = describe_input(data, config.data)
+    model.task = config.task
     return model

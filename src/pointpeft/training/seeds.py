@@ -8,12 +8,10 @@ from typing import Any
 
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
-from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.files import write_json
-from pointpeft.measure.report.page import REPORT
-from pointpeft.tasks.classification import Classification
-from pointpeft.tasks.part_segmentation import PartSegmentation
-from pointpeft.tasks.task import Goal
+from pointpeft.measure.report.page import REPORT, write_run_report
+from pointpeft.tasks.table import find_task
+from pointpeft.tasks.task import Task
 from pointpeft.training.announcing import announce_data
 from pointpeft.training.banks import Banks, training_device
 from pointpeft.training.config import FinetuneConfig
@@ -23,25 +21,9 @@ from pointpeft.training.results import summarize
 from pointpeft.training.run import train_one_seed
 from pointpeft.training.run_folder import RunFolder
 
-__all__ = ["find_goal", "train_seeds"]
+__all__ = ["train_seeds"]
 
 log = logging.getLogger("pointpeft")
-
-_GOALS: dict[str, Goal] = {goal.name: goal for goal in (Classification(), PartSegmentation())}
-
-
-def find_goal(task: str) -> Goal:
-    """What a task is about.
-
-    Raises:
-        ConfigError: there is no such task.
-    """
-    if task in _GOALS:
-        return _GOALS[task]
-    known = list(_GOALS)
-    raise ConfigError(
-        f"unknown task {task!r}: {nearest_hint(task, known)}tasks: {', '.join(known)}"
-    )
 
 
 def train_seeds(
@@ -55,7 +37,7 @@ def train_seeds(
 
     Arguments, result and errors are those of :func:`pointpeft.finetune`.
     """
-    goal = _GOALS[config.task]
+    task = find_task(config.task)
     run = RunFolder(output)
     run.prepare(config, resume)
     page = run.path / REPORT
@@ -65,23 +47,23 @@ def train_seeds(
         log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
     with run.logging():
-        data = _prepare(config, goal, progress, data)
+        data = _prepare(config, task, progress, data)
         if finished:  # but it was stopped before its report was written
-            _report(config, goal, data, run)
+            _report(config, task, data, run)
             return finished
         if is_first_process():
             page.unlink(missing_ok=True)  # of fewer epochs, if there is one
         run.begin(config)
-        metrics = _all_seeds(config, goal, data, run, resume)
+        metrics = _all_seeds(config, task, data, run, resume)
         if is_first_process():
             write_json(run.metrics, metrics)
-        _report(config, goal, data, run)
+        _report(config, task, data, run)
     return metrics
 
 
 def _prepare(
     config: FinetuneConfig,
-    goal: Goal,
+    task: Task,
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
 ) -> ShapeData:
@@ -98,33 +80,35 @@ def _prepare(
     if protocol.notice is not None:
         log.warning(protocol.notice)
     data = data or load_data(
-        config.data, num_points, progress, segmented=goal.segmented, protocol=protocol
+        config.data, num_points, progress, segmented=task.segmented, protocol=protocol
     )
-    goal.check(data, config.data.source)
+    task.check(data, config.data.source)
     data = protocol.selecting(data)
     announce_data(config.data.source, data)
     return note_shapes_seen_before(data, source)
 
 
 def _all_seeds(
-    config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder, resume: bool
+    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, resume: bool
 ) -> dict[str, Any]:
     """Train with each seed, and sum up where there are several."""
     banks = Banks(data, config)
     if config.seeds == 1:
-        return train_one_seed(config, goal, data, run, resume, banks)
+        return train_one_seed(config, task, data, run, resume, banks)
     jobs = {run.path / f"seed{s}": s for s in range(config.seed, config.seed + config.seeds)}
     results = [
         train_one_seed(
-            replace(config, seed=seed, seeds=1), goal, data, RunFolder(folder), resume, banks
+            replace(config, seed=seed, seeds=1), task, data, RunFolder(folder), resume, banks
         )
         for folder, seed in jobs.items()
     ]
-    return summarize(results, list(jobs), run, goal)
+    return summarize(results, list(jobs), run, task)
 
 
-def _report(config: FinetuneConfig, goal: Goal, data: ShapeData, run: RunFolder) -> None:
+def _report(config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder) -> None:
     """Write the page about a run."""
     if not is_first_process():
         return
-    goal.report(run.path, data, training_device(config))
+    analysis = task.analyse_run(run.path, data, training_device(config))
+    if analysis is not None:
+        write_run_report(run.path, analysis)

@@ -5,8 +5,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from pointpeft.cli.console import counted
-from pointpeft.formats import enumerate_names, percent_range
+from pointpeft.formats import counted, enumerate_names, percent_range
 
 __all__ = ["basis", "interval"]
 
