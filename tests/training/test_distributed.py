@@ -23,7 +23,6 @@ from tests.training.two_processes import (
     CASES,
     KEYS,
     VAL,
-    batch_norm,
     one_step,
     queue_after_a_step,
     split,
@@ -82,20 +81,6 @@ def test_every_shape_of_an_odd_split_counts_once(step):
         assert torch.equal(found["confusion"], of_one["confusion"])
     correct = of_one["confusion"].trace().float() / VAL
     assert of_two[0]["metrics"]["val_accuracy"] == float(correct)
-
-
-def test_batch_norm_is_that_of_the_whole_batch(two):
-    _, found, _ = two
-    first, second = (each["batch_norm"] for each in found)
-    whole = batch_norm(ONE)
-    for key in ("y", "x"):
-        both = torch.stack([first[key], second[key]], dim=1).flatten(0, 1)
-        torch.testing.assert_close(both, whole[key])
-    for key in ("weight", "bias"):
-        torch.testing.assert_close(first[key] + second[key], whole[key])
-    for key in ("mean", "var"):
-        torch.testing.assert_close(first[key], whole[key])
-        assert torch.equal(first[key], second[key])
 
 
 def test_keys_of_all_processes_enter_the_queue(two):

@@ -1,9 +1,7 @@
 """Full fine-tuning: every parameter is trained and stored."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["FullConfig", "FullTuner"]
@@ -20,9 +18,6 @@ class FullTuner(Tuner):
     """Trains the whole model."""
 
     mergeable = True
-
-    def __init__(self, model: Any, config: FullConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
 
     def trains(self, name: str) -> bool:
         """Every parameter."""

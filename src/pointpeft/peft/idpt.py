@@ -62,7 +62,6 @@ class IDPTTuner(Tuner):
 
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
-        self.config = config
         C = model.backbone.num_features
         self.prompt_module = GraphPrompt(C, config.num_layers, config.num_neighbors)
         self.prompt_pos = nn.Parameter(torch.empty(1, 1, C))

@@ -1,9 +1,7 @@
 """Linear probing: the head is trained on a frozen backbone."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
@@ -21,9 +19,6 @@ class LinearTuner(Tuner):
     """Trains the head only. Half of its input is a class token that stays at its random start."""
 
     mergeable = True
-
-    def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``."""

@@ -90,9 +90,9 @@ class Tuner(Method, abc.ABC):
     #: Prefixes of what is made from the frozen encoder again, so neither stored nor counted.
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
-    @abc.abstractmethod
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__()
+        self.config = config
 
     @abc.abstractmethod
     def trains(self, name: str) -> bool:

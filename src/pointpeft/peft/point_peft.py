@@ -135,7 +135,6 @@ class PointPeftTuner(Tuner):
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
         backbone = model.backbone
-        self.config = config
         if bank is not None and config.uses_bank:
             bank.check(backbone.num_features, config.num_prompts - 2, config.exclude_self)
         prompted = config.use_prompt and config.prompt_blocks > 0

@@ -72,7 +72,6 @@ class STAGTuner(Tuner):
 
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
-        self.config = config
         C, R, depth = model.backbone.num_features, config.width, len(model.backbone.blocks)
         runs = -(-depth // config.run_length)
         self.first_run = config.first_block // config.run_length  # the first that moves tokens

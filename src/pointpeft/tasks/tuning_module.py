@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric
+from torchmetrics import MeanMetric
 
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
@@ -21,7 +21,7 @@ from pointpeft.training.run_folder import AtomicCheckpointIO
 _STORED = "model."
 """Before the names of an adapter's entries in a checkpoint."""
 
-__all__ = ["TIE_WEIGHT", "ItemMean", "TuningModule", "held_out"]
+__all__ = ["TIE_WEIGHT", "TuningModule", "held_out"]
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
@@ -30,27 +30,6 @@ TIE_WEIGHT = 1e-4
 def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
     """The shapes that a report shows, and what they are in a word."""
     return (data.test, "test") if len(data.test) else (data.val, "validation")
-
-
-class ItemMean(Metric):
-    """Mean over items of which each counts once, whichever process has it."""
-
-    total: Tensor
-    items: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("items", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, values: Tensor) -> None:
-        """Add the values ``(B,)`` of some items."""
-        self.total += values.float().sum()
-        self.items += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean so far, a scalar."""
-        return self.total / self.items
 
 
 class TuningModule(L.LightningModule):
@@ -78,7 +57,7 @@ class TuningModule(L.LightningModule):
         split: str = "val",
     ) -> None:
         super().__init__()
-        self.means = nn.ModuleDict({name: ItemMean() for name in self.validated})
+        self.means = nn.ModuleDict({name: MeanMetric() for name in self.validated})
         self.split = split
         self.model = model
         self.optimizer = optimizer
@@ -97,7 +76,7 @@ class TuningModule(L.LightningModule):
             index: places of the items in the split, ``(B,)``; those at -1 are not counted.
         """
         for name, of_items in values.items():
-            self.means[name].update(of_items[index >= 0])  # type: ignore[operator]
+            self.means[name].update(of_items[index >= 0].float())  # type: ignore[operator]
             self.log(f"{self.split}_{name}", self.means[name])  # type: ignore[arg-type]
 
     def setup(self, stage: str) -> None:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -24,7 +23,6 @@ from pointpeft.training.config import TrainerConfig
 from pointpeft.training.finite_check import FiniteCheck
 from pointpeft.training.processes import disconnect_at_exit, is_first_process
 from pointpeft.training.run_folder import AtomicCheckpointIO, EpochCheckpoint, RunFolder
-from pointpeft.training.sync_batchnorm import CpuSyncBatchNorm
 
 __all__ = ["fit", "make_trainer"]
 
@@ -129,8 +127,6 @@ def _trainer(
     callbacks: list[L.Callback],
     grad_clip: float | None,
 ) -> L.Trainer:
-    on_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
-    sync_on_cpu = [CpuSyncBatchNorm()] if config.sync_batchnorm and on_cpu else []
     return L.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
@@ -143,8 +139,8 @@ def _trainer(
         gradient_clip_val=grad_clip,
         callbacks=callbacks,
         logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
-        sync_batchnorm=config.sync_batchnorm and not on_cpu,
-        plugins=[AtomicCheckpointIO(), *sync_on_cpu],
+        sync_batchnorm=config.sync_batchnorm,
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -153,7 +149,10 @@ def _trainer(
 
 
 def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
-    """Refuse a trainer for other processes than were started before it."""
+    """Refuse a trainer for other processes than were started before it, or that cannot share."""
+    on_cpus = trainer.strategy.root_device.type == "cpu" and trainer.world_size > 1
+    if config.sync_batchnorm and on_cpus:
+        raise ConfigError("trainer.sync_batchnorm is for GPUs; leave it out on CPUs")
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ConfigError(
             f"trainer.strategy={config.strategy} starts its processes in the middle of a run; use "

@@ -12,7 +12,7 @@ from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command.flags import Command, command_of, parse
 from pointpeft.compat.command.keys import named_as_typed, translate
-from pointpeft.compat.command.notes import ineffective_flags, ineffective_keys, longer_training
+from pointpeft.compat.command.notes import ineffective, longer_training
 from pointpeft.compat.command.translation import (
     flag_settings,
     protocol_settings,
@@ -106,8 +106,7 @@ def _run(arguments: list[str]) -> None:
             *([PROTOCOL_NOTE] if settings.protocol == "published" else []),
             *longer_training(command, settings),
             *translated.notes,
-            *ineffective_keys(command, flags, translated.overrides),
-            *ineffective_flags(command, flags, settings),
+            *ineffective(command, flags, settings, translated.overrides),
         ]
         _carry_out(call, notes)
 
