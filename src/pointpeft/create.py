@@ -49,7 +49,7 @@ def create_model(
         task: "features" (the default): an encoder that returns tokens and centers;
             "classification" (the default with ``num_classes``): logits; "part_segmentation" (the
             default with ``num_parts``): logits of every point; "pretraining": losses.
-        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule as in the papers.
+        preset: "modelnet40" or "scanobjectnn" fix sizes and the sampling rule of the papers.
         num_classes: number of logits, for classification.
         num_parts: parts of all categories together, for part segmentation.
         num_categories: categories whose parts they are.

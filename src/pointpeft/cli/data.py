@@ -99,7 +99,7 @@ def check(
             warn(problem, label="problem")
     if any(each.problems for each in checks):
         raise typer.Exit(1)
-    tell("complete: nothing is missing or differs from what was in the papers")
+    tell("complete: nothing is missing or differs from what was released")
 
 
 @app.command(cls=options.verb())

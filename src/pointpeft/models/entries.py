@@ -20,7 +20,7 @@ __all__ = ["ENTRIES"]
 
 POINT_MAE = ModelEntry(
     name="point_mae",
-    summary="Point-MAE as in the papers: 12 blocks of 384 channels",
+    summary="Point-MAE of the paper: 12 blocks of 384 channels",
     paper="Pang et al., Masked Autoencoders for Point Cloud Self-supervised Learning, ECCV 2022, "
     "arXiv 2203.06604",
     licence="released weights: MIT (Point-MAE repository)",
@@ -56,7 +56,7 @@ POINT_MAE = ModelEntry(
 POINT_BERT = dataclasses.replace(
     POINT_MAE,
     name="point_bert",
-    summary="Point-BERT as in the papers: Point-MAE's encoder with a 256-channel patch embedding",
+    summary="Point-BERT of the paper: Point-MAE's encoder with a 256-channel patch embedding",
     paper="Yu et al., Point-BERT: Pre-training 3D Point Cloud Transformers with Masked Point "
     "Modeling, CVPR 2022, arXiv 2111.14819",
     licence="released weights: MIT (Point-BERT repository)",
@@ -124,7 +124,7 @@ POINT_MAE_SMALL = dataclasses.replace(
 
 POINT_M2AE = ModelEntry(
     name="point_m2ae",
-    summary="Point-M2AE as in the papers: three scales of 96, 192 and 384 channels, 5 blocks each",
+    summary="Point-M2AE of the paper: three scales of 96, 192 and 384 channels, 5 blocks each",
     paper="Zhang et al., Point-M2AE: Multi-scale Masked Autoencoders for Hierarchical Point Cloud "
     "Pre-training, NeurIPS 2022, arXiv 2205.14401",
     licence="released weights: none stated with the files; see the Point-M2AE repository",
@@ -181,7 +181,7 @@ _I2P_SCAN = {"group_sizes": (32, 16, 16), "pooling": "concat_all", "skip_near_or
 I2P_MAE = dataclasses.replace(
     POINT_M2AE,
     name="i2p_mae",
-    summary="I2P-MAE as in the papers: Point-M2AE's network, pre-trained with an image encoder",
+    summary="I2P-MAE of the paper: Point-M2AE's network, pre-trained with an image encoder",
     paper="Zhang et al., Learning 3D Representations from 2D Pre-trained Models via Image-to-Point "
     "Masked Autoencoders, CVPR 2023, arXiv 2212.06785",
     licence="released weights: none stated (I2P-MAE repository)",

@@ -34,7 +34,7 @@ class ModelEntry:
     Attributes:
         name: what :func:`pointpeft.create_model` is called with.
         summary: one line for listings.
-        paper: where the network was in the papers.
+        paper: where the network was published.
         licence: terms of the released weights.
         config: settings without a preset.
         num_points: points per cloud without a preset.

@@ -35,7 +35,7 @@ class PointBERTPretrainingConfig:
     num_tokens: int = 8192  # vocabulary of the tokenizer
     token_dim: int | None = None  # channels of its codebook entries; None: as its file says
     decoder_dim: int | None = None  # and of its decoder
-    reference_compat: bool = False  # the tokenizer's statistics drift, as in the papers
+    reference_compat: bool = False  # the tokenizer's statistics drift, as in the paper's code
 
     def __post_init__(self) -> None:
         check_sizes(self, ("queue_size", "feature_dim", "num_tokens"))

@@ -68,7 +68,7 @@ class PointBERTPretraining(MaskTransformer):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
     def train(self, mode: bool = True) -> "PointBERTPretraining":
-        """Set the mode; the frozen tokenizer stays in eval mode, unless as in the papers."""
+        """Set the mode; the frozen tokenizer stays in eval mode, but in compat."""
         super().train(mode)
         if not self.pretraining_config.reference_compat:
             self.dvae.eval()

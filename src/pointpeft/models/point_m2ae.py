@@ -41,7 +41,7 @@ Pooling = Literal["mean+max", "concat", "concat_all"]
 
 @dataclass(frozen=True)
 class PointM2AEConfig:
-    """Sizes of the encoder, tuples from the finest scale to the coarsest; as in the papers.
+    """Sizes of the encoder, tuples from the finest scale to the coarsest; those of the paper.
 
     The classifier's pooling is the sum of mean and maximum, or "concat", the published one on
     ScanObjectNN: the mean beside the maximum over all tokens but the first; "concat_all" takes the
@@ -243,7 +243,7 @@ class PointM2AE(Trunk):
 
         Args:
             points: clouds.
-            reference_compat: as in the papers, where tokens of finer scales that no coarser group
+            reference_compat: as in the paper's code, where tokens of finer scales that no coarser group
                 contains are left out as if they were hidden.
         """
         if reference_compat:

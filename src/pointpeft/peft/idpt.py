@@ -25,7 +25,7 @@ _SLOPE = 0.2  # of every LeakyReLU
 
 @dataclass(frozen=True)
 class IDPTConfig(PeftConfig):
-    """Settings of IDPT; default of the papers but for the learning rate."""
+    """Settings of IDPT; those of the paper but for the learning rate."""
 
     method = "idpt"
     learning_rate = 2e-3  # in the paper 5e-4, for a hundred times as many steps

@@ -30,7 +30,7 @@ from pointpeft.training.config import FinetuneConfig, OptimizerConfig
 
 __all__ = ["PartSegmentation", "SegmentationModule"]
 
-_FULL_LEARNING_RATE = 2e-4  # as in the papers
+_FULL_LEARNING_RATE = 2e-4  # that of Point-MAE
 
 
 class SegmentationModule(TuningModule):

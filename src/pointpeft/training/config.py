@@ -57,7 +57,7 @@ class OptimizerConfig:
     rule: str = "default"  # or "published": schedule and weight decay of the papers' code
     cosine_epochs: int | None = None  # rule=published: length of the cosine; None: trainer.epochs
     warmup_epochs: int = 10  # rule=published: epochs in which the learning rate rises
-    # as in the papers part segmentation: a step before the gradient is clipped, and one after
+    # as Point-MAE's part segmentation does: a step before the gradient is clipped, and one after
     steps_twice: bool = False
     bn_momentum_decay: float | None = None  # factor of BatchNorm's momentum; None: constant
     bn_momentum_step: int = 20  # epochs from one such decay to the next

@@ -31,7 +31,7 @@ class Protocol:
         needed: splits that are cut from the training split where the data has none.
         drop_last: leave out a last training batch that is not full.
         selects_on: name of the split that chooses the epoch.
-        faulty: compute with the faults of the code of the papers, where it has some.
+        faulty: compute with the faults of the papers' code, where it has some.
         fallback: note on data that it reads like all other; None: none.
     """
 

@@ -18,7 +18,7 @@ NUM_VIEWS = len(_AXES)
 
 _REACH = 2  # a point is drawn this many pixels far in each direction
 _MARGIN = 3  # pixels of the image's side that the extent of a cloud does not cover
-# Of ImageNet, as in the papers, although the paper's teacher, CLIP, was trained with its own.
+# Of ImageNet, as in the paper's code, although the paper's teacher, CLIP, was trained with its own.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -1,4 +1,4 @@
-"""Verify benchmark data sets: all files are there, readable, and hold what was in the papers."""
+"""Verify benchmark data sets: all files are there, readable, and hold what was released."""
 
 import re
 from collections.abc import Iterator
