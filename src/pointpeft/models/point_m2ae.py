@@ -243,8 +243,8 @@ class PointM2AE(Trunk):
 
         Args:
             points: clouds.
-            reference_compat: as in the paper's code, where tokens of finer scales that no coarser group
-                contains are left out as if they were hidden.
+            reference_compat: as in the paper's code, where tokens of finer scales that no coarser
+                group contains are left out as if they were hidden.
         """
         if reference_compat:
             points = points.points if isinstance(points, Tokenized) else points
