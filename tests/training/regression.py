@@ -43,8 +43,8 @@ class Regression(Task):
     def network(self, backbone, data):
         return build_classifier(backbone, 1)
 
-    def module(self, model, config, augmentation, data):
-        module = RegressionModule(model, config.optimizer, augmentation, data.selects_on)
+    def module(self, model, config, schedule, augmentation, data):
+        module = RegressionModule(model, schedule, augmentation, data.selects_on)
         module.numbers = torch.tensor([float(name) for name in data.class_names])
         return module
 

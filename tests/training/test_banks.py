@@ -7,13 +7,14 @@ from pointpeft.peft import MemoryBank
 from pointpeft.training import banks
 from pointpeft.training.banks import Banks
 from pointpeft.training.inputs import load_data, make_backbone
+from pointpeft.training.resolved import ResolvedRun
 
 
 @pytest.fixture
 def made(finetune_config):
     """Banks of a run, and its encoder."""
     config = finetune_config("method=point-peft")
-    return Banks(load_data(config.data, 64), config), make_backbone(config)[0]
+    return Banks(load_data(config.data, 64), ResolvedRun.of(config)), make_backbone(config)[0]
 
 
 def test_a_bank_is_built_once_for_an_encoder(made, monkeypatch):

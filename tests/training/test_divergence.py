@@ -136,9 +136,9 @@ def test_metrics_of_one_seed_have_no_deviation(run_finetune, tmp_path, monkeypat
     """One of two seeds has a value: the deviation of a single number is not a number."""
     measure = run_module.measure
 
-    def of_one(model, goal, data, config, *rest):
-        voted = {"test_vote_accuracy": 0.5} if config.seed == 0 else {}
-        return measure(model, goal, data, config, *rest) | voted
+    def of_one(model, resolved, *rest):
+        voted = {"test_vote_accuracy": 0.5} if resolved.config.seed == 0 else {}
+        return measure(model, resolved, *rest) | voted
 
     monkeypatch.setattr(run_module, "measure", of_one)
     metrics = run_finetune("seeds=2", "trainer.epochs=1")

@@ -10,9 +10,9 @@ from pointpeft.compat.schedule import published_groups, published_learning_rate
 from pointpeft.create import create_model
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import (
+    Schedule,
     learning_rate_factor,
     parameter_groups,
-    with_cosine,
 )
 from tests.training.support import rows
 
@@ -95,7 +95,8 @@ def test_everything_trainable_is_in_one_group():
 
 def published(epoch, epochs=300, **settings):
     config = OptimizerConfig(lr=1e-3, rule="published", **settings)
-    return published_learning_rate(epoch, with_cosine(config, epochs))
+    found = Schedule.of(config, epochs)
+    return published_learning_rate(epoch, found.lr, found.cosine_epochs, config)
 
 
 def test_the_published_rate_lags_an_epoch_behind():

@@ -100,9 +100,10 @@ def test_the_published_cosine_is_as_long_as_asked_for(run_finetune, tmp_path, gi
     """Not as long as the training, which may have an epoch more."""
     run_finetune("optimizer.warmup_epochs=1", "optimizer.lr=1e-2", "trainer.epochs=3", *given)
     following = [float(row["lr"]) for row in rows(tmp_path / "run")]  # each that of the next epoch
-    config = OptimizerConfig(lr=1e-2, warmup_epochs=1, cosine_epochs=length)
+    config = OptimizerConfig(lr=1e-2, warmup_epochs=1)
     epochs = range(1, 4 + (PUBLISHED in given))
-    assert following == pytest.approx([published_learning_rate(e, config) for e in epochs])
+    expected = [published_learning_rate(epoch, 1e-2, length, config) for epoch in epochs]
+    assert following == pytest.approx(expected)
 
 
 def test_clouds_are_as_published(root):

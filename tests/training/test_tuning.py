@@ -8,13 +8,14 @@ from pointpeft.data.transforms import recipe
 from pointpeft.errors import CheckpointError
 from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training.config import OptimizerConfig
+from pointpeft.training.optimizer import Schedule
 from tests.models.tiny import tiny
 
 
 @pytest.fixture
 def task():
     model = pp.get_peft_model(tiny("classification"), pp.LinearConfig())
-    return ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    return ClassificationModule(model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from pointpeft.training import FinetuneConfig, finetune, load_config
 from pointpeft.training.config import OptimizerConfig, TrainerConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.loaders import ShapeDataModule
+from pointpeft.training.optimizer import Schedule
 from pointpeft.training.processes import Share
 from pointpeft.training.run_folder import RunFolder
 from tests.models.tiny import clouds, tiny
@@ -80,7 +81,7 @@ def one_step(case: str, folder: Path) -> dict[str, Any]:
     record = Record()
     config = TrainerConfig(epochs=1, accelerator="cpu")
     trainer = make_trainer(config, RunFolder(folder / case), 0, [record], None, None)
-    task = ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    task = ClassificationModule(model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64))
     val = split(VAL, 1)
     fit(trainer, task, ShapeDataModule(split(BATCH), val, 64, BATCH, share=Share.of(trainer)), None)
     predicted = classify(model, torch.from_numpy(val.points)).argmax(1).numpy()
@@ -95,7 +96,7 @@ def published_steps(folder: Path) -> None:
     config, idle = TrainerConfig(epochs=2, accelerator="cpu"), model.tuner.leaves_idle
     run = RunFolder(folder / "published")
     trainer = make_trainer(config, run, 0, [], None, None, idle_parameters=idle)
-    task = ClassificationModule(model, OptimizerConfig(lr=1e-3), recipe("none", 64))
+    task = ClassificationModule(model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64))
     data = ShapeDataModule(split(BATCH), split(VAL, 1), 64, BATCH, share=Share.of(trainer))
     fit(trainer, task, data, None)
 

@@ -14,22 +14,22 @@ _TOKENIZERS = ("tokenizers.", "decoder.propagations.")
 """Of hierarchical backbones: layers whose published names happen to have "token" in them."""
 
 
-def published_learning_rate(epoch: int, config: OptimizerConfig) -> float:
+def published_learning_rate(
+    epoch: int, lr: float, cosine_epochs: int, config: OptimizerConfig
+) -> float:
     """The rate of a whole epoch as the published training loops set it.
 
     A linear rise over ``warmup_epochs``, then a cosine of length ``cosine_epochs`` that counts from
     the beginning, so that the rate falls a little where the rise ends. It lags an epoch behind:
     epochs 0 and 1 both have the lowest rate.
     """
-    assert config.lr is not None, "resolved by whoever knows the method"
-    assert config.cosine_epochs is not None, "see `with_cosine` of training/optimizer.py"
-    low, high, t = config.min_lr, config.lr, max(epoch - 1, 0)
-    T, W = config.cosine_epochs, config.warmup_epochs
+    low, t = config.min_lr, max(epoch - 1, 0)
+    T, W = cosine_epochs, config.warmup_epochs
     if t < W:
-        return low + t * (high - low) / W
+        return low + t * (lr - low) / W
     if epoch == 0 or t >= T:
         return low
-    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * t / T))
+    return low + 0.5 * (lr - low) * (1 + math.cos(math.pi * t / T))
 
 
 def published_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -51,12 +51,12 @@ def published_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[
     ]
 
 
-def configure_rule(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+def configure_rule(
+    task: L.LightningModule, lr: float, cosine_epochs: int, config: OptimizerConfig
+) -> dict[str, Any]:
     """AdamW on the trainable parameters, its rate set at every epoch."""
-    assert config.lr is not None, "resolved by whoever knows the method"
-    lr = config.lr
     optimizer = torch.optim.AdamW(published_groups(task, config.weight_decay), lr=lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: published_learning_rate(epoch, config) / lr
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda epoch: published_learning_rate(epoch, lr, cosine_epochs, config) / lr
     )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "epoch"}}

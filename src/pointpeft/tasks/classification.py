@@ -23,7 +23,8 @@ from pointpeft.tasks.accuracies import basis, interval
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
-from pointpeft.training.config import FinetuneConfig, OptimizerConfig
+from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.optimizer import Schedule
 
 __all__ = ["Classification", "ClassificationModule"]
 
@@ -33,7 +34,7 @@ class ClassificationModule(TuningModule):
 
     Args:
         model: the adapted model.
-        optimizer: learning rate, decay and schedule.
+        schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
         label_smoothing: share of the target that the other classes have in equal parts.
         split: name of the split that validation measures.
@@ -44,12 +45,12 @@ class ClassificationModule(TuningModule):
     def __init__(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        schedule: Schedule,
         augmentation: Compose,
         label_smoothing: float = 0.0,
         split: str = "val",
     ) -> None:
-        super().__init__(model, optimizer, augmentation, split)
+        super().__init__(model, schedule, augmentation, split)
         self.label_smoothing = label_smoothing
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -108,14 +109,13 @@ class Classification(Task):
         self,
         model: PeftModel,
         config: FinetuneConfig,
+        schedule: Schedule,
         augmentation: Compose,
         data: ShapeData,
     ) -> ClassificationModule:
         """Cross-entropy."""
         split = data.selects_on
-        return ClassificationModule(
-            model, config.optimizer, augmentation, config.label_smoothing, split
-        )
+        return ClassificationModule(model, schedule, augmentation, config.label_smoothing, split)
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""

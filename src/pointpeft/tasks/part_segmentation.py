@@ -26,7 +26,8 @@ from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
-from pointpeft.training.config import FinetuneConfig, OptimizerConfig
+from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.optimizer import Schedule
 
 __all__ = ["PartSegmentation", "SegmentationModule"]
 
@@ -38,7 +39,7 @@ class SegmentationModule(TuningModule):
 
     Args:
         model: the adapted model.
-        optimizer: learning rate, decay and schedule.
+        schedule: learning rate and decay.
         augmentation: random transform of training clouds, which takes their labels along.
         parts: which parts belong to which category.
         split: name of the split that validation measures.
@@ -50,12 +51,12 @@ class SegmentationModule(TuningModule):
     def __init__(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        schedule: Schedule,
         augmentation: Compose,
         parts: PartTable,
         split: str = "val",
     ) -> None:
-        super().__init__(model, optimizer, augmentation, split)
+        super().__init__(model, schedule, augmentation, split)
         self.parts = tuple(parts.categories.values())
         self.register_buffer("mask", part_mask(parts), persistent=False)
 
@@ -137,12 +138,13 @@ class PartSegmentation(Task):
         self,
         model: PeftModel,
         config: FinetuneConfig,
+        schedule: Schedule,
         augmentation: Compose,
         data: ShapeData,
     ) -> SegmentationModule:
         """Cross-entropy of all points."""
         split = data.selects_on
-        return SegmentationModule(model, config.optimizer, augmentation, _parts(data), split)
+        return SegmentationModule(model, schedule, augmentation, _parts(data), split)
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""

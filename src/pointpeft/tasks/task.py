@@ -12,6 +12,7 @@ from pointpeft.peft import PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.optimizer import Schedule
 
 __all__ = ["Task"]
 
@@ -73,7 +74,12 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def module(
-        self, model: PeftModel, config: FinetuneConfig, augmentation: Compose, data: ShapeData
+        self,
+        model: PeftModel,
+        config: FinetuneConfig,
+        schedule: Schedule,
+        augmentation: Compose,
+        data: ShapeData,
     ) -> TuningModule:
         """What trains the model by its loss; it logs ``<split>_score``, larger is better, of the
         split that chooses the epoch.

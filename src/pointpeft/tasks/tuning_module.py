@@ -14,8 +14,7 @@ from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import CheckpointError
 from pointpeft.peft import PeftModel
-from pointpeft.training.config import OptimizerConfig
-from pointpeft.training.optimizer import configure_adamw
+from pointpeft.training.optimizer import Schedule, configure_adamw
 from pointpeft.training.run_folder import AtomicCheckpointIO
 
 _STORED = "model."
@@ -39,7 +38,7 @@ class TuningModule(L.LightningModule):
 
     Args:
         model: the adapted model.
-        optimizer: learning rate, decay and schedule.
+        schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
         split: name of the split that validation measures.
 
@@ -52,7 +51,7 @@ class TuningModule(L.LightningModule):
     def __init__(
         self,
         model: PeftModel,
-        optimizer: OptimizerConfig,
+        schedule: Schedule,
         augmentation: Compose,
         split: str = "val",
     ) -> None:
@@ -60,7 +59,7 @@ class TuningModule(L.LightningModule):
         self.means = nn.ModuleDict({name: MeanMetric() for name in self.validated})
         self.split = split
         self.model = model
-        self.optimizer = optimizer
+        self.schedule = schedule
         self.augmentation = augmentation
         self.strict_loading = False
 
@@ -86,7 +85,7 @@ class TuningModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
-        return configure_adamw(self, self.optimizer)
+        return configure_adamw(self, self.schedule)
 
     def configure_gradient_clipping(
         self,
@@ -95,7 +94,7 @@ class TuningModule(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip before the step, or between the two steps of a batch."""
-        if not self.optimizer.steps_twice:
+        if not self.schedule.settings.steps_twice:
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
@@ -103,8 +102,8 @@ class TuningModule(L.LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:
         """One step, or two with the same gradient, see ``optimizer.steps_twice``."""
         super().optimizer_step(epoch, batch_idx, optimizer, *rest)
-        if self.optimizer.steps_twice:
-            self.clip_gradients(optimizer, self.optimizer.grad_clip, "norm")
+        if self.schedule.settings.steps_twice:
+            self.clip_gradients(optimizer, self.schedule.settings.grad_clip, "norm")
             optimizer.optimizer.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

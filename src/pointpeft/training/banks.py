@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.measure.evaluate import choose_device
 from pointpeft.models import state_hash
@@ -16,6 +15,7 @@ from pointpeft.progress import Meter
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.loaders import cloud_loader
 from pointpeft.training.processes import is_first_process
+from pointpeft.training.resolved import ResolvedRun
 
 __all__ = ["Banks", "training_device"]
 
@@ -32,11 +32,11 @@ class Banks:
 
     Args:
         data: whose training shapes are kept.
-        config: of the run.
+        run: the run.
     """
 
-    def __init__(self, data: ShapeData, config: FinetuneConfig) -> None:
-        self.data, self.config = data, config
+    def __init__(self, data: ShapeData, run: ResolvedRun) -> None:
+        self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
     def of(self, backbone: Any, reference_compat: bool = False) -> MemoryBank:
@@ -55,7 +55,7 @@ class Banks:
             return MemoryBank(empty, torch.from_numpy(train.labels), train.ids)
         encoder = state_hash(backbone)
         if encoder not in self._built:
-            backbone.to(training_device(self.config))
+            backbone.to(training_device(self.run.config))
             with torch.random.fork_rng([]):  # loaders draw; a seed is to mean the same without
                 bank = MemoryBank.build(backbone, self._batches(), reference_compat)
             backbone.cpu()
@@ -65,8 +65,8 @@ class Banks:
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         num_points, train = self.data.transform.num_points, self.data.train
-        train = find_protocol(self.config.protocol).in_order(train, num_points)
-        loader = cloud_loader(train, num_points, self.config.trainer.batch_size)
+        train = self.run.protocol.in_order(train, num_points)
+        loader = cloud_loader(train, num_points, self.run.config.trainer.batch_size)
         with Meter("memory bank") as meter:
             for place, batch in enumerate(loader):
                 yield {**batch, "id": [train.ids[item] for item in batch["index"].tolist()]}

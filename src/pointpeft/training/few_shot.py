@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import make_episode, read_episode
 from pointpeft.data.benchmarks.episodes import find_episodes
@@ -21,6 +20,7 @@ from pointpeft.measure.records import versions
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.inputs import input_transform, load_data, make_backbone
 from pointpeft.training.processes import is_first_process
+from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.seeds import train_seeds
 
@@ -36,7 +36,7 @@ _TITLE = "ModelNet40 few-shot"
 
 
 def few_shot(
-    config: FinetuneConfig,
+    resolved: ResolvedRun,
     output: str | Path,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -50,7 +50,7 @@ def few_shot(
     Folds may be run one by one in the same folder: what is summed up is all that is finished there.
 
     Args:
-        config: settings as :func:`finetune` resolves them; ``few_shot.way`` must be set.
+        resolved: the run; its ``few_shot.way`` must be set.
         output: folder of all episodes.
         resume: go on where an earlier call stopped.
         progress: called with (done, total) while shapes are read.
@@ -64,11 +64,12 @@ def few_shot(
         DataError: unusable data, too few shapes for an episode, or no such one; no fold is trained
             before all of them are known to be there.
     """
-    run, settings = RunFolder(output), config.few_shot
+    run, config = RunFolder(output), resolved.config
+    settings = config.few_shot
     folds = range(settings.folds) if settings.fold is None else [settings.fold]
     _prepare(run, config, resume)
     with run.logging():
-        episode = _episodes(config, progress, data, folds)
+        episode = _episodes(resolved, progress, data, folds)
         run.begin(config)  # now that there is data
         results = {}
         for place, fold in enumerate(folds):
@@ -77,7 +78,8 @@ def few_shot(
             log.info("fold %d, %d of %d: %s", fold, place + 1, len(folds), classes)
             single = RunFolder(_folder(run, fold))
             going_on = resume and single.config.is_file()
-            results[fold] = train_seeds(_of_fold(config, fold), single.path, going_on, data=shapes)
+            of_fold = resolved.having(_of_fold(config, fold))
+            results[fold] = train_seeds(of_fold, single.path, going_on, data=shapes)
         metrics = _summarize(config, _finished(run, config) | results)
         if is_first_process():
             write_json(run.metrics, metrics)
@@ -139,12 +141,13 @@ def _summarize(config: FinetuneConfig, results: Mapping[int, dict[str, Any]]) ->
 
 
 def _episodes(
-    config: FinetuneConfig,
+    resolved: ResolvedRun,
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
     folds: Sequence[int],
 ) -> Episodes:
     """What gives the data of each fold; complains now if one of ``folds`` cannot be had."""
+    config = resolved.config
     root, settings = Path(config.data.source).expanduser(), config.few_shot
     num_points = make_backbone(config)[0].spec.num_points
     transform = data.transform if data else input_transform(config.data, num_points)
@@ -153,9 +156,9 @@ def _episodes(
     if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
         for fold in folds:
             read_episode(root, way, shot, fold)
-        return lambda fold: _of_files(config, root, fold, transform)
+        return lambda fold: _of_files(resolved, root, fold, transform)
     whole = data or load_data(
-        config.data, num_points, progress, ("test",), protocol=find_protocol(config.protocol)
+        config.data, num_points, progress, ("test",), protocol=resolved.protocol
     )
     if not len(whole.test):
         raise DataError(f"{config.data.source} has no test split to draw the queries from")
@@ -174,13 +177,12 @@ def _episodes(
     return drawn
 
 
-def _of_files(
-    config: FinetuneConfig, root: Path, fold: int, transform: InputTransform
-) -> ShapeData:
-    assert config.few_shot.way is not None
-    episode = read_episode(root, config.few_shot.way, config.few_shot.shot, fold)
+def _of_files(resolved: ResolvedRun, root: Path, fold: int, transform: InputTransform) -> ShapeData:
+    settings = resolved.config.few_shot
+    assert settings.way is not None
+    episode = read_episode(root, settings.way, settings.shot, fold)
     names = episode.train.class_names
-    train, test = find_protocol(config.protocol).episode(episode.train, episode.test, transform)
+    train, test = resolved.protocol.episode(episode.train, episode.test, transform)
     train, test = (
         replace(shapes, digests=tuple(map(geometry_digest, part.points)))
         for shapes, part in ((train, episode.train), (test, episode.test))

@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
-from pointpeft.errors import ConfigError
 from pointpeft.process_state import undisturbed
-from pointpeft.tasks.table import find_task
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.few_shot import few_shot
 from pointpeft.training.processes import quiet_other_processes
-from pointpeft.training.run import method_settings
+from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.seeds import train_seeds
 from pointpeft.training.sources import PASSED
 
@@ -57,33 +54,15 @@ def finetune(
         CheckpointError: weights that do not fit.
     """
     quiet_other_processes()
-    config = _resolve(config)  # fails before reading data
+    run = ResolvedRun.of(config)  # fails before reading data
     if data is not None:
-        config = _with_source_of(config, data)
-    if config.few_shot.way is None:
-        return train_seeds(config, output, resume, progress, data)
-    return few_shot(config, output, resume, progress, data)
+        run = run.having(_with_source_of(run.config, data))
+    if run.config.few_shot.way is None:
+        return train_seeds(run, output, resume, progress, data)
+    return few_shot(run, output, resume, progress, data)
 
 
 def _with_source_of(config: FinetuneConfig, data: ShapeData) -> FinetuneConfig:
     """A config that says where the data came from that was passed."""
     source = data.source or PASSED
     return replace(config, data=replace(config.data, source=source, variant=data.variant))
-
-
-def _resolve(config: FinetuneConfig) -> FinetuneConfig:
-    """The config with what suits its task, method and protocol in place of all left open."""
-    task = find_task(config.task)
-    if not task.votes and config.votes:
-        raise ConfigError("votes is for classification: parts are not voted for")
-    if not task.votes and config.few_shot.way is not None:
-        raise ConfigError("few_shot.way is for classification: episodes have no parts")
-    config = replace(config, method=config.method or task.method)
-    config = find_protocol(config.protocol).resolve(config)
-    settings = method_settings(config)  # complains of an unknown method or setting
-    lr = config.optimizer.lr or task.learning_rate(settings)
-    return replace(
-        config,
-        optimizer=replace(config.optimizer, lr=lr),
-        data=replace(config.data, augmentation=config.data.augmentation or task.augmentation),
-    )

@@ -1,7 +1,7 @@
 """Optimiser and schedule shared by all tasks."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pointpeft.compat.schedule import configure_rule
+from pointpeft.errors import ConfigError
 from pointpeft.training.config import OptimizerConfig
 
-__all__ = ["configure_adamw", "learning_rate_factor", "parameter_groups", "with_cosine"]
+__all__ = ["Schedule", "configure_adamw", "learning_rate_factor", "parameter_groups"]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -38,23 +39,43 @@ def learning_rate_factor(progress: float, warmup: float, floor: float) -> float:
     return floor + (1 - floor) * cosine
 
 
-def with_cosine(config: OptimizerConfig, epochs: int) -> OptimizerConfig:
-    """The settings with a cosine over all ``epochs`` asked for, unless they state its length."""
-    return replace(config, cosine_epochs=config.cosine_epochs or epochs)
+@dataclass(frozen=True)
+class Schedule:
+    """Settings of the optimizer of which nothing is open.
+
+    Attributes:
+        lr: peak of the learning rate.
+        cosine_epochs: length of the cosine, for rules that count in epochs.
+        settings: all others.
+    """
+
+    lr: float
+    cosine_epochs: int
+    settings: OptimizerConfig
+
+    @classmethod
+    def of(cls, config: OptimizerConfig, epochs: int) -> "Schedule":
+        """Of a run of so many epochs, over all of which the cosine goes unless it is stated.
+
+        Raises:
+            ConfigError: the learning rate is not given.
+        """
+        if config.lr is None:
+            raise ConfigError("optimizer.lr must be given here; there is no method that it suits")
+        return cls(config.lr, config.cosine_epochs or epochs, config)
 
 
-def configure_adamw(task: L.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+def configure_adamw(task: L.LightningModule, schedule: Schedule) -> dict[str, Any]:
     """AdamW on the trainable parameters, its rate set at every step.
 
-    Another ``config.rule`` than "default" has a schedule of its own, which needs the length of its
-    cosine, see :func:`with_cosine`.
+    Another ``rule`` than "default" has a schedule of its own.
     """
-    assert config.lr is not None, "resolved by whoever knows the method"
-    if config.rule != "default":
-        return configure_rule(task, config)
-    optimizer = torch.optim.AdamW(parameter_groups(task, config.weight_decay), lr=config.lr)
-    total, floor = task.trainer.estimated_stepping_batches, config.min_lr / config.lr
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step / total, config.warmup, floor)
+    c = schedule.settings
+    if c.rule != "default":
+        return configure_rule(task, schedule.lr, schedule.cosine_epochs, c)
+    optimizer = torch.optim.AdamW(parameter_groups(task, c.weight_decay), lr=schedule.lr)
+    total, floor = task.trainer.estimated_stepping_batches, c.min_lr / schedule.lr
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step / total, c.warmup, floor)
     )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}

@@ -24,11 +24,11 @@ from pointpeft.process_state import undisturbed
 from pointpeft.training.announcing import Announcement
 from pointpeft.training.best_epoch import BestEpoch
 from pointpeft.training.callbacks import EpochTimer, History, ProgressBar
-from pointpeft.training.config import OptimizerConfig, PretrainConfig
+from pointpeft.training.config import PretrainConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.loaders import pretraining_loader
-from pointpeft.training.optimizer import configure_adamw, with_cosine
+from pointpeft.training.optimizer import Schedule, configure_adamw
 from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
@@ -50,14 +50,14 @@ class PretrainingModule(L.LightningModule):
     Args:
         model: made by ``create_model(name, task="pretraining")``; it says how many views of a
             batch it wants, and is told the step it is at.
-        optimizer: learning rate, decay and schedule.
+        schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
     """
 
-    def __init__(self, model: Any, optimizer: OptimizerConfig, augmentation: Transform) -> None:
+    def __init__(self, model: Any, schedule: Schedule, augmentation: Transform) -> None:
         super().__init__()
         self.model = model
-        self.optimizer = optimizer
+        self.schedule = schedule
         self.augmentation = augmentation
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -71,7 +71,7 @@ class PretrainingModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
-        return configure_adamw(self, self.optimizer)
+        return configure_adamw(self, self.schedule)
 
 
 @undisturbed()
@@ -157,9 +157,9 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and write the results; give back what is in ``metrics.json``."""
     protocol = find_protocol(config.protocol)
-    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
+    schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
-    task = PretrainingModule(model, optimizer, clouds.augmentation)
+    task = PretrainingModule(model, schedule, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
     log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config, checks))
     shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.files import replacing
 from pointpeft.measure.records import peak_memory_bytes, versions
@@ -16,8 +15,9 @@ from pointpeft.peft.saving import copy_adapter
 from pointpeft.progress import Meter
 from pointpeft.tasks.task import Task
 from pointpeft.training.callbacks import EpochTimer
-from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
+from pointpeft.training.config import VALIDATION_BATCH
 from pointpeft.training.processes import is_first_process
+from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.run_folder import RunFolder
 
 __all__ = ["measure", "summarize"]
@@ -30,9 +30,8 @@ _OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
 
 def measure(
     model: PeftModel,
-    task: Task,
+    resolved: ResolvedRun,
     data: ShapeData,
-    config: FinetuneConfig,
     run: RunFolder,
     timer: EpochTimer,
 ) -> dict[str, Any]:
@@ -40,17 +39,17 @@ def measure(
 
     Args:
         model: the trained model, its adapter saved in ``run``.
-        task: what it is for.
+        resolved: the run.
         data: what it was trained on.
-        config: of the run.
         run: its folder.
         timer: of its epochs.
     """
+    config, task = resolved.config, resolved.task
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
     selection = "last epoch: there is no validation split"
     if len(data.val):
-        selection = find_protocol(config.protocol).selection
+        selection = resolved.protocol.selection
     metrics = {
         "task": task.name,
         "method": model.config.method,
@@ -59,7 +58,7 @@ def measure(
         "data_title": data.title,
         "seed": config.seed,
         **task.measure(model, data, VALIDATION_BATCH * config.trainer.batch_size),
-        **_votes(model, data, config),
+        **_votes(model, data, resolved),
         "trainable_parameters": counts["trainable"],
         "trainable_parameters_without_head": counts["trainable_without_head"],
         "total_parameters": counts["total"],
@@ -77,13 +76,14 @@ def measure(
     return metrics | task.intervals(metrics)
 
 
-def _votes(model: PeftModel, data: ShapeData, config: FinetuneConfig) -> dict[str, Any]:
+def _votes(model: PeftModel, data: ShapeData, resolved: ResolvedRun) -> dict[str, Any]:
     """Accuracy on the test split by voting, where it is asked for."""
+    config = resolved.config
     if not config.votes or not len(data.test):
         return {}
     num_points = data.transform.num_points
     with Meter("voting") as meter:
-        voted = find_protocol(config.protocol).votes(
+        voted = resolved.protocol.votes(
             model, data.test, num_points, config.votes, config.seed, meter.update
         )
     return {f"test_{key}": value for key, value in voted.items()}

@@ -8,12 +8,11 @@ import lightning as L
 
 from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.ragged import redraw
 from pointpeft.files import write_json
 from pointpeft.models import save_model
-from pointpeft.peft import PeftConfig, PeftModel, find_method, get_peft_model
+from pointpeft.peft import PeftModel, get_peft_model
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.announcing import Announcement
@@ -23,35 +22,24 @@ from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.inputs import describe_input, make_backbone
 from pointpeft.training.loaders import ShapeDataModule
-from pointpeft.training.optimizer import with_cosine
 from pointpeft.training.processes import Share, is_first_process, on_first_process
 from pointpeft.training.protocol import Protocol
+from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.results import measure
 from pointpeft.training.run_folder import RunFolder
 
-__all__ = ["method_settings", "train_one_seed"]
+__all__ = ["train_one_seed"]
 
 log = logging.getLogger("pointpeft")
 
 
-def method_settings(config: FinetuneConfig) -> PeftConfig:
-    """Settings of the tuning method of a config in which it is chosen.
-
-    Raises:
-        ConfigError: an unknown method or setting.
-    """
-    assert config.method is not None, "resolved at the beginning"
-    return find_method(config.method).from_dict(config.peft)
-
-
 def train_one_seed(
-    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
+    resolved: ResolvedRun, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
 ) -> dict[str, Any]:
     """Train with one seed, keep the best epoch, and measure it.
 
     Args:
-        config: of the one seed, all settings resolved.
-        task: what is trained for.
+        resolved: the run, of the one seed.
         data: what to train on, and to measure.
         run: the folder to fill.
         resume: continue what is in it.
@@ -60,14 +48,15 @@ def train_one_seed(
     Returns:
         What ``metrics.json`` holds.
     """
+    config, task, protocol = resolved.config, resolved.task, resolved.protocol
     seed = config.seed
     if resume and (finished := run.finished_metrics(config)):
         return finished
     run.begin(config)
     data = redraw(data, seed)
     L.seed_everything(seed, verbose=False)
-    module = _make_module(config, task, data, run, banks)
-    model, protocol = module.model, find_protocol(config.protocol)
+    module = _make_module(resolved, data, run, banks)
+    model = module.model
     extra_epochs = protocol.extra_epochs(config)
     timer, history = EpochTimer(), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
@@ -100,7 +89,7 @@ def train_one_seed(
         epoch = module.load_best(run.best if len(data.val) else run.last)
         model.save_pretrained(run.adapter)
         model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
-        metrics = measure(model, task, data, config, run, timer)
+        metrics = measure(model, resolved, data, run, timer)
         metrics |= {"best_epoch": epoch + 1, "epochs": len(history.rows)}
         log.info(
             "%s: the adapter is of epoch %d of %d (selection: %s)",
@@ -149,33 +138,31 @@ def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> 
 
 
 def _make_module(
-    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, banks: Banks
+    resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks
 ) -> TuningModule:
-    model = _make_model(config, task, data, run, banks)
+    config, num_points = resolved.config, data.transform.num_points
+    model = _make_model(resolved, data, run, banks)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
-    augmentation = find_protocol(config.protocol).augmentation(
-        config.data.augmentation, data.transform.num_points, config.task
+    augmentation = resolved.protocol.augmentation(
+        config.data.augmentation, num_points, resolved.task.name
     )
-    optimizer = with_cosine(config.optimizer, config.trainer.epochs)
-    return task.module(model, replace(config, optimizer=optimizer), augmentation, data)
+    return resolved.task.module(model, config, resolved.schedule, augmentation, data)
 
 
-def _make_model(
-    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, banks: Banks
-) -> PeftModel:
+def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks) -> PeftModel:
     """The network under its method, with all that its adapter is to say about itself."""
-    backbone, source = make_backbone(config)
+    backbone, source = make_backbone(resolved.config)
     if source is None:  # random weights exist nowhere else
         if is_first_process():
             save_model(backbone, run.backbone)
         source = f"../{run.backbone.name}"
-    settings = method_settings(config)
-    compat = getattr(settings, "reference_compat", False)
-    bank = banks.of(backbone, compat) if settings.uses_bank else None
-    model = get_peft_model(task.network(backbone, data), settings, bank)
+    method = resolved.method
+    compat = getattr(method, "reference_compat", False)
+    bank = banks.of(backbone, compat) if method.uses_bank else None
+    model = get_peft_model(resolved.task.network(backbone, data), method, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
     model.parts = data.parts.to_dict() if data.parts else None
-    model.input = describe_input(data, config.data)
-    model.task = config.task
+    model.input = describe_input(data, resolved.config.data)
+    model.task = resolved.task.name
     return model

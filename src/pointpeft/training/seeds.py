@@ -6,17 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
-from pointpeft.tasks.table import find_task
-from pointpeft.tasks.task import Task
 from pointpeft.training.announcing import announce_data
 from pointpeft.training.banks import Banks, training_device
-from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
 from pointpeft.training.processes import is_first_process
+from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.results import summarize
 from pointpeft.training.run import train_one_seed
 from pointpeft.training.run_folder import RunFolder
@@ -27,18 +24,17 @@ log = logging.getLogger("pointpeft")
 
 
 def train_seeds(
-    config: FinetuneConfig,
+    resolved: ResolvedRun,
     output: str | Path,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     data: ShapeData | None = None,
 ) -> dict[str, Any]:
-    """Train with each seed of a resolved config, and write a run folder with its report.
+    """Train with each seed of a run, and write its folder with its report.
 
     Arguments, result and errors are those of :func:`pointpeft.finetune`.
     """
-    task = find_task(config.task)
-    run = RunFolder(output)
+    config, run = resolved.config, RunFolder(output)
     run.prepare(config, resume)
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
@@ -47,27 +43,27 @@ def train_seeds(
         log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
     with run.logging():
-        data = _prepare(config, task, progress, data)
+        data = _prepare(resolved, progress, data)
         if finished:  # but it was stopped before its report was written
-            _report(config, task, data, run)
+            _report(resolved, data, run)
             return finished
         if is_first_process():
             page.unlink(missing_ok=True)  # of fewer epochs, if there is one
         run.begin(config)
-        metrics = _all_seeds(config, task, data, run, resume)
+        metrics = _all_seeds(resolved, data, run, resume)
         if is_first_process():
             write_json(run.metrics, metrics)
-        _report(config, task, data, run)
+        _report(resolved, data, run)
     return metrics
 
 
 def _prepare(
-    config: FinetuneConfig,
-    task: Task,
+    resolved: ResolvedRun,
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
 ) -> ShapeData:
     """Read the data, and refuse or warn of what cannot give a good model."""
+    config, task, protocol = resolved.config, resolved.task, resolved.protocol
     backbone, source = make_backbone(config)
     if source is None:
         log.warning(
@@ -76,7 +72,6 @@ def _prepare(
             config.model,
         )
     num_points = backbone.spec.num_points
-    protocol = find_protocol(config.protocol)
     if protocol.notice is not None:
         log.warning(protocol.notice)
     data = data or load_data(
@@ -89,26 +84,31 @@ def _prepare(
 
 
 def _all_seeds(
-    config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder, resume: bool
+    resolved: ResolvedRun, data: ShapeData, run: RunFolder, resume: bool
 ) -> dict[str, Any]:
     """Train with each seed, and sum up where there are several."""
-    banks = Banks(data, config)
+    config = resolved.config
+    banks = Banks(data, resolved)
     if config.seeds == 1:
-        return train_one_seed(config, task, data, run, resume, banks)
+        return train_one_seed(resolved, data, run, resume, banks)
     jobs = {run.path / f"seed{s}": s for s in range(config.seed, config.seed + config.seeds)}
     results = [
         train_one_seed(
-            replace(config, seed=seed, seeds=1), task, data, RunFolder(folder), resume, banks
+            resolved.having(replace(config, seed=seed, seeds=1)),
+            data,
+            RunFolder(folder),
+            resume,
+            banks,
         )
         for folder, seed in jobs.items()
     ]
-    return summarize(results, list(jobs), run, task)
+    return summarize(results, list(jobs), run, resolved.task)
 
 
-def _report(config: FinetuneConfig, task: Task, data: ShapeData, run: RunFolder) -> None:
+def _report(resolved: ResolvedRun, data: ShapeData, run: RunFolder) -> None:
     """Write the page about a run."""
     if not is_first_process():
         return
-    analysis = task.analyse_run(run.path, data, training_device(config))
+    analysis = resolved.task.analyse_run(run.path, data, training_device(resolved.config))
     if analysis is not None:
         write_run_report(run.path, analysis)

@@ -1,0 +1,63 @@
+"""A fine-tuning run of which nothing is open any more."""
+
+from dataclasses import dataclass, replace
+
+from pointpeft.compat.protocol import find_protocol
+from pointpeft.errors import ConfigError
+from pointpeft.peft import PeftConfig, find_method
+from pointpeft.tasks.table import find_task
+from pointpeft.tasks.task import Task
+from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.optimizer import Schedule
+from pointpeft.training.protocol import Protocol
+
+__all__ = ["ResolvedRun"]
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """What a config asks for, decided once; everything behind :func:`pointpeft.finetune` takes it.
+
+    Attributes:
+        config: the settings, with what was left open filled in; a run folder records them.
+        task: what is trained for.
+        protocol: how data is read, epochs are chosen and shapes are measured.
+        method: settings of the tuning method.
+        schedule: of the optimizer.
+    """
+
+    config: FinetuneConfig
+    task: Task
+    protocol: Protocol
+    method: PeftConfig
+    schedule: Schedule
+
+    @classmethod
+    def of(cls, config: FinetuneConfig) -> "ResolvedRun":
+        """Decide what suits task, method and protocol where the config leaves it open.
+
+        Raises:
+            ConfigError: an unknown task, protocol, method or setting, or settings that exclude each
+                other.
+        """
+        task, protocol = find_task(config.task), find_protocol(config.protocol)
+        if not task.votes and config.votes:
+            raise ConfigError(f"votes is for classification: {task.name} has no classes to vote on")
+        if not task.votes and config.few_shot.way is not None:
+            raise ConfigError(f"few_shot.way is for classification: {task.name} has no episodes")
+        name = config.method or task.method
+        config = protocol.resolve(replace(config, method=name))
+        method = find_method(name).from_dict(config.peft)
+        lr = config.optimizer.lr or task.learning_rate(method)
+        augmentation = config.data.augmentation or task.augmentation
+        config = replace(
+            config,
+            optimizer=replace(config.optimizer, lr=lr),
+            data=replace(config.data, augmentation=augmentation),
+        )
+        schedule = Schedule.of(config.optimizer, config.trainer.epochs)
+        return cls(config, task, protocol, method, schedule)
+
+    def having(self, config: FinetuneConfig) -> "ResolvedRun":
+        """The same run with another seed, fold or source of data."""
+        return replace(self, config=config)
