@@ -1,5 +1,7 @@
 """Tuning methods on part-segmentation networks: what they train, and the way to disk and back."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -137,3 +139,24 @@ def test_models_of_other_tasks_are_refused():
         pp.get_peft_model(encoder(), pp.FullConfig())
     with pytest.raises(ConfigError, match="not for part_segmentation"):
         build_segmenter(tiny("pretraining", "point_bert_dvae"), 3, 2)
+
+
+def test_part_adapters_on_one_trunk_have_norms_of_their_own(tmp_path, category):
+    """A hierarchical segmenter adds norms to the encoder, which a method may leave frozen."""
+    trunk, points = tiny("features", "point_m2ae"), clouds(3)
+    names = [f"backbone.norms.{scale}" for scale in (0, 1)]
+    for number in range(2):
+        network = build_segmenter(copy.deepcopy(trunk), 3, 2)
+        model = pp.get_peft_model(network, pp.LinearConfig())
+        for name in names:
+            torch.nn.init.uniform_(model.model.get_submodule(name).weight)
+        model.class_names, model.parts = ("x", "y"), PARTS
+        model.save_pretrained(tmp_path / f"adapter{number}")
+    alone = [pp.load_adapter(trunk, tmp_path / f"adapter{number}") for number in range(2)]
+    expected = [model(points, category=category) for model in alone]
+    assert not torch.equal(*expected)
+    both = pp.load_adapter(trunk, tmp_path / "adapter0", "first")
+    pp.load_adapter(both, tmp_path / "adapter1", "second")
+    for name, logits in zip(("first", "second"), expected, strict=True):
+        both.set_adapter(name)
+        assert torch.equal(both(points, category=category), logits)

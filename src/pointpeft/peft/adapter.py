@@ -69,15 +69,15 @@ class Adapter(nn.Module):
         self.input: dict[str, Any] | None = None
 
         tuner = tuner_class(config)(base, config, bank)
-        self.model = view(base, lambda name: _is_own(name, tuner))
+        added = tuple(f"backbone.{name}" for name in trunk.optional_state)
+        self.model = view(base, lambda name: _is_own(name, tuner, added))
         self.tuner = tuner.to(next(trunk.parameters()).device)
         self.task: str = base.task
         self._fit_head()
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(tuner.trains(_role(name)))
 
-        added = tuple(trunk.optional_state)  # by what this model needs: stored, frozen or not
-        of_trunk = {id(p) for name, p in trunk.named_parameters() if not name.startswith(added)}
+        of_trunk = {id(p) for p in trunk.parameters()}
         self._shared = {name for name, p in self.named_parameters() if id(p) in of_trunk}
         self._base_buffers = {
             f"model.backbone.{name}": buffer.detach().clone().cpu()
@@ -228,10 +228,14 @@ class Adapter(nn.Module):
         return name.startswith(tuple(f"tuner.{prefix}" for prefix in self.tuner.rebuilt))
 
 
-def _is_own(name: str, tuner: Any) -> bool:
-    """Whether an adapter has a parameter of the model for itself: those that it trains, and all
-    behind the encoder."""
-    return not name.startswith("backbone.") or tuner.trains(_role(f"model.{name}"))
+def _is_own(name: str, tuner: Any, added: tuple[str, ...]) -> bool:
+    """Whether an adapter has a parameter of the model for itself.
+
+    These are the ones that it trains, all behind the encoder, and what the model has ``added`` to
+    the encoder because it needs it.
+    """
+    in_encoder = name.startswith("backbone.") and not name.startswith(added)
+    return not in_encoder or tuner.trains(_role(f"model.{name}"))
 
 
 def _role(name: str) -> str:
