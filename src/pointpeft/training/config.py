@@ -94,7 +94,7 @@ class TrainerConfig:
     num_nodes: int = 1  # machines
     num_workers: int = 0  # processes that load batches; clouds lie in memory, so they seldom help
     deterministic: bool = True  # equal settings give equal results
-    sync_batchnorm: bool = False  # BatchNorm over the batches of all processes
+    sync_batchnorm: bool = False  # BatchNorm over the batches of all processes, on GPUs
 
     def __post_init__(self) -> None:
         check_sizes(self, ["epochs", "num_nodes"], prefix="trainer.")
