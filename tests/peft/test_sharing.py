@@ -132,13 +132,14 @@ def test_adapters_have_classes_of_their_own(points):
     assert parts.shape == (3, points.shape[1], 3)
     model.delete_adapter("parts")
     assert model.active is None
-    with pytest.raises(ConfigError, match="no adapter is active"):
-        model.count_parameters()
+    for use in (model.count_parameters, lambda: model(points)):
+        with pytest.raises(ConfigError, match="set_adapter"):
+            use()
     with pytest.raises(ConfigError, match="two"):
         model.set_adapter("tow")
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "default", "keys"])
+@pytest.mark.parametrize("name", ["", "a.b", "default", "keys", "training", 3, None])
 def test_a_name_that_no_adapter_can_have_is_refused(name):
     model = pp.get_peft_model(classifier(), pp.LinearConfig())
     with pytest.raises(ConfigError, match="name"):
@@ -178,3 +179,62 @@ def test_a_method_that_adds_layers_is_not_merged():
     model = pp.get_peft_model(classifier(), pp.PointPeftConfig(**SMALL))
     with pytest.raises(ConfigError, match="point-peft"):
         model.merge_adapter()
+
+
+def test_disabling_holds_whatever_happens_inside(points):
+    plain = classifier().eval()
+    expected = plain(points)
+    model = pp.get_peft_model(plain, pp.LinearConfig())
+    with model.disable_adapter():
+        model.add_adapter("other", pp.STAGConfig(), num_classes=2)
+        model.set_adapter("other")
+        assert torch.equal(model(points), expected)
+    assert model.eval()(points).shape == (3, 2)
+
+
+def test_the_active_adapter_alone_asks_for_gradients(points):
+    model = pp.get_peft_model(classifier(), pp.FullConfig())
+    model.add_adapter("head", pp.LinearConfig())
+    counts = {name: each.count_parameters()["trainable"] for name, each in model.adapters.items()}
+    for name in ("default", "head"):
+        model.set_adapter(name)
+        asked = {n for n, p in model.named_parameters() if p.requires_grad}
+        assert asked
+        assert all(n.startswith(f"adapters.{name}.") for n in asked)
+        assert model.count_parameters()["trainable"] == counts[name]
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
+def test_an_adapter_of_a_model_of_other_precision_has_it_too(make, points):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig()).double()
+    model.add_adapter("other", make())
+    model.set_adapter("other")
+    assert model.eval()(points.double()).dtype == torch.float64
+
+
+def test_categories_are_checked(points):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    model.add_adapter("parts", pp.LinearConfig(), num_classes=2, num_parts=3)
+    with pytest.raises(ConfigError, match="category"):
+        model(points, category=torch.zeros(3, dtype=torch.long))
+    model.set_adapter("parts")
+    for wrong in (None, torch.tensor([0, 1]), torch.tensor([0, 1, 2]), torch.tensor([0, -1, 1])):
+        with pytest.raises(ConfigError, match="category"):
+            model(points, category=wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"config": "linear"}, "config"),
+        ({"config": pp.LinearConfig}, "config"),
+        ({"config": pp.LinearConfig(), "bank": "x"}, "bank"),
+        ({"config": pp.LinearConfig(), "num_classes": 2.5}, "num_classes"),
+        ({"config": pp.LinearConfig(), "num_classes": 2, "num_parts": "3"}, "num_parts"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(given, word):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    with pytest.raises(ConfigError, match=word):
+        model.add_adapter("other", **given)
+    assert list(model.adapters) == ["default"]

@@ -74,8 +74,9 @@ class Adapter(nn.Module):
         self.tuner = tuner.to(next(trunk.parameters()).device)
         self.task: str = base.task
         self._fit_head()
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(tuner.trains(_role(name)))
+        self._trained = {n for n, _ in self.named_parameters() if tuner.trains(_role(n))}
+        self.requires_grad_(False)
+        self.ask_gradients(True)
 
         of_trunk = {id(p) for p in trunk.parameters()}
         self._shared = {name for name, p in self.named_parameters() if id(p) in of_trunk}
@@ -83,6 +84,12 @@ class Adapter(nn.Module):
             f"model.backbone.{name}": buffer.detach().clone().cpu()
             for name, buffer in trunk.named_buffers()
         }
+
+    def ask_gradients(self, on: bool) -> None:
+        """Have what this adapter trains receive gradients, or not, while another one is active."""
+        for name, parameter in self.named_parameters():
+            if name in self._trained:
+                parameter.requires_grad_(on)
 
     def _fit_head(self) -> None:
         """Give a classifier a fresh head where the method pools other channels than its own."""
@@ -102,6 +109,7 @@ class Adapter(nn.Module):
         category: Tensor | None = None,
     ) -> Tensor:
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
+        self._check_category(points, category)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
         with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
@@ -109,6 +117,17 @@ class Adapter(nn.Module):
         if category is None:
             return self.model(found, self.tuner, context)
         return self.model(found, category, self.tuner, context)
+
+    def _check_category(self, points: Tensor, category: Tensor | None) -> None:
+        if self.model.task != "part_segmentation":
+            if category is not None:
+                raise ConfigError("`category` is for part segmentation: leave it out")
+            return
+        count = self.model.num_categories
+        if category is None or category.shape != points.shape[:1]:
+            raise ConfigError("`category` must be (B,), a category's number for each cloud")
+        if not bool(((category >= 0) & (category < count)).all()):
+            raise ConfigError(f"`category` must be numbers from 0 to {count - 1}")
 
     def train(self, mode: bool = True) -> "Adapter":
         """Train mode for what is trained; frozen modules stay in eval mode."""
@@ -140,7 +159,7 @@ class Adapter(nn.Module):
         for name, parameter in self.named_parameters():
             if self._is_rebuilt(name):
                 continue
-            for kind, counted in (("total", True), ("trainable", parameter.requires_grad)):
+            for kind, counted in (("total", True), ("trainable", name in self._trained)):
                 counts[kind] += counted * parameter.numel()
                 if not _HEAD.match(name):
                     counts[f"{kind}_without_head"] += counted * parameter.numel()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
@@ -58,7 +59,8 @@ class PeftModel(nn.Module):
             one is read and set on the model itself: ``model``, ``tuner``, ``config``,
             ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec`` and
             ``base_checkpoint``.
-        active: name of the adapter that acts; None while adapters are disabled.
+        active: name of the adapter that acts; None where there is none, or the one that did was
+            deleted.
     """
 
     model: Any = _OfActive()
@@ -79,6 +81,7 @@ class PeftModel(nn.Module):
         self.base_hash = state_hash(self.trunk)
         self.adapters = nn.ModuleDict()
         self.active: str | None = None
+        self._disabled = False
 
     @property
     def trunk(self) -> Trunk:
@@ -93,7 +96,8 @@ class PeftModel(nn.Module):
             ConfigError: there is none.
         """
         if self.active is None:
-            raise ConfigError("no adapter is active: the model has none, or they are disabled")
+            known = ", ".join(self.adapters) or "none"
+            raise ConfigError(f"no adapter is active: call set_adapter; adapters: {known}")
         return self.adapters[self.active]  # type: ignore[return-value]
 
     def add_adapter(
@@ -107,7 +111,7 @@ class PeftModel(nn.Module):
         """Add an untrained adapter; the first one becomes active.
 
         Args:
-            name: letters, digits, ``-`` and ``_``.
+            name: letters, digits, ``-`` and ``_``; not a name that torch needs, such as "train".
             config: settings of its method.
             bank: memory bank built from the frozen encoder, for methods that use one.
             num_classes: classes, or categories of a part-segmentation model. None: those of the
@@ -117,17 +121,35 @@ class PeftModel(nn.Module):
         Raises:
             ConfigError: the name is taken or malformed, or sizes are neither given nor known.
         """
-        if not _NAME.fullmatch(name) or name in self.adapters or hasattr(nn.ModuleDict, name):
-            taken = ", ".join(self.adapters) or "none"
-            raise ConfigError(f"`name` {name!r} is malformed or taken; adapters so far: {taken}")
+        self._check_name(name)
+        if not isinstance(config, PeftConfig):
+            raise ConfigError(f"`config` must be settings such as LinearConfig(), got {config!r}")
+        if bank is not None and not isinstance(bank, MemoryBank):
+            raise ConfigError(f"`bank` must be a MemoryBank, got {type(bank).__name__}")
         network = self._network(num_classes, num_parts)
         adapter = Adapter(network, config, bank, self.base_hash)
+        dtype = next(self.trunk.parameters()).dtype
+        if dtype != torch.float32:  # a bank keeps its own precision beside float32
+            adapter.to(dtype)
         self.adapters[name] = adapter.train(self.training)
-        self.active = self.active or name
+        self.set_adapter(self.active or name)
         return adapter
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a name that no adapter can have."""
+        if name in self.adapters:
+            known = ", ".join(self.adapters)
+            raise ConfigError(f"`name` {name!r} is taken: pass another one; adapters: {known}")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"`name` {name!r} must be letters, digits, - and _")
+        if hasattr(self.adapters, name):
+            raise ConfigError(f"`name` {name!r} is one that torch needs: pass another one")
 
     def _network(self, num_classes: int | None, num_parts: int | None) -> nn.Module:
         """A frozen model for an adapter: the one that there is, or a fresh one on its encoder."""
+        for key, count in {"num_classes": num_classes, "num_parts": num_parts}.items():
+            if count is not None and (type(count) is not int or count < 1):
+                raise ConfigError(f"`{key}` must be a whole number of at least 1, got {count!r}")
         if num_classes is None and num_parts is None:
             if isinstance(self.base, Trunk):
                 raise ConfigError("`num_classes` (and `num_parts`) are needed: the base is no model"
@@ -142,16 +164,18 @@ class PeftModel(nn.Module):
         return network.to(next(trunk.parameters()).device)
 
     def set_adapter(self, name: str) -> None:
-        """Make an adapter the active one.
+        """Make an adapter the active one; its parameters alone are to be trained.
 
         Raises:
             ConfigError: there is no such adapter.
         """
         self._check_known(name)
         self.active = name
+        for each, adapter in self.adapters.items():
+            adapter.ask_gradients(each == name)  # type: ignore[operator]
 
     def delete_adapter(self, name: str) -> None:
-        """Remove an adapter; if it was active, none is.
+        """Remove an adapter; if it was active, none is until :meth:`set_adapter`.
 
         Raises:
             ConfigError: there is no such adapter.
@@ -163,16 +187,16 @@ class PeftModel(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Within the block the model is the frozen one, bit for bit.
+        """Within the block the model is the frozen one, bit for bit, whichever adapter is active.
 
         It returns what ``base(points)`` does: logits of its own head, or of a mere encoder tokens
         and centers.
         """
-        active, self.active = self.active, None
+        before, self._disabled = self._disabled, True
         try:
             yield
         finally:
-            self.active = active
+            self._disabled = before
 
     def merge_adapter(self) -> Any:
         """A plain model that computes what the active adapter does, with weights of its own.
@@ -191,7 +215,7 @@ class PeftModel(nn.Module):
         if name not in self.adapters:
             known = list(self.adapters)
             raise ConfigError(
-                f"no adapter {name!r}: {nearest_hint(name, known)}adapters: "
+                f"no adapter {name!r}: {nearest_hint(str(name), known)}adapters: "
                 f"{', '.join(known) or 'none'}"
             )
 
@@ -211,10 +235,16 @@ class PeftModel(nn.Module):
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
             category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
+
+        Raises:
+            ConfigError: no adapter is active, or ``category`` is missing, not wanted, or not one
+                number of a category for each cloud.
         """
-        if self.active is None:
-            return self.base(points) if category is None else self.base(points, category)
-        return self.adapter(points, query, exclude, category)
+        if not self._disabled:
+            return self.adapter(points, query, exclude, category)
+        if getattr(self.base, "task", None) == "part_segmentation":
+            return self.base(points, category)
+        return self.base(points)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""

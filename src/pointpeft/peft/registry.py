@@ -3,7 +3,6 @@
 import importlib
 from typing import Any
 
-from pointpeft.compat.methods import WITH_FAULTS
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.peft.full import FullConfig, FullTuner
 from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
@@ -92,6 +91,8 @@ def find_method(name: str) -> type[PeftConfig]:
 
 def tuner_class(config: PeftConfig) -> type[Tuner]:
     """The tuner class of a config, whose method is registered."""
+    from pointpeft.compat.methods import WITH_FAULTS  # here: they sub-class what is above
+
     config_class(config.method)
     if getattr(config, "reference_compat", False) and config.method in WITH_FAULTS:
         return WITH_FAULTS[config.method]

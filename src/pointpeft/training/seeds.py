@@ -74,6 +74,8 @@ def _prepare(
     num_points = backbone.spec.num_points
     if protocol.notice is not None:
         log.warning(protocol.notice)
+    if extra := protocol.extra_epochs(config):
+        log.info("by protocol=%s epochs run beyond trainer.epochs: %d", protocol.name, extra)
     data = data or load_data(
         config.data, num_points, progress, segmented=task.segmented, protocol=protocol
     )
