@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints import point_m2ae_layout as point_m2ae
-from pointpeft.compat.checkpoints.i2p_mae_layout import pretrained_layout
+from pointpeft.compat.checkpoints.point_m2ae_layout import point_m2ae_classification_layout, point_m2ae_pretrained_layout
+from pointpeft.compat.checkpoints.i2p_mae_layout import i2p_mae_pretrained_layout
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import CheckpointError, ConfigError
@@ -285,9 +285,9 @@ def test_pretraining_in_bfloat16_and_float64(points, mask):
 
 @pytest.mark.parametrize("with_teacher", [False, True])
 def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, monkeypatch, caplog):
-    layout = pretrained_layout((1, 1, 2), with_teacher)
+    layout = i2p_mae_pretrained_layout((1, 1, 2), with_teacher)
     monkeypatch.setattr(
-        "pointpeft.compat.checkpoints.reading.LAYOUTS", (pretrained_layout((1, 1, 2), True), layout)
+        "pointpeft.compat.checkpoints.reading.LAYOUTS", (i2p_mae_pretrained_layout((1, 1, 2), True), layout)
     )
     model = settle(i2p("pretraining"))
     state = layout.theirs(model.state_dict())
@@ -311,7 +311,7 @@ def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, mo
 
 
 def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
-    layout = point_m2ae.pretrained_layout((1, 1, 2))
+    layout = point_m2ae_pretrained_layout((1, 1, 2))
     state = layout.theirs(tiny("pretraining", "point_m2ae").state_dict())
     torch.save({"base_model": state}, tmp_path / "a.pth")
     i2p(checkpoint=tmp_path / "a.pth")
@@ -325,7 +325,7 @@ def test_published_files_are_told_apart():
     i2p_names, m2ae_names = (
         list(layout.theirs(tiny("pretraining", name).state_dict()))
         for name, layout in (
-            ("i2p_mae", pretrained_layout()), ("point_m2ae", point_m2ae.pretrained_layout())
+            ("i2p_mae", i2p_mae_pretrained_layout()), ("point_m2ae", point_m2ae_pretrained_layout())
         )
     )  # fmt: skip
     expected = {
@@ -334,7 +334,7 @@ def test_published_files_are_told_apart():
         "Point-M2AE, pre-trained": m2ae_names,
     }
     assert {recognise(names, LAYOUTS).name: names for names in expected.values()} == expected
-    finetuned = point_m2ae.classification_layout().theirs(i2p("classification").state_dict())
+    finetuned = point_m2ae_classification_layout().theirs(i2p("classification").state_dict())
     assert "I2P-MAE" in recognise(list(finetuned), LAYOUTS).name
 
 

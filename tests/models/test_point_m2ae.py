@@ -7,9 +7,9 @@ from torch import nn
 import pointpeft as pp
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.point_m2ae_layout import (
-    classification_layout,
-    pretrained_layout,
-    segmentation_layout,
+    point_m2ae_classification_layout,
+    point_m2ae_pretrained_layout,
+    point_m2ae_segmentation_layout,
 )
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models.hierarchical_decoder import (
@@ -38,9 +38,9 @@ from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 # Visible groups differ in number between these clouds at every finer scale.
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1, 1, 1]])
 LAYOUTS_BY_TASK = {
-    "pretraining": pretrained_layout,
-    "classification": classification_layout,
-    "part_segmentation": segmentation_layout,
+    "pretraining": point_m2ae_pretrained_layout,
+    "classification": point_m2ae_classification_layout,
+    "part_segmentation": point_m2ae_segmentation_layout,
 }
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER, pretrained_layout
+from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER, i2p_mae_pretrained_layout
 from pointpeft.vision import (
     NUM_VIEWS,
     ClipTeacher,
@@ -55,7 +55,7 @@ def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
     )
     model = entry.pretraining(backbone, own, teacher)
     weights = {n: t for n, t in case.weights().items() if not n.startswith(TEACHER)}
-    layout = pretrained_layout(settings["depths"])
+    layout = i2p_mae_pretrained_layout(settings["depths"])
     model.load_state_dict(layout.ours(weights), strict=True)
     back = layout.theirs(model.state_dict())
     assert {name: tensor.shape for name, tensor in back.items()} == {
@@ -94,7 +94,7 @@ def check_i2p_pretrain(case: Case) -> None:
     compare(case, outputs, known={"top_mask"})
     for name, key in (("points", "loss_3d"), ("features", "loss_2d")):
         assert abs(losses[name].item() / case.data[key] - 1) <= LOSS_TOLERANCE
-    layout = pretrained_layout(model.backbone.config.depths)
+    layout = i2p_mae_pretrained_layout(model.backbone.config.depths)
     model.double()
     losses = model.losses(points.double(), mask)
     losses["points"].backward(retain_graph=True)

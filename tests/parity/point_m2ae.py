@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.point_m2ae_layout import (
-    classification_layout,
-    pretrained_layout,
-    segmentation_layout,
+    point_m2ae_classification_layout,
+    point_m2ae_pretrained_layout,
+    point_m2ae_segmentation_layout,
 )
 from tests.parity.point_mae import compare
 from tests.parity.support import (
@@ -55,7 +55,7 @@ def pretraining_model(case: Case) -> nn.Module:
         decoder_num_heads=config["num_heads"],
         reference_compat=True,
     )
-    load_weights(model, case, pretrained_layout(settings["depths"]))
+    load_weights(model, case, point_m2ae_pretrained_layout(settings["depths"]))
     case.check_count(model, idle=("backbone.norms.",))
     return model.eval()
 
@@ -93,7 +93,7 @@ def check_m2ae_pretrain(case: Case) -> None:
     assert abs(loss.item() / case.loss - 1) <= LOSS_TOLERANCE
     # In float32 a near tie of a maximum may go the other way and move gradients by 1e-3.
     model.double()(points.double(), mask).backward()
-    assert_gradients(model, case, pretrained_layout(model.backbone.config.depths))
+    assert_gradients(model, case, point_m2ae_pretrained_layout(model.backbone.config.depths))
 
 
 def scale_outputs(masked) -> dict[str, torch.Tensor]:
@@ -149,7 +149,7 @@ def check_classification_of(case: Case, name: str, pooling: str) -> None:
         **encoder_settings(config),
         pooling=pooling,
     )
-    layout = classification_layout(config["encoder_depths"])
+    layout = point_m2ae_classification_layout(config["encoder_depths"])
     load_weights(model, case, layout)
     case.check_count(model)
     model.eval()
@@ -185,7 +185,7 @@ def check_m2ae_part_segmentation(case: Case) -> None:
     model = pp.create_model(
         "point_m2ae", preset="shapenetpart", num_parts=config["cls_dim"], **encoder_settings(config)
     )
-    layout = segmentation_layout(config["encoder_depths"])
+    layout = point_m2ae_segmentation_layout(config["encoder_depths"])
     load_weights(model, case, layout)
     case.check_count(model)
     model.eval()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_m2ae_layout import pretrained_layout
+from pointpeft.compat.checkpoints.point_m2ae_layout import point_m2ae_pretrained_layout
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
 from pointpeft.models.layout import Layout
 from tests.parity.point_m2ae import encoder_settings as scale_settings
@@ -236,7 +236,7 @@ def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:
     learned = [n for n in manifest if not n.endswith(("running_mean", "running_var", "_tracked"))]
     count = sum(int(np.prod(manifest[name])) for name in learned)
     assert count == case.data["params"]["cp_model_total"]
-    state = pretrained_layout(config["encoder_depths"]).ours(
+    state = point_m2ae_pretrained_layout(config["encoder_depths"]).ours(
         {name: torch.from_numpy(np.asarray(value)) for name, value in published.items()}
     )
     finer = tuple(f"backbone.{prefix}" for prefix in encoder.optional_state)

@@ -46,11 +46,11 @@ def load_homeobjects() -> HomeObjects:
         >>> train = data.split == "train"
         >>> points, labels = data.points[train], data.labels[train]
     """
-    return _load()
+    return _homeobjects()
 
 
 @cache
-def _load() -> HomeObjects:
+def _homeobjects() -> HomeObjects:
     file = resources.files("pointpeft.data").joinpath(_FOLDER, "homeobjects.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         points = archive["points"].astype(np.float32) * archive["scale"]

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from pointpeft.compat.checkpoints import point_m2ae_layout
-from pointpeft.compat.checkpoints.point_m2ae_layout import PUBLISHED_DEPTHS
+
+from pointpeft.compat.checkpoints.point_m2ae_layout import PUBLISHED_DEPTHS, encoder_depths, point_m2ae_pretrained_layout
 from pointpeft.models.layout import Layout
 
 __all__ = [
     "I2P_MAE_PRETRAINED",
     "I2P_MAE_PRETRAINED_WITH_TEACHER",
     "TEACHER",
-    "pretrained_layout",
+    "i2p_mae_pretrained_layout",
 ]
 
 TEACHER = "clip_model."
@@ -19,14 +19,14 @@ TEACHER = "clip_model."
 _MARKERS = ("h_encoder.", "h_decoder.", "rec_head_3d.", "rec_head_2d.")
 
 
-def pretrained_layout(
+def i2p_mae_pretrained_layout(
     depths: Sequence[int] = PUBLISHED_DEPTHS, with_teacher: bool = False
 ) -> Layout:
     """Of pre-training, for an encoder with ``depths`` blocks per scale.
 
     Fine-tuned files have the names and shapes of Point-M2AE's, see there.
     """
-    encoder = point_m2ae_layout.pretrained_layout(depths)
+    encoder = point_m2ae_pretrained_layout(depths)
     return Layout(
         "I2P-MAE, pre-trained" + (", with its image teacher" if with_teacher else ""),
         (*_MARKERS, TEACHER) if with_teacher else _MARKERS,
@@ -36,11 +36,11 @@ def pretrained_layout(
         model="i2p_mae",
         task="pretraining",
         sizes=encoder.sizes,
-        fit=lambda names: pretrained_layout(point_m2ae_layout.encoder_depths(names), with_teacher),
+        fit=lambda names: i2p_mae_pretrained_layout(encoder_depths(names), with_teacher),
     )
 
 
-I2P_MAE_PRETRAINED = pretrained_layout()
+I2P_MAE_PRETRAINED = i2p_mae_pretrained_layout()
 """Encoder, decoder and both heads of pre-training at the published depth."""
-I2P_MAE_PRETRAINED_WITH_TEACHER = pretrained_layout(with_teacher=True)
+I2P_MAE_PRETRAINED_WITH_TEACHER = i2p_mae_pretrained_layout(with_teacher=True)
 """The same with the image teacher beside them, which is left."""

@@ -8,11 +8,11 @@ __all__ = [
     "POINT_M2AE_CLASSIFICATION",
     "POINT_M2AE_PRETRAINED",
     "POINT_M2AE_SEGMENTATION",
-    "classification_layout",
+    "point_m2ae_classification_layout",
     "encoder_depths",
     "encoder_rules",
-    "pretrained_layout",
-    "segmentation_layout",
+    "point_m2ae_pretrained_layout",
+    "point_m2ae_segmentation_layout",
 ]
 
 PUBLISHED_DEPTHS = (5, 5, 5)
@@ -39,7 +39,7 @@ def encoder_depths(names: Sequence[str]) -> tuple[int, ...]:
     return block_depths(names, "h_encoder.encoder_blocks.")
 
 
-def pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+def point_m2ae_pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """Of pre-training, for an encoder with ``depths`` blocks per scale."""
     return Layout(
         "Point-M2AE, pre-trained",
@@ -61,11 +61,11 @@ def pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         model="point_m2ae",
         task="pretraining",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: pretrained_layout(encoder_depths(names)),
+        fit=lambda names: point_m2ae_pretrained_layout(encoder_depths(names)),
     )
 
 
-def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+def point_m2ae_classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """Of fine-tuning, where the coarsest scale alone has a norm, and that of another name.
 
     By its name, published fine-tuning begins with a fresh norm and not with the pre-trained one.
@@ -78,11 +78,11 @@ def classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),
         model="point_m2ae",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: classification_layout(encoder_depths(names)),
+        fit=lambda names: point_m2ae_classification_layout(encoder_depths(names)),
     )
 
 
-def segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+def point_m2ae_segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """Of part segmentation, for an encoder with ``depths`` blocks per scale."""
     return Layout(
         "Point-M2AE or I2P-MAE, fine-tuned for part segmentation",
@@ -103,13 +103,13 @@ def segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
         model="point_m2ae",
         task="part_segmentation",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: segmentation_layout(encoder_depths(names)),
+        fit=lambda names: point_m2ae_segmentation_layout(encoder_depths(names)),
     )
 
 
-POINT_M2AE_PRETRAINED = pretrained_layout()
+POINT_M2AE_PRETRAINED = point_m2ae_pretrained_layout()
 """Encoder and decoder of pre-training at the published depth."""
-POINT_M2AE_CLASSIFICATION = classification_layout()
+POINT_M2AE_CLASSIFICATION = point_m2ae_classification_layout()
 """Encoder and classification head at the published depth; I2P-MAE's have the same names."""
-POINT_M2AE_SEGMENTATION = segmentation_layout()
+POINT_M2AE_SEGMENTATION = point_m2ae_segmentation_layout()
 """Encoder and part-segmentation head at the published depth; I2P-MAE's have the same names."""

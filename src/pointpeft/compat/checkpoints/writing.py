@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointpeft.compat.checkpoints import i2p_mae_layout, point_m2ae_layout
+from pointpeft.compat.checkpoints.i2p_mae_layout import i2p_mae_pretrained_layout
+from pointpeft.compat.checkpoints.point_m2ae_layout import (
+    point_m2ae_classification_layout,
+    point_m2ae_pretrained_layout,
+    point_m2ae_segmentation_layout,
+)
 from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank, write_bank
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
@@ -176,11 +181,11 @@ def pth_layout(model: Any) -> Layout:
     if several:
         depths = backbone.config.depths
         if task == "pretraining" and name == "i2p_mae":
-            return i2p_mae_layout.pretrained_layout(depths)
+            return i2p_mae_pretrained_layout(depths)
         makers = {
-            "pretraining": point_m2ae_layout.pretrained_layout,
-            "classification": point_m2ae_layout.classification_layout,
-            "part_segmentation": point_m2ae_layout.segmentation_layout,
+            "pretraining": point_m2ae_pretrained_layout,
+            "classification": point_m2ae_classification_layout,
+            "part_segmentation": point_m2ae_segmentation_layout,
         }
         if task in makers:
             return makers[task](depths)

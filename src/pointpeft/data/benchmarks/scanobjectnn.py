@@ -9,7 +9,7 @@ from pointpeft.data.benchmarks.files import read_h5
 
 __all__ = ["OBJ_BG", "OBJ_ONLY", "PB_T50_RS"]
 
-_CLASSES = """
+_SCAN_CLASSES = """
 bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet
 """
 _FOLDER = "ScanObjectNN"
@@ -48,7 +48,7 @@ def _variant(name: str, title: str, files: str, train: int, test: int) -> ScanOb
         ),
         counts={"train": train, "test": test},
         owner="https://hkust-vgd.github.io/scanobjectnn",
-        class_names=tuple(_CLASSES.split()),
+        class_names=tuple(_SCAN_CLASSES.split()),
     )
 
 
