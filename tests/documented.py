@@ -14,7 +14,7 @@ from pointpeft.cli import app, options
 from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.compat.command import flags as published_flags
 from pointpeft.compat.command import program as published
-from pointpeft.data import embedded, export, read_shape
+from pointpeft.data import archive, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import config_class, registry
 from pointpeft.training import SvmConfig, load_config
@@ -59,15 +59,15 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     limit(pp.PretrainConfig, "procedural", PROCEDURAL)
     limit(SvmCheckConfig, "every", EPOCHS)
     few = few_homeobjects()
-    patch.setattr(embedded, "load_homeobjects", lambda: few)
+    patch.setattr(archive, "load_homeobjects", lambda: few)
     patch.setattr(registry, "_METHODS", dict(registry._METHODS))
     made = export.export_procedural.__defaults__
     patch.setattr(export.export_procedural, "__defaults__", (made[0], 6, 512, made[3]))
 
 
-def few_homeobjects() -> embedded.HomeObjects:
+def few_homeobjects() -> archive.HomeObjects:
     """A few labelled shapes and a few without a label."""
-    whole = embedded.load_homeobjects()
+    whole = archive.load_homeobjects()
     kept = list(np.flatnonzero(whole.labels < 0)[:4])
     for name in CLASSES:
         of_class = whole.labels == whole.class_names.index(name)
@@ -77,7 +77,7 @@ def few_homeobjects() -> embedded.HomeObjects:
         [CLASSES.index(whole.class_names[n]) if n >= 0 else -1 for n in whole.labels[kept]]
     )
     ids, titles = (tuple(names[i] for i in kept) for names in (whole.ids, whole.titles))
-    return embedded.HomeObjects(
+    return archive.HomeObjects(
         whole.points[kept], labels, CLASSES, whole.split[kept], ids, titles, whole.groups[kept]
     )
 

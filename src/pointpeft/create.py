@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.compat.checkpoints.attaching import attach
-from pointpeft.compat.checkpoints.reading import read_checkpoint
-from pointpeft.compat.checkpoints.sizes import encoder_sizes
+from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path
 from pointpeft.locations import EMBEDDED
-from pointpeft.models.checkpoint import Checkpoint
-from pointpeft.models.factory import (
+from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
+from pointpeft.models.registry import (
+    ModelEntry,
+    Task,
     build_backbone,
     build_classifier,
     build_segmenter,
     check_known,
+    get_entry,
+    list_models,
     with_tuples,
 )
-from pointpeft.models.filling import LoadReport, WrongEncoderError, fill
-from pointpeft.models.registry import ModelEntry, Task, get_entry, list_models
 from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
 
 __all__ = ["create_model", "has_embedded_weights", "stated_sizes"]

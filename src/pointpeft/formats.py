@@ -1,16 +1,18 @@
-"""Numbers and lists as people read them, in the terminal and on pages; "-" for no number."""
+"""Numbers, lists and method names as people read them; "-" for no number."""
 
 from collections.abc import Iterable, Sequence
 
 __all__ = [
     "count",
     "counted",
+    "display_name",
     "enumerate_names",
     "human_bytes",
     "mean_and_spread",
     "percent",
     "percent_range",
     "seconds",
+    "within_sentence",
 ]
 
 _NONE = "-"
@@ -64,3 +66,23 @@ def human_bytes(value: float | None) -> str:
 def counted(number: int, one: str, several: str | None = None) -> str:
     """A number and what is counted: "1 epoch", "2 epochs"; ``several`` where an s will not do."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+_NAMES = {
+    "full": "Full fine-tuning",
+    "idpt": "IDPT",
+    "linear": "Linear probing",
+    "point-peft": "Point-PEFT",
+    "stag": "STAG",
+}
+
+
+def display_name(method: str) -> str:
+    """What a table or heading calls a method; ones unknown here go by their registered name."""
+    return _NAMES.get(method, f"{method[:1].upper()}{method[1:]}")
+
+
+def within_sentence(name: str) -> str:
+    """A display name within a sentence, where only proper names keep their capital."""
+    is_proper = not name[1:].islower()
+    return name if is_proper else f"{name[:1].lower()}{name[1:]}"

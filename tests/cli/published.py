@@ -5,8 +5,10 @@ import io
 from pathlib import Path
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.i2p_mae_layout import I2P_MAE_PRETRAINED
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_CLASSIFICATION
+from pointpeft.compat.checkpoints.backbone_layouts import (
+    I2P_MAE_PRETRAINED,
+    POINT_MAE_CLASSIFICATION,
+)
 from pointpeft.compat.command.program import main
 from tests.cli.conftest import Result
 from tests.models.test_published import publish

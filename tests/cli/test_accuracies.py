@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from pointpeft.measure.intervals import wilson_interval
-from pointpeft.tasks.accuracies import basis, interval
+from pointpeft.measure.scores import wilson_interval
+from pointpeft.tasks.shown import basis, interval
 from tests.cli.conftest import run
 from tests.training.support import CLASSES, write_archive, write_meshes
 

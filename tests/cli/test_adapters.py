@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
+from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.data import load_shapes, read_shape
 from tests.cli.conftest import run
 from tests.models.test_published import publish

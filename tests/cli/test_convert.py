@@ -3,8 +3,8 @@
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.compat.checkpoints.bank_files import read_bank
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
 from tests.cli.conftest import run
 from tests.models.test_published import publish
 from tests.models.tiny import SIZES, clouds, tiny

@@ -6,12 +6,8 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from pointpeft.compat.command.flags import Command, command_of, parse
-from pointpeft.compat.command.notes import (
-    ineffective,
-    longer_training,
-)
 from pointpeft.compat.command.program import main
-from pointpeft.compat.command.translation import flag_settings
+from pointpeft.compat.command.translation import flag_settings, ineffective, longer_training
 from pointpeft.errors import ConfigError
 from pointpeft.training import FinetuneConfig, PretrainConfig
 from tests.cli.published import CONFIGS, SCALES, run

@@ -1,6 +1,5 @@
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,9 +132,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
         split=np.array(["train"] * 2 + ["val"] * 2 + ["test"] * 2 + ["unlabelled"] * 2),
         ids=np.array([f"object{place}" for place in range(8)]),
     )
-    module = ModuleType("pointpeft.data.embedded")
-    module.load_homeobjects = lambda: data  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pointpeft.data.embedded", module)
+    monkeypatch.setattr("pointpeft.data.archive.load_homeobjects", lambda: data)
 
 
 @pytest.mark.usefixtures("embedded")

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from pointpeft.data import InputTransform, ShapeSplit, load_shapes
-from pointpeft.data.identity import geometry_digest, pack_digests, unpack_digests
+from pointpeft.data.cache import geometry_digest, pack_digests, unpack_digests
 
 
 def digests(source: Path) -> set[str]:

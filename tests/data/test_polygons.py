@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pointpeft.data.polygons import triangulate
+from pointpeft.data.triangles import triangulate
 from pointpeft.errors import DataError
 
 

@@ -9,8 +9,7 @@ import torch
 import pointpeft as pp
 from pointpeft.data import ShapeSplit
 from pointpeft.measure import classify, extract_features
-from pointpeft.measure.analysis import analyse, analyse_adapter
-from pointpeft.measure.feature_map import project
+from pointpeft.measure.analysis import analyse, analyse_adapter, project
 from tests.models.tiny import clouds
 from tests.peft.support import CONFIGS, adapted, encoder
 

@@ -9,7 +9,7 @@ import pytest
 import pointpeft as pp
 from pointpeft.compat.clouds import load_as_published
 from pointpeft.data import InputTransform, load_shapes
-from pointpeft.data.identity import pack_digests, unpack_digests
+from pointpeft.data.cache import pack_digests, unpack_digests
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.measure import analysis
 from pointpeft.measure.evaluate import evaluate_adapter

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pointpeft.measure.intervals import accuracy_intervals, class_counts, wilson_interval
+from pointpeft.measure.scores import accuracy_intervals, class_counts, wilson_interval
 
 
 @pytest.mark.parametrize(

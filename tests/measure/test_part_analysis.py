@@ -8,8 +8,7 @@ import torch
 
 from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.measure.evaluate import evaluate_adapter
-from pointpeft.measure.part_analysis import analyse_parts
-from pointpeft.measure.part_scores import part_ious, score_labels
+from pointpeft.measure.part_scores import analyse_parts, part_ious, score_labels
 from pointpeft.measure.report import read_run
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.training.conftest import own_cache  # noqa: F401 - shared fixture

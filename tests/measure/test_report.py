@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pointpeft.formats import display_name
 from pointpeft.measure.report import ReportRun, read_run, write_report, write_run_report
-from pointpeft.method_names import display_name
 
 SECTIONS = ("results", "curves", "confusion", "features", "gallery", "settings")
 BAD_CLASS, BAD_ID = '<b>x</b>&"', "a</script><script>document.title='taken'</script><!--"

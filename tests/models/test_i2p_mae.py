@@ -7,14 +7,17 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_m2ae_layout import point_m2ae_classification_layout, point_m2ae_pretrained_layout
-from pointpeft.compat.checkpoints.i2p_mae_layout import i2p_mae_pretrained_layout
+from pointpeft.compat.checkpoints.backbone_layouts import (
+    i2p_mae_pretrained_layout,
+    point_m2ae_classification_layout,
+    point_m2ae_pretrained_layout,
+)
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import get_entry
+from pointpeft.models.checkpoint import recognise
 from pointpeft.models.i2p_mae import I2PMAEPretraining, I2PMAEPretrainingConfig
-from pointpeft.models.layout import recognise
 from pointpeft.models.masking import salience_mask
 from pointpeft.vision import NUM_VIEWS, RandomTeacher, Seen, Teacher, view_clouds
 from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
@@ -287,7 +290,8 @@ def test_pretraining_in_bfloat16_and_float64(points, mask):
 def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, monkeypatch, caplog):
     layout = i2p_mae_pretrained_layout((1, 1, 2), with_teacher)
     monkeypatch.setattr(
-        "pointpeft.compat.checkpoints.reading.LAYOUTS", (i2p_mae_pretrained_layout((1, 1, 2), True), layout)
+        "pointpeft.compat.checkpoints.reading.LAYOUTS",
+        (i2p_mae_pretrained_layout((1, 1, 2), True), layout),
     )
     model = settle(i2p("pretraining"))
     state = layout.theirs(model.state_dict())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.geometry import Geometry
 from pointpeft.models.layers import Attention, Block, DropPath, drop_path, drop_path_rates
+from pointpeft.models.trunk import Geometry
 
 
 def test_attention_equals_the_written_out_softmax():

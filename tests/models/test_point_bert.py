@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.dvae import DiscreteVAE
-from pointpeft.models.graph import EdgeConv
+from pointpeft.models.layers import EdgeConv
 from tests.models.tiny import clouds, settle, tiny
 
 

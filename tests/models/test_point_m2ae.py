@@ -5,19 +5,14 @@ import torch
 from torch import nn
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.point_m2ae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
     point_m2ae_classification_layout,
     point_m2ae_pretrained_layout,
     point_m2ae_segmentation_layout,
 )
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.errors import CheckpointError, ConfigError, DataError
-from pointpeft.models.hierarchical_decoder import (
-    HierarchicalDecoder,
-    MaskedScale,
-    ResidualMlp,
-    TokenPropagation,
-)
+from pointpeft.models.checkpoint import recognise
 from pointpeft.models.hierarchy import (
     BLOCKED,
     ScaleTokenizer,
@@ -29,9 +24,14 @@ from pointpeft.models.hierarchy import (
     padding_bias,
     padding_bias_of_release,
 )
-from pointpeft.models.layout import recognise
 from pointpeft.models.point_m2ae import PointM2AEConfig
-from pointpeft.models.point_m2ae_pretraining import PointM2AEPretrainingConfig
+from pointpeft.models.point_m2ae_pretraining import (
+    HierarchicalDecoder,
+    MaskedScale,
+    PointM2AEPretrainingConfig,
+    ResidualMlp,
+    TokenPropagation,
+)
 from pointpeft.ops import farthest_point_sample, gather_points
 from tests.models.tiny import FOUR, TWO, clouds, settle, tiny
 

@@ -9,16 +9,15 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.point_bert_layout import POINT_BERT_TOKENIZER
-from pointpeft.compat.checkpoints.point_mae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
+    POINT_BERT_TOKENIZER,
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
 )
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
 from pointpeft.errors import CheckpointError
-from pointpeft.models.filling import fill
-from pointpeft.models.layout import recognise
+from pointpeft.models.checkpoint import fill, recognise
 from tests.models.tiny import settle, tiny
 
 BY_TASK = {"pretraining": POINT_MAE_PRETRAINED, "classification": POINT_MAE_CLASSIFICATION}

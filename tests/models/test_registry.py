@@ -11,7 +11,7 @@ from torch._dynamo import config as dynamo
 from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import DataError
 from pointpeft.models import get_entry, list_models, save_model
-from pointpeft.models.part_layers import CategoryEmbedding
+from pointpeft.models.part_segmenters import CategoryEmbedding
 from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.training.config_files import load_config
 from tests.models.tiny import clouds, run, settle, tiny

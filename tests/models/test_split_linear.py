@@ -9,8 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
 from pointpeft.models.dvae import FoldingDecoder
-from pointpeft.models.graph import EdgeConv
-from pointpeft.models.split_linear import split_linear
+from pointpeft.models.layers import EdgeConv, split_linear
 from pointpeft.models.tokenizer import PatchEmbed
 from tests.models.tiny import clouds, tiny
 

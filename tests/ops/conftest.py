@@ -16,8 +16,8 @@ def tiny_tiles(monkeypatch):
 @pytest.fixture
 def always_tree(monkeypatch):
     """Send every neighbour search through the KD-tree."""
-    monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_PAIRS", 0)
-    monkeypatch.setattr("pointpeft.ops._kd_tree._MIN_POINTS_PER_NEIGHBOR", 0)
+    monkeypatch.setattr("pointpeft.ops._neighbor_search._MIN_PAIRS", 0)
+    monkeypatch.setattr("pointpeft.ops._neighbor_search._MIN_POINTS_PER_NEIGHBOR", 0)
 
 
 @pytest.fixture

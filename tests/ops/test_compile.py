@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from pointpeft import ops
-from pointpeft.ops.ball import _ball_query
 from pointpeft.ops.chamfer import _match
 from pointpeft.ops.earth_mover import _assign
-from pointpeft.ops.nearest import _knn
+from pointpeft.ops.neighbors import _ball_query, _knn
 from pointpeft.ops.sampling import _sample
 
 

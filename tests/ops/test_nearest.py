@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from pointpeft.ops import knn
-from pointpeft.ops._brute_force import search_all
-from pointpeft.ops._kd_tree import search_trees, tree_is_faster
-from pointpeft.ops.nearest import find_nearest
+from pointpeft.ops._neighbor_search import search_all, search_trees, tree_is_faster
+from pointpeft.ops.neighbors import find_nearest
 from tests.ops._slow import nearest
 
 
@@ -83,7 +82,7 @@ def test_far_from_the_origin_rounding_does_not_separate_tree_and_all_pairs():
 def test_blocks_of_candidates_do_not_change_the_tree_search(monkeypatch):
     points = duplicated(1, 400, 4)
     expected = search_all(points, points, 5)
-    monkeypatch.setattr("pointpeft.ops._kd_tree._MAX_CANDIDATES", 100)
+    monkeypatch.setattr("pointpeft.ops._neighbor_search._MAX_CANDIDATES", 100)
     for result, value in zip(search_trees(points, points, 5), expected, strict=True):
         assert torch.equal(result, value)
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER, i2p_mae_pretrained_layout
+from pointpeft.compat.checkpoints.backbone_layouts import TEACHER, i2p_mae_pretrained_layout
 from pointpeft.vision import (
     NUM_VIEWS,
     ClipTeacher,

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_bert_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
     POINT_BERT_CLASSIFICATION,
     POINT_BERT_PRETRAINED,
     POINT_BERT_SEGMENTATION,

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_m2ae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
     point_m2ae_classification_layout,
     point_m2ae_pretrained_layout,
     point_m2ae_segmentation_layout,

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_mae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
     POINT_MAE_SEGMENTATION,

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_m2ae_layout import point_m2ae_pretrained_layout
-from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
-from pointpeft.models.layout import Layout
+from pointpeft.compat.checkpoints.backbone_layouts import point_m2ae_pretrained_layout
+from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.models.checkpoint import Layout
 from tests.parity.point_m2ae import encoder_settings as scale_settings
 from tests.parity.point_m2ae import smoothed_cross_entropy
 from tests.parity.point_mae import compare, encoder_settings

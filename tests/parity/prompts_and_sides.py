@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_CLASSIFICATION
-from pointpeft.models.layout import Layout
+from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_CLASSIFICATION
+from pointpeft.models.checkpoint import Layout
 from tests.parity.point_mae import compare, encoder_settings
 from tests.parity.support import GRADIENT_TOLERANCE, Case, Taps, assert_gradients, assert_loss
 

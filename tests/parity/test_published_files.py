@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.backbone_layouts import TEACHER
 from pointpeft.compat.checkpoints.converting import convert
-from pointpeft.compat.checkpoints.i2p_mae_layout import TEACHER
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from tests.models.test_published import publish
 from tests.parity.support import Case, Fields, folder

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pointpeft.compat.point_peft import published_prompt_groups
-from pointpeft.peft.aggregation import local_groups
+from pointpeft.compat.methods import published_prompt_groups
+from pointpeft.peft.point_peft_block import local_groups
 from tests.models.tiny import clouds
 from tests.peft import slow
 

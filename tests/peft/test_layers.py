@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from pointpeft.models import Geometry
-from pointpeft.peft.added_layers import Bottleneck, LocalAttention, quick_gelu
+from pointpeft.peft.point_peft_block import Bottleneck, LocalAttention, quick_gelu
 from tests.models.tiny import clouds
 from tests.peft.support import point_peft
 

@@ -179,7 +179,7 @@ def test_geometry_is_computed_once_per_kind_of_block_and_forward(
         seen.append(args)
         return farthest_point_sample(*args, **kwargs)
 
-    for module in ("peft.aggregation", "compat.point_peft"):
+    for module in ("peft.point_peft_block", "compat.methods"):
         monkeypatch.setattr(f"pointpeft.{module}.farthest_point_sample", counting)
     model(points)
     assert len(seen) == calls

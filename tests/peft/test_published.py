@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.converting import convert
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
-from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE, point_peft_m2ae
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from tests.models.test_published import publish

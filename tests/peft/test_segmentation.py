@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models.factory import build_segmenter
+from pointpeft.models.registry import build_segmenter
 from pointpeft.peft import read_adapter_config
 from tests.models.tiny import clouds, settle, tiny
 

@@ -7,12 +7,12 @@ import torch
 
 import pointpeft as pp
 from pointpeft.compat.adoption import adopt_checkpoint
-from pointpeft.compat.checkpoints.point_bert_layout import POINT_BERT_CLASSIFICATION
-from pointpeft.compat.checkpoints.point_mae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
+    POINT_BERT_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
     POINT_MAE_SEGMENTATION,
 )
-from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE
+from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE
 from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter

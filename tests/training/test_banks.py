@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from pointpeft.peft import MemoryBank
-from pointpeft.training import banks
-from pointpeft.training.banks import Banks
-from pointpeft.training.inputs import load_data, make_backbone
+from pointpeft.training import inputs
+from pointpeft.training.inputs import Banks, load_data, make_backbone
 from pointpeft.training.resolved import ResolvedRun
 
 
@@ -37,7 +36,7 @@ def test_a_bank_is_built_once_for_an_encoder(made, monkeypatch):
 def test_another_process_waits_for_the_content(made, monkeypatch):
     of_run, encoder = made
     first = of_run.of(encoder)
-    monkeypatch.setattr(banks, "is_first_process", lambda: False)
+    monkeypatch.setattr(inputs, "is_first_process", lambda: False)
     monkeypatch.setattr(MemoryBank, "build", None)
     waiting = of_run.of(encoder)
     assert waiting.features.shape == first.features.shape

@@ -6,7 +6,7 @@ import pytest
 
 from pointpeft.errors import ConfigError
 from pointpeft.training import FinetuneConfig, load_config
-from pointpeft.training.config_names import ALIASES, CONFIGS, find_config
+from pointpeft.training.config_files import ALIASES, CONFIGS, find_config
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pointpeft.data import ShapeSplit
-from pointpeft.data.benchmarks.ragged import RaggedSplit
+from pointpeft.data.benchmarks.benchmark import RaggedSplit
 from pointpeft.data.procedural import procedural_clouds
 from pointpeft.errors import DataError
 from pointpeft.training.loaders import (

@@ -11,7 +11,7 @@ from pointpeft.errors import TrainingError
 from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import run as run_module
 from pointpeft.training.pretraining import PretrainingModule
-from pointpeft.training.svm_check import SvmCheck
+from pointpeft.training.pretraining_checks import SvmCheck
 from tests.training.support import TINY, rows, start, write_archive
 
 

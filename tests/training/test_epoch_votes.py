@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from pointpeft.compat import voting_rules
+from pointpeft.compat import names
 from pointpeft.compat.checkpoints.reading import read_checkpoint
-from pointpeft.compat.voting_rules import PublishedVotes, Thresholds
+from pointpeft.compat.names import PublishedVotes, Thresholds
 from pointpeft.measure.evaluate import evaluate_adapter
 from tests.training.support import rows
 
@@ -16,7 +16,7 @@ SETTINGS = ("protocol=published", "votes=1", "method=full", "trainer.epochs=2")
 
 def thresholds(monkeypatch, always, if_best):
     votes = PublishedVotes(1, Thresholds(always, if_best))
-    monkeypatch.setitem(voting_rules._VOTES, "point_mae", votes)
+    monkeypatch.setitem(names._VOTES, "point_mae", votes)
 
 
 def votes_cast(log, run):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pointpeft.data.benchmarks import read_episode
-from pointpeft.data.identity import geometry_digest, pack_digests
+from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import analysis
 from pointpeft.training import finetune

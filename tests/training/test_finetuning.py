@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import pointpeft as pp
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
-from pointpeft.data.identity import geometry_digest, pack_digests
+from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import Predictor
 from pointpeft.training import FinetuneConfig, finetune, load_config

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import load_adapted
-from pointpeft.training.svm_check import SvmCheck
+from pointpeft.training.pretraining_checks import SvmCheck
 from tests.training.support import CLASSES, TINY_BACKBONE, rows, write_meshes
 
 

@@ -10,7 +10,7 @@ from pointpeft.compat.clouds import load_as_published
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.compat.schedule import published_learning_rate
 from pointpeft.data import InputTransform
-from pointpeft.data.benchmarks.ragged import RaggedSplit, redraw
+from pointpeft.data.benchmarks.benchmark import RaggedSplit, redraw
 from pointpeft.errors import ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.training import FinetuneConfig, PretrainConfig, load_config, pretrain

@@ -9,7 +9,7 @@ from pointpeft.compat.protocol import find_protocol
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training import PretrainConfig, load_config, pretrain
-from pointpeft.training.tokenizer_check import RebuildingCheck
+from pointpeft.training.pretraining_checks import RebuildingCheck
 from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.benchmarks import layouts
 from tests.models.tiny import clouds, tiny

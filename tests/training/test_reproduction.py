@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pointpeft.compat.checkpoints.point_mae_layout import POINT_MAE_PRETRAINED
+from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.compat.reproduction import CHECKPOINTS, EXPERIMENTS, Experiment, reproduce
 from pointpeft.errors import ConfigError
 from pointpeft.measure.records import write_measurement

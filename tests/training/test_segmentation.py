@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pointpeft.compat.batchnorm_momentum import batchnorm_momentum
+from pointpeft.compat.schedule import batchnorm_momentum
 from pointpeft.data import PartTable
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, DataError

@@ -10,11 +10,11 @@ from sklearn.svm import LinearSVC
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.measure.class_scores import extract_features
+from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
 from pointpeft.training import PretrainConfig, load_config
 from pointpeft.training.config import SvmCheckConfig
-from pointpeft.training.svm_check import SvmCheck
+from pointpeft.training.pretraining_checks import SvmCheck
 from tests.models.tiny import tiny
 from tests.training.support import NUM_POINTS, rows, write_archive
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, data, info, options, pretrain
+from pointpeft.cli import adapt, data, options, pretrain
 from pointpeft.cli.console import tell, warn
-from pointpeft.compat.command import convert, reproduce
+from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
 
 __all__ = ["app", "guarded", "main"]
@@ -57,9 +57,9 @@ app.command(
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)
-app.command(cls=options.verb(**_OF_FILE))(convert.convert)
-app.command(cls=options.verb(only="all", configs="those of the package"))(reproduce.reproduce)
-app.command()(info.models)
+app.command(cls=options.verb(**_OF_FILE))(verbs.convert)
+app.command(cls=options.verb(only="all", configs="those of the package"))(verbs.reproduce)
+app.command()(pretrain.models)
 app.add_typer(data.app, name="data")
 
 

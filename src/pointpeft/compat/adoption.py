@@ -6,18 +6,16 @@ from typing import Any
 from pointpeft.compat.checkpoints.attaching import fill_tuned
 from pointpeft.compat.checkpoints.bank_files import Beside
 from pointpeft.compat.checkpoints.converting import save_tuned
-from pointpeft.compat.checkpoints.reading import read_checkpoint
-from pointpeft.compat.checkpoints.sizes import head_sizes
+from pointpeft.compat.checkpoints.reading import head_sizes, read_checkpoint
 from pointpeft.create import create_model, stated_sizes
 from pointpeft.data import InputTransform, PartTable
 from pointpeft.data.benchmarks import PART_IDS
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset
-from pointpeft.data.benchmarks.datasets import choose_dataset
+from pointpeft.data.benchmarks.stored import choose_dataset
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import get_entry
-from pointpeft.models.checkpoint import Checkpoint
-from pointpeft.models.filling import fill
+from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.peft import FullConfig, PeftModel, get_peft_model
 from pointpeft.training.config import FinetuneConfig
 

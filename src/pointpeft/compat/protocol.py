@@ -4,17 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pointpeft.compat.augmentation import published_recipe
 from pointpeft.compat.clouds import (
     load_as_published,
     load_unlabelled_as_published,
     prepare_as_published,
+    published_recipe,
     whole_split,
 )
-from pointpeft.compat.epoch_votes import EpochVotes
-from pointpeft.compat.names import PUBLISHED, extra_epochs
-from pointpeft.compat.voting import best_of_votes
-from pointpeft.compat.voting_rules import published_votes
+from pointpeft.compat.names import PUBLISHED, extra_epochs, published_votes
+from pointpeft.compat.voting import EpochVotes, best_of_votes
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import BenchmarkSplit
 from pointpeft.data.transforms import Compose, pool_size

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data.benchmarks.datasets import get_dataset
+from pointpeft.data.benchmarks.stored import get_dataset
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import replacing, write_json
-from pointpeft.method_names import display_name, within_sentence
+from pointpeft.formats import display_name, within_sentence
 from pointpeft.training.config import FinetuneConfig, SvmConfig
-from pointpeft.training.config_files import load_config
-from pointpeft.training.config_names import CONFIGS
+from pointpeft.training.config_files import CONFIGS, load_config
 
 __all__ = ["EXPERIMENTS", "Experiment", "Outcome", "check_folders", "reproduce"]
 

@@ -7,7 +7,7 @@ from pointpeft.data.reading import SHAPE_SUFFIXES, RawShape, read_shape
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.shapes import load_shapes, load_unlabelled
 from pointpeft.data.statistics import InputStatistics
-from pointpeft.data.surface import sample_surface
+from pointpeft.data.triangles import sample_surface
 
 __all__ = [
     "SHAPE_SUFFIXES",

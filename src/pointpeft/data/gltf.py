@@ -12,7 +12,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 import numpy as np
 
 from pointpeft.data.gltf_accessors import Accessors
-from pointpeft.data.polygons import Geometry, strip_triangles
+from pointpeft.data.triangles import Geometry, strip_triangles
 from pointpeft.errors import DataError
 
 __all__ = ["buffer_files", "parse_gltf", "parse_scene"]

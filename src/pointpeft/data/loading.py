@@ -7,8 +7,7 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from pointpeft.data.cache import PreparedCache
-from pointpeft.data.identity import geometry_digest, short_digest
+from pointpeft.data.cache import PreparedCache, geometry_digest, short_digest
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable, find_parts
 from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape

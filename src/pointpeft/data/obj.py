@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 
-from pointpeft.data.polygons import Geometry, triangulate
 from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.data.triangles import Geometry, triangulate
 from pointpeft.errors import DataError
 
 __all__ = ["parse_obj"]

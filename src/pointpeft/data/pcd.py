@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.polygons import Geometry
+from pointpeft.data.triangles import Geometry
 from pointpeft.errors import DataError
 
 __all__ = ["decompress_lzf", "parse_pcd"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.polygons import Geometry, strip_triangles, triangulate
 from pointpeft.data.text import decode_text
+from pointpeft.data.triangles import Geometry, strip_triangles, triangulate
 from pointpeft.errors import DataError
 from pointpeft.files import replacing
 

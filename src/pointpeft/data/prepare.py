@@ -9,12 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pointpeft.data.reading import RawShape
-from pointpeft.data.surface import (
-    sample_cloud,
-    sample_surface,
-    sampled_vertices,
-    usable_faces,
-)
+from pointpeft.data.triangles import sample_cloud, sample_surface, sampled_vertices, usable_faces
 from pointpeft.errors import DataError
 
 __all__ = [

@@ -4,28 +4,100 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from pointpeft.data.arrays import as_cloud
-from pointpeft.data.cad import CAD_SUFFIXES, parse_cad
 from pointpeft.data.column_names import label_column, says_label
-from pointpeft.data.gltf import buffer_files, parse_gltf
-from pointpeft.data.las import parse_las
-from pointpeft.data.npz import read_npy, read_npz
+from pointpeft.data.gltf import buffer_files, parse_gltf, parse_scene
+from pointpeft.data.meshes import parse_off, parse_stl
+from pointpeft.data.npz import as_cloud, read_npy, read_npz
 from pointpeft.data.obj import parse_obj
-from pointpeft.data.off import parse_off
 from pointpeft.data.parts import EXPECTED_PARTS, as_part_labels
 from pointpeft.data.pcd import parse_pcd
 from pointpeft.data.ply import parse_ply
-from pointpeft.data.polygons import Geometry, triangulate
-from pointpeft.data.stl import parse_stl
-from pointpeft.data.surface import usable_faces
 from pointpeft.data.tables import parse_table
 from pointpeft.data.text import refuse_stand_in
+from pointpeft.data.triangles import Geometry, triangulate, usable_faces
 from pointpeft.errors import DataError
 
-__all__ = ["SHAPE_SUFFIXES", "RawShape", "clean_shape", "companion_files", "read_shape"]
+__all__ = [
+    "CAD_SUFFIXES",
+    "SHAPE_SUFFIXES",
+    "RawShape",
+    "clean_shape",
+    "companion_files",
+    "parse_cad",
+    "parse_las",
+    "read_shape",
+]
+
+CAD_SUFFIXES = frozenset({".step", ".stp", ".iges", ".igs"})
+_TOLERANCE = 0.01
+"""How far triangles may lie from a curved surface, in parts of the length of an edge."""
+
+
+def parse_cad(path: Path) -> Geometry:
+    """Triangles of a solid, in metres.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: cascadio is not installed, or it cannot read the file.
+    """
+    try:
+        import cascadio
+    except ImportError:
+        raise DataError(
+            "STEP and IGES files need cascadio; install it with 'pip install pointpeft[cad]'"
+        ) from None
+    kind: Literal["step", "iges"] = "step" if path.suffix.lower().startswith(".st") else "iges"
+    content = path.read_bytes()
+    if kind == "step" and b"ISO-10303-21" not in content[:1024]:
+        raise DataError("not a STEP file: it does not begin with ISO-10303-21")
+    scene = cascadio.load(
+        content, kind, tol_linear=_TOLERANCE, tol_relative=True, use_parallel=False
+    )
+    if not scene:
+        raise DataError(f"cannot be read as {kind}, it may be damaged or cut short")
+    return parse_scene(scene, path.with_suffix(".glb"))
+
+
+_MOST_POINTS = 100_000_000
+"""Points that are read of one scan; 2.4 GB of coordinates."""
+
+
+def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
+    """Points of a scan in the unit of its projection, and their classification.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The cloud, and a class `(N,)` int64 for every point.
+
+    Raises:
+        DataError: laspy is not installed, or the file is damaged or too large.
+    """
+    try:
+        import laspy
+    except ImportError:
+        raise DataError(
+            "LAS and LAZ files need laspy; install it with 'pip install pointpeft[las]'"
+        ) from None
+    with laspy.open(path) as file:
+        if file.header.point_count > _MOST_POINTS:
+            raise DataError(f"{file.header.point_count:,} points, more than {_MOST_POINTS:,}")
+        scan = file.read()
+        promised = file.header.point_count
+    points = np.asarray(scan.xyz, dtype=np.float64)
+    if len(points) < promised:
+        raise DataError(
+            f"the file is cut short: its header says {promised:,} points, it has {len(points):,}"
+        )
+    return (points, None, ()), np.asarray(scan.classification, dtype=np.int64)
+
 
 _BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd": parse_pcd}
 _PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointpeft.data.identity import geometry_digest, pack_digests
+from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.data.loading import Problem
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform

@@ -8,8 +8,7 @@ import numpy as np
 
 from pointpeft.data.archive import list_archive, list_embedded
 from pointpeft.data.benchmarks.episodes import refuse_episodes
-from pointpeft.data.benchmarks.listing import list_benchmark
-from pointpeft.data.benchmarks.stored import archived_dataset, find_stored
+from pointpeft.data.benchmarks.stored import archived_dataset, find_stored, list_benchmark
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
 from pointpeft.data.loading import Loaded, Loader, OnError, Progress, fit_parts, with_parts
 from pointpeft.data.parts import PartTable

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.identity import short_digest
+from pointpeft.data.cache import short_digest
 from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, clean_shape, companion_files, read_shape
 from pointpeft.errors import DataError

@@ -8,7 +8,7 @@ import numpy as np
 
 from pointpeft.data.prepare import Axis, InputTransform
 from pointpeft.data.reading import RawShape
-from pointpeft.data.surface import sample_cloud, sample_surface, usable_faces
+from pointpeft.data.triangles import sample_cloud, sample_surface, usable_faces
 from pointpeft.errors import DataError
 
 __all__ = ["InputStatistics"]

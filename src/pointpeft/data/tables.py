@@ -10,17 +10,18 @@ import numpy as np
 
 from pointpeft.data.column_names import label_column, says_label
 from pointpeft.data.parts import EXPECTED_PARTS
-from pointpeft.data.polygons import Geometry
-from pointpeft.data.table_header import Layout, find_columns
-from pointpeft.data.table_lines import (
+from pointpeft.data.table_text import (
     MISSING,
+    Layout,
     decimal_comma,
+    find_columns,
     find_data,
     is_comment,
     sample_rows,
     split_fields,
 )
 from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.data.triangles import Geometry
 from pointpeft.errors import DataError
 
 __all__ = ["parse_table"]

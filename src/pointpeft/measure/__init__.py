@@ -1,10 +1,10 @@
 """Measuring and applying trained models."""
 
 from pointpeft.measure.adapters import load_adapted
-from pointpeft.measure.class_scores import Scores, classify, extract_features, score
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor
 from pointpeft.measure.part_scores import SegmentationScores, score_parts
 from pointpeft.measure.predictor import Prediction, Predictor
+from pointpeft.measure.scores import Scores, classify, extract_features, score
 from pointpeft.measure.svm import SvmResult, linear_svm
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a trained model sees: a map of its features, its mistakes, and what they resemble."""
+"""What a classifier does on a split: predictions, features, and a map of them in the plane."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,17 +6,91 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
+from pointpeft.errors import CheckpointError
+from pointpeft.locations import resolve_adapter
 from pointpeft.measure.adapters import load_base
-from pointpeft.measure.batches import MEASURED_AT_A_TIME, batch_of_run
-from pointpeft.measure.class_scores import extract_features, score
-from pointpeft.measure.feature_map import project
+from pointpeft.measure.scores import extract_features, score
 from pointpeft.peft import PeftModel, load_adapter
+from pointpeft.training.config import VALIDATION_BATCH
 
-__all__ = ["Outputs", "analyse", "analyse_adapter", "analyse_change", "model_outputs"]
+__all__ = [
+    "MEASURED_AT_A_TIME",
+    "Outputs",
+    "analyse",
+    "analyse_adapter",
+    "analyse_change",
+    "batch_of_run",
+    "model_outputs",
+    "project",
+]
+
+MEASURED_AT_A_TIME = 64
+"""Clouds where no run says otherwise."""
+
+
+def batch_of_run(adapter: str | Path) -> int:
+    """As many clouds as the run of an adapter was measured with, so that the result is the same.
+
+    Published Point-PEFT makes something else of a cloud in another batch. An adapter that lies in
+    no folder of a run has :data:`MEASURED_AT_A_TIME`.
+
+    Args:
+        adapter: adapter or run folder.
+    """
+    try:
+        text = (resolve_adapter(adapter).parent / "config.yaml").read_text(encoding="utf-8")
+        return VALIDATION_BATCH * int(yaml.safe_load(text)["trainer"]["batch_size"])
+    except (CheckpointError, OSError, yaml.YAMLError, LookupError, TypeError, ValueError):
+        return MEASURED_AT_A_TIME
+
+
+_FEWEST_FOR_TSNE = 10  # items; with fewer there are no neighbourhoods to keep
+_PERPLEXITY = 30.0  # neighbours whose order a map keeps, the usual value
+_ITERATIONS = 750  # 250 of them exaggerated; more do not change what is near what
+_DECIMALS = 3
+
+
+def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]:
+    """A map of ``features (S, C)``, and how it was made: "t-SNE" or, of a few items, "PCA".
+
+    t-SNE compares directions (cosine), starts from the first two principal components and runs on
+    one thread: the same features give the same map.
+
+    Returns:
+        Places ``(S, 2)`` without a unit, rounded.
+    """
+    features = features.astype(np.float64)
+    plane, method = _principal_plane(features, seed), "PCA"
+    if len(features) >= _FEWEST_FOR_TSNE and plane.any():
+        from sklearn.manifold import TSNE  # takes a second, and only reports need it
+        from threadpoolctl import threadpool_limits
+
+        tsne = TSNE(
+            perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), metric="cosine",
+            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=seed,
+        )  # fmt: skip
+        with threadpool_limits(1):  # threads would add up forces in another order every time
+            places = tsne.fit_transform(features)
+        if np.isfinite(places).all():
+            plane, method = places.astype(np.float64), "t-SNE"
+    return plane.round(_DECIMALS), method
+
+
+def _principal_plane(features: NDArray, seed: int) -> NDArray[np.float64]:
+    """Scores ``(S, 2)`` on the first two principal components; zeros where there are none."""
+    from sklearn.decomposition import PCA
+
+    plane = np.zeros((len(features), 2))
+    components = min(2, *features.shape)
+    if len(features) > 1 and np.ptp(features, axis=0).any():
+        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
+    return plane
+
 
 _MAPPED = 2000  # items on the map; more make it neither clearer nor faster
 _SHOWN_MISTAKES = 40

@@ -11,20 +11,19 @@ import torch
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
 from pointpeft.errors import DataError
-from pointpeft.measure.class_scores import extract_features, score
 from pointpeft.measure.evaluate import choose_device
-from pointpeft.measure.intervals import accuracy_intervals, class_counts
 from pointpeft.measure.records import (
     check_output,
     peak_memory_bytes,
     versions,
     write_measurement,
 )
+from pointpeft.measure.scores import accuracy_intervals, class_counts, extract_features, score
 from pointpeft.measure.svm import SvmResult, linear_svm
 from pointpeft.process_state import undisturbed
-from pointpeft.training.announcing import announce_data
 from pointpeft.training.config import SvmConfig
 from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
+from pointpeft.training.run_log import announce_data
 
 __all__ = ["evaluate_backbone"]
 

@@ -10,16 +10,16 @@ import torch
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.errors import ConfigError
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.batches import batch_of_run
-from pointpeft.measure.evaluate_config import EvaluateConfig
-from pointpeft.measure.intervals import class_counts
+from pointpeft.measure.analysis import batch_of_run
 from pointpeft.measure.records import (
+    EvaluateConfig,
     check_output,
     peak_memory_bytes,
     versions,
     write_measurement,
 )
 from pointpeft.measure.report import write_run_report
+from pointpeft.measure.scores import class_counts
 from pointpeft.measure.seen_shapes import Measured, read_measured
 from pointpeft.peft import resolve_adapter
 from pointpeft.peft.saving import weights_file

@@ -13,7 +13,7 @@ from pointpeft.data import RawShape, read_shape, sample_surface
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.ply import write_labelled_ply
 from pointpeft.data.prepare import default_num_stored
-from pointpeft.data.surface import usable_faces
+from pointpeft.data.triangles import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
 from pointpeft.measure.adapters import LoadedAdapter

@@ -8,11 +8,11 @@ import numpy as np
 
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
-from pointpeft.data.identity import unpack_digests
+from pointpeft.data.cache import unpack_digests
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.formats import enumerate_names
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.evaluate_config import EvaluateConfig
+from pointpeft.measure.records import EvaluateConfig
 from pointpeft.training.config import DataConfig
 
 __all__ = ["Measured", "read_measured"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import Compose, recipe
-from pointpeft.measure.class_scores import classify
+from pointpeft.measure.scores import classify
 
 __all__ = ["PASSES", "vote", "vote_accuracy", "vote_once", "vote_seed"]
 

@@ -1,16 +1,17 @@
 """Backbones, heads, weights and the registry."""
 
-from pointpeft.models.factory import (
+from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier
+from pointpeft.models.point_mae_pretraining import PointMAEPretraining
+from pointpeft.models.registry import (
     ModelSpec,
     build_backbone,
     build_classifier,
     build_segmenter,
+    get_entry,
+    list_models,
 )
-from pointpeft.models.geometry import Geometry, Scale
-from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier
-from pointpeft.models.point_mae_pretraining import PointMAEPretraining
-from pointpeft.models.registry import get_entry, list_models
 from pointpeft.models.safetensors_files import save_model, state_hash
+from pointpeft.models.trunk import Geometry, Scale
 
 __all__ = [
     "Encoded",

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.graph import DGCNN, NORM_GROUPS
-from pointpeft.models.split_linear import split_mlp
+from pointpeft.models.layers import DGCNN, NORM_GROUPS, split_mlp
 from pointpeft.models.tokenizer import PatchEmbed, Patches, check_widths, group_patches
 from pointpeft.ops._numerics import full_precision, working
 from pointpeft.ops.chamfer import rebuilding_error

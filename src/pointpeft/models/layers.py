@@ -1,21 +1,29 @@
-"""Transformer layers shared by every backbone: attention, MLP, stochastic depth, block."""
+"""Layers shared by the backbones: attention, MLP, block, split products, graph layers."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.models.geometry import Geometry
+from pointpeft.models.trunk import Geometry
+from pointpeft.ops import knn
+from pointpeft.ops.gathering import select
 
 __all__ = [
+    "DGCNN",
+    "NORM_GROUPS",
     "Attention",
     "Block",
     "DropPath",
+    "EdgeConv",
     "Mlp",
     "check_batch",
     "drop_path",
     "drop_path_rates",
+    "is_plain",
     "position_mlp",
+    "split_linear",
+    "split_mlp",
 ]
 
 
@@ -121,3 +129,129 @@ class Block(nn.Module):
         """``(B, T, C) -> (B, T, C)``."""
         x = x + self.drop_path(self.attn(self.norm1(x), geometry.attention_bias))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes what its weights say, so that they may be used without calling it.
+
+    Not plain are a layer with a hook, and another module in the place of ``nn.Linear`` or
+    ``nn.Sequential``, such as one with a low-rank adapter: these must be called.
+    """
+    if type(layer) not in (nn.Linear, nn.Sequential) or "forward" in layer.__dict__:
+        return False
+    hooks = (
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+        layer._backward_hooks,
+        layer._backward_pre_hooks,
+    )
+    return not any(hooks)  # hooks for all modules do not count: FLOP counters set some
+
+
+def split_linear(layer: nn.Module, *parts: Tensor) -> Tensor:
+    """``layer(torch.cat(parts, dim=-1))`` of parts that are broadcast against each other.
+
+    A plain layer multiplies every part before it is broadcast: what is common to all points of a
+    patch or a cloud is multiplied once, not once per point.
+
+    Args:
+        layer: linear, its input channels those of all parts.
+        parts: ``(..., c)``, with leading axes of equal number, each of equal size or 1.
+    """
+    if not is_plain(layer):
+        return layer(_concatenate(parts))
+    weights = layer.weight.split([part.shape[-1] for part in parts], dim=1)  # type: ignore[operator]
+    x = F.linear(parts[0], weights[0], layer.bias)  # type: ignore[arg-type]
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        y = F.linear(part, weight)
+        # In place where it fits: these are the largest arrays of a forward pass.
+        x = y.add_(x) if y.shape == torch.broadcast_shapes(x.shape, y.shape) else x + y
+    return x
+
+
+def split_mlp(mlp: nn.Module, *parts: Tensor) -> Tensor:
+    """``mlp(torch.cat(parts, dim=-1))`` as rows ``(R, C)``, see :func:`split_linear`.
+
+    Args:
+        mlp: a sequence of layers on rows, of which the first is linear.
+        parts: ``(..., c)``.
+    """
+    if not is_plain(mlp):
+        return mlp(_concatenate(parts).flatten(0, -2))
+    first, rest = mlp[0], mlp[1:]  # type: ignore[index]
+    return rest(split_linear(first, *parts).flatten(0, -2))
+
+
+def _concatenate(parts: tuple[Tensor, ...]) -> Tensor:
+    leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*leading, -1) for part in parts], dim=-1)
+
+
+NORM_GROUPS = 4
+"""Of every GroupNorm; the channels must be a multiple of it."""
+
+_SLOPE = 0.2
+
+
+class EdgeConv(nn.Module):
+    """Edge convolution (DGCNN, Wang et al. 2019, Eq. 8) with GroupNorm, and a maximum.
+
+    The edge from query q to neighbour k has the feature ``[f_k - f_q, f_q]``; a shared linear
+    layer, GroupNorm over all edges of a cloud and a LeakyReLU follow, then the maximum over k.
+
+    Args:
+        in_features: channels c of a point.
+        out_features: channels of the result.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * in_features, out_features, bias=False)
+        self.norm = nn.GroupNorm(NORM_GROUPS, out_features)
+
+    def forward(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
+        """``(B, Q, c), (B, S, c)`` and places in the sources ``(B, Q, k)`` -> ``(B, Q, C)``.
+
+        ``W [f_k - f_q, f_q] = W1 f_k + (W2 - W1) f_q``: multiplied per point, not per edge.
+        """
+        edges = self._linear(queries, sources, neighbours)  # (B, Q, k, C)
+        edges = self.norm(edges.permute(0, 3, 1, 2))
+        return F.leaky_relu(edges, _SLOPE).amax(dim=-1).transpose(1, 2)
+
+    def _linear(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
+        if not is_plain(self.linear):
+            near = select(sources, neighbours)
+            own = queries.unsqueeze(2).expand_as(near)
+            return self.linear(torch.cat([near - own, own], dim=-1))
+        of_difference, of_query = self.linear.weight.chunk(2, dim=1)  # W1, W2
+        of_sources = select(F.linear(sources, of_difference), neighbours)
+        return of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
+
+
+class DGCNN(nn.Module):
+    """Mixes the tokens of a cloud over the graph of their centers (Point-BERT, appendix).
+
+    Args:
+        in_features: channels of a token.
+        out_features: channels of the result.
+        num_neighbors: nearest centers of each center, itself included.
+    """
+
+    def __init__(self, in_features: int, out_features: int, num_neighbors: int = 4) -> None:
+        super().__init__()
+        widths = (128, 256, 512, 512, 1024)
+        self.num_neighbors = num_neighbors
+        self.input = nn.Linear(in_features, widths[0])
+        self.edges = nn.ModuleList(map(EdgeConv, widths[:-1], widths[1:]))
+        self.output = nn.Linear(sum(widths[1:]), out_features, bias=False)
+        self.norm = nn.GroupNorm(NORM_GROUPS, out_features)
+
+    def forward(self, tokens: Tensor, centers: Tensor) -> Tensor:
+        """``(B, G, c)`` and ``(B, G, 3)`` -> ``(B, G, C)``."""
+        _, neighbours = knn(centers, centers, min(self.num_neighbors, centers.shape[1]))
+        x, outputs = self.input(tokens), []
+        for edge in self.edges:
+            x = edge(x, x, neighbours)
+            outputs.append(x)
+        x = self.norm(self.output(torch.cat(outputs, dim=-1)).transpose(1, 2))
+        return F.leaky_relu(x, _SLOPE).transpose(1, 2)

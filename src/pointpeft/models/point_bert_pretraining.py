@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
-from pointpeft.models.mask_transformer import Masked, MaskTransformer, PointBERTPretrainingConfig
+from pointpeft.models.point_bert import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.safetensors_files import saved_name, saved_sizes
 from pointpeft.models.tokenizer import Patches

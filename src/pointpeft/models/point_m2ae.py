@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
-from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import Classifier
 from pointpeft.models.hierarchy import (
     Level,
@@ -31,7 +30,7 @@ from pointpeft.models.hierarchy import (
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
-from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
+from pointpeft.models.trunk import PLAIN, Geometry, Method, Scale, Stream, Tokenized, Trunk
 
 __all__ = ["PointM2AE", "PointM2AEClassifier", "PointM2AEConfig", "check_counts"]
 

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
-from pointpeft.models.geometry import Geometry, Scale
 from pointpeft.models.heads import Classifier
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.tokenizer import PatchTokenizer, check_widths
-from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
+from pointpeft.models.trunk import PLAIN, Geometry, Method, Scale, Stream, Tokenized, Trunk
 
 __all__ = [
     "Encoded",

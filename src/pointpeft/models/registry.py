@@ -1,12 +1,27 @@
-"""Models by name."""
+"""Models by name, and from a name to a fresh network."""
 
+import dataclasses
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.models.entries import ENTRIES
-from pointpeft.models.entry import ModelEntry, Preset, Task
+from pointpeft.models.entries import ENTRIES, ModelEntry, Preset, Task
 
-__all__ = ["ModelEntry", "Preset", "Task", "get_entry", "list_models"]
+__all__ = [
+    "ModelEntry",
+    "ModelSpec",
+    "Preset",
+    "Task",
+    "build_backbone",
+    "build_classifier",
+    "build_segmenter",
+    "check_known",
+    "get_entry",
+    "list_models",
+    "with_tuples",
+]
 
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -42,3 +57,76 @@ def _proposal(name: str) -> str:
 def _letters(name: str) -> str:
     """A name as it is compared: without case, hyphens and underscores."""
     return re.sub(r"[-_\s]", "", name.lower())
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What identifies the architecture of a backbone, kept as ``backbone.spec``.
+
+    Attributes:
+        name: registry name.
+        config: every setting of the encoder.
+        num_points: points per cloud that it expects.
+    """
+
+    name: str
+    config: dict[str, Any]
+    num_points: int
+
+
+def build_backbone(name: str, settings: dict[str, Any]) -> Any:
+    """A fresh encoder called ``name`` with ``settings`` (and ``num_points``) over its defaults."""
+    entry = get_entry(name)
+    settings = {"num_points": entry.num_points, **settings}
+    num_points = settings.pop("num_points")
+    check_known(settings, entry, also=())
+    config = dataclasses.replace(entry.config, **with_tuples(settings))
+    build: Any = entry.backbone or entry.tokenizer
+    backbone = build(config)
+    backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
+    backbone.loaded_from = None
+    return backbone
+
+
+def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON and YAML know lists only."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+
+
+def build_classifier(backbone: Any, num_classes: int) -> Any:
+    """The classification model around an encoder made by :func:`pointpeft.create_model`."""
+    return get_entry(backbone.spec.name).classifier(backbone, num_classes)  # type: ignore[misc]
+
+
+def build_segmenter(backbone: Any, num_parts: int, num_categories: int) -> Any:
+    """The part-segmentation model around an encoder made by ``create_model``.
+
+    Args:
+        backbone: the encoder, which becomes part of the model.
+        num_parts: parts of all categories together.
+        num_categories: categories whose parts they are.
+
+    Raises:
+        ConfigError: there is no such network for this encoder, or it is not deep enough.
+    """
+    entry = get_entry(backbone.spec.name)
+    if entry.segmenter is None:
+        raise ConfigError(
+            f"{entry.name!r} is for {', '.join(entry.tasks)}, not for part_segmentation"
+        )
+    return entry.segmenter(backbone, num_parts, num_categories)
+
+
+def check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]) -> None:
+    """Refuse settings that an entry does not have; ``also`` are others that it may be given.
+
+    Raises:
+        ConfigError: the message proposes the nearest one.
+    """
+    valid = [*(f.name for f in dataclasses.fields(entry.config)), "num_points", *also]
+    for key in settings:
+        if key not in valid:
+            raise ConfigError(
+                f"model {entry.name!r} has no setting {key!r}: {nearest_hint(key, valid)}"
+                f"settings: {', '.join(sorted(valid))}"
+            )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.models.split_linear import split_mlp
+from pointpeft.models.layers import split_mlp
 from pointpeft.ops import farthest_point_sample, gather_points, group_points
 
 __all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "check_widths", "group_patches"]

@@ -5,14 +5,12 @@ the lowest index. Index searches are ``torch.library`` operators in the namespac
 that ``torch.compile(fullgraph=True)`` takes them as they are.
 """
 
-from pointpeft.ops.ball import ball_query
 from pointpeft.ops.chamfer import chamfer_distance
 from pointpeft.ops.distance import squared_distance
 from pointpeft.ops.earth_mover import earth_mover_distance, soft_matching
 from pointpeft.ops.gathering import gather_points
-from pointpeft.ops.grouping import group_points
 from pointpeft.ops.interpolation import inverse_distance_weights, three_interpolate
-from pointpeft.ops.nearest import knn
+from pointpeft.ops.neighbors import ball_query, group_points, knn
 from pointpeft.ops.sampling import farthest_point_sample
 
 __all__ = [

@@ -15,7 +15,9 @@ __all__ = [
     "common_precision",
     "distance_tiles",
     "full_precision",
+    "pair_distance",
     "pairwise_squared_distance",
+    "root",
     "working",
 ]
 
@@ -79,3 +81,15 @@ def distance_tiles(query: Tensor, points: Tensor) -> Iterator[tuple[slice, slice
             coordinates = _coordinates(query[cloud, row], points[cloud])
             torch.ops.aten.mse_loss.out(*coordinates, reduction=0, out=terms)
             yield cloud, row, terms[0].add_(terms[1]).add_(terms[2])
+
+
+def pair_distance(points: Tensor, partners: Tensor, squared: bool) -> Tensor:
+    """``(..., 3)`` twice -> ``(...)``: squared or plain distance of corresponding points."""
+    distances = (points - partners).square().sum(-1)
+    return distances if squared else root(distances)
+
+
+def root(squared_distances: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0, one of its subgradients as a norm, instead of NaN."""
+    apart = squared_distances != 0  # NaN stays NaN
+    return torch.where(apart, squared_distances, 1.0).sqrt() * apart

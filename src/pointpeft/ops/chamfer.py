@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from pointpeft.ops._checks import check_choice, check_cloud, check_same_batch
-from pointpeft.ops._kd_tree import tree_is_faster
-from pointpeft.ops._numerics import common_precision, distance_tiles, full_precision
-from pointpeft.ops._pairs import pair_distance
-from pointpeft.ops._smallest import first_minimum
+from pointpeft.ops._neighbor_search import first_minimum, tree_is_faster
+from pointpeft.ops._numerics import common_precision, distance_tiles, full_precision, pair_distance
 from pointpeft.ops.gathering import select
-from pointpeft.ops.nearest import find_nearest
+from pointpeft.ops.neighbors import find_nearest
 
 __all__ = ["chamfer_distance", "rebuilding_error"]
 

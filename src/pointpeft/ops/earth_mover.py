@@ -7,8 +7,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pointpeft.ops._checks import check_choice, check_cloud, check_same_batch
-from pointpeft.ops._numerics import common_precision, full_precision, pairwise_squared_distance
-from pointpeft.ops._pairs import pair_distance, root
+from pointpeft.ops._numerics import (
+    common_precision,
+    full_precision,
+    pair_distance,
+    pairwise_squared_distance,
+    root,
+)
 from pointpeft.ops.gathering import select
 
 __all__ = ["earth_mover_distance", "soft_matching"]

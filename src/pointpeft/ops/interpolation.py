@@ -5,7 +5,7 @@ from torch import Tensor
 from pointpeft.ops._checks import check_cloud, check_features, check_same_batch
 from pointpeft.ops._numerics import common_precision, full_precision, pairwise_squared_distance
 from pointpeft.ops.gathering import select, select_weighted
-from pointpeft.ops.nearest import find_nearest
+from pointpeft.ops.neighbors import find_nearest
 
 __all__ = ["interpolate", "inverse_distance_weights", "three_interpolate"]
 

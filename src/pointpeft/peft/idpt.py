@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.split_linear import is_plain
+from pointpeft.models.layers import is_plain
 from pointpeft.models.trunk import Stream
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models import build_classifier, state_hash
-from pointpeft.models.factory import build_segmenter
+from pointpeft.models.registry import build_segmenter
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank

@@ -5,7 +5,7 @@ retrieved from a memory bank (Point-prior Prompt), every block gains bottlenecks
 aggregation of neighbouring tokens (Geometry-aware Adapter), and biases are tuned.
 
 Features and coordinates are kept row for row, and every cloud to itself;
-``reference_compat=True`` is another tuner, see ``compat/point_peft.py``.
+``reference_compat=True`` is another tuner, see ``compat/methods.py``.
 """
 
 import re

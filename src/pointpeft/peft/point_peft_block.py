@@ -1,18 +1,146 @@
 """The layers of Point-PEFT: what stands beside a block, and what the blocks of a scale share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.models import Geometry
+from pointpeft.ops import farthest_point_sample, gather_points, inverse_distance_weights, knn
 from pointpeft.ops.gathering import select_rows
-from pointpeft.peft.added_layers import Bottleneck, LocalAttention
-from pointpeft.peft.aggregation import LocalGroups, local_groups
 
-__all__ = ["PointPeftBlock", "ScaleLayers"]
+__all__ = [
+    "Bottleneck",
+    "LocalAttention",
+    "LocalGroups",
+    "PointPeftBlock",
+    "ScaleLayers",
+    "local_groups",
+    "quick_gelu",
+]
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Sigmoid approximation of GELU, ``x * sigmoid(1.702 x)``."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class Bottleneck(nn.Module):
+    """Down-projection, QuickGELU, up-projection.
+
+    Args:
+        dim: channels C in and out.
+        width: channels between.
+        residual: add the input to the output.
+        dropout: rate between the projections.
+        init_scale: of the up-projection's initial weights; a small one lets a model with the
+            layer begin close to the function that it was without.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        width: int,
+        residual: bool,
+        dropout: float = 0.1,
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.ln1 = nn.Linear(dim, width)
+        self.ln2 = nn.Linear(width, dim)
+        self.dropout = nn.Dropout(dropout)
+        for layer in (self.ln1, self.ln2):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.normal_(layer.bias, std=1e-6)
+        with torch.no_grad():
+            self.ln2.weight.mul_(init_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., C) -> (..., C)``."""
+        out = self.ln2(self.dropout(quick_gelu(self.ln1(x))))
+        return x + out if self.residual else out
+
+
+class LocalAttention(nn.Module):
+    """Narrow attention inside local groups of rows (Point-PEFT, Sec. 3.3).
+
+    Args:
+        dim: channels C of a row.
+        width: channels of all heads together.
+        num_heads: attention heads.
+    """
+
+    def __init__(self, dim: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
+        self.num_heads = num_heads
+        self.scale = width**-0.5  # of the whole width, not of a head, as in the papers
+        self.qkv = nn.Linear(dim, 3 * width, bias=False)
+        self.proj = nn.Linear(width, dim)
+
+    def forward(self, rows: Tensor, groups: Tensor) -> Tensor:
+        """Attend within each group: ``rows (R, C)``, ``groups (L, s)`` row numbers -> (L, s, C).
+
+        The projections act on rows alone, so they run before the gather, on R instead of L * s.
+        """
+        L, s = groups.shape
+        qkv = select_rows(self.qkv(rows), groups).view(L, s, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (L, heads, s, width / heads)
+        x = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        return self.proj(x.transpose(1, 2).reshape(L, s, -1))
+
+
+class LocalGroups(NamedTuple):
+    """Second-level groups of a batch; rows of all clouds are numbered as if stacked.
+
+    Attributes:
+        neighbors: ``(B g, s)`` row numbers of the members of each group.
+        centers: ``(B g,)`` row number of each group's center.
+        weights: ``(B, G, g)`` share of each group in each token, rows summing to one.
+    """
+
+    neighbors: Tensor
+    centers: Tensor
+    weights: Tensor
+
+
+def local_groups(
+    tokens: Tensor, rows: Tensor, num_groups: int, group_size: int, skip_near_origin: bool = False
+) -> LocalGroups:
+    """Groups of neighbouring rows, and inverse-distance weights back to the tokens.
+
+    Args:
+        tokens: coordinates of the patch tokens ``(B, G, 3)``, which receive.
+        rows: coordinates of the feature rows ``(B, R, 3)``, which are grouped.
+        num_groups: groups g, around farthest rows beginning with row 0.
+        group_size: rows s per group, the nearest to its center.
+        skip_near_origin: sampling rule of the papers' CUDA sampler.
+    """
+    neighbors, centers, group_coordinates = _group(rows, num_groups, group_size, skip_near_origin)
+    offset = _offsets(rows, stride=rows.shape[1])
+    return LocalGroups(
+        (neighbors + offset.unsqueeze(-1)).flatten(0, 1),
+        (centers + offset).flatten(),
+        inverse_distance_weights(tokens, group_coordinates),
+    )
+
+
+def _group(
+    rows: Tensor, num_groups: int, group_size: int, skip_near_origin: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    centers = farthest_point_sample(rows.detach(), num_groups, skip_near_origin)  # (B, g)
+    coordinates = gather_points(rows, centers)
+    _, neighbors = knn(coordinates.detach(), rows.detach(), group_size)  # (B, g, s)
+    return neighbors, centers, coordinates
+
+
+def _offsets(rows: Tensor, stride: int) -> Tensor:
+    """First row number of each cloud, ``(B, 1)``."""
+    return torch.arange(len(rows), device=rows.device).unsqueeze(1) * stride
 
 
 class ScaleLayers(nn.Module):

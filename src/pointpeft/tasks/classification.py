@@ -14,13 +14,18 @@ from pointpeft.errors import DataError
 from pointpeft.formats import percent, percent_range
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import Outputs, analyse_adapter, analyse_change, model_outputs
-from pointpeft.measure.class_scores import Scores, classify, score
-from pointpeft.measure.intervals import accuracy_intervals, class_counts, wilson_interval
 from pointpeft.measure.predictor import Prediction, Predictor
-from pointpeft.models.factory import build_classifier
+from pointpeft.measure.scores import (
+    Scores,
+    accuracy_intervals,
+    class_counts,
+    classify,
+    score,
+    wilson_interval,
+)
+from pointpeft.models.registry import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.accuracies import basis, interval
-from pointpeft.tasks.shown import Predicted, Shown
+from pointpeft.tasks.shown import Predicted, Shown, basis, interval
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig

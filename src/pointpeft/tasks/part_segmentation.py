@@ -12,16 +12,18 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.formats import counted, percent
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.intervals import class_counts
-from pointpeft.measure.part_analysis import analyse_part_adapter, analyse_parts, by_part_name
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_predictions
 from pointpeft.measure.part_scores import (
+    analyse_part_adapter,
+    analyse_parts,
+    by_part_name,
     likeliest_parts,
     part_mask,
     score_segmenter,
     shape_iou,
 )
-from pointpeft.models.factory import build_segmenter
+from pointpeft.measure.scores import class_counts
+from pointpeft.models.registry import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.task import Task

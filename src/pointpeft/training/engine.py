@@ -18,9 +18,8 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch.utils.data import DataLoader
 
 from pointpeft.errors import ConfigError
-from pointpeft.training.callbacks import EpochSeeds
+from pointpeft.training.callbacks import EpochSeeds, FiniteCheck
 from pointpeft.training.config import TrainerConfig
-from pointpeft.training.finite_check import FiniteCheck
 from pointpeft.training.processes import disconnect_at_exit, is_first_process
 from pointpeft.training.run_folder import AtomicCheckpointIO, EpochCheckpoint, RunFolder
 

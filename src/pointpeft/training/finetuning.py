@@ -1,21 +1,218 @@
-"""Adapting a backbone to labelled shapes: data in, run folder out."""
+"""Adapting a backbone to labelled shapes: one data set, or the episodes of a few-shot benchmark."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data import ShapeData
+import numpy as np
+
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit
+from pointpeft.data.benchmarks import make_episode, read_episode
+from pointpeft.data.benchmarks.classification import MODELNET40
+from pointpeft.data.benchmarks.episodes import find_episodes
+from pointpeft.data.cache import geometry_digest
+from pointpeft.data.shapes import absolute_source
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.files import write_json
+from pointpeft.measure.records import versions
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import FinetuneConfig
-from pointpeft.training.few_shot import few_shot
-from pointpeft.training.processes import quiet_other_processes
+from pointpeft.training.inputs import input_transform, load_data, make_backbone
+from pointpeft.training.processes import is_first_process, quiet_other_processes
 from pointpeft.training.resolved import ResolvedRun
-from pointpeft.training.seeds import train_seeds
+from pointpeft.training.run import train_seeds
+from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.sources import PASSED
 
-__all__ = ["finetune"]
+__all__ = ["few_shot", "finetune"]
+
+log = logging.getLogger("pointpeft")
+
+Episodes = Callable[[int], ShapeData]
+_FOLD = "fold"
+"""Name of the folder of an episode, before its number."""
+_TITLE = "ModelNet40 few-shot"
+"""By which people know the published episodes."""
+
+
+def few_shot(
+    resolved: ResolvedRun,
+    output: str | Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    data: ShapeData | None = None,
+) -> dict[str, Any]:
+    """Tune and test on every episode by itself, each in a sub-folder ``fold<N>``.
+
+    Episodes are the published ones of ModelNet40 where ``data.source`` holds them and no other
+    data set is named, else they are drawn from the training and test part of the data. There is
+    nothing to validate on: the last epoch counts, or in the papers the best one on the test part.
+    Folds may be run one by one in the same folder: what is summed up is all that is finished there.
+
+    Args:
+        resolved: the run; its ``few_shot.way`` must be set.
+        output: folder of all episodes.
+        resume: go on where an earlier call stopped.
+        progress: called with (done, total) while shapes are read.
+        data: what to draw episodes from instead of what ``config.data`` names.
+
+    Returns:
+        What ``metrics.json`` holds: accuracies of the folds, their mean and deviation.
+
+    Raises:
+        ConfigError: inconsistent settings, or other ones than the folder was begun with.
+        DataError: unusable data, too few shapes for an episode, or no such one; no fold is trained
+            before all of them are known to be there.
+    """
+    run, config = RunFolder(output), resolved.config
+    settings = config.few_shot
+    folds = range(settings.folds) if settings.fold is None else [settings.fold]
+    _prepare(run, config, resume)
+    with run.logging():
+        episode = _episodes(resolved, progress, data, folds)
+        run.begin(config)  # now that there is data
+        results = {}
+        for place, fold in enumerate(folds):
+            shapes = episode(fold)
+            classes = ", ".join(shapes.class_names)
+            log.info("fold %d, %d of %d: %s", fold, place + 1, len(folds), classes)
+            single = RunFolder(_folder(run, fold))
+            going_on = resume and single.config.is_file()
+            of_fold = resolved.having(_of_fold(config, fold))
+            results[fold] = train_seeds(of_fold, single.path, going_on, data=shapes)
+        metrics = _summarize(config, _finished(run, config) | results)
+        if is_first_process():
+            write_json(run.metrics, metrics)
+    return metrics
+
+
+def _prepare(run: RunFolder, config: FinetuneConfig, resume: bool) -> None:
+    """Create the folder of all episodes, or check that it is of the same ones."""
+    if run.checkpoints.is_dir():
+        raise ConfigError(
+            f"{run.path} holds a single run, such as that of an episode; name the folder of all of "
+            "them as `output`"
+        )
+    fold = config.few_shot.fold
+    if fold is not None and run.config.is_file():  # folds may be run one by one
+        resume = resume or not RunFolder(_folder(run, fold)).config.is_file()
+    run.prepare(config, resume)
+
+
+def _folder(run: RunFolder, fold: int) -> Path:
+    return run.path / f"{_FOLD}{fold}"
+
+
+def _of_fold(config: FinetuneConfig, fold: int) -> FinetuneConfig:
+    """Settings of the run of one fold, the same however many are run."""
+    return replace(config, few_shot=replace(config.few_shot, fold=fold, folds=1))
+
+
+def _finished(run: RunFolder, config: FinetuneConfig) -> dict[int, dict[str, Any]]:
+    """Metrics of the folds that were run to their end with these settings."""
+    found = {}
+    for folder in run.path.glob(f"{_FOLD}*"):
+        number = folder.name.removeprefix(_FOLD)
+        if number.isdecimal():
+            metrics = RunFolder(folder).finished_metrics(_of_fold(config, int(number)))
+            if metrics is not None:
+                found[int(number)] = metrics
+    return found
+
+
+def _summarize(config: FinetuneConfig, results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    folds = sorted(results)
+    values = [results[fold]["test_accuracy"] for fold in folds]
+    alone = {}
+    if len(folds) == 1:  # there is no spread over folds: the interval says how sure it is
+        kept = ("test_items", "test_accuracy_interval")
+        alone = {key: results[folds[0]][key] for key in kept if key in results[folds[0]]}
+    return {
+        **alone,
+        "way": config.few_shot.way,
+        "shot": config.few_shot.shot,
+        "folds": folds,
+        "test_accuracy_per_fold": values,
+        "test_accuracy": float(np.mean(values)),
+        "test_accuracy_std": float(np.std(values)),  # of all folds, as in the papers
+        "protocol": config.protocol,
+        "versions": versions(),
+    }
+
+
+def _episodes(
+    resolved: ResolvedRun,
+    progress: Callable[[int, int], None] | None,
+    data: ShapeData | None,
+    folds: Sequence[int],
+) -> Episodes:
+    """What gives the data of each fold; complains now if one of ``folds`` cannot be had."""
+    config = resolved.config
+    root, settings = Path(config.data.source).expanduser(), config.few_shot
+    num_points = make_backbone(config)[0].spec.num_points
+    transform = data.transform if data else input_transform(config.data, num_points)
+    assert settings.way is not None
+    way, shot = settings.way, settings.shot
+    if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
+        for fold in folds:
+            read_episode(root, way, shot, fold)
+        return lambda fold: _of_files(resolved, root, fold, transform)
+    whole = data or load_data(
+        config.data, num_points, progress, ("test",), protocol=resolved.protocol
+    )
+    if not len(whole.test):
+        raise DataError(f"{config.data.source} has no test split to draw the queries from")
+
+    def drawn(fold: int) -> ShapeData:
+        seed = config.seed * 1_000 + fold
+        made = make_episode(
+            whole.train, whole.test, way, shot, settings.queries, seed, whole.class_names
+        )
+        names = tuple(whole.class_names[number] for number in made.classes)
+        shapes = _data(names, made.train, made.test, transform, whole.title)
+        return replace(shapes, source=whole.source, variant=whole.variant, family=whole.family)
+
+    for fold in folds:
+        drawn(fold)
+    return drawn
+
+
+def _of_files(resolved: ResolvedRun, root: Path, fold: int, transform: InputTransform) -> ShapeData:
+    settings = resolved.config.few_shot
+    assert settings.way is not None
+    episode = read_episode(root, settings.way, settings.shot, fold)
+    names = episode.train.class_names
+    train, test = resolved.protocol.episode(episode.train, episode.test, transform)
+    train, test = (
+        replace(shapes, digests=tuple(map(geometry_digest, part.points)))
+        for shapes, part in ((train, episode.train), (test, episode.test))
+    )
+    made = _data(names, train, test, transform, _TITLE)
+    return replace(made, source=absolute_source(root), family=MODELNET40.family)
+
+
+def _data(
+    names: tuple[str, ...],
+    train: ShapeSplit,
+    test: ShapeSplit,
+    transform: InputTransform,
+    title: str | None,
+) -> ShapeData:
+    return ShapeData(
+        class_names=names,
+        train=train,
+        val=test.subset([]),
+        test=test,
+        unlabelled=test.subset([]),
+        transform=transform,
+        statistics=None,
+        notes=(),
+        problems=(),
+        title=title,
+    )
+
 
 log = logging.getLogger("pointpeft")
 

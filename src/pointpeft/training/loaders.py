@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
-from pointpeft.data.benchmarks.ragged import RaggedSplit
+from pointpeft.data.benchmarks.benchmark import RaggedSplit
 from pointpeft.data.procedural import procedural_clouds
 from pointpeft.errors import DataError
 from pointpeft.training.config import VALIDATION_BATCH

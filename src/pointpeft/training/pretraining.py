@@ -10,30 +10,28 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from pointpeft.compat.batchnorm_momentum import BatchNormMomentum
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.compat.protocol import find_protocol
+from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.create import create_model
-from pointpeft.data.identity import pack_digests
+from pointpeft.data.cache import pack_digests
 from pointpeft.data.transforms import Transform
 from pointpeft.files import write_json
 from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
 from pointpeft.process_state import undisturbed
-from pointpeft.training.announcing import Announcement
-from pointpeft.training.best_epoch import BestEpoch
 from pointpeft.training.callbacks import EpochTimer, History, ProgressBar
 from pointpeft.training.config import PretrainConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.loaders import pretraining_loader
 from pointpeft.training.optimizer import Schedule, configure_adamw
+from pointpeft.training.pretraining_checks import BestEpoch, RebuildingCheck, SvmCheck
 from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
-from pointpeft.training.svm_check import SvmCheck
-from pointpeft.training.tokenizer_check import RebuildingCheck
+from pointpeft.training.run_log import Announcement
 from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
 
 __all__ = ["PretrainingModule", "pretrain"]

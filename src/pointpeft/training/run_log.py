@@ -1,14 +1,18 @@
-"""The log file of a run, beside what is shown of the package's messages."""
+"""The log of a run: its file, and what a run says before it begins."""
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+
+from pointpeft.data import ShapeData
 from pointpeft.errors import PointPeftError
 
-__all__ = ["logged_to"]
+__all__ = ["Announcement", "announce_data", "logged_to"]
 
 log = logging.getLogger("pointpeft")
 
@@ -71,3 +75,44 @@ def logged_to(path: Path) -> Iterator[None]:
         for handler in handlers:
             log.removeHandler(handler)
         file.close()
+
+
+log = logging.getLogger("pointpeft")
+
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def announce_data(
+    source: str, data: ShapeData, splits: Sequence[str] = ("train", "val", "test")
+) -> None:
+    """Log how many shapes there are in the splits that are used, and of what."""
+    own = [name for name in splits if name != "val" or data.selects_on == "val"]
+    counts = ", ".join(f"{len(getattr(data, name)):,} {_SPLITS[name]}" for name in own)
+    log.info(
+        "%s: shapes: %s; classes: %d; points of a shape: %d",
+        source, counts, len(data.class_names), data.transform.num_points,
+    )  # fmt: skip
+
+
+class Announcement(L.Callback):
+    """Logs what is trained for how long on what, and where the results go.
+
+    Args:
+        name: of the run.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_train_start(self, trainer: Any, task: L.LightningModule) -> None:
+        """Say it."""
+        trained = sum(each.numel() for each in task.parameters() if each.requires_grad)
+        device, processes = trainer.strategy.root_device.type, trainer.world_size
+        log.info(
+            "%s: trains %s parameters on %s; epochs %d to %d, batches of an epoch: %d, shapes of a "
+            "batch: %d; writes to %s",
+            self.name, f"{trained:,}",
+            device if processes == 1 else f"{processes} devices ({device})",
+            trainer.current_epoch + 1, trainer.max_epochs, trainer.num_training_batches,
+            processes * trainer.train_dataloader.batch_size, trainer.logger.save_dir,
+        )  # fmt: skip

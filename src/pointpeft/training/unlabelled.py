@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
-from pointpeft.data.identity import short_digest
+from pointpeft.data.cache import short_digest
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import PretrainConfig

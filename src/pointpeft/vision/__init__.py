@@ -1,12 +1,13 @@
 """Clouds seen as images: projection, frozen image encoders, and what they say about points."""
 
-from pointpeft.vision.back_projection import back_project, sample_bicubic
 from pointpeft.vision.loading import load_teacher
 from pointpeft.vision.projection import (
     NUM_VIEWS,
     Raster,
+    back_project,
     draw,
     fit_raster,
+    sample_bicubic,
     to_images,
     view_clouds,
 )

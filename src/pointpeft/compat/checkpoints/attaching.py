@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from pointpeft.compat.checkpoints.bank_files import Beside
-from pointpeft.compat.checkpoints.sizes import head_sizes
+from pointpeft.compat.checkpoints.reading import head_sizes
 from pointpeft.errors import CheckpointError
-from pointpeft.models.checkpoint import Checkpoint
-from pointpeft.models.filling import LoadReport, fill
+from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 

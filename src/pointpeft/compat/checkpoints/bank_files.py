@@ -13,8 +13,7 @@ from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
-from pointpeft.models.checkpoint import Checkpoint
-from pointpeft.models.filling import fill
+from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model

@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.i2p_mae_layout import i2p_mae_pretrained_layout
-from pointpeft.compat.checkpoints.point_m2ae_layout import (
+from pointpeft.compat.checkpoints.backbone_layouts import (
+    i2p_mae_pretrained_layout,
     point_m2ae_classification_layout,
     point_m2ae_pretrained_layout,
     point_m2ae_segmentation_layout,
 )
 from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank, write_bank
-from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.point_peft_layout import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.layouts import LAYOUTS, POINT_PEFT_MAE, point_peft_m2ae
 from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 from pointpeft.models import save_model
-from pointpeft.models.layout import Layout
+from pointpeft.models.checkpoint import Layout
 from pointpeft.models.safetensors_files import read_safetensors
 from pointpeft.peft.model import PeftModel
 from pointpeft.peft.point_peft import PointPeftConfig

@@ -242,7 +242,7 @@ def _value(name: str, value: str, override: str) -> str:
 
 def _check_classes(override: str, value: str, settings: Any) -> None:
     """The head has as many outputs as the data has classes; nothing is to be set."""
-    from pointpeft.data.benchmarks.datasets import choose_dataset
+    from pointpeft.data.benchmarks.stored import choose_dataset
 
     source = Path(settings.data.source).expanduser()
     dataset = choose_dataset(source, settings.data.variant) if source.is_dir() else None

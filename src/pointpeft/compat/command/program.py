@@ -12,9 +12,10 @@ from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command.flags import Command, command_of, parse
 from pointpeft.compat.command.keys import named_as_typed, translate
-from pointpeft.compat.command.notes import ineffective, longer_training
 from pointpeft.compat.command.translation import (
     flag_settings,
+    ineffective,
+    longer_training,
     protocol_settings,
     saves_published,
     tests_a_run,
@@ -23,8 +24,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
-from pointpeft.training.config_files import load_config
-from pointpeft.training.config_names import find_config
+from pointpeft.training.config_files import find_config, load_config
 
 __all__ = ["PROTOCOL_NOTE", "main"]
 
@@ -209,7 +209,7 @@ def _svm(call: Call) -> None:
 
 def _check_data(call: Call) -> None:
     """Refuse a config of another data set than ``--test_svm`` names."""
-    from pointpeft.data.benchmarks.datasets import get_dataset
+    from pointpeft.data.benchmarks.stored import get_dataset
 
     variant = call.settings.data.variant
     asked = {"modelnet40": "ModelNet40", "scan": "ScanObjectNN"}[call.flags.test_svm]

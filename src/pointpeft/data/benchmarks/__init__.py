@@ -3,10 +3,9 @@
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.checking import DatasetCheck, SplitCheck, check_benchmark
 from pointpeft.data.benchmarks.converting import convert_benchmark, write_archive
-from pointpeft.data.benchmarks.datasets import DATASETS, get_dataset
 from pointpeft.data.benchmarks.episodes import Episode, make_episode, read_episode
-from pointpeft.data.benchmarks.listing import list_benchmark, read_benchmark
-from pointpeft.data.benchmarks.shapenetpart import PART_IDS
+from pointpeft.data.benchmarks.shapenet import PART_IDS
+from pointpeft.data.benchmarks.stored import DATASETS, get_dataset, list_benchmark, read_benchmark
 
 __all__ = [
     "DATASETS",

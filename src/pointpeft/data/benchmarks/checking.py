@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Entries
-from pointpeft.data.benchmarks.datasets import DATASETS, find_datasets, get_dataset
 from pointpeft.data.benchmarks.episodes import (
     EPISODES,
     find_episodes,
     read_episode,
     refuse_episodes,
 )
+from pointpeft.data.benchmarks.stored import DATASETS, find_datasets, get_dataset
 from pointpeft.data.loading import Progress
 from pointpeft.data.prepare import check_geometry
 from pointpeft.errors import DataError

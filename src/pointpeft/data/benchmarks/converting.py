@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import Cloud
-from pointpeft.data.benchmarks.datasets import DATASETS, choose_dataset
 from pointpeft.data.benchmarks.episodes import refuse_episodes
-from pointpeft.data.benchmarks.stored import DATASET_KEY, SIZE_KEY
+from pointpeft.data.benchmarks.stored import DATASET_KEY, DATASETS, SIZE_KEY, choose_dataset
 from pointpeft.data.loading import Progress, reported
 from pointpeft.data.npz import Rows, write_npz
 from pointpeft.errors import DataError

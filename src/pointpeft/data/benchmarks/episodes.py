@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
-from pointpeft.data.benchmarks.file_layout import Expected, Layout
-from pointpeft.data.benchmarks.modelnet import MODELNET40
+from pointpeft.data.benchmarks.classification import MODELNET40
+from pointpeft.data.benchmarks.files import Expected, Layout
 from pointpeft.data.pickles import read_pickle
 from pointpeft.data.shape_data import ShapeSplit
 from pointpeft.errors import DataError

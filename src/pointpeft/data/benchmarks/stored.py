@@ -1,18 +1,83 @@
-"""Benchmark data sets as a user keeps them: in their folders, or converted to one `.npz`."""
+"""All benchmark data sets by name, in their folders or converted to one `.npz`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.archive import list_archive
+from pointpeft.data.archive import list_archive, used_names
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
-from pointpeft.data.benchmarks.datasets import DATASETS, choose_dataset, get_dataset
+from pointpeft.data.benchmarks.classification import (
+    MODELNET40,
+    MODELNET40_H5,
+    OBJ_BG,
+    OBJ_ONLY,
+    PB_T50_RS,
+)
+from pointpeft.data.benchmarks.shapenet import SHAPENET55, SHAPENETPART
 from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz
-from pointpeft.errors import DataError
+from pointpeft.data.splits import Item, Listing
+from pointpeft.errors import DataError, nearest_hint
 
-__all__ = ["DATASET_KEY", "SIZE_KEY", "StoredDataset", "archived_dataset", "find_stored"]
+__all__ = [
+    "DATASETS",
+    "DATASET_KEY",
+    "SIZE_KEY",
+    "StoredDataset",
+    "archived_dataset",
+    "choose_dataset",
+    "find_datasets",
+    "find_stored",
+    "get_dataset",
+    "list_benchmark",
+    "read_benchmark",
+]
+
+_ALL = (MODELNET40, MODELNET40_H5, OBJ_BG, OBJ_ONLY, PB_T50_RS, SHAPENET55, SHAPENETPART)
+_FAMILY = "scanobjectnn_"
+
+DATASETS: dict[str, BenchmarkDataset] = {dataset.name: dataset for dataset in _ALL}
+"""Every benchmark data set by its name."""
+
+
+def get_dataset(name: str) -> BenchmarkDataset:
+    """A data set by its name; a variant of ScanObjectNN may be named alone, as "obj_bg".
+
+    Raises:
+        DataError: There is none of that name.
+    """
+    for known in (name, _FAMILY + name):
+        if known in DATASETS:
+            return DATASETS[known]
+    hint = nearest_hint(name, list(DATASETS))
+    raise DataError(f"{name!r} is no benchmark data set; {hint}known: {', '.join(DATASETS)}")
+
+
+def find_datasets(path: Path) -> dict[str, BenchmarkDataset]:
+    """By name, those that `path` holds: a data set's own folder, or one that several lie in."""
+    return {name: dataset for name, dataset in DATASETS.items() if dataset.find(path)}
+
+
+def choose_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset | None:
+    """The one data set of a folder, or that of its data sets which `variant` names.
+
+    Returns:
+        None when the folder holds none and none is named.
+
+    Raises:
+        DataError: There are several and none is named, or the named one is unknown.
+    """
+    if variant is not None:
+        return get_dataset(variant)
+    found = find_datasets(path)
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: holds several data sets; name one with data.variant, or `variant`: "
+            f"{', '.join(found)}"
+        )
+    return next(iter(found.values()), None)
+
 
 DATASET_KEY = "dataset"
 """Array of an archive that names the benchmark data set it was converted from."""
@@ -121,3 +186,57 @@ def _sizes(path: Path, stored: dict[str, np.ndarray], count: int) -> np.ndarray:
     if sizes is None or sizes.shape != (count,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
         raise DataError(f"{path}: no array {SIZE_KEY!r} (S,) of positive integers; convert it anew")
     return sizes
+
+
+def read_benchmark(name: str, root: str | Path, split: str) -> BenchmarkSplit:
+    """Read a split of a benchmark data set as it is stored, in released order.
+
+    Args:
+        name: One of `DATASETS`.
+        root: The folder that holds data sets in the folders of their releases, or one of these.
+        split: "train" or "test"; ShapeNetPart also has "val" and "trainval", ShapeNet-55 "whole".
+
+    Raises:
+        DataError: The data set or split is unknown, missing, damaged or of another form.
+
+    Example:
+        >>> split = read_benchmark("scanobjectnn_pb_t50_rs", "data", "test")
+        >>> split.points.shape, split.class_names[split.labels[0]]
+    """
+    dataset = get_dataset(name)
+    return dataset.read(dataset.folder_in(Path(root).expanduser()), split)
+
+
+def list_benchmark(
+    path: Path, *, labelled: bool = True, variant: str | None = None
+) -> Listing | None:
+    """The shapes of a folder in a published layout, with the splits and labels it states.
+
+    Args:
+        path: The folder of one or several benchmark data sets.
+        labelled: Whether classes are kept.
+        variant: Name of the data set, where the folder holds several.
+
+    Returns:
+        None when the folder holds no benchmark data set and none is named.
+
+    Raises:
+        DataError: As for `read_benchmark`, or the folder holds several data sets and none is named.
+    """
+    dataset = choose_dataset(path, variant)
+    if dataset is None:
+        return None
+    folder = dataset.folder_in(path)
+    items: list[Item] = []
+    for split in dataset.counts:
+        entries = dataset.entries(folder, split)
+        rows = zip(entries.ids, entries.labels, entries.sources, strict=True)
+        for id, label, source in rows:
+            class_name = entries.class_names[label] if labelled else None
+            name = dataset.object_id(id)
+            items.append(Item(id, class_name, split, source, object_id=name))
+    same_size = items[0].origin.shape[0] if not isinstance(items[0].origin, Path) else None
+    names, notes = used_names(items, entries.class_names) if labelled else ((), ())
+    return Listing(
+        tuple(items), names, same_size, notes, dataset.part_names, dataset.title, dataset.family
+    )

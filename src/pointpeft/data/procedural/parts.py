@@ -1,4 +1,4 @@
-"""Random single parts: solids, vessels, prisms, tubes, surfaces, and ways to deform them.
+"""Random single parts, ways to deform them, and what programs do with them.
 
 Every function draws from ``rng`` and returns a mesh of about unit size around the origin.
 """
@@ -21,9 +21,32 @@ from pointpeft.data.procedural.mesh import (
 )
 
 __all__ = [
-    "ball", "bar", "bend", "block", "curve", "deform", "foil", "leaf", "limb", "prism", "ring",
-    "rod", "solid", "surface", "taper", "tube", "twist", "vessel",
-]  # fmt: skip
+    "Y_TO_Z",
+    "Part",
+    "Y",
+    "around",
+    "ball",
+    "bar",
+    "bend",
+    "block",
+    "circle",
+    "curve",
+    "deform",
+    "foil",
+    "leaf",
+    "limb",
+    "mirrored",
+    "prism",
+    "rectangle",
+    "ring",
+    "rod",
+    "solid",
+    "surface",
+    "taper",
+    "tube",
+    "twist",
+    "vessel",
+]
 
 
 def log_uniform(rng: Generator, low: float, high: float, size: int | None = None) -> Any:
@@ -260,3 +283,36 @@ def _height(v: Array) -> Array:
     """Height of vertices as a share of the whole, 0 at the bottom."""
     low = v[:, 1].min()
     return (v[:, 1] - low) / max(float(v[:, 1].max() - low), 1e-6)
+
+
+Part = tuple[str, Mesh]
+"""A name and its surface."""
+
+Y = np.array([0.0, 1.0, 0.0])
+"""The direction that points up, ``(3,)``."""
+
+Y_TO_Z = rotation([1, 0, 0], np.pi / 2)
+"""Turns what stands along y so that it lies along z, ``(3, 3)``."""
+
+
+def mirrored(mesh: Mesh) -> Mesh:
+    """The mirror image across the yz plane."""
+    return mesh.scaled([-1, 1, 1])
+
+
+def around(mesh: Mesh, count: int) -> list[Mesh]:
+    """``count`` copies turned about y, evenly."""
+    return [mesh.turned(rotation(Y, 2 * np.pi * k / count)) for k in range(count)]
+
+
+def circle(count: int, height: float, radius: float) -> Array:
+    """Points evenly on a horizontal circle about y, ``(count, 3)``; a single one is its center."""
+    if count == 1:
+        return np.array([[0.0, height, 0.0]])
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([radius * np.cos(angle), np.full(count, height), radius * np.sin(angle)], 1)
+
+
+def rectangle() -> Array:
+    """Outline of the square from -1 to 1 with the middles of its sides, ``(8, 2)``."""
+    return np.array([[-1, -1], [-1, 0], [-1, 1], [0, 1], [1, 1], [1, 0], [1, -1], [0, -1.0]])

@@ -1,4 +1,4 @@
-"""The figures of a page, as JSON for Plotly.
+"""Figures and the 3D views of clouds on a page.
 
 Colours such as ``var(--ink)`` are those of the page's style sheet, light or dark; its script puts
 them in.
@@ -7,7 +7,7 @@ them in.
 import html
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,20 @@ from pointpeft.measure.report.run_page import ReportRun
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["Figure", "class_colour", "confusion", "curve", "feature_map", "part_cloud", "plain",
-           "run_colour", "shaded_cloud"]  # fmt: skip
+__all__ = [
+    "Figure",
+    "Gallery",
+    "Panel",
+    "Scene",
+    "class_colour",
+    "confusion",
+    "curve",
+    "feature_map",
+    "part_cloud",
+    "plain",
+    "run_colour",
+    "shaded_cloud",
+]
 
 Figure = dict[str, Any]
 """Data and layout as :func:`json.dumps` takes them."""
@@ -241,3 +253,36 @@ def _padded_range(values: np.ndarray) -> list[float]:
     low, high = float(values.min()), float(values.max())
     space = 0.06 * (high - low) or 1.0
     return [low - space, high + space]
+
+
+class Panel(NamedTuple):
+    """A shape with what is written below it."""
+
+    title: str
+    lines: Sequence[str]
+    cloud: str  # its key in the gallery
+
+
+class Scene(NamedTuple):
+    """Shapes that are seen at the same time.
+
+    Attributes:
+        name: by which it is chosen.
+        words: pairs of plain text and text to stress, in their order.
+        panels: shapes, beside each other.
+        key: names and colours of the parts.
+    """
+
+    name: str
+    words: Sequence[tuple[str, str]]
+    panels: Sequence[Panel]
+    key: Sequence[tuple[str, str]] = ()
+
+
+class Gallery(NamedTuple):
+    """Scenes under a title; scenes may share clouds."""
+
+    title: str
+    note: str
+    scenes: Sequence[Scene]
+    clouds: dict[str, Figure]

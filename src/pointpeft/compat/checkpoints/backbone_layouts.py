@@ -1,0 +1,320 @@
+"""Layouts of published checkpoints of backbones: Point-BERT, Point-MAE, Point-M2AE and I2P-MAE."""
+
+from collections.abc import Sequence
+
+from pointpeft.models.checkpoint import TOKENIZER_CONVOLUTIONS, Layout, block_depths
+
+__all__ = [
+    "I2P_MAE_PRETRAINED",
+    "I2P_MAE_PRETRAINED_WITH_TEACHER",
+    "POINT_BERT_CLASSIFICATION",
+    "POINT_BERT_PRETRAINED",
+    "POINT_BERT_SEGMENTATION",
+    "POINT_BERT_TOKENIZER",
+    "POINT_M2AE_CLASSIFICATION",
+    "POINT_M2AE_PRETRAINED",
+    "POINT_M2AE_SEGMENTATION",
+    "POINT_MAE_CLASSIFICATION",
+    "POINT_MAE_PRETRAINED",
+    "POINT_MAE_SEGMENTATION",
+    "SEGMENTATION_CONVOLUTIONS",
+    "TEACHER",
+    "encoder_depths",
+    "encoder_rules",
+    "i2p_mae_pretrained_layout",
+    "point_m2ae_classification_layout",
+    "point_m2ae_pretrained_layout",
+    "point_m2ae_segmentation_layout",
+]
+
+
+def _encoder(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    """Rules for an encoder whose names begin with ``theirs`` there and with ``ours`` here."""
+    return (
+        (f"{theirs}encoder.", f"{ours}backbone.tokenizer.embed."),
+        (f"{theirs}reduce_dim.", f"{ours}backbone.tokenizer.project."),
+        (f"{theirs}pos_embed.", f"{ours}backbone.pos_embed."),
+        (f"{theirs}blocks.blocks.", f"{ours}backbone.blocks."),
+        (f"{theirs}norm.", f"{ours}backbone.norm."),
+    )
+
+
+def _graph(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    """Rules for a DGCNN."""
+    return (
+        (f"{theirs}input_trans.", f"{ours}input."),
+        *((f"{theirs}layer{i + 1}.0.", f"{ours}edges.{i}.linear.") for i in range(4)),
+        *((f"{theirs}layer{i + 1}.1.", f"{ours}edges.{i}.norm.") for i in range(4)),
+        (f"{theirs}layer5.0.", f"{ours}output."),
+        (f"{theirs}layer5.1.", f"{ours}norm."),
+    )
+
+
+def _tokenizer(prefix: str) -> tuple[tuple[str, str], ...]:
+    """Rules for a discrete variational autoencoder."""
+    return (
+        (f"{prefix}encoder.", f"{prefix}embed."),
+        *_graph(f"{prefix}dgcnn_1.", f"{prefix}classify."),
+        *_graph(f"{prefix}dgcnn_2.", f"{prefix}contextualise."),
+        (f"{prefix}decoder.final_conv.", f"{prefix}decoder.fold."),
+    )
+
+
+_TOKENIZER_CONVOLUTIONS = (
+    TOKENIZER_CONVOLUTIONS,
+    (r"(classify|contextualise)\.edges\.\d\.linear", 2),
+    (r"(classify|contextualise)\.(input|output)|decoder\.fold\.[036]", 1),
+)
+
+POINT_BERT_TOKENIZER = Layout(
+    "Point-BERT, tokenizer",
+    ("codebook", "dgcnn_1.", "decoder.final_conv."),
+    _tokenizer(""),
+    _TOKENIZER_CONVOLUTIONS,
+    model="point_bert_dvae",
+    task="pretraining",
+)
+"""The discrete variational autoencoder alone."""
+
+POINT_BERT_PRETRAINED = Layout(
+    "Point-BERT, pre-trained",
+    ("transformer_q.", "transformer_q.reduce_dim."),
+    (
+        ("dvae.codebook", "dvae.codebook"),
+        *_tokenizer("dvae."),
+        ("dvae.", "dvae."),
+        ("queue", "queue"),
+        *_encoder("transformer_k.", "key."),
+        ("transformer_k.", "key."),
+        *_encoder("transformer_q.", ""),
+        ("transformer_q.", ""),
+    ),
+    _TOKENIZER_CONVOLUTIONS,
+    model="point_bert",
+    task="pretraining",
+)
+"""Query and key network of pre-training, the queue of features, and the tokenizer."""
+
+POINT_BERT_CLASSIFICATION = Layout(
+    "Point-BERT, fine-tuned for classification",
+    ("encoder.", "reduce_dim.", "blocks.blocks.", "cls_head_finetune."),
+    (*_encoder("", ""), ("cls_head_finetune.", "head.")),
+    model="point_bert",
+)
+"""Encoder and classification head."""
+
+POINT_BERT_SEGMENTATION = Layout(
+    "Point-BERT, fine-tuned for part segmentation",
+    ("encoder.", "reduce_dim.", "propagation_2.", "dgcnn_pro_1."),
+    (
+        *_encoder("", ""),
+        *((f"propagation_{i}.mlp_convs.", f"propagations.{i}.mlp.linears.") for i in range(3)),
+        *((f"propagation_{i}.mlp_bns.", f"propagations.{i}.mlp.norms.") for i in range(3)),
+        *(
+            (f"dgcnn_pro_{i + 1}.layer{k}.{n}.", f"graphs.{i}.{edge}.{part}.")
+            for i in range(2)
+            for k, edge in ((1, "across"), (2, "within"))
+            for n, part in ((0, "linear"), (1, "norm"))
+        ),
+        ("conv1.", "fc1."),
+        ("bn1.", "norm1."),
+        ("conv2.", "fc2."),
+    ),
+    (
+        TOKENIZER_CONVOLUTIONS,
+        (r"graphs\.\d\.(across|within)\.linear", 2),
+        (r"propagations\.\d\.mlp\.linears|^fc[12]\.", 1),
+    ),
+    model="point_bert",
+    task="part_segmentation",
+)
+"""Encoder and part-segmentation head."""
+
+
+POINT_MAE_PRETRAINED = Layout(
+    "Point-MAE, pre-trained",
+    ("MAE_encoder.", "MAE_decoder."),
+    (
+        ("MAE_encoder.encoder.", "backbone.tokenizer.embed."),
+        ("MAE_encoder.blocks.blocks.", "backbone.blocks."),
+        ("MAE_encoder.", "backbone."),
+        ("MAE_decoder.", "decoder."),
+        ("increase_dim.0.", "increase_dim."),
+    ),
+    (TOKENIZER_CONVOLUTIONS, ("increase_dim", 1)),
+    model="point_mae",
+    task="pretraining",
+)
+"""Encoder and decoder of pre-training."""
+
+POINT_MAE_CLASSIFICATION = Layout(
+    "Point-MAE, fine-tuned for classification",
+    ("encoder.", "blocks.blocks.", "cls_head_finetune."),
+    (
+        ("encoder.", "backbone.tokenizer.embed."),
+        ("pos_embed.", "backbone.pos_embed."),
+        ("blocks.blocks.", "backbone.blocks."),
+        ("norm.", "backbone.norm."),
+        ("cls_head_finetune.", "head."),
+    ),
+    model="point_mae",
+    absent=("prompt_cor",),  # of Point-PEFT, whose blocks hold more
+)
+"""Encoder and classification head."""
+
+SEGMENTATION_CONVOLUTIONS = (
+    TOKENIZER_CONVOLUTIONS,
+    (r"category\.linear|propagation\.mlp\.linears\.|^fc[123]\.", 1),
+)
+"""Of the encoder and the part-segmentation head."""
+
+POINT_MAE_SEGMENTATION = Layout(
+    "Point-MAE, fine-tuned for part segmentation",
+    ("encoder.", "blocks.blocks.", "label_conv.", "propagation_0.", "convs3."),
+    (
+        *POINT_MAE_CLASSIFICATION.rules[:-1],
+        ("label_conv.0.", "category.linear."),
+        ("label_conv.1.", "category.norm."),
+        ("propagation_0.mlp_convs.", "propagation.mlp.linears."),
+        ("propagation_0.mlp_bns.", "propagation.mlp.norms."),
+        *((f"convs{i}.", f"fc{i}.") for i in (1, 2, 3)),
+        *((f"bns{i}.", f"norm{i}.") for i in (1, 2)),
+    ),
+    SEGMENTATION_CONVOLUTIONS,
+    model="point_mae",
+    task="part_segmentation",
+)
+"""Encoder and part-segmentation head."""
+
+
+PUBLISHED_DEPTHS = (5, 5, 5)
+"""Blocks per scale of every released file; a file shows its own."""
+
+
+def encoder_rules(depths: Sequence[int]) -> tuple[tuple[str, str], ...]:
+    """Rules of an encoder with these depths; blocks are published by scale, ours are in one row."""
+    places = [(scale, block) for scale, depth in enumerate(depths) for block in range(depth)]
+    return (
+        ("h_encoder.token_embed.*.", "backbone.tokenizers.*.embed."),
+        ("h_encoder.encoder_pos_embeds.*.", "backbone.pos_embeds.*."),
+        ("h_encoder.encoder_norms.*.", "backbone.norms.*."),
+        *(
+            (f"h_encoder.encoder_blocks.{scale}.blocks.{block}.", f"backbone.blocks.{place}.")
+            for place, (scale, block) in enumerate(places)
+        ),
+        ("h_encoder.", "backbone."),  # what is left of it is refused as an encoder's entry
+    )
+
+
+def encoder_depths(names: Sequence[str]) -> tuple[int, ...]:
+    """Blocks per scale of the encoder that state-dict ``names`` are of."""
+    return block_depths(names, "h_encoder.encoder_blocks.")
+
+
+def point_m2ae_pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+    """Of pre-training, for an encoder with ``depths`` blocks per scale."""
+    return Layout(
+        "Point-M2AE, pre-trained",
+        ("h_encoder.", "h_decoder.", "rec_head."),
+        (
+            *encoder_rules(depths),
+            ("mask_token", "decoder.mask_token"),
+            ("h_decoder.*.blocks.*.", "decoder.stages.*.*."),
+            ("decoder_pos_embeds.*.", "decoder.pos_embeds.*."),
+            ("token_prop.*.fuse.net.", "decoder.propagations.*.fuse."),
+            ("token_prop.*.extraction.operation.*.", "decoder.propagations.*.residuals.*."),
+            ("decoder_norm.", "decoder.norm."),
+        ),
+        (
+            TOKENIZER_CONVOLUTIONS,
+            (r"^decoder\.propagations\.\d+\.(fuse|residuals\.\d+\.net[12])\.0\.", 1),
+            (r"^rec_head\.", 1),
+        ),
+        model="point_m2ae",
+        task="pretraining",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: point_m2ae_pretrained_layout(encoder_depths(names)),
+    )
+
+
+def point_m2ae_classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+    """Of fine-tuning, where the coarsest scale alone has a norm, and that of another name.
+
+    By its name, published fine-tuning begins with a fresh norm and not with the pre-trained one.
+    """
+    norm = ("norm.", f"backbone.norms.{len(depths) - 1}.")
+    return Layout(
+        "Point-M2AE or I2P-MAE, fine-tuned for classification",
+        ("h_encoder.", "norm.", "cls_head_finetune."),
+        # Before the encoder's rules, so that our name goes back to this one.
+        (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),
+        model="point_m2ae",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: point_m2ae_classification_layout(encoder_depths(names)),
+    )
+
+
+def point_m2ae_segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
+    """Of part segmentation, for an encoder with ``depths`` blocks per scale."""
+    return Layout(
+        "Point-M2AE or I2P-MAE, fine-tuned for part segmentation",
+        ("h_encoder.", "label_conv.", "propagations.", "convs4."),
+        (
+            *encoder_rules(depths),
+            ("label_conv.0.", "category.linear."),
+            ("label_conv.1.", "category.norm."),
+            ("propagations.*.mlp_convs.", "propagations.*.mlp.linears."),
+            ("propagations.*.mlp_bns.", "propagations.*.mlp.norms."),
+            *((f"convs{i}.", f"fc{i}.") for i in (1, 2, 3, 4)),
+            *((f"bns{i}.", f"norm{i}.") for i in (1, 2, 3)),
+        ),
+        (
+            TOKENIZER_CONVOLUTIONS,
+            (r"^category\.linear|^propagations\.\d+\.mlp\.linears\.|^fc[1234]\.", 1),
+        ),
+        model="point_m2ae",
+        task="part_segmentation",
+        sizes={"depths": tuple(depths)},
+        fit=lambda names: point_m2ae_segmentation_layout(encoder_depths(names)),
+    )
+
+
+POINT_M2AE_PRETRAINED = point_m2ae_pretrained_layout()
+"""Encoder and decoder of pre-training at the published depth."""
+POINT_M2AE_CLASSIFICATION = point_m2ae_classification_layout()
+"""Encoder and classification head at the published depth; I2P-MAE's have the same names."""
+POINT_M2AE_SEGMENTATION = point_m2ae_segmentation_layout()
+"""Encoder and part-segmentation head at the published depth; I2P-MAE's have the same names."""
+
+
+TEACHER = "clip_model."
+"""Under which published pre-training keeps its image encoder, the text tower included."""
+
+_MARKERS = ("h_encoder.", "h_decoder.", "rec_head_3d.", "rec_head_2d.")
+
+
+def i2p_mae_pretrained_layout(
+    depths: Sequence[int] = PUBLISHED_DEPTHS, with_teacher: bool = False
+) -> Layout:
+    """Of pre-training, for an encoder with ``depths`` blocks per scale.
+
+    Fine-tuned files have the names and shapes of Point-M2AE's, see there.
+    """
+    encoder = point_m2ae_pretrained_layout(depths)
+    return Layout(
+        "I2P-MAE, pre-trained" + (", with its image teacher" if with_teacher else ""),
+        (*_MARKERS, TEACHER) if with_teacher else _MARKERS,
+        (*encoder.rules, ("rec_head_3d.", "rec_head."), ("rec_head_2d.", "feature_head.")),
+        (*encoder.convolutions, (r"^feature_head\.", 1)),
+        left={TEACHER: "the image teacher, which never changes and is loaded by teacher=PATH"},
+        model="i2p_mae",
+        task="pretraining",
+        sizes=encoder.sizes,
+        fit=lambda names: i2p_mae_pretrained_layout(encoder_depths(names), with_teacher),
+    )
+
+
+I2P_MAE_PRETRAINED = i2p_mae_pretrained_layout()
+"""Encoder, decoder and both heads of pre-training at the published depth."""
+I2P_MAE_PRETRAINED_WITH_TEACHER = i2p_mae_pretrained_layout(with_teacher=True)
+"""The same with the image teacher beside them, which is left."""

@@ -1,0 +1,257 @@
+"""ModelNet40 in its three layouts, and ScanObjectNN: real scans of objects, in three variants."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
+from pointpeft.data.benchmarks.files import (
+    Expected,
+    check_labels,
+    check_listed,
+    read_h5,
+    read_lines,
+    read_table,
+)
+from pointpeft.data.pickles import read_pickle
+from pointpeft.errors import DataError
+
+__all__ = ["MODELNET40", "MODELNET40_H5", "OBJ_BG", "OBJ_ONLY", "PB_T50_RS"]
+
+_CLASSES = """
+airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser
+flower_pot glass_box guitar keyboard lamp laptop mantel monitor night_stand person piano plant
+radio range_hood sink sofa stairs stool table tent toilet tv_stand vase wardrobe xbox
+"""
+_OWNER = "https://modelnet.cs.princeton.edu"
+_NAMES = "modelnet40_shape_names.txt"
+_LISTS = {"train": "modelnet40_train.txt", "test": "modelnet40_test.txt"}
+_CACHES = {
+    "train": "modelnet40_train_8192pts_fps.dat",
+    "test": "modelnet40_test_8192pts_fps.dat",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ModelNet40(BenchmarkDataset):
+    """Clouds of 10,000 points in text files, or 8,192 of them in a pickle, which comes first."""
+
+    def entries(self, folder: Path, split: str) -> Entries:
+        (part,) = self.parts_of(split)
+        names = tuple(read_lines(self.require(folder, _NAMES)))
+        cache = folder / _CACHES[part]
+        if cache.is_file():
+            points, labels = _read_cache(cache, len(names))
+            return Entries(_cache_ids(folder, part, labels, names), labels, names, points)
+        list_file = self.require(folder, _LISTS[part])
+        ids = tuple(read_lines(list_file))
+        labels = _list_labels(list_file, ids, names)
+        files = tuple(
+            folder / names[label] / f"{id}.txt" for id, label in zip(ids, labels, strict=True)
+        )
+        check_listed(list_file, files)
+        return Entries(ids, labels, names, files)
+
+    def read_file(self, path: Path) -> Cloud:
+        return Cloud(np.ascontiguousarray(read_table(path, 3, ",")[:, :3]))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelNet40H5(BenchmarkDataset):
+    """Clouds of 2,048 points in numbered HDF5 files."""
+
+    def entries(self, folder: Path, split: str) -> Entries:
+        (part,) = self.parts_of(split)
+        points: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
+        ids: list[str] = []
+        for file in self._files(folder, part):
+            clouds, numbers = read_h5(file, len(self.class_names))
+            if points and clouds.shape[1:] != points[0].shape[1:]:
+                raise DataError(
+                    f"{file}: data {clouds.shape}, but clouds of {len(points[0][0])} points "
+                    "in the files before it"
+                )
+            points.append(clouds)
+            labels.append(numbers)
+            ids += [f"{file.stem}:{row}" for row in range(len(clouds))]
+        return Entries(tuple(ids), np.concatenate(labels), self.class_names, np.concatenate(points))
+
+    def _files(self, folder: Path, part: str) -> list[Path]:
+        """The files of a split: those its list names, or else all, by number."""
+        list_file = folder / f"{part}_files.txt"
+        if list_file.is_file():
+            files = [folder / Path(line).name for line in read_lines(list_file)]
+            check_listed(list_file, files)
+            return files
+        self.require(folder, f"ply_data_{part}0.h5")
+        numbers = [
+            int(found[1])
+            for file in folder.glob(f"ply_data_{part}*.h5")
+            if (found := re.fullmatch(rf"ply_data_{part}(\d+)\.h5", file.name))
+        ]
+        return [
+            self.require(folder, f"ply_data_{part}{number}.h5")
+            for number in range(max(numbers) + 1)
+        ]
+
+
+MODELNET40 = ModelNet40(
+    name="modelnet40",
+    title="ModelNet40",
+    folder="ModelNet/modelnet40_normal_resampled",
+    tree=(
+        Expected(_NAMES, "class names, one a line, in label order"),
+        Expected(_LISTS["train"], "<class>_<number>, one a line", instead=_CACHES["train"]),
+        Expected(_LISTS["test"], "<class>_<number>, one a line", instead=_CACHES["test"]),
+        Expected(
+            "*/*_*.txt",
+            "<class>/<class>_<number>.txt: x,y,z,nx,ny,nz a line",
+            telling=False,
+            instead=_CACHES["train"],
+        ),
+        Expected(_CACHES["train"], "or, instead of list and clouds, a pickle", needed=False),
+        Expected(_CACHES["test"], "or, instead of list and clouds, a pickle", needed=False),
+    ),
+    counts={"train": 9843, "test": 2468},
+    owner=_OWNER,
+    class_names=tuple(_CLASSES.split()),
+    reduced_to=8192,
+)
+"""The form that the published fine-tuning reads: lists, text clouds and pickled caches."""
+MODELNET40_H5 = ModelNet40H5(
+    name="modelnet40_h5",
+    title="ModelNet40 in HDF5",
+    folder="modelnet40_ply_hdf5_2048",
+    tree=(
+        Expected("ply_data_train*.h5", "numbered from 0: data (S, 2048, 3), label (S, 1)"),
+        Expected("ply_data_test*.h5", "numbered from 0: data (S, 2048, 3), label (S, 1)"),
+        Expected("train_files.txt", "names of the training files", needed=False, telling=False),
+        Expected("test_files.txt", "names of the test files", needed=False, telling=False),
+    ),
+    counts={"train": 9840, "test": 2468},
+    owner=_OWNER,
+    class_names=tuple(_CLASSES.split()),
+)
+"""The form that the published linear SVM reads."""
+
+
+def _list_labels(list_file: Path, ids: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """The class of `<class>_<number>` is all before its last underscore."""
+    number: Mapping[str, int] = {name: label for label, name in enumerate(names)}
+    classes = [id.rpartition("_")[0] for id in ids]
+    unknown = [id for id, name in zip(ids, classes, strict=True) if name not in number]
+    if unknown:
+        raise DataError(
+            f"{list_file}: {unknown[0]!r} is of no class; expected <class>_<number> with a class "
+            f"of {_NAMES}"
+        )
+    return np.array([number[name] for name in classes], dtype=np.int64)
+
+
+def _read_cache(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points `(S, N, 3)` and labels `(S,)` of a pickled `[clouds, labels]`."""
+    content = read_pickle(path)
+    if not _is_pair_of_lists(content):
+        raise DataError(f"{path}: {_CACHE_EXPECTED}")
+    clouds, labels = content
+    shape: tuple[int, ...] = getattr(clouds[0], "shape", ())
+    if len(shape) != 2 or shape[1] < 3:
+        raise DataError(f"{path}: a cloud {shape}; {_CACHE_EXPECTED}")
+    points = np.empty((len(clouds), shape[0], 3), dtype=np.float32)
+    for place, cloud in enumerate(clouds):
+        if not isinstance(cloud, np.ndarray) or cloud.shape != shape or cloud.dtype.kind != "f":
+            raise DataError(
+                f"{path}: cloud {place} is unlike the first, {shape}; {_CACHE_EXPECTED}"
+            )
+        points[place] = cloud[:, :3]
+        clouds[place] = None  # with its normals it takes twice the memory of what is kept
+    try:
+        numbers = [index(np.asarray(label).reshape(()).item()) for label in labels]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: labels are no integers ({error}); {_CACHE_EXPECTED}") from error
+    check_labels(path, np.array(numbers), num_classes)
+    return points, np.array(numbers, dtype=np.int64)
+
+
+_CACHE_EXPECTED = "expected a pickle of [list of clouds (N, 6), list of as many labels (1,)]"
+
+
+def _is_pair_of_lists(content: Any) -> bool:
+    return (
+        isinstance(content, list | tuple)
+        and len(content) == 2
+        and isinstance(content[0], list)
+        and isinstance(content[1], list)
+        and len(content[0]) == len(content[1]) > 0
+    )
+
+
+def _cache_ids(
+    folder: Path, part: str, labels: np.ndarray, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Names from the list beside a cache, if it lists shapes of the same classes; else numbers."""
+    list_file = folder / _LISTS[part]
+    if list_file.is_file():
+        ids = tuple(read_lines(list_file))
+        if np.array_equal(_list_labels(list_file, ids, names), labels):
+            return ids
+    return tuple(f"{part}:{place}" for place in range(len(labels)))
+
+
+_SCAN_CLASSES = """
+bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet
+"""
+_FOLDER = "ScanObjectNN"
+_UNPACKED = "h5_files"
+"""The folder that the archive of its owners unpacks to."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanObjectNN(BenchmarkDataset):
+    """Clouds of 2,048 points, one HDF5 file for each split; the tree lists them in that order."""
+
+    def find(self, root: Path) -> Path | None:
+        """As of every data set, or in `h5_files`, which its owners' archive unpacks to."""
+        roots = (root, root / _UNPACKED, root / _FOLDER / _UNPACKED)
+        return next(filter(None, map(super().find, roots)), None)
+
+    def entries(self, folder: Path, split: str) -> Entries:
+        (part,) = self.parts_of(split)
+        file = self.require(folder, self.tree[list(self.counts).index(part)].path)
+        points, labels = read_h5(file, len(self.class_names))
+        ids = tuple(f"{file.stem}:{row}" for row in range(len(points)))
+        return Entries(ids, labels, self.class_names, points)
+
+
+def _variant(name: str, title: str, files: str, train: int, test: int) -> ScanObjectNN:
+    """The variant in the files `training_<files>` and `test_<files>`."""
+    folder, _, kind = files.partition("/")
+    what = "data (S, 2048, 3), label (S,)"
+    return ScanObjectNN(
+        name=f"scanobjectnn_{name}",
+        title=f"ScanObjectNN {title}",
+        folder=_FOLDER,
+        tree=(
+            Expected(f"{folder}/training_{kind}.h5", what),
+            Expected(f"{folder}/test_{kind}.h5", what),
+        ),
+        counts={"train": train, "test": test},
+        owner="https://hkust-vgd.github.io/scanobjectnn",
+        class_names=tuple(_SCAN_CLASSES.split()),
+    )
+
+
+OBJ_BG = _variant("obj_bg", "OBJ-BG", "main_split/objectdataset", 2309, 581)
+"""Objects with the background around them."""
+OBJ_ONLY = _variant("obj_only", "OBJ-ONLY", "main_split_nobg/objectdataset", 2309, 581)
+"""Objects alone."""
+PB_T50_RS = _variant(
+    "pb_t50_rs", "PB-T50-RS", "main_split/objectdataset_augmentedrot_scale75", 11416, 2882
+)
+"""Objects with background, shifted, turned and scaled: the hardest variant."""

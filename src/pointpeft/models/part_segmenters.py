@@ -1,0 +1,364 @@
+"""Part segmentation on every backbone: from tokens back to a part for every point."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointpeft.errors import ConfigError
+from pointpeft.models.layers import NORM_GROUPS, EdgeConv, check_batch, split_linear
+from pointpeft.models.point_m2ae import PointM2AE
+from pointpeft.models.point_mae import PointMAE, init_token
+from pointpeft.models.trunk import PLAIN, Method, Tokenized
+from pointpeft.ops import farthest_point_sample, gather_points, knn
+from pointpeft.ops.interpolation import interpolate
+
+__all__ = [
+    "CategoryEmbedding",
+    "FeaturePropagation",
+    "GraphPropagation",
+    "PointBERTPartSegmenter",
+    "PointM2AEPartSegmenter",
+    "PointMAEPartSegmenter",
+    "SharedMlp",
+    "one_hot_category",
+    "tapped_blocks",
+]
+
+
+class SharedMlp(nn.Module):
+    """Linear, BatchNorm and ReLU, some times over, applied to every row alike.
+
+    Args:
+        in_features: channels of a row.
+        widths: channels after each step.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        sizes = (in_features, *widths)
+        self.linears = nn.ModuleList(map(nn.Linear, sizes, widths))
+        self.norms = nn.ModuleList(map(nn.BatchNorm1d, widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, N, C) -> (B, N, C')``; BatchNorm statistics are over all rows of the batch."""
+        rows = x.flatten(0, 1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            rows = F.relu(norm(linear(rows)))
+        return rows.view(*x.shape[:2], -1)
+
+
+class FeaturePropagation(nn.Module):
+    """Carry features of sparse centers to dense points (PointNet++, Sec. 3.4).
+
+    Three nearest centers by inverse squared distance, beside what is known of the points
+    themselves, through a shared MLP.
+
+    Args:
+        in_features: channels of the points' own features and of the centers' together.
+        widths: channels of the MLP.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = SharedMlp(in_features, widths)
+
+    def forward(self, points: Tensor, own: Tensor, centers: Tensor, features: Tensor) -> Tensor:
+        """Features of the points, ``(B, N, widths[-1])``.
+
+        Args:
+            points: ``(B, N, 3)``.
+            own: what is known of them, ``(B, N, c)``: their coordinates, or more.
+            centers: ``(B, G, 3)``.
+            features: of the centers, ``(B, G, C)``.
+        """
+        carried = interpolate(points, centers, features)
+        return self.mlp(torch.cat([own, carried], dim=-1))
+
+
+class CategoryEmbedding(nn.Module):
+    """Embeds the category that a shape is known to belong to, ``(B,) -> (B, 64)``.
+
+    Args:
+        num_categories: categories of the data set; 16 in ShapeNetPart.
+        width: channels.
+    """
+
+    def __init__(self, num_categories: int, width: int = 64) -> None:
+        super().__init__()
+        self.num_categories = num_categories
+        self.linear = nn.Linear(num_categories, width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, category: Tensor) -> Tensor:
+        """Embedding of category numbers in ``0 .. num_categories - 1``.
+
+        Raises:
+            DataError: one category, and the norm is being trained.
+        """
+        check_batch(self, len(category))
+        hot = one_hot_category(category, self.num_categories, next(self.parameters()).dtype)
+        return F.leaky_relu(self.norm(self.linear(hot)), 0.2)
+
+
+def one_hot_category(category: Tensor, num_categories: int, dtype: torch.dtype) -> Tensor:
+    """Category numbers ``(B,)`` in ``0 .. num_categories - 1`` as ``(B, num_categories)``.
+
+    Other numbers give a row of zeros: looking at values would break a compiled graph, so whoever
+    reads the data checks them.
+    """
+    places = torch.arange(num_categories, device=category.device)
+    return (category.unsqueeze(1) == places).to(dtype)
+
+
+def tapped_blocks(depth: int) -> tuple[int, int, int]:
+    """Blocks whose outputs are used: the last of each third, 3, 7 and 11 of twelve.
+
+    Raises:
+        ConfigError: fewer than three blocks.
+    """
+    if depth < 3:
+        raise ConfigError(f"part segmentation needs a depth of 3 or more, got {depth}")
+    return depth // 3 - 1, 2 * depth // 3 - 1, depth - 1
+
+
+class PointMAEPartSegmenter(nn.Module):
+    """A label for every point, given the category of the shape.
+
+    Args:
+        backbone: the encoder; it sees no class token.
+        num_parts: parts of all categories together, 50 in ShapeNetPart.
+        num_categories: categories.
+    """
+
+    task = "part_segmentation"
+
+    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+        super().__init__()
+        if num_parts < 1:
+            raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
+        C = 3 * backbone.num_features
+        self.backbone = backbone
+        self.num_parts = num_parts
+        self.num_categories = num_categories
+        self.taps = tapped_blocks(len(backbone.blocks))
+        self.category = CategoryEmbedding(num_categories)
+        self.propagation = FeaturePropagation(3 + C, (1536, 1024))
+        self.dropout = nn.Dropout(0.5)
+        self.fc1, self.norm1 = nn.Linear(1024 + 2 * C + 64, 512), nn.BatchNorm1d(512)
+        self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.fc3 = nn.Linear(256, num_parts)
+
+    def forward(
+        self,
+        points: Tensor | Tokenized,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Part logits ``(B, N, parts)``.
+
+        Args:
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
+            category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
+            context: handed to the blocks.
+        """
+        stream = self.backbone.embed(points, context)
+        points, centers = stream.geometry.points, stream.geometry.centers
+        outputs = self.backbone.run(method.embed(self, stream), method)
+        x = torch.cat([self.backbone.norm(outputs[tap].patches) for tap in self.taps], dim=-1)
+        cloud = torch.cat([x.amax(dim=1), x.mean(dim=1), self.category(category)], dim=-1)
+        own = self.propagation(points, points, centers, x)
+        return self._head(own, cloud)
+
+    def _head(self, own: Tensor, cloud: Tensor) -> Tensor:
+        """Logits from features of the points ``(B, N, c)`` and of the cloud ``(B, C)``."""
+        B, N, _ = own.shape
+        # The released order of input channels is [own, cloud].
+        x = split_linear(self.fc1, own, cloud.unsqueeze(1)).flatten(0, 1)
+        x = self.dropout(F.relu(self.norm1(x)))
+        x = F.relu(self.norm2(self.fc2(x)))
+        return self.fc3(x).view(B, N, -1)
+
+
+# Points, at most, of the two levels between cloud and centers; the fine one begins with the middle.
+_LEVELS = (512, 256)
+_WIDE = 1536
+
+
+class GraphPropagation(nn.Module):
+    """Carries features from a coarse to a fine level over nearest neighbours.
+
+    Args:
+        dim: channels of both levels.
+        num_neighbors: of every fine point, in the coarse and then in the fine level.
+    """
+
+    def __init__(self, dim: int, num_neighbors: int = 4) -> None:
+        super().__init__()
+        self.num_neighbors = num_neighbors
+        self.across = EdgeConv(dim, 512)
+        self.within = EdgeConv(512, dim)
+
+    def forward(self, fine: Tensor, own: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
+        """``(B, F, 3), (B, F, C), (B, c, 3), (B, c, C) -> (B, F, C)``."""
+        x = self.across(own, features, self._nearest(fine, coarse))
+        return self.within(x, x, self._nearest(fine, fine))
+
+    def _nearest(self, query: Tensor, points: Tensor) -> Tensor:
+        return knn(query, points, min(self.num_neighbors, points.shape[1]))[1]
+
+
+class PointBERTPartSegmenter(nn.Module):
+    """A label for every point, given the category of the shape.
+
+    Args:
+        backbone: the encoder; it sees a class token, which is dropped before up-sampling.
+        num_parts: parts of all categories together, 50 in ShapeNetPart.
+        num_categories: categories.
+    """
+
+    task = "part_segmentation"
+
+    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+        super().__init__()
+        if num_parts < 1:
+            raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
+        C = backbone.num_features
+        if C % NORM_GROUPS:
+            raise ConfigError(
+                f"part segmentation needs a dim that is a multiple of {NORM_GROUPS}, got {C}"
+            )
+        self.backbone = backbone
+        self.num_parts = num_parts
+        self.taps = tapped_blocks(len(backbone.blocks))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, C))
+        self.cls_pos = nn.Parameter(torch.empty(1, 1, C))
+        self.num_categories = num_categories
+        self.propagations = nn.ModuleList(
+            FeaturePropagation(own + C, (_WIDE, C)) for own in (3 + num_categories, 3, 3)
+        )
+        self.graphs = nn.ModuleList(GraphPropagation(C) for _ in _LEVELS)
+        self.fc1, self.norm1 = nn.Linear(C, 128), nn.BatchNorm1d(128)
+        self.dropout = nn.Dropout(0.5)
+        self.fc2 = nn.Linear(128, num_parts)
+        init_token(self.cls_token)
+        init_token(self.cls_pos)
+
+    def forward(
+        self,
+        points: Tensor | Tokenized,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Part logits ``(B, N, parts)``.
+
+        Args:
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
+            category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
+            context: handed to the blocks.
+        """
+        points, centers, (first, second, last) = self._encode(points, method, context)
+        fine = self._sample(points, _LEVELS[0])
+        middle = fine[:, : _LEVELS[1]]
+        _, propagate_fine, propagate_middle = self.propagations
+        to_fine, to_middle = self.graphs
+        x_middle = propagate_middle(middle, middle, centers, second)
+        x_fine = propagate_fine(fine, fine, centers, first)
+        x_middle = to_middle(middle, x_middle, centers, last)
+        x_fine = to_fine(fine, x_fine, middle, x_middle)
+
+        hot = one_hot_category(category, self.num_categories, points.dtype)
+        own = torch.cat([hot.unsqueeze(1).expand(-1, points.shape[1], -1), points], dim=-1)
+        x = self.propagations[0](points, own, fine, x_fine)
+        rows = self.dropout(F.relu(self.norm1(self.fc1(x.flatten(0, 1)))))
+        return self.fc2(rows).view(*points.shape[:2], -1)
+
+    def _encode(
+        self, points: Tensor | Tokenized, method: Method, context: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Points, centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
+        backbone = self.backbone
+        stream = backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
+        outputs = backbone.run(method.embed(self, stream), method)
+        tapped = [backbone.norm(outputs[t].patches) for t in self.taps]
+        return stream.geometry.points, stream.geometry.centers, tapped
+
+    def _sample(self, points: Tensor, size: int) -> Tensor:
+        skip = self.backbone.config.skip_near_origin
+        size = min(size, points.shape[1])
+        return gather_points(points, farthest_point_sample(points, size, skip))
+
+
+_POINT_WIDTHS = (1536, 1024)  # of what each scale tells about a point
+
+
+class PointM2AEPartSegmenter(nn.Module):
+    """A label for every point, given the category of the shape.
+
+    Args:
+        backbone: the encoder; the tokens of all its scales are used.
+        num_parts: parts of all categories together, 50 in ShapeNetPart.
+        num_categories: categories.
+    """
+
+    task = "part_segmentation"
+
+    def __init__(self, backbone: PointM2AE, num_parts: int, num_categories: int = 16) -> None:
+        super().__init__()
+        if num_parts < 1:
+            raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
+        backbone.normalize_finer_scales()
+        dims = backbone.config.dims
+        C = _POINT_WIDTHS[-1] * len(dims)
+        self.backbone = backbone
+        self.num_parts = num_parts
+        self.num_categories = num_categories
+        self.category = CategoryEmbedding(num_categories)
+        self.propagations = nn.ModuleList(FeaturePropagation(3 + c, _POINT_WIDTHS) for c in dims)
+        self.dropout = nn.Dropout(0.5)
+        self.fc1, self.norm1 = nn.Linear(2 * C + 64, 1024), nn.BatchNorm1d(1024)
+        self.fc2, self.norm2 = nn.Linear(1024, 512), nn.BatchNorm1d(512)
+        self.fc3, self.norm3 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.fc4 = nn.Linear(256, num_parts)
+
+    def forward(
+        self,
+        points: Tensor | Tokenized,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Part logits ``(B, N, parts)``.
+
+        Args:
+            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
+            category: numbers of the shapes' categories, ``(B,)``.
+            method: acts on the encoder.
+            context: handed to the blocks.
+        """
+        backbone = self.backbone
+        outputs = backbone.run_scales(points, method, context)
+        points = outputs[0].geometry.points
+        scales = zip(self.propagations, backbone.norms, outputs, strict=True)
+        carried = [
+            carry(points, points, stream.geometry.centers, norm(stream.patches))
+            for carry, norm, stream in scales
+        ]
+        own = torch.cat(carried, dim=-1)  # (B, N, C)
+        cloud = torch.cat([own.amax(dim=1) + own.mean(dim=1), self.category(category)], dim=-1)
+        return self._head(cloud, own)
+
+    def _head(self, cloud: Tensor, own: Tensor) -> Tensor:
+        """Logits from features of the cloud ``(B, C)`` and of the points ``(B, N, c)``."""
+        B, N, _ = own.shape
+        # The released order of input channels is [cloud, own].
+        x = split_linear(self.fc1, cloud.unsqueeze(1), own).flatten(0, 1)
+        x = self.dropout(F.relu(self.norm1(x)))
+        x = F.relu(self.norm2(self.fc2(x)))
+        x = F.relu(self.norm3(self.fc3(x)))
+        return self.fc4(x).view(B, N, -1)

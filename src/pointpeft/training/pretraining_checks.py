@@ -1,0 +1,247 @@
+"""Measuring a network again and again while it is pre-trained, and keeping it at its best."""
+
+import abc
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+from torch import Tensor
+
+from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.transforms import Transform
+from pointpeft.errors import ConfigError, DataError, TrainingError
+from pointpeft.measure.scores import encode_batches, extract_features
+from pointpeft.measure.svm import linear_svm
+from pointpeft.models.trunk import Trunk
+from pointpeft.ops import chamfer_distance
+from pointpeft.peft.bank import eval_mode
+from pointpeft.training.config import DataConfig, SvmCheckConfig
+from pointpeft.training.inputs import load_data
+from pointpeft.training.processes import on_first_process
+from pointpeft.training.protocol import Protocol
+
+__all__ = ["BestEpoch", "Keep", "RebuildingCheck", "SvmCheck"]
+
+Keep = Callable[[Any, int, float], None]
+"""Called with a model that is the best so far, the epochs it was trained for, and its value."""
+
+
+class BestEpoch(L.Callback, abc.ABC):
+    """Logs a value every so many epochs and has the best epoch kept.
+
+    The first of several processes measures. An epoch without a measurement has no value in the
+    history, not that of an earlier one.
+
+    Args:
+        every: epochs from one measurement to the next.
+        keep: what is done with the best epoch; of equal ones the first counts.
+
+    Attributes:
+        metric: name of the value.
+        label: what the progress line calls it.
+        form: its format there.
+        split: name of the split that is measured, "val" or "test".
+        larger_is_better: whether the best value is the largest.
+        best: the best value so far; None before the first one.
+        best_epoch: the epoch that it was measured after, from 1.
+    """
+
+    metric: str
+    label: ClassVar[str]
+    form: ClassVar[str]
+    split: str
+    larger_is_better: ClassVar[bool] = True
+
+    def __init__(self, every: int, keep: Keep) -> None:
+        self.every, self.keep = every, keep
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    @abc.abstractmethod
+    def measure(self, model: Any) -> float:
+        """The value of a pre-training model, which keeps its mode."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """That of the interrupted run."""
+        self.best, self.best_epoch = state["best"], state.get("best_epoch")
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
+        """Forget the value of an earlier epoch, which the trainer would show again."""
+        trainer.callback_metrics.pop(self.metric, None)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
+        """Measure, log, and have the model kept if it is the best.
+
+        Raises:
+            TrainingError: the value is not finite.
+        """
+        epochs = trainer.current_epoch + 1
+        if epochs % self.every:
+            return
+        value = on_first_process(trainer, lambda: self._measure(task.model, epochs))
+        task.log(self.metric, value)
+        if self._is_best(value):
+            self.best, self.best_epoch = value, epochs
+
+    def _measure(self, model: Any, epochs: int) -> float:
+        value = self.measure(model)
+        if not math.isfinite(value):
+            raise TrainingError(f"{self.metric} is {value} after epoch {epochs}")
+        if self._is_best(value):
+            self.keep(model, epochs, value)
+        return value
+
+    def _is_best(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value > self.best if self.larger_is_better else value < self.best
+
+
+log = logging.getLogger("pointpeft")
+
+
+class SvmCheck(BestEpoch):
+    """Logs ``svm_accuracy``, 0 to 1.
+
+    The protocol says on which split, and of which features; honestly they are the encoder's
+    retrieval features on the validation split.
+
+    Args:
+        config: data, machine, C and how often.
+        protocol: of the run.
+        keep: what is done with the best epoch.
+
+    Raises:
+        DataError: unusable data, no split to measure on, or too few shapes of a class to choose C.
+    """
+
+    metric = "svm_accuracy"
+    label, form = "svm", ".1%"
+
+    def __init__(self, config: SvmCheckConfig, protocol: Protocol, keep: Keep) -> None:
+        super().__init__(config.every, keep)
+        self.config = config
+        self.protocol, self.split = protocol, protocol.selects_on
+        data = _load(config, protocol)
+        self.train, self.held_out = (
+            _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
+        )
+        if config.C is None and np.unique(self.train.labels, return_counts=True)[1].min() < 2:
+            raise DataError(
+                f"{config.source} has a class with a single training shape, so that C cannot be "
+                "chosen by cross-validation: pass svm.C (in the papers: 0.01)"
+            )
+
+    def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
+        """Refuse a network without features for an SVM."""
+        if not isinstance(getattr(task.model, "backbone", None), Trunk):
+            raise ConfigError("svm.source is for encoders: this network has no retrieval features")
+
+    def measure(self, model: Any) -> float:
+        """Accuracy of a linear SVM on features of ``model``."""
+        with eval_mode(model):
+            train, test = (self._features(model, part) for part in (self.train, self.held_out))
+        labels = self.train.labels, self.held_out.labels
+        if self.config.machine == "linear_svc":
+            return _one_against_rest(train, labels[0], test, labels[1], self.config.C)
+        return linear_svm(train, labels[0], test, labels[1], self.config.C).accuracy
+
+    def _features(self, model: Any, part: ShapeSplit) -> NDArray:
+        points = torch.from_numpy(part.points)
+        encode = self.protocol.svm_features(model)
+        if encode is None:
+            return extract_features(model.backbone, points, self.protocol.faulty)
+        return encode_batches(encode, points, next(model.parameters()).device)
+
+
+def _one_against_rest(
+    features: NDArray, labels: NDArray, test: NDArray, test_labels: NDArray, C: float | None
+) -> float:
+    """Accuracy of ``sklearn.svm.LinearSVC``, all else default."""
+    machine = LinearSVC(C=C, random_state=0)
+    with warnings.catch_warnings():  # its default number of iterations is part of the measure
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(features, labels)
+    return float(machine.score(test, test_labels))
+
+
+def _load(config: SvmCheckConfig, protocol: Protocol) -> ShapeData:
+    data = load_data(
+        DataConfig(
+            source=str(config.source),
+            variant=config.variant,
+            normalize=config.normalize,
+            num_points=config.num_points,
+        ),
+        config.num_points,
+        protocol=protocol,
+        farthest=False,
+    )
+    if not len(getattr(data, protocol.selects_on)):
+        raise DataError(f"{config.source} has no split for svm.source to measure on")
+    log.info("linear SVM on %s every %d epochs", config.source, config.every)
+    return data
+
+
+def _prepare(part: ShapeSplit, config: SvmCheckConfig, protocol: Protocol) -> ShapeSplit:
+    """Clouds of as many points as are measured."""
+    if config.farthest:
+        part = protocol.in_order(part, config.num_points)
+    points = part.points[:, : config.num_points]
+    return ShapeSplit(points, part.labels, part.ids)
+
+
+_BATCH = 32
+
+
+class RebuildingCheck(BestEpoch):
+    """Logs the Chamfer-L1 distance of rebuilt clouds as ``<split>_chamfer_l1``; the least is best.
+
+    Args:
+        points: clouds ``(S, N, 3)`` that are not trained on.
+        draw: makes of a batch of them what the network sees.
+        every: epochs from one measurement to the next.
+        keep: what is done with the best epoch.
+        split: of which the clouds are, "val" or "test".
+    """
+
+    label, form = "rebuilt", ".5f"
+    larger_is_better = False
+
+    def __init__(
+        self, points: Tensor, draw: Transform, every: int, keep: Keep, split: str = "val"
+    ) -> None:
+        super().__init__(every, keep)
+        self.metric, self.split = f"{split}_chamfer_l1", split
+        self.points, self.draw = points, draw
+
+    def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
+        """Refuse a network that rebuilds nothing."""
+        if not hasattr(task.model, "rebuild_clouds"):
+            raise ConfigError(
+                "validate_every is for tokenizers (model=point_bert_dvae); encoders are measured "
+                "by a linear SVM: svm.source=DATA"
+            )
+
+    @torch.no_grad()
+    def measure(self, model: Any) -> float:
+        """Mean over the clouds, in the unit of their coordinates."""
+        device, total = next(model.parameters()).device, 0.0
+        with eval_mode(model):
+            for batch in self.points.split(_BATCH):
+                seen = self.draw(batch.to(device))
+                distance = chamfer_distance(model.rebuild_clouds(seen), seen, norm="l1")
+                total += len(seen) * distance.item()
+        return total / len(self.points)
