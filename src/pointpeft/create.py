@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pointpeft.compat.checkpoints.attaching import attach
 from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
+from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path
 from pointpeft.locations import EMBEDDED
@@ -100,7 +101,8 @@ def create_model(
     elif num_parts is not None:
         model = build_segmenter(core, num_parts, num_categories)
     elif chosen == "pretraining" and entry.pretraining is not None:
-        model = entry.pretraining(core, dataclasses.replace(entry.pretraining_config, **objective))
+        config = dataclasses.replace(entry.pretraining_config, **objective)
+        model = with_faults(entry.pretraining, config)(core, config)
     if content:
         model = _load(model, content, entry, chosen, reset_head, peft)
         core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())

@@ -11,6 +11,7 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     point_m2ae_segmentation_layout,
 )
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.pretraining import first_token_seen, leaky_padding_bias, published_features
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models.checkpoint import recognise
 from pointpeft.models.hierarchy import (
@@ -22,7 +23,6 @@ from pointpeft.models.hierarchy import (
     local_bias,
     pack_visible,
     padding_bias,
-    padding_bias_of_release,
 )
 from pointpeft.models.point_m2ae import PointM2AEConfig
 from pointpeft.models.point_m2ae_pretraining import (
@@ -133,7 +133,7 @@ def test_as_published_the_first_token_of_the_first_cloud_is_always_visible(point
     # Groups that contain the first token are hidden, so it should be hidden too.
     mask = (levels[-1].indices == 0).any(dim=-1)
     mask[:, -1] = mask[:, 1] | mask[:, -1]
-    ours, published = (hide_scales(levels, mask, compat) for compat in (False, True))
+    ours, published = hide_scales(levels, mask), first_token_seen(levels, mask)
     assert ours[1][:, 0].all()
     assert published[1][:, 0].tolist() == [False, True, True]
     assert not published[0][0, 0]
@@ -169,18 +169,18 @@ def test_the_local_bias_blocks_what_lies_at_the_radius_or_beyond():
 
 def test_padding_is_never_seen_and_no_row_is_blocked_as_a_whole():
     valid = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]).bool()
-    bias = padding_bias(valid)
+    bias = padding_bias(valid, torch.zeros(3, 3, 3), 0.0)
     assert torch.equal(bias[:, 0] == BLOCKED, ~valid[:, None, :].expand(3, 3, 3))
-    assert not padding_bias(valid[1:2]).any()
+    assert not padding_bias(valid[1:2], torch.zeros(1, 3, 3), 0.0).any()
 
 
 def test_as_published_padding_is_seen_near_the_origin_only():
     valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
     centers = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.0, 0, 0], [0.0, 0, 0]]).expand(2, -1, -1)
-    seen = padding_bias_of_release(valid, centers, 0.5)[0, 0] == 0
+    seen = leaky_padding_bias(valid, centers, 0.5)[0, 0] == 0
     assert seen[:3, :3].tolist() == [[True, True, True], [True, True, False], [True, False, True]]
     assert not seen[:3, 3].any(), "no cloud has a fourth token"
-    seen = padding_bias_of_release(valid, centers, 0.0)[0, 0] == 0
+    seen = leaky_padding_bias(valid, centers, 0.0)[0, 0] == 0
     assert seen[:3, :3].tolist() == [
         [True, True, False],
         [True, True, False],
@@ -274,7 +274,7 @@ def test_published_retrieval_leaves_out_what_no_group_contains(points):
     nothing = torch.zeros(3, 8, dtype=torch.bool)
     assert hide_scales(levels, nothing)[1].any(), "the case should leave something out"
     ours = encoder.retrieval_features(points)
-    published = encoder.retrieval_features(points, reference_compat=True)
+    published = published_features(encoder, points)
     assert ours.shape == published.shape
     assert not torch.allclose(ours, published, atol=1e-6)
 

@@ -14,6 +14,7 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     point_m2ae_pretrained_layout,
     point_m2ae_segmentation_layout,
 )
+from pointpeft.compat.pretraining import published_features
 from tests.parity.point_mae import compare
 from tests.parity.support import (
     LOSS_TOLERANCE,
@@ -124,7 +125,7 @@ def check_features_of(case: Case, model: nn.Module) -> None:
     last = len(case.data["config"]["num_groups"]) - 1
     nothing = torch.zeros_like(torch.from_numpy(case.arrays[f"mask{last}"])).bool()
     with torch.no_grad():
-        features = model.backbone.retrieval_features(points, reference_compat=True)
+        features = published_features(model.backbone, points)
         outputs = scale_outputs(model.encode_visible(points, nothing))
         corrected = model.backbone.retrieval_features(points)
     outputs["features"] = features

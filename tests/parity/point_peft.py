@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.compat.checkpoints.backbone_layouts import point_m2ae_pretrained_layout
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.pretraining import published_features
 from pointpeft.models.checkpoint import Layout
 from tests.parity.point_m2ae import encoder_settings as scale_settings
 from tests.parity.point_m2ae import smoothed_cross_entropy
@@ -248,4 +249,4 @@ def _prior(case: Case, points: torch.Tensor) -> torch.Tensor:
         }
     )
     with torch.no_grad():
-        return encoder.retrieval_features(points, reference_compat=True)
+        return published_features(encoder, points)

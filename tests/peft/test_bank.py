@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.bank_files import read_bank
+from pointpeft.compat.pretraining import published_features
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import state_hash
 from tests.models.tiny import clouds, tiny
@@ -42,10 +43,10 @@ def test_items_are_encoded_in_order_by_the_encoder_in_eval_mode():
 def test_a_published_bank_holds_what_published_queries_are_made_of():
     backbone, points = tiny("features", "point_m2ae", group_sizes=(8, 2, 2)), clouds(6)
     ours, published = (
-        pp.MemoryBank.build(backbone, [points], reference_compat=compat).features
-        for compat in (False, True)
+        pp.MemoryBank.build(backbone, [points], features).features
+        for features in (None, published_features)
     )
-    queries = backbone.eval().retrieval_features(points, reference_compat=True)
+    queries = published_features(backbone.eval(), points)
     assert torch.equal(published, F.normalize(queries, dim=1).T.half())
     assert not torch.equal(published, ours)
 

@@ -9,6 +9,7 @@ from pointpeft.compat.checkpoints.bank_files import read_bank
 from pointpeft.compat.checkpoints.converting import convert
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE, point_peft_m2ae
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.pretraining import published_features
 from pointpeft.errors import CheckpointError, ConfigError
 from tests.models.test_published import publish
 from tests.models.tiny import clouds, run, settle, tiny
@@ -82,7 +83,7 @@ def test_a_bank_is_given_afterwards(name, tmp_path):
     loaded.set_bank(bank, encoder)
     after = loaded(clouds())
     assert not torch.allclose(after, before)
-    query = encoder.retrieval_features(clouds(), reference_compat=True)
+    query = published_features(encoder, clouds())
     torch.testing.assert_close(loaded(clouds(), query=query), after)
     assert not any(p.requires_grad for p in loaded.tuner.retriever.parameters())
 

@@ -14,6 +14,7 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
 )
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE
 from pointpeft.compat.checkpoints.writing import save_pth
+from pointpeft.compat.pretraining import published_features
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.evaluate import evaluate_adapter
@@ -96,7 +97,7 @@ def point_peft(config):
     method = pp.PointPeftConfig(
         num_prompts=5, adapter_dim=4, bank_adapter_dim=3, attention_dim=12, reference_compat=True
     )
-    bank = pp.MemoryBank.build(encoder, [clouds(12, seed=5)], reference_compat=True)
+    bank = pp.MemoryBank.build(encoder, [clouds(12, seed=5)], published_features)
     model = pp.get_peft_model(network, method, bank).eval()
     with torch.no_grad():
         for parameter in model.parameters():

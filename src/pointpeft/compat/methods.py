@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointpeft.compat.pretraining import published_features
 from pointpeft.models import Geometry
 from pointpeft.models.trunk import Tokenized
 from pointpeft.ops import farthest_point_sample, gather_points
@@ -66,6 +67,7 @@ class PublishedPointPeftTuner(PointPeftTuner):
 
     freezes_statistics = False
     leaves_idle = True
+    features = staticmethod(published_features)
     scale_layers = PublishedScaleLayers
     beside_block = PublishedPointPeftBlock
 
@@ -79,7 +81,7 @@ class PublishedPointPeftTuner(PointPeftTuner):
 
     def query(self, found: Tokenized) -> Tensor:
         """By the frozen encoder from the points on: the statistics of the adapted pass move."""
-        return self.retriever.eval().retrieval_features(found.points, reference_compat=True)
+        return self.features(self.retriever.eval(), found.points)
 
 
 def published_prompt_groups(

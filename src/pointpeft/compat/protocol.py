@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from pointpeft.compat.clouds import (
     load_as_published,
     load_unlabelled_as_published,
@@ -12,12 +14,14 @@ from pointpeft.compat.clouds import (
     whole_split,
 )
 from pointpeft.compat.names import PUBLISHED, extra_epochs, published_votes
+from pointpeft.compat.pretraining import published_features
 from pointpeft.compat.voting import EpochVotes, best_of_votes
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import BenchmarkSplit
 from pointpeft.data.transforms import Compose, pool_size
 from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel, find_method
 from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
 from pointpeft.training.protocol import HONEST, Progress, Protocol, Run
@@ -43,11 +47,14 @@ class Published(Protocol):
     needed = ("test",)
     drop_last = True
     selects_on = "test"
-    faulty = True
     fallback = (
         "no published data set, so it is read as by protocol=honest; the epoch is selected on its "
         "test split as published"
     )
+
+    def features(self, trunk: Trunk, points: Tensor) -> Tensor:
+        """With the faults of the papers' code."""
+        return published_features(trunk, points)
 
     def resolve(self, config: Run) -> Run:
         """With the published rule, and with faults unless ``reference_compat`` is stated.

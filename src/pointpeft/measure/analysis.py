@@ -155,8 +155,8 @@ def analyse_change(
         part: what ``test`` is, in a word.
         outputs: of ``model`` for ``test``, where they are known.
     """
-    compat = getattr(model.config, "reference_compat", False)  # queries as the model makes them
-    before = [_encode(backbone, _clouds(model, split), compat) for split in (train, test)]
+    features = model.tuner.features
+    before = [_encode(backbone, _clouds(model, split), features) for split in (train, test)]
     return analyse(model, train, test, before[0], before[1], part, outputs=outputs)
 
 
@@ -324,8 +324,8 @@ def model_outputs(
     return Outputs(*(torch.cat(each).float().cpu().numpy() for each in (features, logits)))
 
 
-def _encode(backbone: Any, points: Tensor, compat: bool) -> NDArray:
-    return extract_features(backbone, points, compat) if len(points) else np.zeros((0, 0))
+def _encode(backbone: Any, points: Tensor, features: Any) -> NDArray:
+    return extract_features(backbone, points, features) if len(points) else np.zeros((0, 0))
 
 
 def _clouds(model: PeftModel, split: ShapeSplit) -> Tensor:

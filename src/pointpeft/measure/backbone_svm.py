@@ -77,7 +77,7 @@ def evaluate_backbone(
         extract_features(
             backbone,
             torch.from_numpy(part.points)[:, : data.transform.num_points],
-            reference_compat=protocol.faulty,
+            features=protocol.features,
         )
         for part in (data.train, data.test)
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,22 @@ def classify(model: nn.Module, points: Tensor, batch_size: int = 64) -> Tensor:
 
 @torch.no_grad()
 def extract_features(
-    backbone: Any, points: Tensor, reference_compat: bool = False, batch_size: int = 64
+    backbone: Any,
+    points: Tensor,
+    features: Callable[[Any, Tensor], Tensor] | None = None,
+    batch_size: int = 64,
 ) -> NDArray:
-    """Retrieval features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode.
+    """Features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode.
 
-    ``reference_compat``: with the faults of the papers' code.
+    Args:
+        backbone: an encoder.
+        points: clouds.
+        features: of the backbone and a batch; None: its ``retrieval_features``.
+        batch_size: clouds that are encoded at once.
     """
     backbone.eval()
     return encode_batches(
-        lambda batch: backbone.retrieval_features(batch, reference_compat),
+        partial(features or type(backbone).retrieval_features, backbone),
         points,
         next(backbone.parameters()).device,
         batch_size,

@@ -27,7 +27,6 @@ __all__ = [
     "local_bias",
     "pack_visible",
     "padding_bias",
-    "padding_bias_of_release",
 ]
 
 BLOCKED = -1e5
@@ -135,23 +134,16 @@ def hide_finer(hidden: Tensor, indices: Tensor, num_finer: int) -> Tensor:
     return times_seen.scatter_add(1, indices.flatten(1), seen) == 0
 
 
-def hide_scales(
-    levels: Sequence[Level], hidden: Tensor, reference_compat: bool = False
-) -> list[Tensor]:
+def hide_scales(levels: Sequence[Level], hidden: Tensor) -> list[Tensor]:
     """The masks of all scales, finest first, from that of the coarsest ("multi-scale masking").
 
     Args:
         levels: the groups, finest scale first.
         hidden: boolean ``(B, G)`` of the coarsest scale, True = hidden.
-        reference_compat: as in the papers' code, where members of hidden groups are sent to index 0
-            of the batch: the first token of the first cloud is always visible at finer scales.
     """
     masks = [hidden]
     for finer, level in zip(reversed(levels[:-1]), reversed(levels[1:]), strict=True):
-        mask = hide_finer(masks[-1], level.indices, finer.centers.shape[1])
-        if reference_compat:
-            mask[0, 0] &= ~masks[-1].any()
-        masks.append(mask)
+        masks.append(hide_finer(masks[-1], level.indices, finer.centers.shape[1]))
     return masks[::-1]
 
 
@@ -203,28 +195,19 @@ def pack_visible(hidden: Tensor) -> Packing:
     return Packing(places, torch.arange(longest, device=hidden.device) < counts)
 
 
-def padding_bias(valid: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """No attention to padding, ``valid (B, L) -> (B, 1, L, L)``.
+def padding_bias(valid: Tensor, centers: Tensor, radius: float) -> Tensor:
+    """No attention to padding, ``(B, 1, L, L)``.
 
-    Padding attends to the visible tokens, so that no row is blocked as a whole.
+    Padding attends to the visible tokens, so that no row is blocked as a whole. Visible tokens
+    attend to each other however far apart they are.
+
+    Args:
+        valid: boolean ``(B, L)``, False for padding.
+        centers: of the tokens, ``(B, L, 3)``; their precision is that of the result.
+        radius: of the scale's local attention, which has no part in pre-training.
     """
     B, L = valid.shape
-    return _bias((~valid).unsqueeze(1).expand(B, L, L), dtype)
-
-
-def padding_bias_of_release(valid: Tensor, centers: Tensor, radius: float) -> Tensor:
-    """The bias with which Point-M2AE was pre-trained, ``(B, 1, L, L)``.
-
-    The published mask is the conjunction of "outside the radius" and "padding": it does not limit
-    attention among visible tokens, and it opens it to padding, which lies at the origin, for
-    tokens nearer to the origin than the radius. Rows of padding are blocked everywhere else.
-    """
-    blocked = ~(valid.unsqueeze(1) & valid.unsqueeze(2))
-    if radius > 0:
-        # Under a compiler there are places behind the longest cloud, which the papers' code lacks.
-        surplus = ~valid.any(dim=0)
-        blocked = blocked & _beyond(centers, radius) | surplus
-    return _bias(blocked, centers.dtype)
+    return _bias((~valid).unsqueeze(1).expand(B, L, L), centers.dtype)
 
 
 def _beyond(centers: Tensor, radius: float) -> Tensor:

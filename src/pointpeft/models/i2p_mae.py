@@ -42,8 +42,6 @@ __all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "Views"]
 class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     """Settings of masked pre-training with an image encoder; those of the paper.
 
-    ``reference_compat`` repeats Point-M2AE's faults. With the published ``local_radius`` of 0 one
-    of them is left: the first token of the first cloud of a batch is never hidden at finer scales.
     Without ``points_per_group``, as many points are rebuilt as groups of the decoded scale have.
     """
 

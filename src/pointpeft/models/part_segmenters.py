@@ -1,6 +1,8 @@
 """Part segmentation on every backbone: from tokens back to a part for every point."""
 
+import abc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ __all__ = [
     "CategoryEmbedding",
     "FeaturePropagation",
     "GraphPropagation",
+    "PartSegmenter",
     "PointBERTPartSegmenter",
     "PointM2AEPartSegmenter",
     "PointMAEPartSegmenter",
@@ -123,33 +126,25 @@ def tapped_blocks(depth: int) -> tuple[int, int, int]:
     return depth // 3 - 1, 2 * depth // 3 - 1, depth - 1
 
 
-class PointMAEPartSegmenter(nn.Module):
-    """A label for every point, given the category of the shape.
+class PartSegmenter(nn.Module, abc.ABC):
+    """A part for every point of shapes whose category is known.
 
     Args:
-        backbone: the encoder; it sees no class token.
+        backbone: the encoder.
         num_parts: parts of all categories together, 50 in ShapeNetPart.
         num_categories: categories.
     """
 
     task = "part_segmentation"
 
-    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+    def __init__(self, backbone: Any, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
         if num_parts < 1:
             raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
-        C = 3 * backbone.num_features
         self.backbone = backbone
-        self.num_parts = num_parts
-        self.num_categories = num_categories
-        self.taps = tapped_blocks(len(backbone.blocks))
-        self.category = CategoryEmbedding(num_categories)
-        self.propagation = FeaturePropagation(3 + C, (1536, 1024))
-        self.dropout = nn.Dropout(0.5)
-        self.fc1, self.norm1 = nn.Linear(1024 + 2 * C + 64, 512), nn.BatchNorm1d(512)
-        self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
-        self.fc3 = nn.Linear(256, num_parts)
+        self.num_parts, self.num_categories = num_parts, num_categories
 
+    @abc.abstractmethod
     def forward(
         self,
         points: Tensor | Tokenized,
@@ -165,6 +160,30 @@ class PointMAEPartSegmenter(nn.Module):
             method: acts on the encoder.
             context: handed to the blocks.
         """
+
+
+class PointMAEPartSegmenter(PartSegmenter):
+    """Point-MAE's: tokens of three blocks are carried to the points; there is no class token."""
+
+    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+        super().__init__(backbone, num_parts, num_categories)
+        C = 3 * backbone.num_features
+        self.taps = tapped_blocks(len(backbone.blocks))
+        self.category = CategoryEmbedding(num_categories)
+        self.propagation = FeaturePropagation(3 + C, (1536, 1024))
+        self.dropout = nn.Dropout(0.5)
+        self.fc1, self.norm1 = nn.Linear(1024 + 2 * C + 64, 512), nn.BatchNorm1d(512)
+        self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.fc3 = nn.Linear(256, num_parts)
+
+    def forward(
+        self,
+        points: Tensor | Tokenized,
+        category: Tensor,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Part logits ``(B, N, parts)``."""
         stream = self.backbone.embed(points, context)
         points, centers = stream.geometry.points, stream.geometry.centers
         outputs = self.backbone.run(method.embed(self, stream), method)
@@ -211,32 +230,19 @@ class GraphPropagation(nn.Module):
         return knn(query, points, min(self.num_neighbors, points.shape[1]))[1]
 
 
-class PointBERTPartSegmenter(nn.Module):
-    """A label for every point, given the category of the shape.
-
-    Args:
-        backbone: the encoder; it sees a class token, which is dropped before up-sampling.
-        num_parts: parts of all categories together, 50 in ShapeNetPart.
-        num_categories: categories.
-    """
-
-    task = "part_segmentation"
+class PointBERTPartSegmenter(PartSegmenter):
+    """Point-BERT's: the encoder sees a class token, which is dropped before up-sampling."""
 
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
-        super().__init__()
-        if num_parts < 1:
-            raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
+        super().__init__(backbone, num_parts, num_categories)
         C = backbone.num_features
         if C % NORM_GROUPS:
             raise ConfigError(
                 f"part segmentation needs a dim that is a multiple of {NORM_GROUPS}, got {C}"
             )
-        self.backbone = backbone
-        self.num_parts = num_parts
         self.taps = tapped_blocks(len(backbone.blocks))
         self.cls_token = nn.Parameter(torch.empty(1, 1, C))
         self.cls_pos = nn.Parameter(torch.empty(1, 1, C))
-        self.num_categories = num_categories
         self.propagations = nn.ModuleList(
             FeaturePropagation(own + C, (_WIDE, C)) for own in (3 + num_categories, 3, 3)
         )
@@ -254,14 +260,7 @@ class PointBERTPartSegmenter(nn.Module):
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Part logits ``(B, N, parts)``.
-
-        Args:
-            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
-            category: numbers of the shapes' categories, ``(B,)``.
-            method: acts on the encoder.
-            context: handed to the blocks.
-        """
+        """Part logits ``(B, N, parts)``."""
         points, centers, (first, second, last) = self._encode(points, method, context)
         fine = self._sample(points, _LEVELS[0])
         middle = fine[:, : _LEVELS[1]]
@@ -297,27 +296,14 @@ class PointBERTPartSegmenter(nn.Module):
 _POINT_WIDTHS = (1536, 1024)  # of what each scale tells about a point
 
 
-class PointM2AEPartSegmenter(nn.Module):
-    """A label for every point, given the category of the shape.
-
-    Args:
-        backbone: the encoder; the tokens of all its scales are used.
-        num_parts: parts of all categories together, 50 in ShapeNetPart.
-        num_categories: categories.
-    """
-
-    task = "part_segmentation"
+class PointM2AEPartSegmenter(PartSegmenter):
+    """Point-M2AE's: the tokens of all scales are carried to the points."""
 
     def __init__(self, backbone: PointM2AE, num_parts: int, num_categories: int = 16) -> None:
-        super().__init__()
-        if num_parts < 1:
-            raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
+        super().__init__(backbone, num_parts, num_categories)
         backbone.normalize_finer_scales()
         dims = backbone.config.dims
         C = _POINT_WIDTHS[-1] * len(dims)
-        self.backbone = backbone
-        self.num_parts = num_parts
-        self.num_categories = num_categories
         self.category = CategoryEmbedding(num_categories)
         self.propagations = nn.ModuleList(FeaturePropagation(3 + c, _POINT_WIDTHS) for c in dims)
         self.dropout = nn.Dropout(0.5)
@@ -333,14 +319,7 @@ class PointM2AEPartSegmenter(nn.Module):
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Part logits ``(B, N, parts)``.
-
-        Args:
-            points: ``(B, N, 3)``, or what ``backbone.tokenize`` made of them.
-            category: numbers of the shapes' categories, ``(B,)``.
-            method: acts on the encoder.
-            context: handed to the blocks.
-        """
+        """Part logits ``(B, N, parts)``."""
         backbone = self.backbone
         outputs = backbone.run_scales(points, method, context)
         points = outputs[0].geometry.points

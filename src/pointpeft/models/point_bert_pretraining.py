@@ -68,10 +68,9 @@ class PointBERTPretraining(MaskTransformer):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
     def train(self, mode: bool = True) -> "PointBERTPretraining":
-        """Set the mode; the frozen tokenizer stays in eval mode, but in compat."""
+        """Set the mode; the frozen tokenizer stays in eval mode."""
         super().train(mode)
-        if not self.pretraining_config.reference_compat:
-            self.dvae.eval()
+        self.dvae.eval()
         return self
 
     def after_filling(self, used: Collection[str]) -> set[str]:

@@ -8,7 +8,7 @@ Fine-tuning lets tokens attend within a radius of their scale; pre-training is i
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal, get_args
@@ -22,11 +22,9 @@ from pointpeft.models.hierarchy import (
     Level,
     ScaleTokenizer,
     group_scales,
-    hide_scales,
     local_bias,
     pack_visible,
     padding_bias,
-    padding_bias_of_release,
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
@@ -203,7 +201,7 @@ class PointM2AE(Trunk):
         points: Tensor,
         levels: Sequence[Level],
         hidden: Sequence[Tensor],
-        reference_compat: bool = False,
+        bias: Callable[[Tensor, Tensor, float], Tensor] = padding_bias,
     ) -> list[Tensor]:
         """Tokens of every scale, ``(B, G, C)``, with those left visible encoded among themselves.
 
@@ -214,46 +212,28 @@ class PointM2AE(Trunk):
             levels: their groups.
             hidden: boolean ``(B, G)`` of every scale, see
                 :func:`pointpeft.models.hierarchy.hide_scales`.
-            reference_compat: open attention to padding as the papers' code does.
+            bias: of attention, from what is no padding, centers, and the radius of the scale.
         """
         outputs: list[Tensor] = []
         for scale, (level, mask) in enumerate(zip(levels, hidden, strict=True)):
             tokens = self.tokenizers[scale](level, outputs[-1] if outputs else None)
             packing = pack_visible(mask)
             centers = packing.pack(level.centers)
-            if reference_compat:
-                radius = self.config.local_radius[scale]
-                bias = padding_bias_of_release(packing.valid, centers, radius)
-            else:
-                bias = padding_bias(packing.valid, centers.dtype)
-            geometry = Geometry(points, centers, attention_bias=bias)
+            radius = self.config.local_radius[scale]
+            seen = bias(packing.valid, centers, radius)
+            geometry = Geometry(points, centers, attention_bias=seen)
             stream = Stream(packing.pack(tokens), self.pos_embeds[scale](centers), geometry)
             encoded = self.run(stream, blocks=self.scales[scale].blocks)[-1]
             outputs.append(packing.unpack(encoded.tokens, tokens))
         return outputs
 
-    def retrieval_features(
-        self, points: Tensor | Tokenized, reference_compat: bool = False
-    ) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         Mean plus maximum over the normalised tokens of the coarsest scale, which are computed as in
         pre-training: without the local radius, which belongs to fine-tuning. Call it in eval mode.
-
-        Args:
-            points: clouds.
-            reference_compat: as in the paper's code, where tokens of finer scales that no coarser
-                group contains are left out as if they were hidden.
         """
-        if reference_compat:
-            points = points.points if isinstance(points, Tokenized) else points
-            levels = self.group(points)
-            shape = levels[-1].centers.shape[:2]
-            nothing = torch.zeros(shape, dtype=torch.bool, device=points.device)
-            hidden = hide_scales(levels, nothing, reference_compat=True)
-            tokens = self.run_visible(points, levels, hidden, reference_compat=True)[-1]
-        else:
-            tokens = self.run_scales(points, local=False)[-1].tokens
+        tokens = self.run_scales(points, local=False)[-1].tokens
         return self.pool_retrieved(self.final_norm(tokens))
 
     def pool_retrieved(self, tokens: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
-from pointpeft.models.hierarchy import Level, hide_scales
+from pointpeft.models.hierarchy import Level, hide_scales, padding_bias
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import patch_mask
 from pointpeft.models.point_m2ae import PointM2AE, check_counts
@@ -157,9 +157,7 @@ class HierarchicalDecoder(nn.Module):
 class PointM2AEPretrainingConfig:
     """Settings of masked pre-training; tuples from the coarsest scale to the finest.
 
-    ``reference_compat`` repeats the papers' code where it is faulty: the first token of the first
-    cloud of a batch is never hidden at finer scales, and tokens near the origin attend
-    to padding. The default does neither.
+    ``reference_compat`` is another model, see ``compat/pretraining.py``.
     """
 
     mask_ratio: float = 0.8  # of the coarsest groups
@@ -215,6 +213,8 @@ class PointM2AEPretraining(nn.Module):
     task = "pretraining"
 
     num_views = 1
+    hide = staticmethod(hide_scales)
+    padding_bias = staticmethod(padding_bias)
 
     def __init__(
         self, backbone: PointM2AE, config: PointM2AEPretrainingConfig | None = None
@@ -271,11 +271,11 @@ class PointM2AEPretraining(nn.Module):
         Raises:
             ValueError: the mask hides all of a cloud (not when compiled).
         """
-        c, backbone = self.pretraining_config, self.backbone
+        backbone = self.backbone
         if not torch.compiler.is_compiling() and mask.all(dim=1).any():
             raise ValueError("mask must leave a group of every cloud visible")
-        hidden = hide_scales(levels, mask, c.reference_compat)
-        outputs = backbone.run_visible(points, levels, hidden, c.reference_compat)
+        hidden = self.hide(levels, mask)
+        outputs = backbone.run_visible(points, levels, hidden, self.padding_bias)
         tokens = [norm(output) for norm, output in zip(backbone.norms, outputs, strict=True)]
         centers = [level.centers for level in levels]
         return MaskedClouds(points, levels, list(map(MaskedScale, tokens, centers, hidden)))

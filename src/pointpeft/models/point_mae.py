@@ -123,9 +123,7 @@ class PointMAE(Trunk):
         """Blocks and final norm, ``(B, T, C)``."""
         return self.norm(self.run(stream)[-1].tokens)
 
-    def retrieval_features(
-        self, points: Tensor | Tokenized, reference_compat: bool = False
-    ) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         The maximum over patch tokens after the final norm; call it in eval mode.

@@ -202,9 +202,7 @@ class Trunk(nn.Module):
         """Cut ``points (B, N, 3)`` into patches and embed them; what is tokenized stays so."""
         raise NotImplementedError
 
-    def retrieval_features(
-        self, points: Tensor | Tokenized, reference_compat: bool = False
-    ) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """The memory bank of Point-PEFT: features of the training items, and retrieval from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -62,7 +62,12 @@ class MemoryBank(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def build(cls, backbone: Any, loader: Iterable[Any], reference_compat: bool = False) -> Self:
+    def build(
+        cls,
+        backbone: Any,
+        loader: Iterable[Any],
+        features: Callable[[Any, Tensor], Tensor] | None = None,
+    ) -> Self:
         """Encode every item with the frozen backbone, in eval mode and in the loader's order.
 
         Args:
@@ -70,24 +75,24 @@ class MemoryBank(nn.Module):
             loader: batches ``{"points": (B, N, 3), "label": (B,), "id": [...]}`` (the last two
                 optional), or tuples ``(points, label)``, or tensors of points; neither shuffled
                 nor augmented.
-            reference_compat: features as the papers' code computes them, for queries that are.
+            features: of the backbone and clouds ``(B, N, 3)``, ``(B, C)``; None: its
+                ``retrieval_features``.
 
         Returns:
             A bank on the CPU, in float16.
         """
         device = next(backbone.parameters()).device
-        features, labels, ids = [], [], []
+        columns, labels, ids = [], [], []
         with eval_mode(backbone):
             for batch in map(_as_mapping, loader):
                 points = batch["points"].to(device)
-                found = backbone.retrieval_features(points, reference_compat=reference_compat)
-                features.append(F.normalize(found, dim=1).cpu())
+                found = (features or type(backbone).retrieval_features)(backbone, points)
+                columns.append(F.normalize(found, dim=1).cpu())
                 labels.append(torch.as_tensor(batch.get("label", torch.full((len(points),), -1))))
                 ids.extend(_as_texts(batch.get("id", ())))
-        if not features:
+        if not columns:
             raise ValueError("loader is empty: a bank needs at least one item")
-        columns = torch.cat(features).T.contiguous().half()
-        bank = cls(columns, torch.cat(labels).cpu(), ids or None)
+        bank = cls(torch.cat(columns).T.contiguous().half(), torch.cat(labels).cpu(), ids or None)
         bank.encoder_hash = state_hash(backbone)
         return bank
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.models.trunk import Method, Tokenized
+from pointpeft.models.trunk import Method, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = ["PeftConfig", "Tuner"]
@@ -93,6 +93,11 @@ class Tuner(Method, abc.ABC):
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__()
         self.config = config
+
+    @staticmethod
+    def features(trunk: Trunk, points: Tensor | Tokenized) -> Tensor:
+        """What the method knows clouds by, ``(B, N, 3) -> (B, C)``: rows of a bank, and queries."""
+        return trunk.retrieval_features(points)
 
     @abc.abstractmethod
     def trains(self, name: str) -> bool:

@@ -212,7 +212,7 @@ class PointPeftTuner(Tuner):
         under autocast these are rounded, and it makes its own.
         """
         shared = found.tokens.dtype == found.points.dtype and not self.config.query_grouping
-        return self.retriever.eval().retrieval_features(found if shared else found.points)
+        return self.features(self.retriever.eval(), found if shared else found.points)
 
 
 def adapter_widths(config: PointPeftConfig, num_scales: int) -> list[tuple[int, int]]:

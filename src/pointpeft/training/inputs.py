@@ -19,6 +19,7 @@ from pointpeft.measure.evaluate import choose_device
 from pointpeft.models import state_hash
 from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.peft import MemoryBank
+from pointpeft.peft.registry import tuner_class
 from pointpeft.progress import Meter
 from pointpeft.training.config import DataConfig, FinetuneConfig
 from pointpeft.training.loaders import cloud_loader
@@ -200,7 +201,7 @@ class Banks:
         self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
-    def of(self, backbone: Any, reference_compat: bool = False) -> MemoryBank:
+    def of(self, backbone: Any) -> MemoryBank:
         """The bank of an encoder, on the CPU.
 
         In other processes than the first one it has no content before training begins, when
@@ -208,7 +209,6 @@ class Banks:
 
         Args:
             backbone: the encoder, before a method is attached; it is left on the CPU.
-            reference_compat: features with the faults of the papers' code.
         """
         train = self.data.train
         if not is_first_process():
@@ -217,8 +217,9 @@ class Banks:
         encoder = state_hash(backbone)
         if encoder not in self._built:
             backbone.to(training_device(self.run.config))
+            features = tuner_class(self.run.method).features
             with torch.random.fork_rng([]):  # loaders draw; a seed is to mean the same without
-                bank = MemoryBank.build(backbone, self._batches(), reference_compat)
+                bank = MemoryBank.build(backbone, self._batches(), features)
             backbone.cpu()
             log.info("memory bank: %d items of %d channels", len(bank), bank.features.shape[0])
             self._built[encoder] = bank

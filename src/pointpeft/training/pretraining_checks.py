@@ -162,7 +162,7 @@ class SvmCheck(BestEpoch):
         points = torch.from_numpy(part.points)
         encode = self.protocol.svm_features(model)
         if encode is None:
-            return extract_features(model.backbone, points, self.protocol.faulty)
+            return extract_features(model.backbone, points, self.protocol.features)
         return encode_batches(encode, points, next(model.parameters()).device)
 
 

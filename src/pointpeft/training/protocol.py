@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from pointpeft.data import InputTransform, RawShape, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import BenchmarkSplit
@@ -11,6 +12,7 @@ from pointpeft.data.prepare import Prepared
 from pointpeft.data.transforms import Compose, recipe
 from pointpeft.errors import DataError
 from pointpeft.measure.voting import vote_once
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
 from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
 from pointpeft.training.run_folder import RunFolder
@@ -31,7 +33,6 @@ class Protocol:
         needed: splits that are cut from the training split where the data has none.
         drop_last: leave out a last training batch that is not full.
         selects_on: name of the split that chooses the epoch.
-        faulty: compute with the faults of the papers' code, where it has some.
         fallback: note on data that it reads like all other; None: none.
     """
 
@@ -41,12 +42,15 @@ class Protocol:
     needed: ClassVar[tuple[str, ...]] = ("test", "val")
     drop_last: ClassVar[bool] = False
     selects_on: ClassVar[str] = "val"
-    faulty: ClassVar[bool] = False
     fallback: ClassVar[str | None] = None
 
     def resolve(self, config: Run) -> Run:
         """The config with what the protocol decides."""
         return config
+
+    def features(self, trunk: Trunk, points: Tensor) -> Tensor:
+        """What linear SVMs see of clouds, ``(B, N, 3) -> (B, C)``."""
+        return trunk.retrieval_features(points)
 
     def extra_epochs(self, config: FinetuneConfig | PretrainConfig) -> int:
         """Epochs beyond ``trainer.epochs``; the first so many are not selected."""
