@@ -5,6 +5,7 @@ from torch import nn
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.backbone_layouts import TEACHER, i2p_mae_pretrained_layout
+from pointpeft.compat.pretraining import with_faults
 from pointpeft.vision import (
     NUM_VIEWS,
     ClipTeacher,
@@ -53,7 +54,7 @@ def pretraining_model(case: Case, teacher: Teacher) -> nn.Module:
         decoder_num_heads=config["num_heads"],
         reference_compat=True,
     )
-    model = entry.pretraining(backbone, own, teacher)
+    model = with_faults(entry.pretraining, own)(backbone, own, teacher)
     weights = {n: t for n, t in case.weights().items() if not n.startswith(TEACHER)}
     layout = i2p_mae_pretrained_layout(settings["depths"])
     model.load_state_dict(layout.ours(weights), strict=True)
