@@ -87,3 +87,16 @@ def check_choices(
         if not any(value is choice or value == choice for choice in choices):
             known = ", ".join(map(str, choices))
             raise ConfigError(f"{prefix}{name} must be one of {known}, got {value!r}")
+
+
+def check_rates(config: Any, names: Sequence[str]) -> None:
+    """Refuse settings ``names`` of ``config`` that are no numbers in ``[0, 1)``.
+
+    Raises:
+        ConfigError: one is not; it is named with its value.
+    """
+    check_numbers(config, names)
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} must lie in [0, 1), got {value!r}")

@@ -69,11 +69,19 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 
 
 _NAMES = {
+    "adapter": "Adapters",
+    "bitfit": "BitFit",
+    "dapt": "DAPT",
     "full": "Full fine-tuning",
     "idpt": "IDPT",
     "linear": "Linear probing",
+    "norm": "Norm tuning",
     "point-peft": "Point-PEFT",
+    "pointgst": "PointGST",
+    "ppt": "PPT",
     "stag": "STAG",
+    "vpt-deep": "VPT-deep",
+    "vpt-shallow": "VPT-shallow",
 }
 
 

@@ -86,7 +86,7 @@ def test_settings_come_back_from_plain_values(config):
 def test_an_unknown_method_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="'pointpeft': did you mean 'point-peft'"):
         config_class("pointpeft")
-    with pytest.raises(ConfigError, match=r"methods: full, .*point-peft"):
+    with pytest.raises(ConfigError, match=r"methods: adapter, .*point-peft"):
         config_class("zzz")
 
 

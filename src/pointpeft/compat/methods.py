@@ -9,12 +9,15 @@ from torch.nn import functional as F
 
 from pointpeft.compat.pretraining import published_features
 from pointpeft.models import Geometry
-from pointpeft.models.trunk import Tokenized
+from pointpeft.models.trunk import Stream, Tokenized
 from pointpeft.ops import farthest_point_sample, gather_points
+from pointpeft.peft.dapt import DAPTTuner
 from pointpeft.peft.idpt import IDPTTuner
 from pointpeft.peft.method import Tuner
 from pointpeft.peft.point_peft import PointPeftTuner
 from pointpeft.peft.point_peft_block import LocalGroups, PointPeftBlock, ScaleLayers, local_groups
+from pointpeft.peft.pointgst import PointGSTTuner
+from pointpeft.peft.ppt import PPTTuner
 from pointpeft.peft.stag import STAGTuner
 
 __all__ = ["WITH_FAULTS", "PublishedPointPeftTuner", "published_prompt_groups"]
@@ -123,9 +126,58 @@ class PublishedSTAGTuner(STAGTuner):
     freezes_statistics = False
 
 
+class PublishedDAPTTuner(DAPTTuner):
+    """BatchNorm statistics of frozen layers move in training."""
+
+    freezes_statistics = False
+
+
+class PublishedPointGSTTuner(PointGSTTuner):
+    """The unit of distances is that of the batch, and signals are multiplied by eigenvectors.
+
+    Distances are those of a matrix product in float32, so the smallest positive one, which is the
+    unit, is a rounding residue of the diagonal: numbers differ between libraries and machines.
+    BatchNorm statistics of frozen layers move in training.
+    """
+
+    freezes_statistics = False
+
+    def basis(self, points: Tensor) -> Tensor:
+        """Eigenvectors as columns, where rows were meant; signs are those of the library."""
+        stack = points.flatten(0, -3)
+        D = torch.cdist(stack, stack, compute_mode="use_mm_for_euclid_dist")
+        unit = D[D > 0].min()
+        A = 1 / (D / unit + torch.eye(D.shape[-1], device=D.device))
+        scale = (A.sum(dim=-1) + 1e-6).rsqrt()
+        L = torch.eye(D.shape[-1], device=D.device) - scale[:, :, None] * A * scale[:, None]
+        return torch.linalg.eigh(L).eigenvectors.view(*points.shape[:-1], -1)
+
+
+class PublishedPPTTuner(PPTTuner):
+    """Prompts are embedded by a second call, with a BatchNorm that trains on them alone."""
+
+    freezes_statistics = False
+
+    def embed(self, model: Any, stream: Stream) -> Stream:
+        """The stream, whose state are the tokens of the second cut."""
+        trunk = model.backbone
+        if not self.training or len(trunk.scales) > 1:
+            return stream
+        patches = trunk.tokenizer.group(stream.geometry.points).neighborhoods
+        second = patches[:, : self.config.num_prompts]
+        return stream.with_state(trunk.tokenizer.project(trunk.tokenizer.embed(second)))
+
+    def prompts(self, stream: Stream, count: int) -> Tensor:
+        """Those of the second call."""
+        return super().prompts(stream, count) if stream.state is None else stream.state
+
+
 WITH_FAULTS: dict[str, type[Tuner]] = {
     "point-peft": PublishedPointPeftTuner,
     "idpt": PublishedIDPTTuner,
+    "dapt": PublishedDAPTTuner,
+    "pointgst": PublishedPointGSTTuner,
     "stag": PublishedSTAGTuner,
+    "ppt": PublishedPPTTuner,
 }
 """Tuners of ``reference_compat=True``, by method."""

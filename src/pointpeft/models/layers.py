@@ -127,8 +127,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
         """``(B, T, C) -> (B, T, C)``."""
-        x = x + self.drop_path(self.attn(self.norm1(x), geometry.attention_bias))
+        x = self.attend(x, geometry)
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def attend(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """The first half, ``(B, T, C) -> (B, T, C)``: what tokens are before the MLP."""
+        return x + self.drop_path(self.attn(self.norm1(x), geometry.attention_bias))
 
 
 def is_plain(layer: nn.Module) -> bool:

@@ -149,6 +149,10 @@ class Method(nn.Module):
         """Channels that :meth:`pool` gives to the head of a classification model."""
         return model.num_pooled
 
+    def head(self, model: Any, num_classes: int) -> nn.Module:
+        """A fresh head of a classification model, ``(B, F) -> (B, classes)``."""
+        return model.make_head(num_classes)
+
     def embed(self, model: Any, stream: Stream) -> Stream:
         """The stream before the first block of each scale."""
         return stream

@@ -98,8 +98,7 @@ class Adapter(nn.Module):
             if features != self.model.num_features:
                 like = next(self.model.head.parameters())
                 self.model.num_features = features
-                self.model.reset_classifier(self.model.num_classes)
-                self.model.head.to(like)
+                self.model.head = self.tuner.head(self.model, self.model.num_classes).to(like)
 
     def forward(
         self,

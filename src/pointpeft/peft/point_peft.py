@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
 from pointpeft.models import Scale
 from pointpeft.models.point_m2ae import check_counts
 from pointpeft.models.trunk import Stream, Tokenized
@@ -43,7 +43,7 @@ _SIZES = (
     "second_group_size",
 )
 _HEADS = 6  # of the local attention
-_NUMBERS = ("adapter_scale", "center_coefficient", "dropout", "init_scale")
+_NUMBERS = ("adapter_scale", "center_coefficient", "init_scale")
 _SWITCHES = ("use_prompt", "use_bank", "use_adapter", "exclude_self", "reference_compat")
 
 
@@ -92,8 +92,7 @@ class PointPeftConfig(PeftConfig):
         check_numbers(self, _NUMBERS)
         check_choices(self, _SWITCHES, (True, False))
         check_choices(self, ["group_pooling"], ("max", "mean+max"))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+        check_rates(self, ["dropout"])
         heads = self.attention_heads or (1 if self.reference_compat else _HEADS)
         if self.attention_dim % heads:
             raise ConfigError(

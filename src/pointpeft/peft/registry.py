@@ -4,12 +4,19 @@ import importlib
 from typing import Any
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.peft.bitfit import BitFitConfig, BitFitTuner
+from pointpeft.peft.bottleneck import AdapterConfig, AdapterTuner
+from pointpeft.peft.dapt import DAPTConfig, DAPTTuner
 from pointpeft.peft.full import FullConfig, FullTuner
 from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
 from pointpeft.peft.linear import LinearConfig, LinearTuner
 from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.norm_tuning import NormConfig, NormTuner
 from pointpeft.peft.point_peft import PointPeftConfig, PointPeftTuner
+from pointpeft.peft.pointgst import PointGSTConfig, PointGSTTuner
+from pointpeft.peft.ppt import PPTConfig, PPTTuner
 from pointpeft.peft.stag import STAGConfig, STAGTuner
+from pointpeft.peft.vpt import VPTDeepConfig, VPTShallowConfig, VPTTuner
 
 __all__ = ["config_class", "find_method", "list_methods", "register_method", "tuner_class"]
 
@@ -18,9 +25,17 @@ _METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {
     for config, tuner in (
         (FullConfig, FullTuner),
         (LinearConfig, LinearTuner),
+        (BitFitConfig, BitFitTuner),
+        (NormConfig, NormTuner),
+        (VPTShallowConfig, VPTTuner),
+        (VPTDeepConfig, VPTTuner),
+        (AdapterConfig, AdapterTuner),
         (PointPeftConfig, PointPeftTuner),
         (IDPTConfig, IDPTTuner),
+        (DAPTConfig, DAPTTuner),
+        (PointGSTConfig, PointGSTTuner),
         (STAGConfig, STAGTuner),
+        (PPTConfig, PPTTuner),
     )
 }
 
