@@ -6,6 +6,13 @@ from typing import Any
 import torch
 
 import pointpeft as pp
+from pointpeft.peft.hugging_face import (
+    DoRAConfig,
+    HuggingFaceConfig,
+    IA3Config,
+    LoRAConfig,
+    VeRAConfig,
+)
 from tests.models.tiny import clouds, settle, tiny
 
 #: One configuration of every method, and variants whose parameters differ.
@@ -18,6 +25,11 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "vpt-deep": lambda: pp.VPTDeepConfig(num_prompts=3),
     "adapter": lambda: pp.AdapterConfig(width=4),
     "adapter, serial": lambda: pp.AdapterConfig(form="serial", width=4),
+    "lora": lambda: LoRAConfig({"r": 2}),
+    "dora": lambda: DoRAConfig({"r": 2}),
+    "ia3": IA3Config,
+    "vera": lambda: VeRAConfig({"r": 4}),
+    "hugging-face": lambda: HuggingFaceConfig({"peft_type": "OFT", "oft_block_size": 4}),
     "dapt": lambda: pp.DAPTConfig(adapter_dim=4),
     "dapt, published": lambda: pp.DAPTConfig(adapter_dim=4, reference_compat=True),
     "pointgst": lambda: pp.PointGSTConfig(rank=4, local=4),
@@ -68,7 +80,8 @@ def adapted(config: Any, with_bank: bool = False, seed: int = 1) -> Any:
     settle(model, seed + 1)
     state = model.state_dict()
     for name, tensor in (frozen | buffers).items():
-        state[name].copy_(tensor)
+        if name in state:  # buffers need not be stored
+            state[name].copy_(tensor)
     return model
 
 

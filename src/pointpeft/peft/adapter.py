@@ -72,6 +72,7 @@ class Adapter(nn.Module):
         added = tuple(f"backbone.{name}" for name in trunk.optional_state)
         self.model = view(base, lambda name: _is_own(name, tuner, added))
         self.tuner = tuner.to(next(trunk.parameters()).device)
+        tuner.attach(self.model)
         self.task: str = base.task
         self._fit_head()
         self._trained = {n for n, _ in self.named_parameters() if tuner.trains(_role(n))}
@@ -156,7 +157,7 @@ class Adapter(nn.Module):
             ("total", "trainable", "total_without_head", "trainable_without_head"), 0
         )
         for name, parameter in self.named_parameters():
-            if self._is_rebuilt(name):
+            if self.tuner.is_rebuilt(name):
                 continue
             for kind, counted in (("total", True), ("trainable", name in self._trained)):
                 counts[kind] += counted * parameter.numel()
@@ -177,7 +178,7 @@ class Adapter(nn.Module):
         return {
             name: tensor
             for name, tensor in self.state_dict().items()
-            if name not in self._shared and not self._is_rebuilt(name)
+            if name not in self._shared and not self.tuner.is_rebuilt(name)
         }
 
     def wrong_entries(self, state: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -241,9 +242,6 @@ class Adapter(nn.Module):
 
     def _unmoved(self, name: str, tensor: Tensor) -> bool:
         return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])
-
-    def _is_rebuilt(self, name: str) -> bool:
-        return name.startswith(tuple(f"tuner.{prefix}" for prefix in self.tuner.rebuilt))
 
 
 def _is_own(name: str, tuner: Any, added: tuple[str, ...]) -> bool:

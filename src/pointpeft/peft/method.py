@@ -1,9 +1,11 @@
 """What a tuning method is: a config, and a tuner that stands beside the trunk."""
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -102,6 +104,20 @@ class Tuner(Method, abc.ABC):
     @abc.abstractmethod
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
+
+    def attach(self, model: Any) -> None:
+        """Place layers into an adapter's own view of the model, for methods that replace some."""
+
+    def is_rebuilt(self, name: str) -> bool:
+        """Whether the tensor ``name`` is made again when an adapter is loaded, so not stored."""
+        return name.startswith(tuple(f"tuner.{prefix}" for prefix in self.rebuilt))
+
+    def merged(self, model: Any) -> Any:
+        """A plain model that computes what the adapted ``model`` does; see :attr:`mergeable`."""
+        return copy.deepcopy(model)
+
+    def save_extra(self, folder: Path) -> None:
+        """Write what others read beside the files of an adapter."""
 
     def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
         """See :meth:`pointpeft.peft.PeftModel.set_bank`."""

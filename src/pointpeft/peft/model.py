@@ -1,6 +1,5 @@
 """A frozen model and the adapters on it, of which one is active at a time."""
 
-import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pointpeft.models.registry import build_segmenter
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.hugging_face import from_theirs
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import save_adapter
 from pointpeft.peft.sharing import frozen_view
@@ -122,6 +122,8 @@ class PeftModel(nn.Module):
             ConfigError: the name is taken or malformed, or sizes are neither given nor known.
         """
         self._check_name(name)
+        if type(config).__module__.startswith("peft."):
+            config = from_theirs(config)
         if not isinstance(config, PeftConfig):
             raise ConfigError(f"`config` must be settings such as LinearConfig(), got {config!r}")
         if bank is not None and not isinstance(bank, MemoryBank):
@@ -209,7 +211,7 @@ class PeftModel(nn.Module):
                 f"method {self.config.method!r} adds layers to the encoder, so the adapter cannot "
                 "be merged into it; keep the adapter"
             )
-        return copy.deepcopy(self.model).requires_grad_(True)
+        return self.tuner.merged(self.model).requires_grad_(True)
 
     def _check_known(self, name: str) -> None:
         if name not in self.adapters:

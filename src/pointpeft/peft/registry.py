@@ -8,6 +8,14 @@ from pointpeft.peft.bitfit import BitFitConfig, BitFitTuner
 from pointpeft.peft.bottleneck import AdapterConfig, AdapterTuner
 from pointpeft.peft.dapt import DAPTConfig, DAPTTuner
 from pointpeft.peft.full import FullConfig, FullTuner
+from pointpeft.peft.hugging_face import (
+    DoRAConfig,
+    HuggingFaceConfig,
+    HuggingFaceTuner,
+    IA3Config,
+    LoRAConfig,
+    VeRAConfig,
+)
 from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
 from pointpeft.peft.linear import LinearConfig, LinearTuner
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -30,6 +38,11 @@ _METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {
         (VPTShallowConfig, VPTTuner),
         (VPTDeepConfig, VPTTuner),
         (AdapterConfig, AdapterTuner),
+        (LoRAConfig, HuggingFaceTuner),
+        (DoRAConfig, HuggingFaceTuner),
+        (IA3Config, HuggingFaceTuner),
+        (VeRAConfig, HuggingFaceTuner),
+        (HuggingFaceConfig, HuggingFaceTuner),
         (PointPeftConfig, PointPeftTuner),
         (IDPTConfig, IDPTTuner),
         (DAPTConfig, DAPTTuner),

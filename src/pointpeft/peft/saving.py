@@ -32,6 +32,8 @@ WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
 _WEIGHTS_HASH = "weights_sha256"
+OTHERS = "hugging_face"
+"""Folder in an adapter that the library ``peft`` reads, for methods that come from it."""
 METHOD_CLASS = "method_class"
 """Says of an adapter by a method that does not come with the package where that is from."""
 FORMAT_VERSION = 2
@@ -55,6 +57,7 @@ def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
         config["base_model"]["checkpoint"] = _relative(source, folder)
     notes = {"bank_ids": [anonymous(name) for name in adapter.bank.ids] if adapter.bank else []}
     _replace(folder, lambda path: write_safetensors(path, adapter.stored_state(), notes), config)
+    adapter.tuner.save_extra(folder)
     return folder
 
 
@@ -125,6 +128,8 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
             shutil.copyfile(weights, temporary)
 
     _replace(target, write, config)
+    if (others := source / OTHERS).is_dir():
+        shutil.copytree(others, target / OTHERS, dirs_exist_ok=True)
 
 
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Every method on every backbone and task: what trains, what is stored, what a cloud hangs on."""
+
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError
+from pointpeft.models.registry import build_segmenter
+from tests.models.tiny import clouds, settle, tiny
+from tests.peft.support import CONFIGS
+
+BACKBONES = ("point_mae", "point_bert", "point_m2ae", "i2p_mae")
+ONE_SCALE_ONLY = ("stag",)
+PARTS = {"names": ["a", "b", "c"], "categories": {"x": [0, 1], "y": [1, 2]}}
+METHODS = [name for name in CONFIGS if "published" not in name]
+PAIRS = [
+    (backbone, method)
+    for backbone in BACKBONES
+    for method in METHODS
+    if backbone in ("point_mae", "point_bert") or not method.startswith(ONE_SCALE_ONLY)
+]
+every_pair = pytest.mark.parametrize(("backbone", "method"), PAIRS)
+every_task = pytest.mark.parametrize("task", ["classification", "part_segmentation"])
+
+
+def encoder(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return settle(tiny("features", name), 1)
+
+
+def adapted(backbone, method, task):
+    """A model under a method, one step of training away from its start."""
+    torch.manual_seed(0)
+    trunk, config = encoder(backbone), CONFIGS[method]()
+    bank = pp.MemoryBank.build(trunk, [clouds(12, seed=5)]) if config.uses_bank else None
+    network = pp.build_classifier(trunk, 4) if task == "classification" else None
+    model = pp.get_peft_model(network or build_segmenter(trunk, 3, 2), config, bank)
+    if task == "part_segmentation":
+        model.class_names, model.parts = ("x", "y"), PARTS
+    before = {name: p.detach().clone() for name, p in model.adapter.named_parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.01)
+    for _ in range(2):  # behind layers that begin at zero, gradients begin with the second step
+        optimizer.zero_grad()
+        logits(model.train(), clouds(4)).square().mean().backward()
+        optimizer.step()
+    return model, before
+
+
+def logits(model, points):
+    if model.task == "part_segmentation":
+        return model(points, category=torch.arange(len(points)) % 2)
+    return model(points)
+
+
+@every_task
+@every_pair
+def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
+    model, before = adapted(backbone, method, task)
+    for name, parameter in model.adapter.named_parameters():
+        if not parameter.requires_grad:
+            assert torch.equal(parameter, before[name]), name
+    moved = [n for n, p in model.adapter.named_parameters() if not torch.equal(p, before[n])]
+    assert any("head" not in name for name in moved) or method == "linear"
+
+    points = clouds(4, seed=3)
+    with torch.no_grad():
+        found = logits(model.eval(), points)
+        assert found.isfinite().all()
+        if task == "classification":
+            alone = torch.cat([model(cloud) for cloud in points.split(1)])
+        else:
+            sizes = torch.arange(len(points)) % 2
+            alone = torch.cat(
+                [model(points[i : i + 1], category=sizes[i : i + 1]) for i in range(len(points))]
+            )
+        torch.testing.assert_close(alone, found, rtol=1e-4, atol=1e-5)
+
+        model.save_pretrained(tmp_path)
+        loaded = pp.load_adapter(encoder(backbone), tmp_path)
+        assert torch.equal(logits(loaded, points), found)
+
+
+@pytest.mark.parametrize("method", ONE_SCALE_ONLY)
+@pytest.mark.parametrize("backbone", ["point_m2ae", "i2p_mae"])
+def test_methods_for_one_scale_are_refused_elsewhere(backbone, method):
+    with pytest.raises(ConfigError, match=backbone):
+        pp.get_peft_model(pp.build_classifier(encoder(backbone), 4), CONFIGS[method]())
