@@ -5,6 +5,7 @@ import torch
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
+from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
 from tests.peft.test_methods import step
 
@@ -239,3 +240,41 @@ def test_wrong_arguments_are_refused_by_name(given, word):
     with pytest.raises(ConfigError, match=word):
         model.add_adapter("other", **given)
     assert list(model.adapters) == ["default"]
+
+
+@pytest.mark.parametrize("network", ["point_mae", "point_m2ae"])
+def test_a_batch_may_have_an_adapter_for_each_cloud(network):
+    trunk = settle(tiny("features", network), 1)
+    model = pp.PeftModel(trunk)
+    configs = {
+        "few": pp.LinearConfig(),
+        "ppt": pp.PPTConfig(num_prompts=4),
+        "many": pp.BitFitConfig(),
+    }
+    for number, (name, config) in enumerate(configs.items()):
+        model.add_adapter(name, config, num_classes=number + 2)
+    model.add_adapter("parts", pp.VPTDeepConfig(num_prompts=2), num_classes=2, num_parts=5)
+    for name in model.adapters:
+        model.set_adapter(name)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    names = ["many", "few", "parts", "many", "ppt"]
+    points, category = clouds(5), torch.tensor([0, 0, 1, 0, 0])
+    mixed = model.eval().forward_mixed(points, names, category)
+    for cloud, number, name, logits in zip(points.split(1), category, names, mixed, strict=True):
+        model.set_adapter(name)
+        given = {"category": number.view(1)} if name == "parts" else {}
+        torch.testing.assert_close(logits, model(cloud, **given)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("names", "word"), [(["a"], "adapters"), (["a", "b", "zzz"], "zzz")])
+def test_a_mixed_batch_needs_a_known_name_for_each_cloud(names, word, points):
+    model = pp.PeftModel(encoder()).eval()
+    for name in ("a", "b"):
+        model.add_adapter(name, pp.LinearConfig(), num_classes=2)
+    with pytest.raises(ConfigError, match=word):
+        model.eval().forward_mixed(points, names)
+    with pytest.raises(ConfigError, match="eval"):
+        model.train().forward_mixed(points, ["a", "b", "a"])

@@ -101,6 +101,11 @@ class TokenizedScales(Tokenized):
 
     levels: Sequence[Level]
 
+    def rows(self, rows: Tensor) -> "TokenizedScales":
+        """Some of the clouds, by their places ``(b,)``."""
+        levels = [Level(*(part[rows] for part in level)) for level in self.levels]
+        return TokenizedScales(self.points[rows], self.centers[rows], self.tokens[rows], levels)
+
 
 class PointM2AE(Trunk):
     """The Point-M2AE encoder: per scale a tokenizer, a position embedding, blocks and a norm.

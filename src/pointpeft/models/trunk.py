@@ -85,6 +85,10 @@ class Tokenized:
     def __len__(self) -> int:
         return len(self.points)
 
+    def rows(self, rows: Tensor) -> "Tokenized":
+        """Some of the clouds, by their places ``(b,)``."""
+        return Tokenized(self.points[rows], self.centers[rows], self.tokens[rows])
+
 
 @dataclass(frozen=True)
 class Stream:

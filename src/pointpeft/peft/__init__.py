@@ -5,11 +5,14 @@ from pointpeft.peft.bitfit import BitFitConfig
 from pointpeft.peft.bottleneck import AdapterConfig
 from pointpeft.peft.dapt import DAPTConfig
 from pointpeft.peft.full import FullConfig
+from pointpeft.peft.hugging_face import HuggingFaceConfig
 from pointpeft.peft.idpt import IDPTConfig
 from pointpeft.peft.linear import LinearConfig
+from pointpeft.peft.linear_svm import SVMConfig
 from pointpeft.peft.loading import load_adapter
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.peft.nearest import KNNConfig
 from pointpeft.peft.norm_tuning import NormConfig
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.pointgst import PointGSTConfig
@@ -24,7 +27,9 @@ __all__ = [
     "BitFitConfig",
     "DAPTConfig",
     "FullConfig",
+    "HuggingFaceConfig",
     "IDPTConfig",
+    "KNNConfig",
     "LinearConfig",
     "MemoryBank",
     "NormConfig",
@@ -34,6 +39,7 @@ __all__ = [
     "PointGSTConfig",
     "PointPeftConfig",
     "STAGConfig",
+    "SVMConfig",
     "Tuner",
     "VPTDeepConfig",
     "VPTShallowConfig",

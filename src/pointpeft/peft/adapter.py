@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models import ModelSpec
+from pointpeft.models.trunk import Tokenized
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
 from pointpeft.peft.registry import tuner_class
@@ -103,7 +104,7 @@ class Adapter(nn.Module):
 
     def forward(
         self,
-        points: Tensor,
+        points: Tensor | Tokenized,
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
@@ -112,19 +113,23 @@ class Adapter(nn.Module):
         self._check_category(points, category)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
-        with torch.autocast(points.device.type, enabled=False):  # retrieval in full precision
+        with torch.autocast(found.points.device.type, enabled=False):  # retrieval in full precision
             context = self.tuner.context(found, query, exclude)
-        if category is None:
-            return self.model(found, self.tuner, context)
-        return self.model(found, category, self.tuner, context)
+        given = () if category is None else (category,)
+        return self.tuner.logits(self.model, found, context, *given)
 
-    def _check_category(self, points: Tensor, category: Tensor | None) -> None:
+    @property
+    def keeps_tokenizer(self) -> bool:
+        """Whether clouds are tokenized as by the frozen encoder, so that adapters may share it."""
+        return not any(".tokenizer" in name for name in self._trained)
+
+    def _check_category(self, points: Tensor | Tokenized, category: Tensor | None) -> None:
         if self.model.task != "part_segmentation":
             if category is not None:
                 raise ConfigError("`category` is for part segmentation: leave it out")
             return
         count = self.model.num_categories
-        if category is None or category.shape != points.shape[:1]:
+        if category is None or category.shape != (len(points),):
             raise ConfigError("`category` must be (B,), a category's number for each cloud")
         if not bool(((category >= 0) & (category < count)).all()):
             raise ConfigError(f"`category` must be numbers from 0 to {count - 1}")

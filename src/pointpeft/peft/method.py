@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.trunk import Method, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
 
-__all__ = ["PeftConfig", "Tuner"]
+__all__ = ["FittedTuner", "PeftConfig", "Tuner"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PeftConfig:
     Attributes:
         method: the name by which the method is registered; every sub-class has its own.
         learning_rate: peak of the schedule, unless another one is asked for.
+        fitted: whether it is fitted to features of the frozen encoder, instead of trained.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class PeftConfig:
 
     method: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 5e-4
+    fitted: ClassVar[bool] = False
 
     @property
     def uses_bank(self) -> bool:
@@ -123,6 +126,10 @@ class Tuner(Method, abc.ABC):
         """See :meth:`pointpeft.peft.PeftModel.set_bank`."""
         raise ConfigError(f"{type(self).__name__} has no use for a memory bank")
 
+    def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
+        """What the adapter gives: logits of the model, or of the method itself."""
+        return model(found, *category, self, context)
+
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """Conditioning that blocks find in ``geometry.context``.
 
@@ -132,3 +139,45 @@ class Tuner(Method, abc.ABC):
             exclude: None outside of training.
         """
         return {}
+
+
+class FittedTuner(Tuner):
+    """A method that is fitted to features of the frozen encoder, at once.
+
+    The head of the model has no part in it.
+    """
+
+    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+        if model.task != "classification":
+            raise ConfigError(f"method {config.method!r} is for classification, not {model.task}")
+
+    @abc.abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
+        """Learn from training shapes.
+
+        Args:
+            features: as :meth:`features` gives them, ``(S, C)`` on the CPU.
+            labels: ``(S,)``.
+            ids: names of the shapes.
+
+        Returns:
+            What is worth recording, as plain values.
+        """
+
+    @abc.abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of features, ``(B, C) -> (B, classes)``."""
+
+    def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
+        """Those of the features, in full precision."""
+        with torch.autocast(found.points.device.type, enabled=False):
+            return self.classify(self.features(model.backbone.eval(), found).float())
+
+    def trains(self, name: str) -> bool:
+        """What is fitted, which is all that is stored."""
+        return name.startswith("tuner.")
+
+    def is_rebuilt(self, name: str) -> bool:
+        """All of the model but the encoder."""
+        return name.startswith("model.") and not name.startswith("model.backbone.")

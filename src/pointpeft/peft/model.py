@@ -248,6 +248,44 @@ class PeftModel(nn.Module):
             return self.base(points, category)
         return self.base(points)
 
+    @torch.no_grad()
+    def forward_mixed(
+        self, points: Tensor, adapters: Sequence[str], category: Tensor | None = None
+    ) -> list[Tensor]:
+        """Logits of a batch in which every cloud has an adapter of its own, to predict with.
+
+        Clouds are tokenized once for all adapters that leave the tokenizer as it is; the rest runs
+        adapter by adapter. A cloud's logits are those that its adapter alone gives.
+
+        Args:
+            points: ``(B, N, 3)``.
+            adapters: B names.
+            category: numbers of the clouds' categories ``(B,)``, for adapters of part segmentation.
+
+        Returns:
+            For each cloud ``(classes,)`` or ``(N, parts)``: adapters differ in their numbers.
+
+        Raises:
+            ConfigError: an adapter is not known, there are not as many names as clouds, or the
+                model is in train mode.
+        """
+        if len(adapters) != len(points):
+            raise ConfigError(f"`adapters` has {len(adapters)} names for {len(points)} clouds")
+        if self.training:
+            raise ConfigError("a batch of several adapters is for prediction: call eval() first")
+        for name in adapters:
+            self._check_known(name)
+        found = self.trunk.tokenize(points)
+        logits: dict[int, Tensor] = {}
+        for name in dict.fromkeys(adapters):
+            rows = torch.tensor([i for i, each in enumerate(adapters) if each == name])
+            adapter: Any = self.adapters[name]
+            own = found.rows(rows) if adapter.keeps_tokenizer else points[rows]
+            parts = adapter.task == "part_segmentation"
+            given = {"category": category[rows]} if parts and category is not None else {}
+            logits.update(zip(rows.tolist(), adapter(own, **given), strict=True))
+        return [logits[row] for row in range(len(points))]
+
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""
         super().train(mode)

@@ -18,7 +18,9 @@ from pointpeft.peft.hugging_face import (
 )
 from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
 from pointpeft.peft.linear import LinearConfig, LinearTuner
+from pointpeft.peft.linear_svm import SVMConfig, SVMTuner
 from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.nearest import KNNConfig, KNNTuner
 from pointpeft.peft.norm_tuning import NormConfig, NormTuner
 from pointpeft.peft.point_peft import PointPeftConfig, PointPeftTuner
 from pointpeft.peft.pointgst import PointGSTConfig, PointGSTTuner
@@ -33,6 +35,8 @@ _METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {
     for config, tuner in (
         (FullConfig, FullTuner),
         (LinearConfig, LinearTuner),
+        (SVMConfig, SVMTuner),
+        (KNNConfig, KNNTuner),
         (BitFitConfig, BitFitTuner),
         (NormConfig, NormTuner),
         (VPTShallowConfig, VPTTuner),

@@ -1,0 +1,106 @@
+"""Methods that are fitted to frozen features: a linear SVM and nearest neighbours."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import SVC
+from torch.nn import functional as F
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.models.registry import build_segmenter
+from tests.models.tiny import clouds, settle, tiny
+from tests.peft.support import classifier, encoder
+
+FITTED = {"svm": pp.SVMConfig(C=100.0), "knn": pp.KNNConfig(neighbors=3)}
+every = pytest.mark.parametrize("config", FITTED.values(), ids=FITTED)
+LABELS = torch.arange(16) % 4
+
+
+def fitted(config, labels=LABELS, seed=5):
+    model = pp.get_peft_model(classifier(), config).eval()
+    features = encoder().eval().retrieval_features(clouds(16, seed=seed)).detach()
+    model.tuner.fit(features, labels, [f"item {i}" for i in range(len(features))])
+    return model, features
+
+
+@every
+def test_the_encoder_and_the_head_have_no_part(config, points, tmp_path):
+    model, _ = fitted(config)
+    model.save_pretrained(tmp_path)
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert torch.equal(loaded(points), model(points))
+    assert not any(name.startswith("model.") for name in model.adapter.stored_state())
+    alone = torch.cat([model(cloud) for cloud in points.split(1)])
+    torch.testing.assert_close(alone, model(points), rtol=1e-4, atol=1e-5)
+
+
+@every
+@pytest.mark.parametrize("name", ["point_bert", "point_m2ae", "i2p_mae"])
+def test_on_every_backbone(config, name):
+    torch.manual_seed(0)
+    trunk = settle(tiny("features", name)).eval()
+    model = pp.get_peft_model(pp.build_classifier(trunk, 4), config).eval()
+    shapes = clouds(16)
+    features = trunk.retrieval_features(shapes).detach()
+    model.tuner.fit(features, LABELS)
+    logits = model(shapes)
+    assert logits.isfinite().all()
+    assert (logits.argmax(dim=1) == LABELS).float().mean() > 0.25  # of four classes
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])
+def test_the_machine_is_that_of_scikit_learn(classes):
+    labels = torch.tensor(classes)[torch.arange(16) % len(classes)]
+    model, features = fitted(pp.SVMConfig(C=0.1), labels)
+    seen = clouds(20, seed=9)
+    theirs = SVC(C=0.1, kernel="linear").fit(features.double() - features.double().mean(0), labels)
+    asked = encoder().eval().retrieval_features(seen).detach().double() - features.double().mean(0)
+    ours = model(seen)
+    decision = theirs.decision_function(asked)
+    if len(classes) > 2:
+        np.testing.assert_allclose(ours[:, classes].detach(), decision, atol=1e-3)
+        assert ours.argmax(dim=1).tolist() == [classes[i] for i in decision.argmax(axis=1)]
+    else:
+        assert ours.argmax(dim=1).tolist() == theirs.predict(asked).tolist()
+
+
+def test_neighbours_vote_by_their_similarity():
+    model, features = fitted(FITTED["knn"])
+    unit = F.normalize(features, dim=1).half().float()
+    query = clouds(3, seed=8)
+    similarity = F.normalize(encoder().eval().retrieval_features(query), dim=1) @ unit.T
+    for row, logits in zip(similarity, model(query), strict=True):
+        near = row.topk(3)
+        weights = (near.values / 0.07).softmax(dim=0)
+        shares = torch.zeros(4).index_add_(0, LABELS[near.indices], weights)
+        torch.testing.assert_close(logits.exp(), shares, atol=1e-4, rtol=1e-4)
+
+
+def test_more_neighbours_than_shapes_are_all_of_them():
+    model, _ = fitted(pp.KNNConfig(neighbors=99))
+    assert model(clouds(2)).isfinite().all()
+
+
+@every
+def test_parts_are_refused(config):
+    with pytest.raises(ConfigError, match="part_segmentation"):
+        pp.get_peft_model(build_segmenter(encoder(), 3, 2), config)
+
+
+def test_a_single_class_is_refused():
+    with pytest.raises(DataError, match="two classes"):
+        fitted(pp.SVMConfig(), torch.zeros(16, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: pp.SVMConfig(C=0.0), "C"),
+        (lambda: pp.KNNConfig(neighbors=0), "neighbors"),
+        (lambda: pp.KNNConfig(temperature=0), "temperature"),
+    ],
+)
+def test_wrong_settings_are_named(make, word):
+    with pytest.raises(ConfigError, match=word):
+        make()
