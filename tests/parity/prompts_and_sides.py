@@ -1,23 +1,15 @@
 """Parity of IDPT and STAG on Point-MAE: methods beside the trunk."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
 from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_CLASSIFICATION
 from pointpeft.models.checkpoint import Layout
-from tests.parity.point_mae import compare, encoder_settings
-from tests.parity.support import GRADIENT_TOLERANCE, Case, Taps, assert_gradients, assert_loss
+from tests.parity.support import Case, Taps
+from tests.parity.tuned import MODEL, adapted, check_tuned, watch
 
-_MODEL = (
-    ("cls_token", "model.cls_token"), ("cls_pos", "model.cls_pos"),
-    *((published, f"model.{ours}") for published, ours in POINT_MAE_CLASSIFICATION.rules),
-)  # fmt: skip
 _EDGES = [
     rule
     for number in (1, 2, 3)
@@ -34,7 +26,7 @@ IDPT = Layout(
         *_EDGES,
         ("blocks.cls.conv5.0.", "tuner.prompt_module.fuse."),
         ("blocks.cls.bn5.", "tuner.prompt_module.norm."),
-        *_MODEL,
+        *MODEL,
     ),
     convolutions=(
         *POINT_MAE_CLASSIFICATION.convolutions,
@@ -58,7 +50,7 @@ def stag(first_run: int, runs: int) -> Layout:
     return Layout(
         "STAG on Point-MAE",
         ("blocks.addparam_",),
-        (*rules, *_MODEL),
+        (*rules, *MODEL),
         convolutions=(
             *POINT_MAE_CLASSIFICATION.convolutions,
             (r"tuner\.(collect|graphs|expand)\.", 1),
@@ -70,7 +62,7 @@ def check_idpt(case: Case) -> None:
     config = case.data["config"]
     assert (config["prompt_module"], config["cls_type"]) == ("dgcnn", "all")
     settings = pp.IDPTConfig(prompt_block=config["prompt_layer"], reference_compat=True)
-    model = _adapted(case, settings)
+    model = adapted(case, settings)
     aliases = case.data["aliases"].pop_all()
     weights = case.weights()
     for name, used in aliases.items():
@@ -85,13 +77,13 @@ def check_idpt(case: Case) -> None:
         **{f"block{i}": f"model.backbone.blocks.{i}" for i in (places[0], places[-1])},
     )
     seen: dict[str, Any] = {}
-    _watch(model.tuner.prompt_module, seen, lambda args, _: {"prompt_input": args[0]})
+    watch(model.tuner.prompt_module, seen, lambda args, _: {"prompt_input": args[0]})
     for number, edges in enumerate(model.tuner.prompt_module.edges):
         key = f"knn{number}"
-        _watch(edges, seen, lambda args, _, key=key: {key: args[1].sort().values})
+        watch(edges, seen, lambda args, _, key=key: {key: args[1].sort().values})
     names = ("patch_tokens", "norm", "prompt", "block0", f"block{places[-1]}")
     case.data.without_effect("knn_smallest_relative_gap")
-    _check(case, model, taps, names, IDPT, seen)
+    check_tuned(case, model, IDPT, lambda: {**{n: taps[n] for n in names}, **seen})
     case.data["scalars"].without_effect("grad_norm_all_parameters")  # of frozen ones, as published
 
 
@@ -99,7 +91,7 @@ def check_stag(case: Case) -> None:
     config = case.data["config"]
     sl = config["stag_size"] == 1
     runs = pp.STAGConfig(run_length=3, first_block=3) if sl else pp.STAGConfig()
-    model = _adapted(case, runs)
+    model = adapted(case, runs)
     layout = stag(3, 4) if sl else stag(6, 1)
     model.adapter.load_state_dict(layout.ours(case.weights()), strict=True)
     shown = [i for i in (0, 6, 11) if i < config["depth"]]
@@ -110,7 +102,7 @@ def check_stag(case: Case) -> None:
         **{f"block{i}": f"model.backbone.blocks.{i}" for i in shown},
     )
     seen: dict[str, Any] = {}
-    _watch(
+    watch(
         model.tuner.graphs[0],
         seen,
         lambda args, output: {
@@ -119,94 +111,12 @@ def check_stag(case: Case) -> None:
             "graph_knn": args[1].sort().values,
         },
     )
-    _watch(model.tuner.expand[0], seen, lambda _, output: {"displacement_first": F.relu(output)})
+    watch(model.model.head, seen, lambda args, _: {"feature": args[0]})
+    watch(model.tuner.expand[0], seen, lambda _, output: {"displacement_first": F.relu(output)})
     case.data.without_effect("knn_check", "graph_calls")
-    _check(case, model, taps, ("patch_tokens", *(f"block{i}" for i in shown)), layout, seen)
 
+    def outputs() -> dict[str, Any]:
+        found = {name: taps[name] for name in ("patch_tokens", *(f"block{i}" for i in shown))}
+        return {**found, **seen, "final_tokens_mean": seen["feature"]}
 
-def _watch(module: nn.Module, seen: dict[str, Any], what: Callable[..., dict[str, Any]]) -> None:
-    """Keep what a module is given and gives at its first call."""
-
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
-        for key, value in what(args, output).items():
-            seen.setdefault(key, value)
-
-    module.register_forward_hook(keep)
-
-
-def _needs_gradient(model: Any, case: Case) -> list[list[bool]]:
-    """Whether what enters and what leaves each block itself is part of the backward pass."""
-    found: list[list[bool]] = []
-
-    def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        found.append([args[0].requires_grad, output.requires_grad])
-
-    hooks = [block.register_forward_hook(keep) for block in model.model.backbone.blocks]
-    model(case.cloud())
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _adapted(case: Case, settings: Any) -> Any:
-    config = case.data["config"]
-    model = pp.create_model(
-        "point_mae",
-        num_classes=config["cls_dim"],
-        **encoder_settings(config),
-        skip_near_origin=True,
-    )
-    return pp.get_peft_model(model, settings)
-
-
-def _check(
-    case: Case, model: Any, taps: Taps, names: tuple[str, ...], layout: Layout, seen: dict[str, Any]
-) -> None:
-    """Outputs, loss, gradients and counts."""
-    points, label = case.cloud(), torch.from_numpy(case.arrays["label"]).long()
-    _watch(model.model.head, seen, lambda args, _: {"feature": args[0]})
-    logits = model(points)
-    loss = F.cross_entropy(logits, label)
-    loss.backward()
-    outputs = {
-        "center": model.model.backbone.tokenizer.group(points).centers,
-        **{name: taps[name] for name in names},
-        **seen,
-        "logits": logits,
-    }
-    with torch.no_grad():
-        outputs["logits_alone"] = torch.cat([model(cloud) for cloud in points.split(1)])
-    if "final_tokens_mean" in case.arrays:
-        outputs["final_tokens_mean"] = seen["feature"]
-    compare(case, outputs, known={"label"})
-    assert_loss(loss, case.loss)
-    assert _needs_gradient(model, case) == case.data["block_needs_gradient"]["blocks"]
-    case.data["block_needs_gradient"].without_effect("about")
-    case.data.without_effect("alone_max_difference")
-    case.check_accuracy(logits, label)
-    case.stored("label")
-    _check_counts(case, model, layout)
-    assert_gradients(model.adapter, case, layout)
-    norms = [p.grad.norm() for p in model.parameters() if p.requires_grad]
-    stated = case.data["scalars"]["grad_norm_trained"]
-    assert abs(torch.stack(norms).norm().item() / stated - 1) < GRADIENT_TOLERANCE
-
-
-def _check_counts(case: Case, model: Any, layout: Layout) -> None:
-    counts = case.data["parameters"].pop_all()
-    found = model.count_parameters()
-    for key, count in found.items():
-        assert counts[key] == count, key
-    assert counts["head"] == found["total"] - found["total_without_head"]
-    trained = {n: p for n, p in model.adapter.named_parameters() if p.requires_grad}
-    assert counts["trainable_receiving_gradient"] == sum(
-        p.numel() for p in trained.values() if p.grad is not None
-    )
-    published = layout.theirs(trained)
-    assert set(case.data["trainable"]) == set(published)
-    by_name: dict[str, int] = {}
-    for name, parameter in published.items():
-        short = "cls_head_finetune" if name.startswith("cls_head_finetune") else name
-        short = re.sub(r"(_dict|conv\d)\.\d+\.", r"\1.*.", short)
-        by_name[short] = by_name.get(short, 0) + parameter.numel()
-    assert counts["trainable_by_name"] == by_name
+    check_tuned(case, model, layout, outputs)

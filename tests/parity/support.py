@@ -221,8 +221,12 @@ def assert_gradients(
     layout: Any,
     loose: dict[str, float] | None = None,
     norms_of: Fields | None = None,
+    floor: float = 1e-6,
 ) -> None:
-    """Compare gradient norms of every parameter, by published name, and which have none."""
+    """Compare gradient norms of every parameter, by published name, and which have none.
+
+    Differences below the largest norm times ``floor`` are rounding.
+    """
     gradients = {
         name: parameter.grad if parameter.grad is not None else parameter.new_zeros(0)
         for name, parameter in model.named_parameters()
@@ -238,7 +242,7 @@ def assert_gradients(
     for name, norm in norms.items():
         tolerance = (loose or {}).get(name, GRADIENT_TOLERANCE)
         reference = expected.get(name, 0.0)
-        assert abs(norm - reference) <= tolerance * reference + 1e-6 * largest, (
+        assert abs(norm - reference) <= tolerance * reference + floor * largest, (
             name, norm, reference,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parity.dapt import check_dapt
 from tests.parity.i2p_mae import (
     check_clip_visual,
     check_i2p_classification,
@@ -34,6 +35,8 @@ from tests.parity.point_m2ae import (
 from tests.parity.point_mae import check_classification, check_part_segmentation, check_pretrain
 from tests.parity.point_ops import check_linear_svm, check_ops
 from tests.parity.point_peft import check_point_peft_m2ae, check_point_peft_mae
+from tests.parity.pointgst import check_pointgst
+from tests.parity.ppt import check_ppt
 from tests.parity.prompts_and_sides import check_idpt, check_stag
 from tests.parity.segmentation import check_metrics
 from tests.parity.support import Case, folder
@@ -62,6 +65,9 @@ KINDS = {
     "point_peft_mae": check_point_peft_mae,
     "point_peft_m2ae": check_point_peft_m2ae,
     "idpt_mae": check_idpt,
+    "dapt_mae": check_dapt,
+    "pointgst_mae": check_pointgst,
+    "ppt_mae": check_ppt,
     "stag_mae": check_stag,
     "stag_sl_mae": check_stag,
 }
@@ -73,6 +79,9 @@ MODELS = {
     "Point-PEFT M2AE models/Point_Mask_Rev_FT_scan.py PointTransformer_best": check_point_peft_m2ae,
     "PointTransformer (IDPT on Point-MAE)": check_idpt,
     "PointTransformer (STAG on Point-MAE)": check_stag,
+    "PointTransformer_DAPT (DAPT on Point-MAE)": check_dapt,
+    "PointTransformer_PGST (PointGST on Point-MAE)": check_pointgst,
+    "PointTransformer (PPT on Point-MAE)": check_ppt,
     "Point-M2AE models/Point_M2AE.py Point_M2AE": check_m2ae_pretrain,
     "Point_M2AE.forward(eval=True)": check_m2ae_svm_features,
     "Point_M2AE_ModelNet40": check_m2ae_classification,
