@@ -214,9 +214,6 @@ def _data(
     )
 
 
-log = logging.getLogger("pointpeft")
-
-
 @undisturbed()
 def finetune(
     config: FinetuneConfig,

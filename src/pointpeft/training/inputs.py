@@ -180,9 +180,6 @@ def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     }
 
 
-log = logging.getLogger("pointpeft")
-
-
 def training_device(config: FinetuneConfig) -> str:
     """The torch device that the first process of a run trains on."""
     return "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")

@@ -30,6 +30,8 @@ from pointpeft.training.protocol import Protocol
 
 __all__ = ["BestEpoch", "Keep", "RebuildingCheck", "SvmCheck"]
 
+log = logging.getLogger("pointpeft")
+
 Keep = Callable[[Any, int, float], None]
 """Called with a model that is the best so far, the epochs it was trained for, and its value."""
 
@@ -107,9 +109,6 @@ class BestEpoch(L.Callback, abc.ABC):
         if self.best is None:
             return True
         return value > self.best if self.larger_is_better else value < self.best
-
-
-log = logging.getLogger("pointpeft")
 
 
 class SvmCheck(BestEpoch):

@@ -177,9 +177,6 @@ def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: B
     return model
 
 
-log = logging.getLogger("pointpeft")
-
-
 def train_seeds(
     resolved: ResolvedRun,
     output: str | Path,

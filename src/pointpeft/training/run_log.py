@@ -77,8 +77,6 @@ def logged_to(path: Path) -> Iterator[None]:
         file.close()
 
 
-log = logging.getLogger("pointpeft")
-
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
