@@ -28,7 +28,7 @@ class FiniteCheck(L.Callback):
     """Stops training when a loss, a metric or a weight is NaN or infinite.
 
     The checkpoint of the last epoch stays as it is: no step is taken with such a loss, and an epoch
-    that ends with such weights is not saved.
+    that ends with such weights is not saved. All processes raise a :class:`TrainingError`.
 
     Args:
         last: the checkpoint of the last epoch.
@@ -38,20 +38,12 @@ class FiniteCheck(L.Callback):
         self.last = last
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
-        """Look at the loss before it is used.
-
-        Raises:
-            TrainingError: it is not finite in some process; all of them raise.
-        """
+        """Look at the loss before it is used."""
         problem = "" if loss.isfinite() else f"the loss is {loss.item()}"
         self._stop_if(problem, trainer, trainer.global_step + 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Look at what was measured and at the weights before the epoch is saved.
-
-        Raises:
-            TrainingError: something is not finite in some process; all of them raise.
-        """
+        """Look at what was measured and at the weights before the epoch is saved."""
         values = {**trainer.callback_metrics, **task.state_dict()}
         broken = [name for name, value in values.items() if not value.isfinite().all()]
         problem = f"{', '.join(broken[:3])} became NaN or infinite" if broken else ""
@@ -174,9 +166,7 @@ class EpochTimer(L.Callback):
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Stop it after the last batch."""
         if trainer.is_last_batch:
             self.seconds.append(time.perf_counter() - self._start)
@@ -206,9 +196,7 @@ class ProgressBar(L.Callback):
             self._meter = Meter(self.title, self.console)
             self._advance(trainer)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Move on by one step."""
         self._advance(trainer)
 

@@ -46,9 +46,6 @@ class CloudDataset(Dataset):
     def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {key: value[0] for key, value in self.__getitems__([index]).items()}
-
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, gathered in one step."""
         index = torch.as_tensor(indices)
@@ -60,10 +57,6 @@ class RaggedClouds(CloudDataset):
     """Clouds of different sizes, an endless stream of draws from them with replacement.
 
     A draw depends on seed, epoch and cloud alone, whichever process makes it.
-
-    Args:
-        split: all points of every cloud.
-        seed: of all draws.
     """
 
     def __init__(self, split: RaggedSplit, seed: int) -> None:
@@ -84,13 +77,7 @@ class RaggedClouds(CloudDataset):
 
 
 class PretrainingClouds(Dataset):
-    """Stored clouds and, beyond the last of them, an endless stream of procedural ones.
-
-    Args:
-        split: prepared clouds; may be empty.
-        num_points: points of every cloud.
-        seed: of the stream.
-    """
+    """Stored clouds and, beyond the last of them, an endless stream of procedural ones."""
 
     def __init__(self, split: ShapeSplit, num_points: int, seed: int = 0) -> None:
         self.stored = CloudDataset(split, num_points)
@@ -271,11 +258,7 @@ def _check_enough(count: int, share: Share) -> None:
 
 
 def _training_loader(
-    dataset: Dataset,
-    sampler: EpochSampler,
-    batch_size: int,
-    num_workers: int,
-    drop_last: bool,
+    dataset: Dataset, sampler: EpochSampler, batch_size: int, num_workers: int, drop_last: bool
 ) -> DataLoader:
     drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
     drop_last |= len(sampler) % batch_size == 1
