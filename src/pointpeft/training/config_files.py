@@ -203,26 +203,21 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictCo
     Raises:
         ConfigError: one of them is missing or unreadable, or builds on itself.
     """
-    if above and path.resolve() in [file.resolve() for file in above]:
+    if path.resolve() in [file.resolve() for file in above]:
         raise ConfigError(f"{above[-1]}: defaults names {path}, which builds on this file itself")
-    content = _read_yaml(path, f", which {above[-1]} names under defaults," if above else "")
-    names = content.pop("defaults", OmegaConf.create([]))
-    if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
-    layers = [layer for name in names for layer in _layers(path.parent / name, (*above, path))]
-    return [*layers, (path, content)]
-
-
-def _read_yaml(path: Path, named: str = "") -> DictConfig:
     if not path.is_file():
-        raise ConfigError(f"config file {path}{named} does not exist")
+        raise ConfigError(f"{above[-1]}: defaults names {path}, which does not exist")
     try:
         content = OmegaConf.load(path)
     except Exception as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{path} must be a mapping of keys to values")
-    return content
+    names = content.pop("defaults", OmegaConf.create([]))
+    if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
+    layers = [layer for name in names for layer in _layers(path.parent / name, (*above, path))]
+    return [*layers, (path, content)]
 
 
 def _merge(config: DictConfig, change: DictConfig, source: str) -> DictConfig:
