@@ -57,7 +57,7 @@ def test_the_best_epoch_is_chosen_on_the_test_split_and_said_so(run_finetune, ro
     assert metrics["test_items"] == 2
     assert metrics["train_items"] == 4
     assert metrics["selection"] == "test split (published protocol)"
-    assert "selected on the test split" in (tmp_path / "run" / "log.txt").read_text()
+    assert "test split" in (tmp_path / "run" / "log.txt").read_text()
     assert float(history[0]["lr"]) == pytest.approx(1e-6)
 
 
@@ -72,7 +72,7 @@ def test_any_data_follows_the_published_protocol(run_finetune, tmp_path):
     metrics = run_finetune(PUBLISHED, "trainer.epochs=1", "method=point-peft", small)
     assert "val_accuracy" not in metrics
     assert metrics["test_accuracy"] == float(rows(tmp_path / "run")[1]["test_accuracy"])
-    assert "no published data set, so it is read" in (tmp_path / "run/log.txt").read_text()
+    assert "no published data set" in (tmp_path / "run/log.txt").read_text()
 
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["peft"] == {"reference_compat": True}
@@ -189,7 +189,7 @@ def settings(root, *overrides):
 
 def test_an_svm_needs_an_encoder(root, tmp_path):
     labelled = write_archive(tmp_path / "labelled.npz")
-    with pytest.raises(ConfigError, match="no retrieval features"):
+    with pytest.raises(ConfigError, match=r"svm\.source"):
         pretrain(
             load_config(PretrainConfig, [], [
                 "model=point_bert_dvae", f"data.source={labelled}", f"svm.source={labelled}",
