@@ -81,11 +81,7 @@ class EpochSeeds(L.Callback):
 
 
 class History(L.Callback):
-    """One row of metrics per epoch, counted from 1, in ``metrics.csv`` and in every checkpoint.
-
-    Args:
-        path: the CSV file, rewritten as a whole after each epoch.
-    """
+    """One row of metrics per epoch, counted from 1, in a CSV file and in every checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,15 +111,10 @@ class History(L.Callback):
 
 
 class Patience(L.Callback):
-    """Stops training after so many epochs without a better value.
+    """Stops training after so many epochs without a better (larger) value.
 
-    It looks at the whole history, so a resumed run obeys the patience that is given now, and one
-    that was stopped is prolonged by a larger one.
-
-    Args:
-        history: of the run; it comes before this callback.
-        monitor: the value, larger is better.
-        patience: epochs.
+    It looks at the whole history, which is written before, so a resumed run obeys the patience
+    that is given now, and one that was stopped is prolonged by a larger one.
     """
 
     def __init__(self, history: History, monitor: str, patience: int) -> None:
@@ -175,12 +166,7 @@ class EpochTimer(L.Callback):
 class ProgressBar(L.Callback):
     """One line for the whole training: epoch, latest metrics, time left.
 
-    Without a terminal it prints a plain line now and then.
-
-    Args:
-        title: what is being trained.
-        shown: (metric, label, format) of the metrics to show.
-        console: where to draw.
+    Without a terminal it prints a plain line now and then. ``shown`` are (metric, label, format).
     """
 
     def __init__(

@@ -51,20 +51,8 @@ def few_shot(
     nothing to validate on: the last epoch counts, or in the papers the best one on the test part.
     Folds may be run one by one in the same folder: what is summed up is all that is finished there.
 
-    Args:
-        resolved: the run; its ``few_shot.way`` must be set.
-        output: folder of all episodes.
-        resume: go on where an earlier call stopped.
-        progress: called with (done, total) while shapes are read.
-        data: what to draw episodes from instead of what ``config.data`` names.
-
-    Returns:
-        What ``metrics.json`` holds: accuracies of the folds, their mean and deviation.
-
-    Raises:
-        ConfigError: inconsistent settings, or other ones than the folder was begun with.
-        DataError: unusable data, too few shapes for an episode, or no such one; no fold is trained
-            before all of them are known to be there.
+    Arguments and errors are those of :func:`finetune`; no fold is trained before all of them are
+    known to be there. Returns the accuracies of the folds, their mean and deviation.
     """
     run, config = RunFolder(output), resolved.config
     chosen = config.few_shot.fold

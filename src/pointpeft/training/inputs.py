@@ -167,26 +167,17 @@ def training_device(config: FinetuneConfig) -> str:
 
 
 class Banks:
-    """Makes the memory banks of a run, one for each encoder.
-
-    Args:
-        data: whose training shapes are kept.
-        run: the run.
-    """
+    """Makes the memory banks of a run of its training shapes, one for each encoder."""
 
     def __init__(self, data: ShapeData, run: ResolvedRun) -> None:
         self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
     def of(self, backbone: Any, reference_compat: bool = False) -> MemoryBank:
-        """The bank of an encoder, on the CPU.
+        """The bank of an encoder, before a method is attached to it; both are on the CPU.
 
         In other processes than the first one it has no content before training begins, when
         :meth:`pointpeft.tasks.tuning_module.TuningModule.setup` brings it.
-
-        Args:
-            backbone: the encoder, before a method is attached; it is left on the CPU.
-            reference_compat: features with the faults of the papers' code.
         """
         train = self.data.train
         if not is_first_process():

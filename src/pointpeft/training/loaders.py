@@ -31,11 +31,8 @@ _WHOLE = Share()  # the only process takes all
 class CloudDataset(Dataset):
     """A split as a data set of whole batches: ``{"points", "label", "index"}``.
 
-    Where the split has part labels, ``"seg"`` holds those of the points.
-
-    Args:
-        split: prepared clouds.
-        num_points: keep the first ones of each (farthest-point ordered) cloud; None keeps all.
+    Where the split has part labels, ``"seg"`` holds those of the points. The first ``num_points``
+    of each (farthest-point ordered) cloud are kept; None keeps all.
     """
 
     def __init__(self, split: ShapeSplit, num_points: int | None = None) -> None:
@@ -129,12 +126,7 @@ class OrderedSampler(Sampler[int]):
     """The items of a split in file order.
 
     Several processes take turns. All shares are equally long: some are filled up with -1, which
-    stands for no item.
-
-    Args:
-        length: items of the split.
-        share: which of them are for this process.
-        fresh: whether items are new ones in each epoch, numbered on from those before.
+    stands for no item. ``fresh`` items are new ones in each epoch, numbered on from those before.
     """
 
     def __init__(self, length: int, share: Share = _WHOLE, fresh: bool = False) -> None:
@@ -228,19 +220,9 @@ def pretraining_loader(
 ) -> DataLoader:
     """Shuffled batches of ``{"points"}`` for pre-training.
 
-    Args:
-        split: stored clouds, all of them once per epoch; may be empty.
-        fresh: procedural clouds per epoch, new ones in each.
-        num_points: points of every cloud.
-        batch_size: clouds per batch of all processes.
-        num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
-        seed: of the order and of the stream.
-        drop_last: leave out a last batch that is not full, unless it is the only one.
-        share: what of a batch is for this process.
-
-    Raises:
-        DataError: there are fewer than two clouds for a process.
-        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
+    All stored clouds of the split, which may be empty, come once per epoch, with as many ``fresh``
+    procedural ones, which one worker keeps off the trainer. All else is as for
+    :class:`ShapeDataModule`.
     """
     _check_enough(len(split) + fresh, share)
     sampler = EpochSampler(len(split), seed, fresh, share)

@@ -44,17 +44,9 @@ log = logging.getLogger("pointpeft")
 def train_one_seed(
     resolved: ResolvedRun, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
 ) -> dict[str, Any]:
-    """Train with one seed, keep the best epoch, and measure it.
+    """Train with the one seed of a run, keep the best epoch, and measure it.
 
-    Args:
-        resolved: the run, of the one seed.
-        data: what to train on, and to measure.
-        run: the folder to fill.
-        resume: continue what is in it.
-        banks: memory banks, which seeds share.
-
-    Returns:
-        What ``metrics.json`` holds.
+    Returns what ``metrics.json`` holds. Seeds share the memory ``banks``.
     """
     config, protocol = resolved.config, resolved.protocol
     if resume and (finished := run.finished_metrics(config)):

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pointpeft.compat.names import extra_epochs
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import no_trace_if_refused, replacing
-from pointpeft.locations import ADAPTER, BEST_ENCODER, ENCODER, RUN_CONFIG
+from pointpeft.locations import ADAPTER, ENCODER, RUN_CONFIG
 from pointpeft.measure.records import output_folder, versions
 from pointpeft.training.config_files import config_text, dotted, save_config
 from pointpeft.training.processes import is_first_process
@@ -65,7 +65,6 @@ class RunFolder:
         self.adapter = self.path / ADAPTER
         self.best_vote_adapter = self.path / "adapter_best_vote"
         self.backbone = self.path / ENCODER
-        self.best_backbone = self.path / BEST_ENCODER
 
     def prepare(self, config: Any, resume: bool) -> None:
         """Refuse to write over another run.
@@ -76,18 +75,17 @@ class RunFolder:
         """
         if not is_first_process():
             return
-        if resume and not self.config.is_file():
-            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
-        if not resume and self.config.exists():
+        if resume:
+            self._check_same_run(config)
+        elif self.config.exists():
             raise ConfigError(
                 f"{self.path} already holds a run; pass `resume` to continue it, or another "
                 "`output`"
             )
-        if resume:
-            self._check_same_run(config)
-            self._check_not_shorter(config)
 
     def _check_same_run(self, config: Any) -> None:
+        if not self.config.is_file():
+            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
         differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
         if differ:
             changes = "; ".join(
@@ -99,8 +97,6 @@ class RunFolder:
                 f"its {self.config.name} but {', '.join(_MAY_CHANGE)}; for another run name "
                 "another `output`"
             )
-
-    def _check_not_shorter(self, config: Any) -> None:
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
         texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
         done = max((len(text.splitlines()) - 1 for text in texts), default=0)

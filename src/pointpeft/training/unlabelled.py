@@ -55,13 +55,8 @@ def load_pretraining_data(
     """Read the data of a config, logging notes and problems.
 
     Shapes are held out if ``config.validate_every`` asks for them: the share
-    ``config.data.val_fraction``, unless the protocol reads the data in its own way.
-
-    Args:
-        config: all settings.
-        num_points: points that the network sees.
-        protocol: of the run.
-        progress: called with (done, total) while shapes are read.
+    ``config.data.val_fraction``, unless the protocol reads the data in its own way. The network
+    sees ``num_points`` of each.
 
     Raises:
         ConfigError: inconsistent settings.
