@@ -173,7 +173,7 @@ class Banks:
         self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
-    def of(self, backbone: Any, reference_compat: bool = False) -> MemoryBank:
+    def of(self, backbone: Any) -> MemoryBank:
         """The bank of an encoder, before a method is attached to it; both are on the CPU.
 
         In other processes than the first one it has no content before training begins, when
@@ -186,8 +186,9 @@ class Banks:
         encoder = state_hash(backbone)
         if encoder not in self._built:
             backbone.to(training_device(self.run.config))
+            compat = getattr(self.run.method, "reference_compat", False)
             with torch.random.fork_rng([]):  # loaders draw; a seed is to mean the same without
-                bank = MemoryBank.build(backbone, self._batches(), reference_compat)
+                bank = MemoryBank.build(backbone, self._batches(), compat)
             backbone.cpu()
             log.info("memory bank: %d items of %d channels", len(bank), bank.features.shape[0])
             self._built[encoder] = bank

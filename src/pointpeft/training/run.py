@@ -56,9 +56,8 @@ def train_one_seed(
     L.seed_everything(config.seed, verbose=False)
     module = _make_module(resolved, data, run, banks)
     timer, history = EpochTimer(), History(run.history)
-    votes, extra_epochs = (
-        protocol.votes_in_training(config, data, run), protocol.extra_epochs(config)
-    )  # fmt: skip
+    votes = protocol.votes_in_training(config, data, run)
+    extra_epochs = protocol.extra_epochs(config)
     callbacks = [
         BatchNormMomentum(config.optimizer),
         history,
@@ -151,8 +150,7 @@ def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: B
             save_model(backbone, run.backbone)
         source = f"../{run.backbone.name}"
     method = resolved.method
-    compat = getattr(method, "reference_compat", False)
-    bank = banks.of(backbone, compat) if method.uses_bank else None
+    bank = banks.of(backbone) if method.uses_bank else None
     model = get_peft_model(resolved.task.network(backbone, data), method, bank)
     model.class_names, model.base_checkpoint = data.class_names, source
     model.parts = data.parts.to_dict() if data.parts else None
