@@ -325,14 +325,10 @@ def test_failed_start_does_not_take_the_folder(run_finetune, tmp_path):
     run_finetune("trainer.epochs=1")
 
 
-def test_refuses_zero_points(run_finetune):
-    with pytest.raises((ConfigError, DataError), match="num_points"):
-        run_finetune("data.num_points=0", "trainer.epochs=1")
-
-
 @pytest.mark.parametrize(
     "override",
     [
+        "data.num_points=0",
         "trainer.epochs=0",
         "trainer.batch_size=0",
         "optimizer.lr=0",
