@@ -171,4 +171,5 @@ def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
 def _quiet_trainer() -> None:
     """Leave out what the trainer logs of hardware; what it logs as a warning passes."""
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
