@@ -41,13 +41,16 @@ class TrainingError(PointPeftError):
 def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str = "") -> None:
     """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``.
 
-    ``prefix`` is what a message puts before the name, such as "trainer.".
+    None passes where it is the default. ``prefix`` is what a message puts before the name, such as
+    "trainer.".
 
     Raises:
         ConfigError: one is not; it is named with its value.
     """
     for name in names:
         value = getattr(config, name)
+        if value is None and getattr(type(config), name, 0) is None:
+            continue
         if type(value) is not int or value < least:
             raise ConfigError(
                 f"{prefix}{name} must be an integer of at least {least}, got {value!r}"

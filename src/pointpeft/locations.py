@@ -34,8 +34,6 @@ ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
-
-
 _HASHED = "sha256:"
 
 
@@ -56,12 +54,9 @@ def existing_weights(path: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such file.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder; pass a weights file in it")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist; pass the path of a weights file")
-    return path
+    if not Path(path).is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist as a file; pass a weights file")
+    return Path(path)
 
 
 def names_embedded(checkpoint: str | Path | None, model: str) -> bool:
@@ -91,14 +86,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
         chosen, which = (best, "best") if best.is_file() else (encoder, "last")
         log.info("%s: the encoder of its %s epoch, %s", path, which, chosen.name)
         return chosen
-    if best.is_file():
-        raise CheckpointError(
-            f"folder {path} holds a run of pre-training that has not ended: resume it, or pass its "
-            f"best encoder so far as `checkpoint`: {best}"
-        )
     raise CheckpointError(
-        f"folder {path} holds no {ENCODER}, which pre-training writes at its end; pass a "
-        "weights file, or the folder of a `pointpeft pretrain` run that has ended"
+        f"folder {path} holds no {ENCODER}, which pre-training writes at its end; resume the run "
+        f"there, or pass a weights file, such as the best encoder so far, {BEST_ENCODER}"
     )
 
 

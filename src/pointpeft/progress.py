@@ -2,11 +2,11 @@
 
 import time
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import Progress
 
 __all__ = ["Meter"]
 
@@ -29,29 +29,18 @@ class Meter:
     def __init__(self, title: str, console: Console | None = None) -> None:
         self.title, self.console = title, console or Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
             speed_estimate_period=_SPEED_OVER,
         )
-        self._task = self._progress.add_task(title, total=None, text="")
+        self._task = self._progress.add_task(title, total=None)
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -67,7 +56,8 @@ class Meter:
             text: what is said beside the bar; by default these numbers.
         """
         text = f"{done}/{total}" if text is None else text
-        self._progress.update(self._task, completed=done, total=total, text=text)
+        described = escape(f"{self.title}: {text}")
+        self._progress.update(self._task, completed=done, total=total, description=described)
         if done < total:  # another bar may be drawn before and after; both calls may be repeated
             self._progress.start()
         else:

@@ -108,7 +108,7 @@ def test_unknown_key_proposes_the_nearest(write, override, proposed):
 
 
 def test_unknown_key_says_where_valid_ones_are_listed():
-    with pytest.raises(ConfigError, match="all keys: see `FinetuneConfig`"):
+    with pytest.raises(ConfigError, match="`FinetuneConfig`"):
         load_config(FinetuneConfig, [], ["optimizer.xyzzy=1"])
 
 
@@ -134,18 +134,18 @@ def test_override_with_broken_value():
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
         load_config(FinetuneConfig, [tmp_path / "none.yaml"])
 
 
 @pytest.mark.parametrize("text", ["a: [1\nb", "a: b: c", "\tseed: 1"])
 def test_broken_yaml(write, text):
-    with pytest.raises(ConfigError, match=r"settings\.yaml is not valid YAML"):
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
         load_config(FinetuneConfig, [write(text)])
 
 
 def test_list_is_no_mapping(write):
-    with pytest.raises(ConfigError, match="mapping"):
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
         load_config(FinetuneConfig, [write("- a\n- b\n")])
 
 

@@ -48,22 +48,22 @@ def refused(path, *words):
 
 def test_a_missing_file_is_named_with_the_one_that_wants_it(write):
     path = write("own.yaml", "defaults: [none.yaml]\n")
-    refused(path, "none.yaml, which ", "own.yaml names under defaults, does not exist")
+    refused(path, "none.yaml", "own.yaml")
 
 
 @pytest.mark.parametrize("other", ["own.yaml", "a.yaml"])
 def test_a_cycle_is_named_with_both_files(write, other):
     write("a.yaml", "defaults: [own.yaml]\n")
     path = write("own.yaml", f"defaults: [{other}]\n")
-    refused(path, f"{other}: defaults names ", "own.yaml, which builds on this file itself")
+    refused(path, f"{other}: defaults", "own.yaml")
 
 
 @pytest.mark.parametrize("value", ["base.yaml", "{a: b}", "[1]"])
 def test_defaults_are_a_list_of_files(write, value):
-    refused(write("own.yaml", f"defaults: {value}\n"), "own.yaml: defaults must be a list of files")
+    refused(write("own.yaml", f"defaults: {value}\n"), "own.yaml: defaults")
 
 
 def test_an_unknown_key_is_named_with_the_file_that_has_it(write):
     write("set.yaml", "data: {sourc: x}\n")
     path = write("own.yaml", "defaults: [set.yaml]\n")
-    refused(path, "set.yaml: unknown key data.sourc; did you mean 'data.source'?")
+    refused(path, "set.yaml", "data.sourc;", "'data.source'")

@@ -51,7 +51,7 @@ def test_other_names_are_refused(name):
 
 
 def test_the_nearest_name_is_proposed():
-    with pytest.raises(ConfigError, match="did you mean 'fine-tuning/scan_pb'"):
+    with pytest.raises(ConfigError, match="'fine-tuning/scan_pb'"):
         find_config("fine-tuning/scan_bp")
 
 

@@ -112,7 +112,7 @@ def test_only_the_first_process_writes(two):
 
 def test_each_process_says_what_it_has_to_say_once(two):
     _, _, printed = two
-    assert printed.count("starts from random weights") == 5  # of that many runs
+    assert printed.count("random weights") == 5  # of that many runs
     assert printed.count("pretrain: epoch 1/1") == 1
     assert printed.count("pre-trained point_mae_small") == 1
 
@@ -180,9 +180,9 @@ def test_batches_of_all_processes_are_those_of_one(length, fresh, processes):
 @pytest.mark.parametrize(
     ("count", "batch_size", "error", "message"),
     [
-        (16, 9, ConfigError, "multiple of 2"),
-        (16, 2, ConfigError, "at least 4"),
-        (3, 4, DataError, "two shapes or more for each of 2 processes, the training split has 3"),
+        (16, 9, ConfigError, "batch_size=9 .*2 processes"),
+        (16, 2, ConfigError, "batch_size=2 .*at least 4"),
+        (3, 4, DataError, "2 processes.*3"),
     ],
 )
 def test_refuses_what_cannot_be_shared_out(count, batch_size, error, message):

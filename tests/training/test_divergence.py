@@ -56,7 +56,7 @@ def test_finetuning_stops_at_the_step(run_finetune, tmp_path, broken_at, factor)
 def test_the_learning_rate_in_force_is_named(run_finetune, broken_at):
     """At the first step of a warm-up it is the lowest one, not that of the settings."""
     broken_at(ClassificationModule, 1, math.nan)
-    with pytest.raises(TrainingError, match=r"learning rate in force is 0\.000627"):
+    with pytest.raises(TrainingError, match=r"0\.000627"):
         run_finetune("optimizer.lr=5e-3", "optimizer.warmup=0.999", "optimizer.min_lr=1e-6")
 
 
@@ -104,7 +104,7 @@ def test_a_validation_that_is_not_a_number_stops_too(run_finetune, tmp_path, mon
         log_means(task, {name: factor * value for name, value in values.items()}, index)
 
     monkeypatch.setattr(ClassificationModule, "log_means", broken)
-    with pytest.raises(TrainingError, match=r"val_\w+ .*|epoch 2"):
+    with pytest.raises(TrainingError, match=r"epoch 2\b.*val_\w+"):
         run_finetune("trainer.patience=2")
     assert_kept(tmp_path / "run", 1)
 

@@ -46,11 +46,11 @@ def test_shapes_that_moved_from_train_to_test_are_not_a_test(run_finetune, tmp_p
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"votes": -1}, "votes must be an integer of at least 0"),
-        ({"protocol": "own"}, "protocol must be one of honest, published"),
-        ({"split": "tset"}, "split must be one of train, val, test, all"),
-        ({"split": "all", "protocol": "published"}, "split=all is not measured by the published"),
-        ({"split": "train", "protocol": "published"}, "split=train is not measured by the publish"),
+        ({"votes": -1}, "votes.*-1"),
+        ({"protocol": "own"}, "protocol.*'own'"),
+        ({"split": "tset"}, "split.*'tset'"),
+        ({"split": "all", "protocol": "published"}, "split=all"),
+        ({"split": "train", "protocol": "published"}, "split=train"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words, tmp_path):

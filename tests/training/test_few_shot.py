@@ -53,7 +53,7 @@ def test_published_episodes_are_run_one_by_one(
         expected = pack_digests(map(geometry_digest, getattr(episode, part).points))
         assert said["split"]["shapes"][part] == expected
     assert run_finetune(*settings, resume=True) == metrics
-    with pytest.raises(DataError, match=r"2\.pkl: no such file"):
+    with pytest.raises(DataError, match=r"2\.pkl"):
         run_finetune(*settings, "few_shot.folds=3", name="other")
     assert not (tmp_path / "other/fold0").exists()
 
@@ -76,16 +76,16 @@ def test_folds_run_one_after_another_are_summed_up(run_finetune, tmp_path):
 def test_other_episodes_need_another_folder(run_finetune, tmp_path):
     run_finetune(*DRAWN, "few_shot.fold=0")
     before = (tmp_path / "run/metrics.json").read_text()
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match="`resume`"):
         run_finetune(*DRAWN, "few_shot.fold=0")
     for other, fold, resume in (
         ("few_shot.shot=3", 0, True),
         ("few_shot.way=3", 1, True),
         ("few_shot.queries=1", 1, False),
     ):
-        with pytest.raises(ConfigError, match="begun with other settings"):
+        with pytest.raises(ConfigError, match=other.partition("=")[0]):
             run_finetune(*DRAWN, f"few_shot.fold={fold}", other, resume=resume)
-    with pytest.raises(ConfigError, match="holds a single run"):
+    with pytest.raises(ConfigError, match="single run"):
         run_finetune(*DRAWN, "few_shot.fold=0", name="run/fold0", resume=True)
     assert (tmp_path / "run/metrics.json").read_text() == before
 
@@ -100,10 +100,10 @@ def test_episodes_are_drawn_from_given_data(finetune_config, tmp_path):
 
 
 def test_what_is_no_episode_is_refused(run_finetune, tmp_path):
-    with pytest.raises(DataError, match="the episode needs 40"):
+    with pytest.raises(DataError, match=r"\b40\b"):
         run_finetune("few_shot.way=2", "few_shot.shot=40")
-    with pytest.raises(ConfigError, match=r"few_shot\.fold needs few_shot\.way"):
+    with pytest.raises(ConfigError, match=r"few_shot\.fold.*few_shot\.way"):
         run_finetune("few_shot.fold=0")
-    with pytest.raises(ConfigError, match=r"few_shot\.way is for classification"):
+    with pytest.raises(ConfigError, match=r"few_shot\.way"):
         run_finetune("task=part_segmentation", "few_shot.way=2")
     assert not (tmp_path / "run/config.yaml").exists()

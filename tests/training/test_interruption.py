@@ -92,16 +92,9 @@ def test_several_seeds_go_on_where_they_stopped(run_finetune, tmp_path, cut_at):
 def test_resuming_a_finished_run_changes_nothing(run_finetune, tmp_path):
     first = run_finetune()
     history, adapter = rows(tmp_path / "run"), adapter_bytes(tmp_path / "run")
-    second = run_finetune(resume=True)
+    assert run_finetune(resume=True) == first
     assert rows(tmp_path / "run") == history
     assert adapter_bytes(tmp_path / "run") == adapter
-    assert second["test_accuracy"] == first["test_accuracy"]
-
-
-def test_resuming_a_finished_run_keeps_its_timing(run_finetune):
-    first = run_finetune("trainer.epochs=1")
-    again = run_finetune("trainer.epochs=1", resume=True)
-    assert again["seconds_per_epoch"] == first["seconds_per_epoch"] > 0
 
 
 STOPS_EARLY = ["trainer.epochs=40", "optimizer.lr=1e-2"]
@@ -222,7 +215,7 @@ def test_every_epoch_is_saved(run_finetune, tmp_path):
 
 @pytest.mark.parametrize("resume_of", ["run_finetune", "run_pretrain"])
 def test_nothing_to_resume(request, resume_of):
-    with pytest.raises(ConfigError, match="nothing to resume"):
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
         request.getfixturevalue(resume_of)(resume=True)
 
 

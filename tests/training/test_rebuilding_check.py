@@ -79,8 +79,14 @@ def test_as_published_the_test_split_is_held_out(tmp_path):
     torch.testing.assert_close(seen.norm(dim=2).amax(dim=1), torch.ones(len(seen)))
 
 
+def test_an_svm_needs_an_encoder(archive, tmp_path):
+    given = [f"data.source={archive}", f"svm.source={archive}", "svm.num_points=64"]
+    with pytest.raises(ConfigError, match=r"svm\.source"):
+        pretrain(load_config(PretrainConfig, [], [*TOKENIZER, *given]), tmp_path / "run")
+
+
 def test_encoders_and_nothing_to_hold_out_are_refused(run_pretrain):
-    with pytest.raises(ConfigError, match="validate_every is for tokenizers"):
+    with pytest.raises(ConfigError, match=r"validate_every.*svm\.source"):
         run_pretrain("validate_every=1")
     with pytest.raises(ConfigError, match=r"data\.val_fraction=0\.0"):
         run_pretrain("validate_every=1", "data.val_fraction=0", name="all")

@@ -1,6 +1,7 @@
 """What a run folder remembers; where encoder weights are asked for, it serves too."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,22 +31,17 @@ def test_a_pretraining_run_means_its_encoder(run_pretrain, tmp_path):
 
 def test_a_run_means_the_encoder_of_its_best_epoch_and_says_so(tmp_path, caplog):
     caplog.set_level("INFO", logger="pointpeft")
-    for name, which in (("backbone", "last"), ("backbone_best", "best")):
+    for name in ("backbone", "backbone_best"):
         file = tmp_path / f"{name}.safetensors"
         file.write_bytes(b"")
         assert resolve_checkpoint(tmp_path) == file
-        assert f"its {which} epoch, {file.name}" in caplog.text
+        assert file.name in caplog.text
 
 
-def test_a_folder_without_an_encoder_is_refused(weights, tmp_path):
-    with pytest.raises(CheckpointError, match=r"holds no backbone\.safetensors.*pretrain") as error:
+def test_a_folder_without_an_encoder_is_refused(tmp_path):
+    (tmp_path / "backbone_best.safetensors").touch()  # of a run that has not ended
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}.* backbone\.safetensors"):
         resolve_checkpoint(tmp_path)
-    assert str(tmp_path) in str(error.value)
-    best = tmp_path / "backbone_best.safetensors"
-    pp.save_model(pp.create_model("point_mae_small", checkpoint=weights), best)
-    with pytest.raises(CheckpointError, match="has not ended") as error:
-        resolve_checkpoint(tmp_path)
-    assert str(best) in str(error.value)
 
 
 def test_a_run_is_finished_with_its_settings_on_whatever_hardware(tmp_path):
@@ -73,13 +69,15 @@ def test_settings_that_differ_are_listed_with_both_values(tmp_path):
     other.trainer.batch_size, other.trainer.epochs = 8, 1
     with pytest.raises(ConfigError) as error:
         run.prepare(other, resume=True)
-    listed = str(error.value).splitlines()[0].partition("settings: ")[2].split("; ")
-    assert sorted(listed) == [
-        "backbone.depth was 3 and is not set now",
-        "backbone.dim was not set and is 24 now",
-        "seed was 0 and is 2 now",
-        "trainer.batch_size was 16 and is 8 now",
-    ]
+    said, *_ = str(error.value).splitlines()
+    for key, was, given in (
+        ("backbone.depth", "3", "not set"),
+        ("backbone.dim", "not set", "24"),
+        ("seed", "0", "2"),
+        ("trainer.batch_size", "16", "8"),
+    ):
+        assert re.search(rf"\b{key} [^;]*\b{was}\b[^;]*\b{given}\b", said)
+    assert "trainer.epochs" not in said
 
 
 def test_what_ends_a_run_is_in_its_log_and_a_refused_one_leaves_no_folder(tmp_path):

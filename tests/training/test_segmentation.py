@@ -130,7 +130,7 @@ def test_momentum_of_batchnorm_falls(run_parts, tmp_path, monkeypatch):
     decay = ["optimizer.bn_momentum_decay=0.5", "optimizer.bn_momentum_step=1"]
     run_parts(f"data.source={few}", *decay)
     assert (seen[0], seen[-1]) == ({0.1}, {0.05})
-    with pytest.raises(ConfigError, match="bn_momentum_decay must lie in"):
+    with pytest.raises(ConfigError, match="bn_momentum_decay"):
         run_parts("optimizer.bn_momentum_decay=1.5", name="wrong")
 
 
@@ -232,11 +232,11 @@ def test_without_a_test_split_nothing_is_made_up(run_parts, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"seg": None}, "no array 'seg'"),
+        ({"seg": None}, "'seg'"),
         ({"seg": part_arrays(32)["seg"][:, :-1]}, "seg"),
-        ({"seg": -part_arrays(32)["seg"]}, "part labels start at 0"),
-        ({"seg": part_arrays(32)["seg"] + 1}, "only 5 parts"),
-        ({"seg": np.zeros((64, 128), int), "parts": None}, "one part in every category"),
+        ({"seg": -part_arrays(32)["seg"]}, "start at 0"),
+        ({"seg": part_arrays(32)["seg"] + 1}, "5 parts"),
+        ({"seg": np.zeros((64, 128), int), "parts": None}, "every category"),
     ],
 )
 def test_unusable_part_labels_end_the_run_before_it_begins(run_parts, tmp_path, changes, words):
@@ -247,20 +247,20 @@ def test_unusable_part_labels_end_the_run_before_it_begins(run_parts, tmp_path, 
 
 
 def test_classification_data_is_refused(run_parts, archive):
-    with pytest.raises(DataError, match="no array 'seg'"):
+    with pytest.raises(DataError, match="'seg'"):
         run_parts(f"data.source={archive}")
-    with pytest.raises(DataError, match="homeobjects has no part labels"):
+    with pytest.raises(DataError, match="homeobjects"):
         run_parts("data.source=homeobjects")
 
 
 @pytest.mark.parametrize("task", ["segmentation", "part-segmentation"])
 def test_unknown_task_is_named(run_parts, task):
-    with pytest.raises(ConfigError, match="tasks: classification, part_segmentation"):
+    with pytest.raises(ConfigError, match=r"classification.*part_segmentation"):
         run_parts(f"task={task}")
 
 
 def test_too_shallow_an_encoder_is_refused(run_parts):
-    with pytest.raises(ConfigError, match="depth of 3 or more"):
+    with pytest.raises(ConfigError, match="depth"):
         run_parts("backbone.depth=2")
 
 

@@ -38,7 +38,7 @@ def test_the_best_epoch_is_kept_in_both_forms(run_pretrain, archive, tmp_path):
     assert metrics["best_svm_accuracy"] == max(accuracies)
     assert metrics["protocol"] == "published"
     assert metrics["selection"] == "test split (published protocol)"
-    assert "published protocol; epochs are selected by: test split" in (run / "log.txt").read_text()
+    assert "selected by: test split" in (run / "log.txt").read_text()
     best = torch.load(run / "ckpt-best.pth", weights_only=True)
     assert best["metrics"]["acc"] == pytest.approx(100 * max(accuracies))
     assert best["epoch"] == int(np.argmax(accuracies))  # from 0, as published
@@ -105,7 +105,7 @@ def test_too_few_shapes_to_cross_validate_are_named_before_training(tmp_path):
 
 
 def test_settings_that_cannot_be_had(archive):
-    with pytest.raises(ConfigError, match=r"svm\.machine=linear_svc needs svm\.C"):
+    with pytest.raises(ConfigError, match=r"svm\.machine=linear_svc.*svm\.C"):
         make_check(archive, "honest", machine="linear_svc", C=None)
     with pytest.raises(ConfigError, match=r"svm\.machine"):
         make_check(archive, "honest", machine="svm")

@@ -25,7 +25,7 @@ from pointpeft.measure.scores import (
 )
 from pointpeft.models.registry import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.shown import Predicted, Shown, basis, interval
+from pointpeft.tasks.shown import Predicted, Shown, basis, interval, spread
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
@@ -64,7 +64,6 @@ class ClassificationModule(TuningModule):
         Args:
             batch: ``{"points": (B, N, 3), "label": (B,), "index": (B,)}``; an item's index keeps
                 its own entry of a memory bank from it.
-            batch_index: not used.
         """
         logits = self.model(self.augmentation(batch["points"]), exclude=batch["index"])
         K = logits.shape[1]
@@ -80,7 +79,6 @@ class ClassificationModule(TuningModule):
         Args:
             batch: ``{"points": (B, N, 3), "label": (B,), "index": (B,)}``; an item at index -1 is
                 not counted.
-            batch_index: not used.
         """
         logits = self.model(batch["points"])
         loss = F.cross_entropy(logits, batch["label"], reduction="none")
@@ -119,18 +117,20 @@ class Classification(Task):
         data: ShapeData,
     ) -> ClassificationModule:
         """Cross-entropy."""
-        split = data.selects_on
-        return ClassificationModule(model, schedule, augmentation, config.label_smoothing, split)
+        return ClassificationModule(
+            model, schedule, augmentation, config.label_smoothing, data.selects_on
+        )
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""
-        test = evaluate_split(model, data.test, batch_size)
+        num_points = data.transform.num_points
+        test = _scores(model, data.test, num_points, batch_size)
         metrics = {
             "test_accuracy": test.accuracy if test else None,
             "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
         }
         if data.selects_on == "val":
-            val = evaluate_split(model, data.val, batch_size)
+            val = _scores(model, data.val, num_points, batch_size)
             metrics["val_accuracy"] = val.accuracy if val else None
         return {
             **metrics,
@@ -147,27 +147,22 @@ class Classification(Task):
         batch_size: int,
     ) -> tuple[dict[str, Any], Outputs]:
         """Accuracies, over all shapes and by class, the confusion, and the model's outputs."""
-        outputs = self._outputs(adapter, part, batch_size)
-        scores = self._score(adapter, part, outputs)
+        num_points = adapter.transform.num_points
+        points = torch.from_numpy(part.points)[:, :num_points]
+        outputs = model_outputs(adapter.model, points, batch_size=batch_size)
+        scores = score(outputs.logits.argmax(axis=1), part.labels, len(adapter.class_names))
         val = None
-        if len(data.val) and data.selects_on == "val":
-            known = outputs if data.val is part else self._outputs(adapter, data.val, batch_size)
-            val = self._score(adapter, data.val, known).accuracy
+        if data.selects_on == "val":
+            known = data.val is part
+            val = scores if known else _scores(adapter.model, data.val, num_points, batch_size)
         return {
             "test_accuracy": None,  # unless it is measured
-            "val_accuracy": val,
+            "val_accuracy": val.accuracy if val else None,
             f"{split}_accuracy": scores.accuracy,
             f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
             "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
             "confusion": scores.confusion.tolist(),
         }, outputs
-
-    def _outputs(self, adapter: LoadedAdapter, part: ShapeSplit, batch_size: int) -> Outputs:
-        points = torch.from_numpy(part.points)[:, : adapter.transform.num_points]
-        return model_outputs(adapter.model, points, batch_size=batch_size)
-
-    def _score(self, adapter: LoadedAdapter, part: ShapeSplit, outputs: Outputs) -> Scores:
-        return score(outputs.logits.argmax(axis=1), part.labels, len(adapter.class_names))
 
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Of the accuracies."""
@@ -188,11 +183,8 @@ class Classification(Task):
         accuracy = metrics[f"{split}_accuracy"]
         if accuracy is None:
             return Shown(lines=[f"{split} accuracy: not measured, there is no {split} split"])
-        spread = ""
-        if f"{split}_accuracy_std" in metrics:
-            each = ", ".join(percent(value) for value in metrics[f"{split}_accuracy_per_seed"])
-            spread = f" +- {percent(metrics[f'{split}_accuracy_std'])} over seeds ({each})"
-        headline = f"[bold]{split} accuracy: {percent(accuracy)}[/]{spread}"
+        over_seeds = spread(metrics, f"{split}_accuracy")
+        headline = f"[bold]{split} accuracy: {percent(accuracy)}[/]{over_seeds}"
         return Shown(
             ("class", "items", "accuracy", "95 % interval"),
             _of_classes(metrics) if in_detail else [],
@@ -258,17 +250,9 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def evaluate_split(model: PeftModel, split: ShapeSplit, batch_size: int) -> Scores | None:
-    """Scores on a labelled split, in batches of ``batch_size``; None when it is empty.
-
-    Raises:
-        DataError: the model does not say how its input is prepared.
-    """
+def _scores(model: PeftModel, split: ShapeSplit, num_points: int, batch_size: int) -> Scores | None:
+    """Scores on a labelled split; None when it is empty."""
     if not len(split):
         return None
-    transform = (model.input or {}).get("transform")
-    if transform is None:
-        raise DataError("the model does not say how its input is prepared")
-    points = torch.from_numpy(split.points)[:, : transform["num_points"]]
-    predictions = classify(model, points, batch_size).argmax(1).numpy()
-    return score(predictions, split.labels, model.model.num_classes)
+    logits = classify(model, torch.from_numpy(split.points)[:, :num_points], batch_size)
+    return score(logits.argmax(1).numpy(), split.labels, model.model.num_classes)

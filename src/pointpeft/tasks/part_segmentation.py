@@ -25,7 +25,7 @@ from pointpeft.measure.part_scores import (
 from pointpeft.measure.scores import class_counts
 from pointpeft.models.registry import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
-from pointpeft.tasks.shown import Predicted, Shown
+from pointpeft.tasks.shown import Predicted, Shown, spread
 from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
@@ -68,7 +68,6 @@ class SegmentationModule(TuningModule):
         Args:
             batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``, labels
                 being categories; an item's index keeps its own entry of a memory bank from it.
-            batch_index: not used.
         """
         points, seg = self.augmentation.with_labels(batch["points"], batch["seg"])
         logits = self.model(points, exclude=batch["index"], category=batch["label"])
@@ -83,7 +82,6 @@ class SegmentationModule(TuningModule):
         Args:
             batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``; an item
                 at index -1 is not counted.
-            batch_index: not used.
         """
         logits, seg = self.model(batch["points"], category=batch["label"]), batch["seg"]
         loss = F.cross_entropy(logits.transpose(1, 2), seg, reduction="none").mean(dim=1)
@@ -120,9 +118,7 @@ class PartSegmentation(Task):
 
     def learning_rate(self, settings: PeftConfig) -> float:
         """The published one for full fine-tuning, else the method's."""
-        if isinstance(settings, FullConfig):
-            return _FULL_LEARNING_RATE
-        return settings.learning_rate
+        return _FULL_LEARNING_RATE if isinstance(settings, FullConfig) else settings.learning_rate
 
     def check(self, data: ShapeData, source: str) -> None:
         """A category with two parts or more."""
@@ -145,25 +141,14 @@ class PartSegmentation(Task):
         data: ShapeData,
     ) -> SegmentationModule:
         """Cross-entropy of all points."""
-        split = data.selects_on
-        return SegmentationModule(model, schedule, augmentation, _parts(data), split)
+        return SegmentationModule(model, schedule, augmentation, _parts(data), data.selects_on)
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """IoU over shapes and categories, and accuracies of points."""
         parts, num_points = _parts(data), data.transform.num_points
-        test = score_segmenter(model, data.test, parts, num_points, batch_size)
-        metrics: dict[str, float | None] = {}
-        if data.selects_on == "val":
-            val = score_segmenter(model, data.val, parts, num_points, batch_size)
-            metrics["val_instance_iou"] = val.instance_iou if val else None
         return {
-            **metrics,
-            "test_instance_iou": test.instance_iou if test else None,
-            "test_class_iou": test.class_iou if test else None,
-            "test_accuracy": test.accuracy if test else None,
-            "test_mean_class_accuracy": test.mean_class_accuracy if test else None,
-            "test_category_iou": test.category_iou if test else None,
-            "test_part_iou": by_part_name(test.part_iou, parts) if test else None,
+            **_val_iou(model, data, parts, num_points, batch_size),
+            **_metrics(model, data.test, "test", parts, num_points, batch_size),
             **class_counts(data.class_names, data.test.labels),
             "part_names": list(parts.names),
         }
@@ -179,21 +164,11 @@ class PartSegmentation(Task):
         """IoU over shapes, categories and parts, and accuracies of points."""
         parts, num_points = adapter.parts, adapter.transform.num_points
         assert parts is not None, "an adapter of this task"
-        scores = score_segmenter(adapter.model, part, parts, num_points, batch_size)
-        assert scores is not None, "refused before, if there is no shape"
-        val = None
-        if len(data.val) and data.selects_on == "val":
-            held = score_segmenter(adapter.model, data.val, parts, num_points, batch_size)
-            val = held.instance_iou if held else None
         return {
             "test_instance_iou": None,  # unless it is measured
-            "val_instance_iou": val,
-            f"{split}_instance_iou": scores.instance_iou,
-            f"{split}_class_iou": scores.class_iou,
-            f"{split}_accuracy": scores.accuracy,
-            f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
-            f"{split}_category_iou": scores.category_iou,
-            f"{split}_part_iou": by_part_name(scores.part_iou, parts),
+            "val_instance_iou": None,
+            **_val_iou(adapter.model, data, parts, num_points, batch_size),
+            **_metrics(adapter.model, part, split, parts, num_points, batch_size),
             "part_names": list(parts.names),
         }, None
 
@@ -221,8 +196,9 @@ class PartSegmentation(Task):
                 (name, str(items), percent(value) if items else "not measured")
                 for items, (name, value) in each
             ]
+        over_seeds = spread(metrics, f"{split}_instance_iou")
         headline = (
-            f"[bold]{split} IoU over shapes: {percent(iou)}[/]{_spread(metrics, split)}, over "
+            f"[bold]{split} IoU over shapes: {percent(iou)}[/]{over_seeds}, over "
             f"categories {percent(metrics[f'{split}_class_iou'])}, accuracy of points "
             f"{percent(metrics[f'{split}_accuracy'])} "
             f"({counted(metrics[f'{split}_items'], 'shape')}, "
@@ -254,12 +230,29 @@ class PartSegmentation(Task):
         return Predicted(found, shown, values, predictor.notes)
 
 
-def _spread(metrics: dict[str, Any], split: str) -> str:
-    key = f"{split}_instance_iou"
-    if f"{key}_std" not in metrics:
-        return ""
-    each = ", ".join(percent(value) for value in metrics[f"{key}_per_seed"])
-    return f" +- {percent(metrics[f'{key}_std'])} over seeds ({each})"
+def _metrics(
+    model: PeftModel, part: ShapeSplit, split: str, parts: PartTable, num_points: int, batch: int
+) -> dict[str, Any]:
+    """Metrics of a split, None where it is empty."""
+    scores = score_segmenter(model, part, parts, num_points, batch)
+    return {
+        f"{split}_instance_iou": scores.instance_iou if scores else None,
+        f"{split}_class_iou": scores.class_iou if scores else None,
+        f"{split}_accuracy": scores.accuracy if scores else None,
+        f"{split}_mean_class_accuracy": scores.mean_class_accuracy if scores else None,
+        f"{split}_category_iou": scores.category_iou if scores else None,
+        f"{split}_part_iou": by_part_name(scores.part_iou, parts) if scores else None,
+    }
+
+
+def _val_iou(
+    model: PeftModel, data: ShapeData, parts: PartTable, num_points: int, batch: int
+) -> dict[str, Any]:
+    """What chooses epochs, where the validation split does."""
+    if data.selects_on != "val":
+        return {}
+    key = "val_instance_iou"
+    return {key: _metrics(model, data.val, "val", parts, num_points, batch)[key]}
 
 
 def _as_json(prediction: PartPrediction, written: Path | None) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from pointpeft.formats import counted, enumerate_names, percent_range
+from pointpeft.formats import counted, enumerate_names, percent, percent_range
 
-__all__ = ["Predicted", "Shown", "basis", "interval"]
+__all__ = ["Predicted", "Shown", "basis", "interval", "spread"]
 
 _MOST_NAMES = 8
 
@@ -33,6 +33,14 @@ def basis(metrics: dict[str, Any], split: str = "test") -> str:
     if without:
         parts.append(f"not measured: {escape(enumerate_names(without, _MOST_NAMES))}")
     return "; ".join(parts)
+
+
+def spread(metrics: dict[str, Any], key: str) -> str:
+    """The deviation of a share over seeds, and that of each seed, where there are several."""
+    if f"{key}_std" not in metrics:
+        return ""
+    each = ", ".join(percent(value) for value in metrics[f"{key}_per_seed"])
+    return f" +- {percent(metrics[f'{key}_std'])} over seeds ({each})"
 
 
 @dataclass(frozen=True)

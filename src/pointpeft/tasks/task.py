@@ -125,12 +125,8 @@ class Task(abc.ABC):
     ) -> dict[str, Any] | None:
         """What the report of a measurement shows beside its metrics; None: there is no report.
 
-        Args:
-            adapter: on its encoder.
-            seen: shapes that it was trained on.
-            part: shapes that were measured.
-            split: what they are called.
-            known: the second result of :meth:`evaluate`.
+        The adapter was trained on the shapes ``seen``. ``known`` is the second result of
+        :meth:`evaluate`, which has the other arguments.
         """
         return None
 

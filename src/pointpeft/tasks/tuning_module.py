@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from pointpeft.data import ShapeData, ShapeSplit
@@ -87,17 +86,10 @@ class TuningModule(L.LightningModule):
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.schedule)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+    def configure_gradient_clipping(self, *optimizer: Any, **limit: Any) -> None:
         """Clip before the step, or between the two steps of a batch."""
         if not self.schedule.settings.steps_twice:
-            super().configure_gradient_clipping(
-                optimizer, gradient_clip_val, gradient_clip_algorithm
-            )
+            super().configure_gradient_clipping(*optimizer, **limit)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:
         """One step, or two with the same gradient, see ``optimizer.steps_twice``."""

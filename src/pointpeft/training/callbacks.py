@@ -21,12 +21,14 @@ from pointpeft.progress import Meter
 
 __all__ = ["EpochSeeds", "EpochTimer", "FiniteCheck", "History", "Patience", "ProgressBar"]
 
+log = logging.getLogger("pointpeft")
+
 
 class FiniteCheck(L.Callback):
     """Stops training when a loss, a metric or a weight is NaN or infinite.
 
     The checkpoint of the last epoch stays as it is: no step is taken with such a loss, and an epoch
-    that ends with such weights is not saved.
+    that ends with such weights is not saved. All processes raise a :class:`TrainingError`.
 
     Args:
         last: the checkpoint of the last epoch.
@@ -36,20 +38,12 @@ class FiniteCheck(L.Callback):
         self.last = last
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
-        """Look at the loss before it is used.
-
-        Raises:
-            TrainingError: it is not finite in some process; all of them raise.
-        """
+        """Look at the loss before it is used."""
         problem = "" if loss.isfinite() else f"the loss is {loss.item()}"
         self._stop_if(problem, trainer, trainer.global_step + 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Look at what was measured and at the weights before the epoch is saved.
-
-        Raises:
-            TrainingError: something is not finite in some process; all of them raise.
-        """
+        """Look at what was measured and at the weights before the epoch is saved."""
         values = {**trainer.callback_metrics, **task.state_dict()}
         broken = [name for name, value in values.items() if not value.isfinite().all()]
         problem = f"{', '.join(broken[:3])} became NaN or infinite" if broken else ""
@@ -58,20 +52,14 @@ class FiniteCheck(L.Callback):
     def _stop_if(self, problem: str, trainer: L.Trainer, step: int) -> None:
         if trainer.strategy.reduce_boolean_decision(not problem, all=True):
             return
-        epoch, rate = trainer.current_epoch, trainer.optimizers[0].param_groups[-1]["lr"]
-        kept = "no epoch had ended, so there is nothing to resume"
-        if self.last.is_file():
-            kept = f"{self.last} keeps the state after epoch {epoch}"
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
         raise TrainingError(
-            f"training diverged in epoch {epoch + 1}, step {step} of the run: "
+            f"training diverged in epoch {trainer.current_epoch + 1}, step {step} of the run: "
             f"{problem or 'another process has found a value that is not finite'}. The learning "
             f"rate in force is {rate:.3g}. Start again in another `output` with a lower "
             "optimizer.lr (try a tenth); if that does not help, use trainer.precision=32-true and "
-            f"look for extreme coordinates in the data. {kept}"
+            f"look for extreme coordinates in the data. If an epoch had ended, {self.last} keeps it"
         )
-
-
-log = logging.getLogger("pointpeft")
 
 
 class EpochSeeds(L.Callback):
@@ -93,11 +81,7 @@ class EpochSeeds(L.Callback):
 
 
 class History(L.Callback):
-    """One row of metrics per epoch, counted from 1, in ``metrics.csv`` and in every checkpoint.
-
-    Args:
-        path: the CSV file, rewritten as a whole after each epoch.
-    """
+    """One row of metrics per epoch, counted from 1, in a CSV file and in every checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -116,12 +100,9 @@ class History(L.Callback):
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": rate, **values})
-        if trainer.is_global_zero:
-            self._write()
-            shown = "  ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items())
-            log.debug(shown)
-
-    def _write(self) -> None:
+        if not trainer.is_global_zero:
+            return
+        log.debug("  ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items()))
         fields = list(dict.fromkeys(key for row in self.rows for key in row))
         with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)
@@ -130,29 +111,17 @@ class History(L.Callback):
 
 
 class Patience(L.Callback):
-    """Stops training after so many epochs without a better value.
+    """Stops training after so many epochs without a better (larger) value.
 
-    It looks at the whole history, so a resumed run obeys the patience that is given now, and one
-    that was stopped is prolonged by a larger one.
-
-    Args:
-        history: of the run; it comes before this callback.
-        monitor: the value, larger is better.
-        patience: epochs.
+    It looks at the whole history, which is written before, so a resumed run obeys the patience
+    that is given now, and one that was stopped is prolonged by a larger one.
     """
 
     def __init__(self, history: History, monitor: str, patience: int) -> None:
         self.history, self.monitor, self.patience = history, monitor, patience
 
-    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Do not begin to train if the epochs before were too many already."""
-        self._look(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Stop after this epoch, if it is time."""
-        self._look(trainer)
-
-    def _look(self, trainer: L.Trainer) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop, if it is time; a resumed run does so before it trains."""
         values = [row[self.monitor] for row in self.history.rows]
         if values and len(values) - 1 - int(np.argmax(values)) >= self.patience:
             trainer.should_stop = True
@@ -160,6 +129,8 @@ class Patience(L.Callback):
                 "stopped after epoch %d: %s was best in epoch %d, and trainer.patience=%d",
                 len(values), self.monitor, int(np.argmax(values)) + 1, self.patience,
             )  # fmt: skip
+
+    on_train_start = on_train_epoch_end
 
 
 class EpochTimer(L.Callback):
@@ -186,9 +157,7 @@ class EpochTimer(L.Callback):
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Stop it after the last batch."""
         if trainer.is_last_batch:
             self.seconds.append(time.perf_counter() - self._start)
@@ -197,12 +166,7 @@ class EpochTimer(L.Callback):
 class ProgressBar(L.Callback):
     """One line for the whole training: epoch, latest metrics, time left.
 
-    Without a terminal it prints a plain line now and then.
-
-    Args:
-        title: what is being trained.
-        shown: (metric, label, format) of the metrics to show.
-        console: where to draw.
+    Without a terminal it prints a plain line now and then. ``shown`` are (metric, label, format).
     """
 
     def __init__(
@@ -218,17 +182,8 @@ class ProgressBar(L.Callback):
             self._meter = Meter(self.title, self.console)
             self._advance(trainer)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Move on by one step."""
-        self._advance(trainer)
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, index: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        """Show that something happens."""
         self._advance(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
@@ -244,15 +199,13 @@ class ProgressBar(L.Callback):
             self._meter.say(self._text(trainer))
         self._advance(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Close the bar."""
-        self._close()
+    def on_train_end(self, trainer: Any, pl_module: Any, exception: Any = None) -> None:
+        """Close the bar, also before an error is shown."""
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
 
-    def on_exception(
-        self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Close the bar before an error is shown."""
-        self._close()
+    on_exception = on_train_end
 
     def _text(self, trainer: L.Trainer) -> str:
         epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
@@ -262,8 +215,3 @@ class ProgressBar(L.Callback):
         if self._meter is not None:
             steps = int(trainer.estimated_stepping_batches)
             self._meter.update(trainer.global_step, steps, self._text(trainer))
-
-    def _close(self) -> None:
-        if self._meter is not None:
-            self._meter.close()
-            self._meter = None

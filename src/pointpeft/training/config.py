@@ -41,8 +41,7 @@ class DataConfig:
     seed: int = 0  # of surface sampling and splits
 
     def __post_init__(self) -> None:
-        if self.num_points is not None:
-            check_sizes(self, ["num_points"], prefix="data.")
+        check_sizes(self, ["num_points"], prefix="data.")
 
 
 @dataclass
@@ -65,13 +64,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_choices(self, ["rule"], RULES, prefix="optimizer.")
         check_sizes(self, ["warmup_epochs"], least=0, prefix="optimizer.")
-        check_sizes(self, ["bn_momentum_step"], prefix="optimizer.")
+        check_sizes(self, ["bn_momentum_step", "cosine_epochs"], prefix="optimizer.")
         if self.bn_momentum_decay is not None and not 0 < self.bn_momentum_decay <= 1:
             raise ConfigError(
                 f"optimizer.bn_momentum_decay must lie in (0, 1], got {self.bn_momentum_decay}"
             )
-        if self.cosine_epochs is not None:
-            check_sizes(self, ["cosine_epochs"], prefix="optimizer.")
         if self.lr is not None and not self.lr > 0:
             raise ConfigError(f"optimizer.lr must be positive, got {self.lr}")
         if not 0 <= self.min_lr <= (self.lr or 1.0):
@@ -97,11 +94,9 @@ class TrainerConfig:
     sync_batchnorm: bool = False  # BatchNorm over the batches of all processes, on GPUs
 
     def __post_init__(self) -> None:
-        check_sizes(self, ["epochs", "num_nodes"], prefix="trainer.")
+        check_sizes(self, ["epochs", "patience", "num_nodes"], prefix="trainer.")
         check_sizes(self, ["batch_size"], least=2, prefix="trainer.")  # BatchNorm needs two
         check_sizes(self, ["num_workers"], least=0, prefix="trainer.")
-        if self.patience is not None:
-            check_sizes(self, ["patience"], prefix="trainer.")
 
 
 @dataclass
@@ -115,13 +110,11 @@ class FewShotConfig:
     fold: int | None = None  # number of the one episode to run, from 0; None: all
 
     def __post_init__(self) -> None:
-        if self.way is not None:
-            check_sizes(self, ["way"], least=2, prefix="few_shot.")
+        check_sizes(self, ["way"], least=2, prefix="few_shot.")
         check_sizes(self, ["shot", "queries", "folds"], prefix="few_shot.")
-        if self.fold is not None:
-            check_sizes(self, ["fold"], least=0, prefix="few_shot.")
-            if self.way is None:
-                raise ConfigError("few_shot.fold needs few_shot.way, the classes of an episode")
+        check_sizes(self, ["fold"], least=0, prefix="few_shot.")
+        if self.fold is not None and self.way is None:
+            raise ConfigError("few_shot.fold needs few_shot.way, the classes of an episode")
 
 
 @dataclass
@@ -239,8 +232,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)
-        if self.validate_every is not None:
-            check_sizes(self, ["validate_every"])
+        check_sizes(self, ["validate_every"])
         if self.trainer.patience is not None:
             raise ConfigError("trainer.patience is for fine-tuning: pre-training never stops early")
         check_choices(self, ["protocol"], PROTOCOLS)

@@ -6,18 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.files import replacing
+from pointpeft.training.settings import list_settings
 
 __all__ = [
     "ALIASES",
     "CONFIGS",
     "config_text",
+    "dotted",
     "find_config",
     "load_config",
     "save_config",
@@ -151,7 +153,16 @@ def load_config(
 
 def setting_names(kind: type) -> list[str]:
     """Dotted keys of a config class; of a free-form mapping, such as ``backbone``, itself alone."""
-    return _dotted_keys(OmegaConf.structured(kind), "")
+    return [setting.key for setting in list_settings(kind)]
+
+
+def dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        found |= dotted(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
 
 
 def config_text(config: Any) -> str:
@@ -192,9 +203,16 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictCo
     Raises:
         ConfigError: one of them is missing or unreadable, or builds on itself.
     """
-    if above and path.resolve() in [file.resolve() for file in above]:
+    if path.resolve() in [file.resolve() for file in above]:
         raise ConfigError(f"{above[-1]}: defaults names {path}, which builds on this file itself")
-    content = _read_yaml(path, f", which {above[-1]} names under defaults," if above else "")
+    if not path.is_file():
+        raise ConfigError(f"{above[-1]}: defaults names {path}, which does not exist")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{path} must be a mapping of keys to values")
     names = content.pop("defaults", OmegaConf.create([]))
     if not isinstance(names, ListConfig) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path}: defaults must be a list of files, as in [other.yaml]")
@@ -202,20 +220,8 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictCo
     return [*layers, (path, content)]
 
 
-def _read_yaml(path: Path, named: str = "") -> DictConfig:
-    if not path.is_file():
-        raise ConfigError(f"config file {path}{named} does not exist")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, DictConfig):
-        raise ConfigError(f"{path} must be a mapping of keys to values")
-    return content
-
-
-def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
-    _check_keys(config, change, source)
+def _merge(config: DictConfig, change: DictConfig, source: str) -> DictConfig:
+    _check_keys(OmegaConf.get_type(config), change, source)
     try:
         return OmegaConf.merge(config, change)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -226,31 +232,14 @@ def _merge(config: DictConfig, change: Any, source: str) -> DictConfig:
         raise ConfigError(f"{source}: {key}{reason}") from error
 
 
-def _check_keys(config: Any, change: Any, source: str, prefix: str = "") -> None:
-    """Refuse keys that the typed defaults do not have; free-form mappings are left alone."""
-    if not isinstance(change, DictConfig) or OmegaConf.get_type(config) is dict:
-        return
-    for key in map(str, change):
-        if key not in config:
-            everywhere = _dotted_keys(config, prefix)
-            below = change._get_node(key)
-            tail = _dotted_keys(below, ".")[:1] if isinstance(below, DictConfig) else []
-            wanted = "".join([prefix, key, *tail])
-            near = difflib.get_close_matches(wanted, everywhere, n=1, cutoff=0.0)[0]
-            kind: Any = OmegaConf.get_type(config._get_root())
+def _check_keys(kind: Any, change: DictConfig, source: str) -> None:
+    """Refuse keys that the config class does not have; free-form mappings are left alone."""
+    known, values = setting_names(kind), cast(dict[Any, Any], OmegaConf.to_container(change))
+    for key in dotted(values):
+        path = f"{key}."
+        if not any(path.startswith(f"{name}.") or name.startswith(path) for name in known):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
             raise ConfigError(
-                f"{source}: unknown key {wanted}; did you mean {near!r}?\n"
+                f"{source}: unknown key {key}; did you mean {near!r}?\n"
                 f"all keys: see `{kind.__name__}`"
             )
-        child = config._get_node(key)
-        if isinstance(child, DictConfig):
-            _check_keys(child, change._get_node(key), source, f"{prefix}{key}.")
-
-
-def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
-    keys: list[str] = []
-    for key in map(str, config):
-        child: Any = config._get_node(key)
-        nested = isinstance(child, DictConfig) and OmegaConf.get_type(child) is not dict
-        keys += _dotted_keys(child, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
-    return keys

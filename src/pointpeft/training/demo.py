@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,12 @@ from pointpeft.errors import PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.records import output_folder
 from pointpeft.measure.report import read_run, write_report
+from pointpeft.measure.report.page import REPORT
 
-__all__ = ["METHODS", "run_demo"]
+__all__ = ["METHODS", "REPORT", "run_demo"]
 
 METHODS = ("linear", "full", "point-peft")
 """Tuning methods that are compared, in this order."""
-REPORT = "report.html"
-"""Name of the page, of each run and of all together."""
-
-
-@dataclass(frozen=True)
-class _Budget:
-    """How long the parts of the demonstration run."""
-
-    epochs: int
-    seeds: int
-
-
-_FULL = _Budget(epochs=12, seeds=3)
-_QUICK = _Budget(epochs=2, seeds=1)
-_CHECK = (
-    "This is a quick check that everything works: {epochs} epochs, {seeds} seed. Its numbers "
-    "mean nothing; those of the whole demonstration do."
-)
 
 
 def run_demo(
@@ -53,22 +35,27 @@ def run_demo(
     Returns:
         The metrics of each method, in the order of :data:`METHODS`.
     """
-    output, budget = output_folder(output), _QUICK if quick else _FULL
-    _check_same_budget(output, asdict(budget) | {"seed": seed})
+    output = output_folder(output)
+    epochs, seeds = (2, 1) if quick else (12, 3)
+    _check_same_budget(output, {"epochs": epochs, "seeds": seeds, "seed": seed})
     rows = []
     for method in METHODS:
-        report(f"adapting by {method}, seeds: {budget.seeds}")
+        report(f"adapting by {method}, seeds: {seeds}")
         folder = output / method
         if not (folder / REPORT).is_file():  # the last thing that a run writes
             _command(
                 "finetune", folder, f"--method={method}", "--data=homeobjects",
-                f"--epochs={budget.epochs}", f"--seed={seed}", f"--seeds={budget.seeds}",
+                f"--epochs={epochs}", f"--seed={seed}", f"--seeds={seeds}",
             )  # fmt: skip
         rows.append(json.loads((folder / "metrics.json").read_text()))
     write_json(output / "comparison.json", {"methods": rows})
     runs = [read_run(output / method) for method in METHODS]
-    warning = _CHECK.format(**asdict(budget)) if quick else ""
-    write_report(output / REPORT, "Three ways to adapt a backbone", runs, warning)
+    warning = (
+        f"This is a quick check that everything works: {epochs} epochs, {seeds} seed. Its numbers "
+        "mean nothing; those of the whole demonstration do."
+    )
+    title = "Three ways to adapt a backbone"
+    write_report(output / REPORT, title, runs, warning if quick else "")
     return rows
 
 

@@ -170,11 +170,6 @@ def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
 
 def _quiet_trainer() -> None:
     """Leave out what the trainer logs of hardware; what it logs as a warning passes."""
-    for name in (
-        "pytorch.utilities.rank_zero",
-        "fabric.utilities.rank_zero",
-        "fabric.utilities.distributed",
-    ):
-        logger = logging.getLogger(f"lightning.{name}")
-        if not logger.filters:
-            logger.addFilter(lambda record: record.levelno >= logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))

@@ -19,18 +19,18 @@ from pointpeft.files import write_json
 from pointpeft.measure.records import versions
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import FinetuneConfig
-from pointpeft.training.inputs import input_transform, load_data, make_backbone
+from pointpeft.training.inputs import load_data, make_backbone
 from pointpeft.training.processes import is_first_process, quiet_other_processes
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.run import train_seeds
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.sources import PASSED
+from pointpeft.training.unlabelled import input_transform
 
 __all__ = ["few_shot", "finetune"]
 
 log = logging.getLogger("pointpeft")
 
-Episodes = Callable[[int], ShapeData]
 _FOLD = "fold"
 """Name of the folder of an episode, before its number."""
 _TITLE = "ModelNet40 few-shot"
@@ -51,24 +51,12 @@ def few_shot(
     nothing to validate on: the last epoch counts, or in the papers the best one on the test part.
     Folds may be run one by one in the same folder: what is summed up is all that is finished there.
 
-    Args:
-        resolved: the run; its ``few_shot.way`` must be set.
-        output: folder of all episodes.
-        resume: go on where an earlier call stopped.
-        progress: called with (done, total) while shapes are read.
-        data: what to draw episodes from instead of what ``config.data`` names.
-
-    Returns:
-        What ``metrics.json`` holds: accuracies of the folds, their mean and deviation.
-
-    Raises:
-        ConfigError: inconsistent settings, or other ones than the folder was begun with.
-        DataError: unusable data, too few shapes for an episode, or no such one; no fold is trained
-            before all of them are known to be there.
+    Arguments and errors are those of :func:`finetune`; no fold is trained before all of them are
+    known to be there. Returns the accuracies of the folds, their mean and deviation.
     """
     run, config = RunFolder(output), resolved.config
-    settings = config.few_shot
-    folds = range(settings.folds) if settings.fold is None else [settings.fold]
+    chosen = config.few_shot.fold
+    folds = range(config.few_shot.folds) if chosen is None else [chosen]
     _prepare(run, config, resume)
     with run.logging():
         episode = _episodes(resolved, progress, data, folds)
@@ -112,25 +100,22 @@ def _of_fold(config: FinetuneConfig, fold: int) -> FinetuneConfig:
 
 def _finished(run: RunFolder, config: FinetuneConfig) -> dict[int, dict[str, Any]]:
     """Metrics of the folds that were run to their end with these settings."""
-    found = {}
+    found: dict[int, Any] = {}
     for folder in run.path.glob(f"{_FOLD}*"):
-        number = folder.name.removeprefix(_FOLD)
-        if number.isdecimal():
-            metrics = RunFolder(folder).finished_metrics(_of_fold(config, int(number)))
-            if metrics is not None:
-                found[int(number)] = metrics
-    return found
+        fold = folder.name.removeprefix(_FOLD)
+        if fold.isdecimal():
+            of_fold = _of_fold(config, int(fold))
+            found[int(fold)] = RunFolder(folder).finished_metrics(of_fold)
+    return {fold: metrics for fold, metrics in found.items() if metrics}
 
 
 def _summarize(config: FinetuneConfig, results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     folds = sorted(results)
     values = [results[fold]["test_accuracy"] for fold in folds]
-    alone = {}
-    if len(folds) == 1:  # there is no spread over folds: the interval says how sure it is
-        kept = ("test_items", "test_accuracy_interval")
-        alone = {key: results[folds[0]][key] for key in kept if key in results[folds[0]]}
+    # A single one has no spread over folds: the interval says how sure it is.
+    kept = ("test_items", "test_accuracy_interval") if len(folds) == 1 else ()
     return {
-        **alone,
+        **{key: results[folds[0]][key] for key in kept if key in results[folds[0]]},
         "way": config.few_shot.way,
         "shot": config.few_shot.shot,
         "folds": folds,
@@ -147,7 +132,7 @@ def _episodes(
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
     folds: Sequence[int],
-) -> Episodes:
+) -> Callable[[int], ShapeData]:
     """What gives the data of each fold; complains now if one of ``folds`` cannot be had."""
     config = resolved.config
     root, settings = Path(config.data.source).expanduser(), config.few_shot
@@ -171,8 +156,10 @@ def _episodes(
             whole.train, whole.test, way, shot, settings.queries, seed, whole.class_names
         )
         names = tuple(whole.class_names[number] for number in made.classes)
-        shapes = _data(names, made.train, made.test, transform, whole.title)
-        return replace(shapes, source=whole.source, variant=whole.variant, family=whole.family)
+        return _data(
+            names, made.train, made.test, transform,
+            title=whole.title, source=whole.source, variant=whole.variant, family=whole.family,
+        )  # fmt: skip
 
     for fold in folds:
         drawn(fold)
@@ -183,14 +170,15 @@ def _of_files(resolved: ResolvedRun, root: Path, fold: int, transform: InputTran
     settings = resolved.config.few_shot
     assert settings.way is not None
     episode = read_episode(root, settings.way, settings.shot, fold)
-    names = episode.train.class_names
-    train, test = resolved.protocol.episode(episode.train, episode.test, transform)
+    stored = episode.train, episode.test
     train, test = (
         replace(shapes, digests=tuple(map(geometry_digest, part.points)))
-        for shapes, part in ((train, episode.train), (test, episode.test))
+        for shapes, part in zip(resolved.protocol.episode(*stored, transform), stored, strict=True)
     )
-    made = _data(names, train, test, transform, _TITLE)
-    return replace(made, source=absolute_source(root), family=MODELNET40.family)
+    return _data(
+        episode.train.class_names, train, test, transform,
+        title=_TITLE, source=absolute_source(root), family=MODELNET40.family,
+    )  # fmt: skip
 
 
 def _data(
@@ -198,23 +186,11 @@ def _data(
     train: ShapeSplit,
     test: ShapeSplit,
     transform: InputTransform,
-    title: str | None,
+    **origin: str | None,
 ) -> ShapeData:
-    return ShapeData(
-        class_names=names,
-        train=train,
-        val=test.subset([]),
-        test=test,
-        unlabelled=test.subset([]),
-        transform=transform,
-        statistics=None,
-        notes=(),
-        problems=(),
-        title=title,
-    )
-
-
-log = logging.getLogger("pointpeft")
+    """The data of an episode; ``origin`` are the attributes that say where it is from."""
+    none = test.subset([])
+    return ShapeData(names, train, none, test, none, transform, None, (), (), **origin)  # type: ignore[arg-type]
 
 
 @undisturbed()

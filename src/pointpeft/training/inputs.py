@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pointpeft.create import create_model, has_embedded_weights
-from pointpeft.data import InputTransform, ShapeData, load_shapes
+from pointpeft.data import ShapeData, load_shapes
 from pointpeft.data.cache import unpack_digests
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError
@@ -27,11 +27,11 @@ from pointpeft.training.processes import is_first_process
 from pointpeft.training.protocol import HONEST, Protocol
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.sources import RANDOM
+from pointpeft.training.unlabelled import input_transform, tell_of
 
 __all__ = [
     "Banks",
     "describe_input",
-    "input_transform",
     "load_data",
     "make_backbone",
     "note_shapes_seen_before",
@@ -50,31 +50,21 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
     that of a pre-training run.
     """
     path = None
-    use_embedded = names_embedded(config.checkpoint, config.model)
+    embedded = names_embedded(config.checkpoint, config.model)
     if config.checkpoint is None:
         as_shipped = not config.preset and not config.backbone
-        use_embedded = as_shipped and has_embedded_weights(config.model)
-    elif config.checkpoint != RANDOM and not use_embedded:
+        embedded = as_shipped and has_embedded_weights(config.model)
+    elif config.checkpoint != RANDOM and not embedded:
         path = resolve_checkpoint(config.checkpoint)
     backbone = create_model(
         config.model,
         preset=config.preset,
         checkpoint=path,
-        pretrained=use_embedded,
+        pretrained=embedded,
         **config.backbone,
     )
-    if path is not None:
-        return backbone, str(path.resolve())
-    return backbone, EMBEDDED if use_embedded else None
-
-
-def input_transform(config: DataConfig, num_points: int) -> InputTransform:
-    """How shapes are prepared for a model that expects ``num_points``."""
-    return InputTransform(
-        num_points=num_points if config.num_points is None else config.num_points,
-        normalize=config.normalize,  # type: ignore[arg-type]
-        up_axis=config.up_axis,  # type: ignore[arg-type]
-    )
+    without_file = EMBEDDED if embedded else None
+    return backbone, str(path.resolve()) if path else without_file
 
 
 def load_data(
@@ -82,7 +72,6 @@ def load_data(
     num_points: int,
     progress: Callable[[int, int], None] | None = None,
     needed: tuple[str, ...] | None = None,
-    class_names: tuple[str, ...] | None = None,
     segmented: bool = False,
     protocol: Protocol = HONEST,
     farthest: bool = True,
@@ -93,7 +82,6 @@ def load_data(
         config: where it is and how to prepare it.
         num_points: points that the model sees, unless the config says otherwise.
         progress: called with (done, total) while shapes are read.
-        class_names: fixes the label order.
         needed: parts that are cut from train when they are missing; None: those of the protocol.
         segmented: whether part labels are read too.
         protocol: may read in its own way, and cuts no validation split that it has no use for.
@@ -113,25 +101,20 @@ def load_data(
             val_fraction=config.val_fraction,
             needed=protocol.needed if needed is None else needed,
             seed=config.seed,
-            class_names=class_names,
             segmented=segmented,
             progress=progress,
         )
         if protocol.fallback is not None:
             data = replace(data, notes=(*data.notes, protocol.fallback))
     data = replace(data, source=absolute_source(config.source), variant=config.variant)
-    for note in data.notes:
-        log.debug("%s: %s", config.source, note)  # shown with the results
-    for problem in data.problems:
-        log.warning("skipped %s: %s", problem.item, problem.reason)
+    tell_of(data, config.source, logging.DEBUG)  # notes are shown with the results
     return data
 
 
 def shapes_seen(weights: str | Path | None) -> frozenset[str]:
     """What the shapes are known by that an encoder was pre-trained on; none where it does not say.
 
-    Args:
-        weights: its file, or None or :data:`EMBEDDED`.
+    ``weights`` are its file, None or :data:`EMBEDDED`.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -147,9 +130,7 @@ def shapes_seen(weights: str | Path | None) -> frozenset[str]:
 def note_shapes_seen_before(data: ShapeData, weights: str | None) -> ShapeData:
     """The data with a note on test shapes that the encoder was pre-trained on, if there are any.
 
-    Args:
-        data: labelled data.
-        weights: the file of the encoder, see :func:`make_backbone`.
+    ``weights`` are its file, see :func:`make_backbone`.
     """
     count = int(data.test.among(shapes_seen(weights)).sum())
     if not count:
@@ -181,34 +162,23 @@ def describe_input(data: ShapeData, config: DataConfig) -> dict[str, Any]:
     }
 
 
-log = logging.getLogger("pointpeft")
-
-
 def training_device(config: FinetuneConfig) -> str:
     """The torch device that the first process of a run trains on."""
     return "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
 
 
 class Banks:
-    """Makes the memory banks of a run, one for each encoder.
-
-    Args:
-        data: whose training shapes are kept.
-        run: the run.
-    """
+    """Makes the memory banks of a run of its training shapes, one for each encoder."""
 
     def __init__(self, data: ShapeData, run: ResolvedRun) -> None:
         self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
     def of(self, backbone: Any) -> MemoryBank:
-        """The bank of an encoder, on the CPU.
+        """The bank of an encoder, before a method is attached to it; both are on the CPU.
 
         In other processes than the first one it has no content before training begins, when
         :meth:`pointpeft.tasks.tuning_module.TuningModule.setup` brings it.
-
-        Args:
-            backbone: the encoder, before a method is attached; it is left on the CPU.
         """
         train = self.data.train
         if not is_first_process():

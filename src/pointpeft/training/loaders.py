@@ -31,11 +31,8 @@ _WHOLE = Share()  # the only process takes all
 class CloudDataset(Dataset):
     """A split as a data set of whole batches: ``{"points", "label", "index"}``.
 
-    Where the split has part labels, ``"seg"`` holds those of the points.
-
-    Args:
-        split: prepared clouds.
-        num_points: keep the first ones of each (farthest-point ordered) cloud; None keeps all.
+    Where the split has part labels, ``"seg"`` holds those of the points. The first ``num_points``
+    of each (farthest-point ordered) cloud are kept; None keeps all.
     """
 
     def __init__(self, split: ShapeSplit, num_points: int | None = None) -> None:
@@ -45,9 +42,6 @@ class CloudDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.points)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, gathered in one step."""
@@ -60,10 +54,6 @@ class RaggedClouds(CloudDataset):
     """Clouds of different sizes, an endless stream of draws from them with replacement.
 
     A draw depends on seed, epoch and cloud alone, whichever process makes it.
-
-    Args:
-        split: all points of every cloud.
-        seed: of all draws.
     """
 
     def __init__(self, split: RaggedSplit, seed: int) -> None:
@@ -84,13 +74,7 @@ class RaggedClouds(CloudDataset):
 
 
 class PretrainingClouds(Dataset):
-    """Stored clouds and, beyond the last of them, an endless stream of procedural ones.
-
-    Args:
-        split: prepared clouds; may be empty.
-        num_points: points of every cloud.
-        seed: of the stream.
-    """
+    """Stored clouds and, beyond the last of them, an endless stream of procedural ones."""
 
     def __init__(self, split: ShapeSplit, num_points: int, seed: int = 0) -> None:
         self.stored = CloudDataset(split, num_points)
@@ -142,12 +126,7 @@ class OrderedSampler(Sampler[int]):
     """The items of a split in file order.
 
     Several processes take turns. All shares are equally long: some are filled up with -1, which
-    stands for no item.
-
-    Args:
-        length: items of the split.
-        share: which of them are for this process.
-        fresh: whether items are new ones in each epoch, numbered on from those before.
+    stands for no item. ``fresh`` items are new ones in each epoch, numbered on from those before.
     """
 
     def __init__(self, length: int, share: Share = _WHOLE, fresh: bool = False) -> None:
@@ -241,19 +220,9 @@ def pretraining_loader(
 ) -> DataLoader:
     """Shuffled batches of ``{"points"}`` for pre-training.
 
-    Args:
-        split: stored clouds, all of them once per epoch; may be empty.
-        fresh: procedural clouds per epoch, new ones in each.
-        num_points: points of every cloud.
-        batch_size: clouds per batch of all processes.
-        num_workers: loader processes; one keeps the making of procedural clouds off the trainer.
-        seed: of the order and of the stream.
-        drop_last: leave out a last batch that is not full, unless it is the only one.
-        share: what of a batch is for this process.
-
-    Raises:
-        DataError: there are fewer than two clouds for a process.
-        ConfigError: a batch cannot be shared out evenly, or has fewer than two for a process.
+    All stored clouds of the split, which may be empty, come once per epoch, with as many ``fresh``
+    procedural ones, which one worker keeps off the trainer. All else is as for
+    :class:`ShapeDataModule`.
     """
     _check_enough(len(split) + fresh, share)
     sampler = EpochSampler(len(split), seed, fresh, share)
@@ -271,11 +240,7 @@ def _check_enough(count: int, share: Share) -> None:
 
 
 def _training_loader(
-    dataset: Dataset,
-    sampler: EpochSampler,
-    batch_size: int,
-    num_workers: int,
-    drop_last: bool,
+    dataset: Dataset, sampler: EpochSampler, batch_size: int, num_workers: int, drop_last: bool
 ) -> DataLoader:
     drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
     drop_last |= len(sampler) % batch_size == 1

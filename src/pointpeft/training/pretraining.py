@@ -142,14 +142,6 @@ def _network(model: Any) -> Any:
     return getattr(model, "backbone", model)
 
 
-def _selection(config: PretrainConfig, checks: Sequence[BestEpoch]) -> str:
-    """What the best epoch is chosen by."""
-    if not checks:
-        return "last epoch: there is no check"
-    protocol = find_protocol(config.protocol)
-    return (protocol if checks[0].split == protocol.selects_on else HONEST).selection
-
-
 def _train(
     config: PretrainConfig, run: RunFolder, model: Any, clouds: PretrainingData, resume: bool
 ) -> dict[str, Any]:
@@ -159,7 +151,10 @@ def _train(
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
     task = PretrainingModule(model, schedule, clouds.augmentation)
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
-    log.info("%s protocol; epochs are selected by: %s", config.protocol, _selection(config, checks))
+    selection = "last epoch: there is no check"
+    if checks:
+        selection = (protocol if checks[0].split == protocol.selects_on else HONEST).selection
+    log.info("%s protocol; epochs are selected by: %s", config.protocol, selection)
     shown = [("train_loss", "loss", ".5f"), *((c.metric, c.label, c.form) for c in checks)]
     trainer = make_trainer(
         replace(config.trainer, epochs=epochs),
@@ -179,8 +174,20 @@ def _train(
     fit(trainer, task, loader, run.resume_from if resume else None)
 
     def conclude() -> dict[str, Any]:
-        items = len(clouds.train) + config.procedural
-        metrics = _metrics(config, history.rows[-1]["train_loss"], items, timer, checks)
+        metrics = {
+            "model": config.model,
+            "protocol": config.protocol,
+            "selection": selection,
+            "weights": ENCODER,
+            **_best(checks),
+            "loss": history.rows[-1]["train_loss"],
+            "epochs": epochs,
+            "items": len(clouds.train) + config.procedural,
+            "seconds_per_epoch": timer.median,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "seed": config.seed,
+            "versions": versions(),
+        }
         _save(config, run, model, clouds, epochs)
         write_json(run.metrics, metrics)
         return metrics
@@ -221,24 +228,11 @@ def _save(
         save_pth(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
 
 
-def _metrics(
-    config: PretrainConfig, loss: float, items: int, timer: EpochTimer, checks: list[BestEpoch]
-) -> dict[str, Any]:
-    best: dict[str, Any] = {}
+def _best(checks: Sequence[BestEpoch]) -> dict[str, Any]:
+    """The best epoch, where there is one, in ``metrics.json``."""
+    found: dict[str, Any] = {}
     for check in checks:
         if check.best is not None:
-            best = {f"best_{check.metric}": check.best, "best_epoch": check.best_epoch}
-    return {
-        "model": config.model,
-        "protocol": config.protocol,
-        "selection": _selection(config, checks),
-        "weights": ENCODER,
-        **({"best_weights": BEST_ENCODER, **best} if best else {}),
-        "loss": loss,
-        "epochs": config.trainer.epochs + find_protocol(config.protocol).extra_epochs(config),
-        "items": items,
-        "seconds_per_epoch": timer.median,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "seed": config.seed,
-        "versions": versions(),
-    }
+            found = {"best_weights": BEST_ENCODER, f"best_{check.metric}": check.best}
+            found["best_epoch"] = check.best_epoch
+    return found

@@ -30,6 +30,8 @@ from pointpeft.training.protocol import Protocol
 
 __all__ = ["BestEpoch", "Keep", "RebuildingCheck", "SvmCheck"]
 
+log = logging.getLogger("pointpeft")
+
 Keep = Callable[[Any, int, float], None]
 """Called with a model that is the best so far, the epochs it was trained for, and its value."""
 
@@ -82,11 +84,7 @@ class BestEpoch(L.Callback, abc.ABC):
         trainer.callback_metrics.pop(self.metric, None)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
-        """Measure, log, and have the model kept if it is the best.
-
-        Raises:
-            TrainingError: the value is not finite.
-        """
+        """Measure, log, and have the model kept if it is the best."""
         epochs = trainer.current_epoch + 1
         if epochs % self.every:
             return
@@ -107,9 +105,6 @@ class BestEpoch(L.Callback, abc.ABC):
         if self.best is None:
             return True
         return value > self.best if self.larger_is_better else value < self.best
-
-
-log = logging.getLogger("pointpeft")
 
 
 class SvmCheck(BestEpoch):
@@ -154,9 +149,12 @@ class SvmCheck(BestEpoch):
         with eval_mode(model):
             train, test = (self._features(model, part) for part in (self.train, self.held_out))
         labels = self.train.labels, self.held_out.labels
-        if self.config.machine == "linear_svc":
-            return _one_against_rest(train, labels[0], test, labels[1], self.config.C)
-        return linear_svm(train, labels[0], test, labels[1], self.config.C).accuracy
+        if self.config.machine == "svc":
+            return linear_svm(train, labels[0], test, labels[1], self.config.C).accuracy
+        with warnings.catch_warnings():  # the default number of iterations is part of the measure
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            machine = LinearSVC(C=self.config.C, random_state=0).fit(train, labels[0])
+        return float(machine.score(test, labels[1]))
 
     def _features(self, model: Any, part: ShapeSplit) -> NDArray:
         points = torch.from_numpy(part.points)
@@ -166,29 +164,9 @@ class SvmCheck(BestEpoch):
         return encode_batches(encode, points, next(model.parameters()).device)
 
 
-def _one_against_rest(
-    features: NDArray, labels: NDArray, test: NDArray, test_labels: NDArray, C: float | None
-) -> float:
-    """Accuracy of ``sklearn.svm.LinearSVC``, all else default."""
-    machine = LinearSVC(C=C, random_state=0)
-    with warnings.catch_warnings():  # its default number of iterations is part of the measure
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        machine.fit(features, labels)
-    return float(machine.score(test, test_labels))
-
-
 def _load(config: SvmCheckConfig, protocol: Protocol) -> ShapeData:
-    data = load_data(
-        DataConfig(
-            source=str(config.source),
-            variant=config.variant,
-            normalize=config.normalize,
-            num_points=config.num_points,
-        ),
-        config.num_points,
-        protocol=protocol,
-        farthest=False,
-    )
+    source = DataConfig(str(config.source), config.variant, config.num_points, config.normalize)
+    data = load_data(source, config.num_points, protocol=protocol, farthest=False)
     if not len(getattr(data, protocol.selects_on)):
         raise DataError(f"{config.source} has no split for svm.source to measure on")
     log.info("linear SVM on %s every %d epochs", config.source, config.every)

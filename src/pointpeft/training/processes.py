@@ -28,12 +28,7 @@ log = logging.getLogger("pointpeft")
 
 @dataclass(frozen=True)
 class Share:
-    """What one of several processes takes of every batch.
-
-    Attributes:
-        rank: number of the process, from 0.
-        processes: how many there are.
-    """
+    """What one of several processes, numbered from 0, takes of every batch."""
 
     rank: int = 0
     processes: int = 1
@@ -69,9 +64,7 @@ def is_first_process() -> bool:
 def on_first_process(trainer: L.Trainer, work: Callable[[], T]) -> T:
     """Do something in the first process alone; all of them wait for it and get its result.
 
-    Args:
-        trainer: has begun to train, so that the processes are connected.
-        work: what to do; its result must be picklable.
+    The trainer has begun to train, so that the processes are connected; the result is picklable.
 
     Raises:
         Exception: the first process raises what ``work`` does.

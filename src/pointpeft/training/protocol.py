@@ -66,12 +66,7 @@ class Protocol:
     ) -> ShapeData | None:
         """Labelled data that the protocol reads in its own way; None: it reads it like all other.
 
-        Args:
-            config: where it is.
-            transform: number of points, and whether clouds are normalised.
-            farthest: put test clouds into farthest-point order.
-            segmented: whether every point must have a part label.
-            progress: called with (done, total) while shapes are read.
+        Arguments are those of :func:`pointpeft.training.inputs.load_data`.
         """
         return None
 
@@ -122,13 +117,7 @@ class Protocol:
     ) -> dict[str, Any]:
         """Accuracy by voting, 0 to 1, as ``vote_accuracy``, and ``vote_rule`` in words.
 
-        Args:
-            model: a classifier.
-            split: labelled clouds in farthest-point order.
-            num_points: points that the model sees.
-            votes: passes over views of the clouds.
-            seed: of the views.
-            progress: called with (done, total).
+        Arguments are those of :func:`pointpeft.measure.voting.vote_once`.
         """
         return vote_once(model, split, num_points, votes, seed, progress)
 

@@ -41,10 +41,9 @@ class ResolvedRun:
                 other.
         """
         task, protocol = find_task(config.task), find_protocol(config.protocol)
-        if not task.votes and config.votes:
-            raise ConfigError(f"votes is for classification: {task.name} has no classes to vote on")
-        if not task.votes and config.few_shot.way is not None:
-            raise ConfigError(f"few_shot.way is for classification: {task.name} has no episodes")
+        for key, asked in (("votes", config.votes), ("few_shot.way", config.few_shot.way)):
+            if asked and not task.votes:
+                raise ConfigError(f"{key} is for classification, not for {task.name}")
         name = config.method or task.method
         config = protocol.resolve(replace(config, method=name))
         method = find_method(name).from_dict(config.peft)

@@ -29,27 +29,16 @@ _OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
 
 
 def measure(
-    model: PeftModel,
-    resolved: ResolvedRun,
-    data: ShapeData,
-    run: RunFolder,
-    timer: EpochTimer,
+    model: PeftModel, resolved: ResolvedRun, data: ShapeData, run: RunFolder, timer: EpochTimer
 ) -> dict[str, Any]:
     """What ``metrics.json`` of one seed holds: the model measured, and how it came about.
 
-    Args:
-        model: the trained model, its adapter saved in ``run``.
-        resolved: the run.
-        data: what it was trained on.
-        run: its folder.
-        timer: of its epochs.
+    Its adapter is saved in ``run`` already.
     """
     config, task = resolved.config, resolved.task
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
-    selection = "last epoch: there is no validation split"
-    if len(data.val):
-        selection = resolved.protocol.selection
+    alone = "last epoch: there is no validation split"
     metrics = {
         "task": task.name,
         "method": model.config.method,
@@ -68,7 +57,7 @@ def measure(
         "train_items": len(data.train),
         **({"val_items": len(data.val)} if data.selects_on == "val" else {}),
         "test_items": len(data.test),
-        "selection": selection,
+        "selection": resolved.protocol.selection if len(data.val) else alone,
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),

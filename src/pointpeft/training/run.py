@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.compat.schedule import BatchNormMomentum
@@ -16,7 +17,6 @@ from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
 from pointpeft.models import save_model
 from pointpeft.peft import PeftModel, get_peft_model
-from pointpeft.tasks.task import Task
 from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
 from pointpeft.training.config import FinetuneConfig
@@ -31,7 +31,6 @@ from pointpeft.training.inputs import (
 )
 from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.processes import Share, is_first_process, on_first_process
-from pointpeft.training.protocol import Protocol
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.results import measure, summarize
 from pointpeft.training.run_folder import RunFolder
@@ -45,82 +44,85 @@ log = logging.getLogger("pointpeft")
 def train_one_seed(
     resolved: ResolvedRun, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
 ) -> dict[str, Any]:
-    """Train with one seed, keep the best epoch, and measure it.
+    """Train with the one seed of a run, keep the best epoch, and measure it.
 
-    Args:
-        resolved: the run, of the one seed.
-        data: what to train on, and to measure.
-        run: the folder to fill.
-        resume: continue what is in it.
-        banks: memory banks, which seeds share.
-
-    Returns:
-        What ``metrics.json`` holds.
+    Returns what ``metrics.json`` holds. Seeds share the memory ``banks``.
     """
-    config, task, protocol = resolved.config, resolved.task, resolved.protocol
-    seed = config.seed
+    config, protocol = resolved.config, resolved.protocol
     if resume and (finished := run.finished_metrics(config)):
         return finished
     run.begin(config)
-    data = redraw(data, seed)
-    L.seed_everything(seed, verbose=False)
+    data = redraw(data, config.seed)
+    L.seed_everything(config.seed, verbose=False)
     module = _make_module(resolved, data, run, banks)
-    model = module.model
-    extra_epochs = protocol.extra_epochs(config)
     timer, history = EpochTimer(), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
-    monitor = _monitor(protocol, task, data)
+    extra_epochs = protocol.extra_epochs(config)
+    callbacks = [
+        BatchNormMomentum(config.optimizer),
+        history,
+        timer,
+        Announcement(_title(config)),
+        ProgressBar(_title(config), resolved.task.progress(data.selects_on)),
+        *([votes] if votes else []),
+    ]
+    monitor = None  # without a validation split the last epoch counts
+    if len(data.val):
+        monitor = f"{data.selects_on}_{protocol.criterion(resolved.task.headline)}"
+        if config.trainer.patience is not None:
+            callbacks.append(Patience(history, monitor, config.trainer.patience))
     trainer = make_trainer(
         replace(config.trainer, epochs=config.trainer.epochs + extra_epochs),
         run,
-        seed,
-        [
-            BatchNormMomentum(config.optimizer),
-            history,
-            timer,
-            Announcement(_title(config)),
-            ProgressBar(_title(config), task.progress(data.selects_on)),
-            *([votes] if votes else []),
-            *_patience(config, history, monitor),
-        ],
+        config.seed,
+        callbacks,
         monitor=monitor,
         grad_clip=config.optimizer.grad_clip,
         first_epoch=extra_epochs,  # loops that run one more do not look at the first
-        idle_parameters=model.tuner.leaves_idle,
+        idle_parameters=module.model.tuner.leaves_idle,
     )
     batches = ShapeDataModule(
         data.train, data.val, data.transform.num_points, config.trainer.batch_size,
-        config.trainer.num_workers, seed, drop_last=protocol.drop_last, share=Share.of(trainer),
+        config.trainer.num_workers, config.seed, drop_last=protocol.drop_last,
+        share=Share.of(trainer),
     )  # fmt: skip
     fit(trainer, module, batches, run.resume_from if resume else None)
-
-    def conclude() -> dict[str, Any]:
-        epoch = module.load_best(run.best if len(data.val) else run.last)
-        model.save_pretrained(run.adapter)
-        model.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
-        metrics = measure(model, resolved, data, run, timer)
-        metrics |= {"best_epoch": epoch + 1, "epochs": len(history.rows)}
-        log.info(
-            "%s: the adapter is of epoch %d of %d (selection: %s)",
-            _title(config), epoch + 1, len(history.rows), metrics["selection"],
-        )  # fmt: skip
-        if config.save_published:
-            save_pth(model, run.path / task.pth_best, epoch, metrics)
-        if votes:
-            metrics |= votes.conclude(module, config.save_published)
-        if config.save_published and task.pth_last is not None:
-            _save_last(module, run, task.pth_last, history)
-        write_json(run.metrics, metrics)
-        return metrics
-
-    return on_first_process(trainer, conclude)
+    device = trainer.strategy.root_device
+    return on_first_process(
+        trainer, lambda: _conclude(resolved, data, run, module, device, timer, history, votes)
+    )
 
 
-def _save_last(module: TuningModule, run: RunFolder, name: str, history: History) -> None:
-    """Write the model of the last epoch, which ``module`` has afterwards, as a .pth file."""
-    epoch = module.load_best(run.last)
-    scores = {"test_accuracy": history.rows[-1].get("test_accuracy")}
-    save_pth(module.model, run.path / name, epoch, scores)
+def _conclude(
+    resolved: ResolvedRun,
+    data: ShapeData,
+    run: RunFolder,
+    module: TuningModule,
+    device: torch.device,
+    timer: EpochTimer,
+    history: History,
+    votes: Any,
+) -> dict[str, Any]:
+    """Write the adapter of the best epoch, and its metrics."""
+    config, task, model, epochs = resolved.config, resolved.task, module.model, len(history.rows)
+    epoch = module.load_best(run.best if len(data.val) else run.last)
+    model.save_pretrained(run.adapter)
+    model.to(device)  # Lightning leaves it on the CPU
+    metrics = measure(model, resolved, data, run, timer)
+    metrics |= {"best_epoch": epoch + 1, "epochs": epochs}
+    log.info(
+        "%s: the adapter is of epoch %d of %d (selection: %s)",
+        _title(config), epoch + 1, epochs, metrics["selection"],
+    )  # fmt: skip
+    if config.save_published:
+        save_pth(model, run.path / task.pth_best, epoch, metrics)
+    if votes:
+        metrics |= votes.conclude(module, config.save_published)
+    if config.save_published and task.pth_last is not None:
+        epoch, scores = module.load_best(run.last), history.rows[-1]
+        save_pth(model, run.path / task.pth_last, epoch, scores)
+    write_json(run.metrics, metrics)
+    return metrics
 
 
 def _title(config: FinetuneConfig) -> str:
@@ -129,34 +131,15 @@ def _title(config: FinetuneConfig) -> str:
     return f"{config.method}{fold} seed {config.seed}"
 
 
-def _monitor(protocol: Protocol, task: Task, data: ShapeData) -> str | None:
-    """What chooses the epoch; without a validation split nothing does."""
-    if not len(data.val):
-        return None
-    return f"{data.selects_on}_{protocol.criterion(task.headline)}"
-
-
-def _patience(config: FinetuneConfig, history: History, monitor: str | None) -> list[L.Callback]:
-    """What stops training early, if that is asked for."""
-    if config.trainer.patience is None:
-        return []
-    if monitor is None:
-        log.warning("trainer.patience has no effect: there is no validation split")
-        return []
-    return [Patience(history, monitor, config.trainer.patience)]
-
-
 def _make_module(
     resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks
 ) -> TuningModule:
-    config, num_points = resolved.config, data.transform.num_points
+    config, task, num_points = resolved.config, resolved.task, data.transform.num_points
     model = _make_model(resolved, data, run, banks)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
-    augmentation = resolved.protocol.augmentation(
-        config.data.augmentation, num_points, resolved.task.name
-    )
-    return resolved.task.module(model, config, resolved.schedule, augmentation, data)
+    augment = resolved.protocol.augmentation(config.data.augmentation, num_points, task.name)
+    return task.module(model, config, resolved.schedule, augment, data)
 
 
 def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks) -> PeftModel:
@@ -174,9 +157,6 @@ def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: B
     model.input = describe_input(data, resolved.config.data)
     model.task = resolved.task.name
     return model
-
-
-log = logging.getLogger("pointpeft")
 
 
 def train_seeds(
@@ -199,17 +179,17 @@ def train_seeds(
         log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
     with run.logging():
-        data = _prepare(resolved, progress, data)
-        if finished:  # but it was stopped before its report was written
-            _report(resolved, data, run)
-            return finished
-        if is_first_process():
-            page.unlink(missing_ok=True)  # of fewer epochs, if there is one
-        run.begin(config)
-        metrics = _all_seeds(resolved, data, run, resume)
+        data, metrics = _prepare(resolved, progress, data), finished
+        if metrics is None:
+            if is_first_process():
+                page.unlink(missing_ok=True)  # of fewer epochs, if there is one
+            run.begin(config)
+            metrics = _all_seeds(resolved, data, run, resume)
         if is_first_process():
             write_json(run.metrics, metrics)
-        _report(resolved, data, run)
+            device = training_device(config)
+            if (analysis := resolved.task.analyse_run(run.path, data, device)) is not None:
+                write_run_report(run.path, analysis)
     return metrics
 
 
@@ -237,6 +217,8 @@ def _prepare(
     )
     task.check(data, config.data.source)
     data = protocol.selecting(data)
+    if config.trainer.patience is not None and not len(data.val):
+        log.warning("trainer.patience has no effect: there is no validation split")
     announce_data(config.data.source, data)
     return note_shapes_seen_before(data, source)
 
@@ -261,12 +243,3 @@ def _all_seeds(
         for folder, seed in jobs.items()
     ]
     return summarize(results, list(jobs), run, resolved.task)
-
-
-def _report(resolved: ResolvedRun, data: ShapeData, run: RunFolder) -> None:
-    """Write the page about a run."""
-    if not is_first_process():
-        return
-    analysis = resolved.task.analyse_run(run.path, data, training_device(resolved.config))
-    if analysis is not None:
-        write_run_report(run.path, analysis)

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,25 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pointpeft.compat.names import extra_epochs
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import no_trace_if_refused, replacing
-from pointpeft.locations import ADAPTER, BEST_ENCODER, ENCODER, RUN_CONFIG
+from pointpeft.locations import ADAPTER, ENCODER, RUN_CONFIG
 from pointpeft.measure.records import output_folder, versions
-from pointpeft.training.config_files import config_text, save_config
+from pointpeft.training.config_files import config_text, dotted, save_config
 from pointpeft.training.processes import is_first_process
 from pointpeft.training.run_log import logged_to
+from pointpeft.training.settings import written
 
-__all__ = [
-    "AtomicCheckpointIO",
-    "EpochCheckpoint",
-    "RunFolder",
-]
+__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder"]
 
 log = logging.getLogger("pointpeft")
 
-_HARDWARE = {
-    "trainer": ("accelerator", "devices", "strategy", "num_nodes", "num_workers"),
-}
-"""Settings, by section, of what a run is computed on, not of what it computes."""
-_MAY_CHANGE = {
-    "trainer": ("epochs", "patience", *_HARDWARE["trainer"]),
-    "few_shot": ("fold", "folds"),
-}
+_HARDWARE = (
+    "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes",
+    "trainer.num_workers",
+)  # fmt: skip
+"""Settings of what a run is computed on, not of what it computes."""
+_MAY_CHANGE = (
+    "trainer.epochs", "trainer.patience", "few_shot.fold", "few_shot.folds", *_HARDWARE
+)  # fmt: skip
 """Settings that a resumed run may change."""
 _UNSET = "not set"
 """What is said of an entry of a free-form mapping, such as ``backbone``, that is not there."""
@@ -68,7 +65,6 @@ class RunFolder:
         self.adapter = self.path / ADAPTER
         self.best_vote_adapter = self.path / "adapter_best_vote"
         self.backbone = self.path / ENCODER
-        self.best_backbone = self.path / BEST_ENCODER
 
     def prepare(self, config: Any, resume: bool) -> None:
         """Refuse to write over another run.
@@ -79,35 +75,28 @@ class RunFolder:
         """
         if not is_first_process():
             return
-        if resume and not self.config.is_file():
-            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
-        if not resume and self.config.exists():
+        if resume:
+            self._check_same_run(config)
+        elif self.config.exists():
             raise ConfigError(
                 f"{self.path} already holds a run; pass `resume` to continue it, or another "
                 "`output`"
             )
-        if resume:
-            self._check_same_run(config)
-            self._check_not_shorter(config)
 
     def _check_same_run(self, config: Any) -> None:
+        if not self.config.is_file():
+            raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
         differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
         if differ:
-            free = " and ".join(
-                f"{section}.{{{', '.join(keys)}}}"
-                for section, keys in _MAY_CHANGE.items()
-                if hasattr(config, section)
-            )
             changes = "; ".join(
-                f"{key} was {was} and is {given} now" for key, (was, given) in differ.items()
+                f"{key} was {written(was)} and is {written(given)} now"
+                for key, (was, given) in differ.items()
             )
             raise ConfigError(
-                f"{self.path} was begun with other settings: {changes}\nleave these as they are in "
-                f"its {self.config.name} to resume; only {free} may change. For another run name "
+                f"{self.path} was begun with other settings: {changes}\nto resume leave all as in "
+                f"its {self.config.name} but {', '.join(_MAY_CHANGE)}; for another run name "
                 "another `output`"
             )
-
-    def _check_not_shorter(self, config: Any) -> None:
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
         texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
         done = max((len(text.splitlines()) - 1 for text in texts), default=0)
@@ -153,31 +142,14 @@ class RunFolder:
             yield
 
 
-def _differences(
-    begun_with: str, config: Any, free: Mapping[str, Sequence[str]]
-) -> dict[str, tuple[str, str]]:
-    """Dotted keys in which the text of a config differs from a config, with both their values.
-
-    Those in ``free`` are left out.
-    """
-    old, new = (_flat(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
-    ignored = {f"{section}.{key}" for section, keys in free.items() for key in keys}
+def _differences(begun_with: str, config: Any, free: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Both values of settings, but for ``free`` ones, in which the text of a config differs."""
+    old, new = (dotted(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
     return {
         key: (old.get(key, _UNSET), new.get(key, _UNSET))
         for key in {**new, **old}
-        if key not in ignored and old.get(key, "null") != new.get(key, "null")
+        if key not in free and old.get(key) != new.get(key)
     }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings by their dotted keys, as they are written in overrides."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value) if not isinstance(value, str) else value
-    return flat
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

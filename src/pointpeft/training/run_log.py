@@ -51,33 +51,24 @@ def logged_to(path: Path) -> Iterator[None]:
     file.setFormatter(logging.Formatter(_FORM, datefmt="%Y-%m-%d %H:%M:%S"))
     file.addFilter(_Once())
     level, propagate = log.level, log.propagate
-    handlers: list[logging.Handler] = [file]
-    if propagate:  # a run within another one has its messages handed on by that one
-        handlers.append(_Onward(log.getEffectiveLevel()))
-    for handler in handlers:
+    onward = [_Onward(log.getEffectiveLevel())] if propagate else []  # else an outer run hands on
+    for handler in (file, *onward):
         log.addHandler(handler)
     log.setLevel(logging.DEBUG)
     log.propagate = False
     try:
         yield
     except Exception as error:
-        foreseen = isinstance(error, PointPeftError)
-        file.handle(
-            log.makeRecord(
-                log.name, logging.ERROR, __file__, 0, "%s", (error,),
-                None if foreseen else sys.exc_info(),
-            )
-        )  # fmt: skip
+        trace = None if isinstance(error, PointPeftError) else sys.exc_info()
+        file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s", (error,), trace))
         raise
     finally:
         log.setLevel(level)
         log.propagate = propagate
-        for handler in handlers:
+        for handler in (file, *onward):
             log.removeHandler(handler)
         file.close()
 
-
-log = logging.getLogger("pointpeft")
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 

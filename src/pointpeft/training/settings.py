@@ -14,7 +14,7 @@ import tokenize
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-__all__ = ["Setting", "list_settings"]
+__all__ = ["Setting", "list_settings", "written"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def list_settings(config: Any, prefix: str = "") -> list[Setting]:
         if is_dataclass(value):
             found += list_settings(value, f"{key}.")
         else:
-            found.append(Setting(key, _written(value), meanings.get(field.name, "")))
+            found.append(Setting(key, written(value), meanings.get(field.name, "")))
     return found
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as it is written in ``key=value`` and in YAML."""
     if isinstance(value, float):
         return f"{value:g}"

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointpeft.data import InputTransform, ShapeSplit, load_unlabelled
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_unlabelled
 from pointpeft.data.cache import short_digest
+from pointpeft.data.shape_data import UnlabelledShapes
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
-from pointpeft.training.config import PretrainConfig
+from pointpeft.training.config import DataConfig, PretrainConfig
 from pointpeft.training.protocol import Protocol
 from pointpeft.training.sources import PROCEDURAL
 
@@ -54,13 +55,8 @@ def load_pretraining_data(
     """Read the data of a config, logging notes and problems.
 
     Shapes are held out if ``config.validate_every`` asks for them: the share
-    ``config.data.val_fraction``, unless the protocol reads the data in its own way.
-
-    Args:
-        config: all settings.
-        num_points: points that the network sees.
-        protocol: of the run.
-        progress: called with (done, total) while shapes are read.
+    ``config.data.val_fraction``, unless the protocol reads the data in its own way. The network
+    sees ``num_points`` of each.
 
     Raises:
         ConfigError: inconsistent settings.
@@ -84,25 +80,34 @@ def _prepared(
         if not config.procedural:
             raise ConfigError("data.source=procedural needs procedural=N, the shapes of an epoch")
         return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
-    transform = InputTransform(
-        num_points=num_points,
-        normalize=config.data.normalize,  # type: ignore[arg-type]
-        up_axis=config.data.up_axis,  # type: ignore[arg-type]
-    )
     shapes = load_unlabelled(
         config.data.source,
-        transform,
+        input_transform(config.data, num_points),
         variant=config.data.variant,
         on_error=config.data.on_error,  # type: ignore[arg-type]
         val_fraction=config.data.val_fraction,
         seed=config.data.seed,
         progress=progress,
     )
+    tell_of(shapes, config.data.source, logging.INFO)
+    return shapes
+
+
+def input_transform(config: DataConfig, num_points: int) -> InputTransform:
+    """How shapes are prepared for a model that expects ``num_points``."""
+    return InputTransform(
+        num_points=num_points if config.num_points is None else config.num_points,
+        normalize=config.normalize,  # type: ignore[arg-type]
+        up_axis=config.up_axis,  # type: ignore[arg-type]
+    )
+
+
+def tell_of(shapes: ShapeData | UnlabelledShapes, source: str, level: int) -> None:
+    """Log what was noticed while shapes were read, at ``level``, and those that were skipped."""
     for note in shapes.notes:
-        log.info("%s: %s", config.data.source, note)
+        log.log(level, "%s: %s", source, note)
     for problem in shapes.problems:
         log.warning("skipped %s: %s", problem.item, problem.reason)
-    return shapes
 
 
 def _cut(shapes: ShapeSplit, config: PretrainConfig) -> tuple[ShapeSplit, ShapeSplit]:
