@@ -313,7 +313,8 @@ def model_outputs(
     if before is not None:
         queries = torch.from_numpy(before).to(device).split(batch_size)
     features: list[Tensor] = []
-    hook = model.model.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    entered = model.tuner.entered(model.model)
+    hook = entered.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     try:
         model.eval()
         logits = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.trunk import Method, Tokenized, Trunk
@@ -130,6 +130,10 @@ class Tuner(Method, abc.ABC):
         """What the adapter gives: logits of the model, or of the method itself."""
         return model(found, *category, self, context)
 
+    def entered(self, model: Any) -> nn.Module:
+        """The module whose input are the features that become logits, ``(B, F)``."""
+        return model.head
+
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """Conditioning that blocks find in ``geometry.context``.
 
@@ -151,6 +155,11 @@ class FittedTuner(Tuner):
         super().__init__(model, config, bank)
         if model.task != "classification":
             raise ConfigError(f"method {config.method!r} is for classification, not {model.task}")
+        self.entry = nn.Identity()
+
+    def entered(self, model: Any) -> nn.Module:
+        """Not the head of the model."""
+        return self.entry
 
     @abc.abstractmethod
     def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
@@ -172,7 +181,8 @@ class FittedTuner(Tuner):
     def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""
         with torch.autocast(found.points.device.type, enabled=False):
-            return self.classify(self.features(model.backbone.eval(), found).float())
+            features = self.features(model.backbone.eval(), found).float()
+            return self.classify(self.entry(features))
 
     def trains(self, name: str) -> bool:
         """What is fitted, which is all that is stored."""

@@ -14,7 +14,6 @@ from pointpeft.peft import PeftModel
 from pointpeft.peft.saving import copy_adapter
 from pointpeft.progress import Meter
 from pointpeft.tasks.task import Task
-from pointpeft.training.callbacks import EpochTimer
 from pointpeft.training.config import VALIDATION_BATCH
 from pointpeft.training.processes import is_first_process
 from pointpeft.training.resolved import ResolvedRun
@@ -29,16 +28,20 @@ _OF_ONE_SEED = ("test_vote_accuracies", "training_vote_epoch")
 
 
 def measure(
-    model: PeftModel, resolved: ResolvedRun, data: ShapeData, run: RunFolder, timer: EpochTimer
+    model: PeftModel, resolved: ResolvedRun, data: ShapeData, run: RunFolder, seconds: float | None
 ) -> dict[str, Any]:
     """What ``metrics.json`` of one seed holds: the model measured, and how it came about.
 
-    Its adapter is saved in ``run`` already.
+    Its adapter is saved in ``run`` already. ``seconds`` are those of an epoch.
     """
     config, task = resolved.config, resolved.task
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
-    alone = "last epoch: there is no validation split"
+    selection = "last epoch: there is no validation split"
+    if resolved.method.fitted:
+        selection = "nothing is trained, so no epoch is chosen"
+    elif len(data.val):
+        selection = resolved.protocol.selection
     metrics = {
         "task": task.name,
         "method": model.config.method,
@@ -52,12 +55,12 @@ def measure(
         "trainable_parameters_without_head": counts["trainable_without_head"],
         "total_parameters": counts["total"],
         "stored_bytes": weights.stat().st_size,
-        "seconds_per_epoch": timer.median,
+        "seconds_per_epoch": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
         "train_items": len(data.train),
         **({"val_items": len(data.val)} if data.selects_on == "val" else {}),
         "test_items": len(data.test),
-        "selection": resolved.protocol.selection if len(data.val) else alone,
+        "selection": selection,
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),

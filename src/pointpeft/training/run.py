@@ -21,6 +21,7 @@ from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.engine import fit, make_trainer
+from pointpeft.training.fitting import fit_method, svm_beside
 from pointpeft.training.inputs import (
     Banks,
     describe_input,
@@ -54,6 +55,12 @@ def train_one_seed(
     run.begin(config)
     data = redraw(data, config.seed)
     L.seed_everything(config.seed, verbose=False)
+    if resolved.method.fitted:
+        model = _make_model(resolved, data, run, banks)
+        fitted = fit_method(model, resolved, data)
+        metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
+        write_json(run.metrics, metrics)
+        return metrics
     module = _make_module(resolved, data, run, banks)
     timer, history = EpochTimer(), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
@@ -106,9 +113,8 @@ def _conclude(
     """Write the adapter of the best epoch, and its metrics."""
     config, task, model, epochs = resolved.config, resolved.task, module.model, len(history.rows)
     epoch = module.load_best(run.best if len(data.val) else run.last)
-    model.save_pretrained(run.adapter)
     model.to(device)  # Lightning leaves it on the CPU
-    metrics = measure(model, resolved, data, run, timer)
+    metrics = _measured(model, resolved, data, run, timer.median)
     metrics |= {"best_epoch": epoch + 1, "epochs": epochs}
     log.info(
         "%s: the adapter is of epoch %d of %d (selection: %s)",
@@ -123,6 +129,14 @@ def _conclude(
         save_pth(model, run.path / task.pth_last, epoch, scores)
     write_json(run.metrics, metrics)
     return metrics
+
+
+def _measured(
+    model: PeftModel, resolved: ResolvedRun, data: ShapeData, run: RunFolder, seconds: float | None
+) -> dict[str, Any]:
+    """Save the adapter, then measure it."""
+    model.save_pretrained(run.adapter)
+    return measure(model, resolved, data, run, seconds)
 
 
 def _title(config: FinetuneConfig) -> str:
@@ -185,6 +199,7 @@ def train_seeds(
                 page.unlink(missing_ok=True)  # of fewer epochs, if there is one
             run.begin(config)
             metrics = _all_seeds(resolved, data, run, resume)
+            metrics |= svm_beside(resolved, data, metrics) if is_first_process() else {}
         if is_first_process():
             write_json(run.metrics, metrics)
             device = training_device(config)

@@ -1,0 +1,73 @@
+"""Methods that are fitted to frozen features at once, and the SVM that trained ones are held to."""
+
+import logging
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.errors import DataError
+from pointpeft.formats import display_name, percent
+from pointpeft.measure.scores import extract_features
+from pointpeft.measure.svm import linear_svm
+from pointpeft.peft import PeftModel
+from pointpeft.training.inputs import make_backbone, training_device
+from pointpeft.training.resolved import ResolvedRun
+
+__all__ = ["fit_method", "svm_beside"]
+
+log = logging.getLogger("pointpeft")
+
+_MOST_SHAPES = 2000
+"""Training shapes beyond which no SVM is fitted beside a run: its time grows with their square."""
+
+
+def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict[str, Any]:
+    """Fit a method such as ``svm`` to the training shapes; see :class:`FittedTuner`.
+
+    Returns:
+        What ``metrics.json`` holds of it: seconds, and what the method reports.
+    """
+    started, tuner = time.monotonic(), model.tuner
+    model.to(training_device(resolved.config)).eval()
+    points = _points(data.train, data.transform.num_points)
+    features = torch.from_numpy(extract_features(model.trunk, points, tuner.features))
+    labels = torch.from_numpy(data.train.labels).long()
+    report = tuner.fit(features, labels, data.train.ids)  # type: ignore[operator]
+    tuner.to(next(model.trunk.parameters()).device)
+    return {"fit_seconds": time.monotonic() - started, **report}
+
+
+def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The test accuracy of a linear SVM on the same frozen features, which takes seconds.
+
+    It is told where it beats what was trained. There is none for other tasks than classification,
+    without a test split, for many shapes, and where a class is too small to choose ``C``.
+    """
+    measured = metrics.get("test_accuracy")
+    if resolved.task.name != "classification" or resolved.method.fitted or measured is None:
+        return {}
+    if len(data.train) > _MOST_SHAPES or resolved.config.few_shot.way is not None:
+        return {}
+    trunk = make_backbone(resolved.config)[0].to(training_device(resolved.config))
+    train, test = (
+        extract_features(trunk, _points(part, data.transform.num_points))
+        for part in (data.train, data.test)
+    )
+    try:
+        result = linear_svm(train, data.train.labels, test, data.test.labels)
+    except DataError:
+        return {}
+    if result.accuracy > measured:
+        log.warning(
+            "a linear SVM on the frozen features classifies %s of the test shapes, %s here %s; "
+            "`--method svm` makes an adapter of it in seconds",
+            percent(result.accuracy), display_name(resolved.method.method), percent(measured),
+        )  # fmt: skip
+    return {"svm_test_accuracy": result.accuracy, "svm_C": result.C}
+
+
+def _points(split: ShapeSplit, num_points: int) -> Tensor:
+    return torch.from_numpy(split.points)[:, :num_points]
