@@ -1,12 +1,14 @@
 """The tensors of an epoch are taken over as they are, or not at all."""
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.data.transforms import recipe
-from pointpeft.errors import CheckpointError
-from pointpeft.tasks.classification import ClassificationModule
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.tasks.classification import ClassificationModule, balanced_weights
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import Schedule
 from tests.models.tiny import tiny
@@ -55,3 +57,50 @@ def test_a_checkpoint_of_another_model_is_refused(task, content, tmp_path, chang
         CheckpointError, match=rf"best\.ckpt.*{change}: {name.removeprefix('model.')}"
     ):
         task.load_best(tmp_path / "best.ckpt")
+
+
+def test_balanced_weights_make_the_mean_over_items_that_over_classes():
+    labels, correct = np.array([0, 0, 0, 0, 2, 2]), torch.tensor([1.0, 1, 1, 0, 0, 1])
+    weights = balanced_weights(labels, 4)
+    assert weights[1] == weights[3] == 0
+    assert (weights[labels] * correct).mean() == pytest.approx((0.75 + 0.5) / 2)
+
+
+def test_weights_enter_loss_and_score():
+    model = pp.get_peft_model(tiny("classification"), pp.LinearConfig())
+    weights = (torch.tensor([1.0, 2, 3, 4]), torch.tensor([4.0, 3, 2, 1]))
+    plain, weighted = (
+        ClassificationModule(
+            model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64), 0.0, "val", given
+        ).eval()
+        for given in (None, weights)
+    )
+    seen = {}
+    for module in (plain, weighted):
+        module.log_training = lambda values, items: None
+        module.log_means = lambda values, index, module=module: seen.update({module: values})
+    batch = {
+        "points": torch.randn(4, 64, 3), "label": torch.tensor([0, 1, 2, 3]),
+        "index": torch.arange(4),
+    }  # fmt: skip
+    with torch.no_grad():
+        logits = model.eval()(batch["points"])
+        expected = F.cross_entropy(logits, batch["label"], weights[0])
+        assert weighted.training_step(batch, 0).item() == pytest.approx(expected.item())
+        assert plain.training_step(batch, 0).item() != pytest.approx(expected.item())
+        for module in (plain, weighted):
+            module.validation_step(batch, 0)
+    torch.testing.assert_close(seen[weighted]["score"], weights[1] * seen[plain]["score"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"class_weights": "all"},
+        {"class_weights": "balanced", "task": "part_segmentation"},
+        {"class_weights": "balanced", "protocol": "published"},
+    ],
+)
+def test_class_weights_have_their_place(settings):
+    with pytest.raises(ConfigError, match="class_weights"):
+        pp.FinetuneConfig(**settings)

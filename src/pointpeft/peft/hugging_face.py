@@ -42,7 +42,7 @@ class HuggingFaceConfig(PeftConfig):
     method = "hugging-face"
     learning_rate = 2e-3
     fixed: ClassVar[dict[str, Any]] = {}  # what makes the method
-    defaults: ClassVar[dict[str, Any]] = {"target_modules": _LAYERS}
+    defaults: ClassVar[dict[str, Any]] = {"target_modules": _LAYERS, "peft_type": "LORA"}
 
     settings: dict[str, Any] = field(default_factory=dict)  # as in peft.r=8
 

@@ -1,10 +1,12 @@
 """Classification: a class for every shape."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,7 +33,9 @@ from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.optimizer import Schedule
 
-__all__ = ["Classification", "ClassificationModule"]
+__all__ = ["Classification", "ClassificationModule", "balanced_weights"]
+
+log = logging.getLogger("pointpeft")
 
 
 class ClassificationModule(TuningModule):
@@ -43,8 +47,11 @@ class ClassificationModule(TuningModule):
         augmentation: random transform of training clouds, applied to whole batches.
         label_smoothing: share of the target that the other classes have in equal parts.
         split: name of the split that validation measures.
+        weights: of every class in the loss and in the validation score; None: shapes count alike.
     """
 
+    class_weights: Tensor | None
+    validation_weights: Tensor | None
     validated = ("loss", "accuracy", "score")
 
     def __init__(
@@ -54,9 +61,13 @@ class ClassificationModule(TuningModule):
         augmentation: Compose,
         label_smoothing: float = 0.0,
         split: str = "val",
+        weights: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(model, schedule, augmentation, split)
         self.label_smoothing = label_smoothing
+        in_training, in_validation = weights or (None, None)
+        self.register_buffer("class_weights", in_training, persistent=False)
+        self.register_buffer("validation_weights", in_validation, persistent=False)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy, a scalar, of an augmented batch.
@@ -68,7 +79,9 @@ class ClassificationModule(TuningModule):
         logits = self.model(self.augmentation(batch["points"]), exclude=batch["index"])
         K = logits.shape[1]
         spread = self.label_smoothing * K / max(1, K - 1)  # torch gives the true class a part too
-        loss = F.cross_entropy(logits, batch["label"], label_smoothing=min(1.0, spread))
+        loss = F.cross_entropy(
+            logits, batch["label"], self.class_weights, label_smoothing=min(1.0, spread)
+        )
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         self.log_training({"train_loss": loss, "train_accuracy": accuracy}, len(logits))
         return loss
@@ -83,7 +96,9 @@ class ClassificationModule(TuningModule):
         logits = self.model(batch["points"])
         loss = F.cross_entropy(logits, batch["label"], reduction="none")
         correct = (logits.argmax(1) == batch["label"]).float()
-        values = {"loss": loss, "accuracy": correct, "score": correct - TIE_WEIGHT * loss}
+        weight = 1.0 if self.validation_weights is None else self.validation_weights[batch["label"]]
+        score = weight * (correct - TIE_WEIGHT * loss)
+        values = {"loss": loss, "accuracy": correct, "score": score}
         self.log_means(values, batch["index"])
 
 
@@ -116,9 +131,20 @@ class Classification(Task):
         augmentation: Compose,
         data: ShapeData,
     ) -> ClassificationModule:
-        """Cross-entropy."""
+        """Cross-entropy, in which classes may count alike."""
+        weights = None
+        if config.class_weights == "balanced":
+            K = len(data.class_names)
+            weights = (
+                balanced_weights(data.train.labels, K),
+                balanced_weights(data.val.labels, K),
+            )
+            log.info(
+                "class_weights=balanced: in the loss every class counts alike, and the epoch is "
+                "chosen by balanced accuracy, the mean over classes"
+            )
         return ClassificationModule(
-            model, schedule, augmentation, config.label_smoothing, data.selects_on
+            model, schedule, augmentation, config.label_smoothing, data.selects_on, weights
         )
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
@@ -216,6 +242,19 @@ class Classification(Task):
         ]
         shown = Shown(("file", "class", "probability", "next"), rows)
         return Predicted(found, shown, [_as_json(one) for one in found], predictor.notes)
+
+
+def balanced_weights(labels: NDArray, num_classes: int) -> Tensor:
+    """Weights with which the mean over items is the mean over classes, ``(classes,)``.
+
+    Args:
+        labels: ``(S,)``; a class without items has the weight 0.
+        num_classes: how many there are.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = max(1, np.count_nonzero(counts))
+    weights = np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(weights).float()
 
 
 def _of_classes(metrics: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -138,6 +138,8 @@ class FinetuneConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     label_smoothing: float = 0.0  # share of the target that goes to the other classes
+    # "balanced": classes count alike in the loss and where the epoch is chosen; "none": shapes do
+    class_weights: str = "none"
     # "honest" selects epochs on the validation split; "published" does all as the papers' code,
     # which selects them on the test split
     protocol: str = "honest"
@@ -151,6 +153,13 @@ class FinetuneConfig:
         check_sizes(self, ["seeds"])
         check_sizes(self, ["seed", "votes"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
+        check_choices(self, ["class_weights"], ("none", "balanced"))
+        if self.class_weights == "balanced" and (
+            self.task != "classification" or self.protocol != "honest"
+        ):
+            raise ConfigError(
+                "class_weights=balanced is for task=classification and protocol=honest"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}")
         if self.optimizer.steps_twice and self.trainer.precision in ("16", "16-mixed"):
