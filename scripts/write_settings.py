@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft.models import get_entry, list_models
-from pointpeft.peft import config_class, list_methods
+from pointpeft.peft import HuggingFaceConfig, config_class, list_methods
 from pointpeft.training import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.training.settings import Setting, list_settings
 
@@ -52,6 +52,7 @@ def page() -> str:
     entries = {name: get_entry(name) for name in list_models()}
     objectives = {n: e.pretraining_config for n, e in entries.items() if e.pretraining_config}
     methods = {name: config_class(name) for name in list_methods()}
+    methods = {n: kind for n, kind in methods.items() if not issubclass(kind, HuggingFaceConfig)}
     parts = [
         INTRODUCTION.strip(),
         "## `pointpeft finetune`",
@@ -61,7 +62,8 @@ def page() -> str:
         "## `pointpeft svm`",
         table(default=list_settings(SvmConfig)),
         "## Methods",
-        "`full` and `linear` have no settings.",
+        "`full`, `linear`, `bitfit` and `norm` have no settings. Those of `lora`, `dora`, `ia3`, "
+        "`vera` and `hugging-face` are the ones of the library peft, as in `peft.r=8`.",
         *by_class(methods, "peft."),
         "## Backbones",
         *by_class({name: entry.config for name, entry in entries.items()}, "backbone."),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pointpeft as pp
+from pointpeft.peft import config_class, list_methods
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "point-peft.md"
 METHODS = (
@@ -35,3 +36,14 @@ def test_documented_counts_are_those_of_the_models(name):
         counts = adapted.count_parameters()
         expected = tuple(int(text.replace(",", "")) for text in texts)
         assert (counts["trainable"], counts["trainable_without_head"]) == expected
+
+
+def test_the_table_of_all_methods_is_that_of_the_models():
+    page = (DOC.parent / "methods.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([\d,-]+) \| [-\d., kMBashpe]+ \|$", page, re.M))
+    assert set(rows) == set(list_methods())
+    network = pp.create_model("point_mae", preset="scanobjectnn", num_classes=15)
+    for name, stated in rows.items():
+        if stated != "-":
+            counts = pp.get_peft_model(network, config_class(name)()).count_parameters()
+            assert counts["trainable_without_head"] == int(stated.replace(",", "")), name
