@@ -129,8 +129,8 @@ class FinetuneConfig:
     checkpoint: str | None = None
     # settings of the backbone, as in backbone.num_groups=32; they win over the preset
     backbone: dict[str, Any] = field(default_factory=dict)
-    # one of docs/methods.md, such as "svm" or "lora", or your own, as in my_package.module:MyConfig;
-    # None: point-peft, and full for part segmentation
+    # one of docs/methods.md, such as "svm" or "lora", or one of your own, as in
+    # my_package.module:MyConfig; None: point-peft, and full for part segmentation
     method: str | None = None
     # settings of the method, as in peft.num_prompts=5
     peft: dict[str, Any] = field(default_factory=dict)
