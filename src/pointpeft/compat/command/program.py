@@ -11,16 +11,16 @@ from pointpeft.cli import adapt, pretrain
 from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command.flags import Command, command_of, parse
-from pointpeft.compat.command.keys import named_as_typed, translate
+from pointpeft.compat.command.keys import translate
 from pointpeft.compat.command.translation import (
     flag_settings,
-    ineffective,
-    longer_training,
     protocol_settings,
     saves_published,
     tests_a_run,
+    unheeded_keys,
 )
-from pointpeft.errors import ConfigError
+from pointpeft.compat.names import extra_epochs
+from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
@@ -92,23 +92,36 @@ def _run(arguments: list[str]) -> None:
         config = find_config(flags.config, tuned=flags.cache_prompt)
     stated = _load(command, config or begun)
     translated = translate(flags.overrides, stated)
-    with named_as_typed(translated):
-        overrides = [*flag_settings(command, flags, stated), *translated.overrides]
-        if config is not None:
-            overrides = [*protocol_settings(command, flags, stated), *overrides]
+    base = protocol_settings(command, flags, stated) if config else []
+    try:
+        settings = _load(command, config or begun, [*base, *translated.overrides])
+        from_flags, ignored = flag_settings(command, flags, settings)
+        if config and saves_published(command, settings):  # unless told otherwise
+            base.append("save_published=true")
+        overrides = [*base, *from_flags, *translated.overrides]
         settings = _load(command, config or begun, overrides)
-        if config is not None and saves_published(command, settings):  # unless told otherwise
-            overrides = ["save_published=true", *overrides]
-            settings = _load(command, config, overrides)
+        ignored += translated.ignored
+        if command is Command.TEST:
+            ignored += unheeded_keys(flags, translated.overrides)
         call = Call(command, flags, settings, overrides, config, output)
         _check_sources(call)
-        notes = [
-            *([PROTOCOL_NOTE] if settings.protocol == "published" else []),
-            *longer_training(command, settings),
-            *translated.notes,
-            *ineffective(command, flags, settings, translated.overrides),
-        ]
-        _carry_out(call, notes)
+        _carry_out(call, _notes(command, settings, ignored))
+    except PointPeftError as error:
+        given = [typed for ours, typed in translated.typed.items() if ours in str(error)]
+        if not given:
+            raise
+        raise type(error)(f"{error} (given: {', '.join(given)})") from error
+
+
+def _notes(command: Command, settings: Any, ignored: list[str]) -> list[str]:
+    """What is to be known of a run before it begins."""
+    notes = [PROTOCOL_NOTE] if settings.protocol == "published" else []
+    if command in (Command.PRETRAIN, Command.FINETUNE) and (more := extra_epochs(settings)):
+        epochs = settings.trainer.epochs + more
+        notes.append(f"published loops run one epoch more than max_epoch: {epochs} here")
+    if ignored:
+        notes.append(f"without effect on {command}: {', '.join(ignored)}")
+    return notes
 
 
 def _output(flags: argparse.Namespace, command: Command) -> Path:

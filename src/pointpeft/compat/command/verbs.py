@@ -133,22 +133,19 @@ def reproduce(
     speak()
 
     def show(outcome: Any) -> None:
-        got = outcome.missing if outcome.measured is None else f"{outcome.measured:.2f} %"
-        tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {got}")
+        tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {outcome}")
 
     outcomes = run(data, checkpoints, output, configs, overrides or (), only, report=show)
     table = Table("table", "row", "published", "measured")
     for outcome in outcomes:
         e = outcome.experiment
-        got = "-" if outcome.measured is None else f"{outcome.measured:.2f} %"
+        got = "-" if outcome.measured is None else str(outcome)
         table.add_row(escape(e.table), escape(e.row), f"{e.published:.2f} %", got)
     show_table(table)
     tell(f"table: {output / 'reproduction.md'}")
     skipped = sum(outcome.measured is None for outcome in outcomes)
+    counts = f"{skipped} of {counted(len(outcomes), 'row')}; the reasons stand above"
     if skipped == len(outcomes):
-        raise DataError(
-            f"nothing was measured, of {counted(skipped, 'row')}; the reasons stand above"
-        )
+        raise DataError(f"nothing was measured: {counts}")
     if skipped:
-        were = "was" if skipped == 1 else "were"
-        tell(f"{skipped} of {len(outcomes)} rows {were} not measured; the reasons stand above")
+        tell(f"not measured: {counts}")
