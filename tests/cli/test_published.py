@@ -220,4 +220,4 @@ def test_a_published_file_is_tested(workplace):
     config = "part-segmentation/point-mae.yaml"
     refused = run(config, "--test", "--ckpts", "ckpt-best.pth", *ONE_SCALE)
     assert refused.code == 1
-    assert "asks for part_segmentation" in refused.text
+    assert "for part_segmentation" in refused.text

@@ -115,7 +115,7 @@ def test_point_peft_with_what_lies_beside_it(point_peft, tmp_path):
         assert torch.equal(adapter.model(clouds()), model(clouds()))
     for name in ("pretrain.safetensors", "cache_shape.pt"):
         (tmp_path / name).unlink()
-        with pytest.raises(CheckpointError, match=f"cannot be measured without.*{name}"):
+        with pytest.raises(CheckpointError, match=name):
             adopt_checkpoint(settings, tmp_path / "adopted")
 
 
@@ -124,14 +124,14 @@ def test_of_several_encoders_the_one_that_fits_is_taken(point_peft, tmp_path, ca
     pp.save_model(tiny(), tmp_path / "pretrain.safetensors")
     other = tiny("pretraining", "point_m2ae", depths=(5, 5, 5))
     save_pth(other, tmp_path / "pretrain.pth")
-    with pytest.raises(CheckpointError, match=r"none of pretrain.safetensors and pretrain.pth"):
+    with pytest.raises(CheckpointError, match=r"pretrain.safetensors and pretrain.pth"):
         adopt_checkpoint(settings, tmp_path / "adopted")
     pretraining = tiny("pretraining")
     pretraining.backbone.load_state_dict(encoder.state_dict())
     save_pth(pretraining, tmp_path / "pre-train.pth")
     with caplog.at_level(logging.INFO, "pointpeft"):
         adopt_checkpoint(settings, tmp_path / "adopted")
-    assert "memory bank cache_shape.pt, tuned from the encoder pre-train.pth" in caplog.text
+    assert "tuned from the encoder pre-train.pth" in caplog.text
     with torch.no_grad():
         adopted = LoadedAdapter(tmp_path / "adopted").model
         assert torch.equal(adopted(clouds()), model(clouds()))
@@ -142,17 +142,17 @@ def test_of_several_banks_none_is_guessed(point_peft, tmp_path):
     names = ("train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
     (tmp_path / "cache_shape.pt").rename(tmp_path / names[0])
     torch.save(torch.rand(24, 5), tmp_path / names[1])
-    with pytest.raises(CheckpointError, match=f"{names[0]} and {names[1]} lie beside it.*folder"):
+    with pytest.raises(CheckpointError, match=f"{names[0]} and {names[1]}"):
         adopt_checkpoint(settings, tmp_path / "adopted")
 
 
 def test_what_is_no_published_tuned_model_is_refused(config, tmp_path):
     settings = config(POINT_MAE_PRETRAINED, tiny("pretraining"))
-    with pytest.raises(CheckpointError, match="for pretraining; the config asks for class"):
+    with pytest.raises(CheckpointError, match=r"pretraining.*classification"):
         adopt_checkpoint(settings, tmp_path / "adopted")
     pp.save_model(tiny(), tmp_path / "own.safetensors")
     settings.checkpoint = str(tmp_path / "own.safetensors")
-    with pytest.raises(CheckpointError, match="no published file; of a model of ours pass the fol"):
+    with pytest.raises(CheckpointError, match=r"own\.safetensors"):
         adopt_checkpoint(settings, tmp_path / "adopted")
 
 
@@ -161,5 +161,5 @@ def test_other_data_is_refused(config, tmp_path):
     settings = config(
         POINT_BERT_CLASSIFICATION, model, model="point_bert", data__source="homeobjects"
     )
-    with pytest.raises(ConfigError, match=r"data\.source=homeobjects is no published data set"):
+    with pytest.raises(ConfigError, match=r"data\.source=homeobjects"):
         adopt_checkpoint(settings, tmp_path / "adopted")

@@ -35,6 +35,7 @@ __all__ = [
     "UnitBall",
     "load_as_published",
     "load_unlabelled_as_published",
+    "part_table",
     "prepare_as_published",
     "published_recipe",
     "whole_split",
@@ -183,7 +184,7 @@ def load_as_published(
         statistics=None,
         notes=_notes(dataset, config.train_split, train),
         problems=(),
-        parts=_parts(dataset, train.class_names),
+        parts=part_table(dataset),
         title=dataset.title,
         family=dataset.family,
         selects_on="test",
@@ -276,7 +277,9 @@ def _notes(dataset: BenchmarkDataset, split: str, train: BenchmarkSplit) -> tupl
     )
 
 
-def _parts(dataset: BenchmarkDataset, class_names: tuple[str, ...]) -> PartTable | None:
+def part_table(dataset: BenchmarkDataset) -> PartTable | None:
+    """The parts of every class; None where shapes have none."""
     if not dataset.part_names:
         return None
-    return PartTable(dataset.part_names, {name: tuple(PART_IDS[name]) for name in class_names})
+    parts = {name: tuple(PART_IDS[name]) for name in dataset.class_names}
+    return PartTable(dataset.part_names, parts)

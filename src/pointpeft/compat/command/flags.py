@@ -38,6 +38,11 @@ class Command(StrEnum):
     TEST = "test"
     SVM = "linear SVM"
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains, or else measures."""
+        return self in (Command.PRETRAIN, Command.FINETUNE)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The published flags, and settings behind them."""
@@ -166,15 +171,14 @@ def command_of(flags: argparse.Namespace) -> Command:
 
 def _conflicts(flags: argparse.Namespace, command: Command) -> list[tuple[bool, str]]:
     pretrains, tunes = command is Command.PRETRAIN, command is Command.FINETUNE
-    measures = command in (Command.TEST, Command.SVM)
     begins, weights = flags.start_ckpts is not None, flags.ckpts is not None
     episodes = flags.way is not None or flags.fold >= 0
     return [
         (flags.resume and begins, "--resume and --start_ckpts exclude each other"),
-        (flags.resume and measures, f"--resume: there is nothing to resume in {command}"),
+        (flags.resume and not command.trains, f"--resume: there is nothing to resume in {command}"),
         (begins and not pretrains, f"--start_ckpts: {command} starts from --ckpts"),
         (weights and pretrains, "--ckpts: pre-training starts from --start_ckpts"),
-        (measures and not weights, f"{command} needs --ckpts: what to measure"),
+        (not command.trains and not weights, f"{command} needs --ckpts: what to measure"),
         (
             flags.scratch_model and flags.finetune_model,
             "--scratch_model and --finetune_model exclude each other",

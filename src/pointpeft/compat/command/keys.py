@@ -22,45 +22,40 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "scheduler.kwargs.epochs": "optimizer.cosine_epochs",
     "scheduler.kwargs.initial_epochs": "optimizer.warmup_epochs",
     # data
-    "dataset.train.others.npoints": "data.num_points",
-    "dataset.val.others.npoints": "data.num_points",
-    "dataset.test.others.npoints": "data.num_points",
-    "dataset.train.others.num_points": "data.num_points",
-    "dataset.val.others.num_points": "data.num_points",
-    "dataset.test.others.num_points": "data.num_points",
-    "dataset.svm.train.others.num_points": "svm.num_points",
-    "dataset.svm.val.others.num_points": "svm.num_points",
-    "dataset.svm.test.others.num_points": "svm.num_points",
-    "dataset.train.others.way": "few_shot.way",
-    "dataset.train.others.shot": "few_shot.shot",
-    "dataset.train.others.fold": "few_shot.fold",
+    **{
+        f"dataset.{part}.others.{name}": "data.num_points"
+        for part in ("train", "val", "test")
+        for name in ("npoints", "num_points")
+    },
+    **{
+        f"dataset.svm.{part}.others.num_points": "svm.num_points"
+        for part in ("train", "val", "test")
+    },
+    **{f"dataset.train.others.{name}": f"few_shot.{name}" for name in ("way", "shot", "fold")},
     "dataset.train.others.whole": "data.train_split",
     # encoder
+    **{
+        f"model.{name}": f"backbone.{name}"
+        for name in ("group_size", "group_sizes", "depth", "depths", "local_radius")
+    },
     "model.num_group": "backbone.num_groups",
     "model.num_groups": "backbone.num_groups",
-    "model.group_size": "backbone.group_size",
-    "model.group_sizes": "backbone.group_sizes",
     "model.trans_dim": "backbone.dim",
-    "model.depth": "backbone.depth",
     "model.encoder_depths": "backbone.depths",
     "model.drop_path_rate": "backbone.drop_path",
-    "model.local_radius": "backbone.local_radius",
     "model.masking_radius": "backbone.local_radius",  # so Point-PEFT's config calls them
-    "model.depths": "backbone.depths",
     # objective
+    **{
+        f"model.{name}": f"pretraining.{name}"
+        for name in ("loss", "mask_ratio", "mask_type", "decoder_depth", "decoder_depths",
+                     "decoder_num_heads", "moco_loss")
+    },
     "model.smooth": "label_smoothing",
-    "model.loss": "pretraining.loss",
-    "model.mask_ratio": "pretraining.mask_ratio",
-    "model.mask_type": "pretraining.mask_type",
-    "model.decoder_depth": "pretraining.decoder_depth",
-    "model.decoder_depths": "pretraining.decoder_depths",
-    "model.decoder_num_heads": "pretraining.decoder_num_heads",
     "model.clip_config.visual_encoder": "pretraining.teacher",
     "model.adapter_config.adapter_dim": "peft.adapter_dim",  # one width, or one per scale
     # Point-BERT and its tokenizer
     "model.replace_pob": "pretraining.replace_probability",
     "model.mask_rand": "pretraining.random_mask",
-    "model.moco_loss": "pretraining.moco_loss",
     "model.dvae_loss": "pretraining.token_loss",
     "model.cutmix_loss": "pretraining.mix_loss",
     "model.return_all_tokens": "pretraining.all_tokens",
@@ -70,7 +65,7 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.num_tokens": ("pretraining.num_tokens", "backbone.num_tokens"),
     "model.tokens_dims": ("pretraining.token_dim", "backbone.token_dim"),
     "model.decoder_dims": ("pretraining.decoder_dim", "backbone.decoder_dim"),
-}
+}  # fmt: skip
 """Published key -> ours; of several, the first that the model has. ``model.transformer_config.x``
 and ``model.dvae_config.x`` are read as ``model.x``."""
 

@@ -29,7 +29,7 @@ def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) 
         flags: as given.
         stated: the config as its file states it.
     """
-    if command in (Command.SVM, Command.TEST):
+    if not command.trains:
         return ["protocol=published"]
     # A published config states the length of its cosine beside max_epoch, which may be changed.
     epochs = stated.optimizer.cosine_epochs or stated.trainer.epochs
@@ -70,7 +70,7 @@ def flag_settings(
     default = make_parser().get_default
     given = {name: value for name in all_flags if (value := vars(flags)[name]) != default(name)}
     keys, overrides = {"seed": "seed"}, list[str]()
-    if command in (Command.PRETRAIN, Command.FINETUNE):
+    if command.trains:
         keys |= _TRAINING
         if given.pop("launcher", None):
             overrides += _processes()
