@@ -55,20 +55,19 @@ def assert_refused(result, *words):
         ("data.num_points=4", ["4 points", "8 groups"]),
         ("backbone.dim=25", ["dim", "num_heads"]),
         ("trainer.precision=half", ["half", "bf16-mixed"]),
-        pytest.param(
-            "dta.source=x", ["'data.source'"]),
-        pytest.param("backbone.patch_widths=[8,12", ["patch_widths"]),
-        pytest.param("backbone.patch_widths=[8,12]", ["patch_widths"]),
+        ("dta.source=x", ["'data.source'"]),
+        ("backbone.patch_widths=[8,12", ["patch_widths"]),
+        ("backbone.patch_widths=[8,12]", ["patch_widths"]),
         ("backbone.dim=wide", ["dim", "wide"]),
-        pytest.param("trainer=3", ["trainer=3"]),
-        pytest.param("optimizer.lr=0", ["lr"]),
-        pytest.param("optimizer.warmup=1", ["warmup"]),
-        pytest.param("trainer.batch_size=0", ["batch_size"]),
-        pytest.param("trainer.batch_size=1", ["batch_size"]),
-        pytest.param("trainer.epochs=0", ["trainer.epochs"]),
-        pytest.param("trainer.devices=0", ["devices"]),
-        pytest.param("seeds=0", ["seeds"]),
-        pytest.param("seed=-1", ["seed"]),
+        ("trainer=3", ["trainer=3"]),
+        ("optimizer.lr=0", ["lr"]),
+        ("optimizer.warmup=1", ["warmup"]),
+        ("trainer.batch_size=0", ["batch_size"]),
+        ("trainer.batch_size=1", ["batch_size"]),
+        ("trainer.epochs=0", ["trainer.epochs"]),
+        ("trainer.devices=0", ["devices"]),
+        ("seeds=0", ["seeds"]),
+        ("seed=-1", ["seed"]),
     ],
 )  # fmt: skip
 def test_settings(finetune, tmp_path, override, words):
@@ -93,8 +92,8 @@ def test_settings_of_point_peft(finetune, tmp_path, override, words):
 @pytest.mark.parametrize(
     ("device", "word"),
     [
-        pytest.param("cuda", "--device cpu"),
-        pytest.param("gpu0", "--device"),
+        ("cuda", "--device cpu"),
+        ("gpu0", "--device"),
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -169,13 +168,6 @@ def test_one_class_is_too_few(finetune, tmp_path):
     assert_refused(finetune("--data", write_meshes(tmp_path / "data", {"box": 5})), "classes")
 
 
-def test_svm_without_a_test_part(tmp_path):
-    folder = write_meshes(tmp_path / "data", {"box": 2, "sphere": 2})
-    result = run("svm", "--data", folder, "--C", 1)
-    assert result.code == 1
-    assert "Traceback" not in result.text
-
-
 def test_svm_says_that_there_is_no_test_part(tmp_path):
     folder = write_meshes(tmp_path / "data", {"box": 2, "sphere": 2})
     assert_refused(run("svm", "--data", folder, "--C", 1), "test")
@@ -190,9 +182,9 @@ def test_svm_with_impossible_regularisation(archive):
     [
         "[old]",
         "{x}",
-        pytest.param("my shapes #1"),
-        pytest.param("a: b"),
-        pytest.param("${home}"),
+        "my shapes #1",
+        "a: b",
+        "${home}",
     ],
 )
 def test_data_folder_with_an_unusual_name(finetune, tmp_path, name):
@@ -320,7 +312,7 @@ def test_adapter_on_another_encoder(trained, meshes, tmp_path):
     other = tmp_path / "other.safetensors"
     pp.save_model(pp.create_model("point_mae_small", **TINY_BACKBONE), other)
     result = run("predict", "--adapter", trained, "--checkpoint", other, meshes)
-    assert_refused(result, "other.safetensors")
+    assert_refused(result, "base model")
 
 
 def test_folder_without_adapter(meshes, tmp_path):

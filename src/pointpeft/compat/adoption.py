@@ -48,7 +48,7 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
     dataset = _dataset(config)
     encoder, adapted = _adapted(content, config, dataset)
     adapted.class_names = _names(adapted.sizes["num_classes"], dataset)
-    if (parts := part_table(dataset)) is not None:
+    if (parts := part_table(dataset, dataset.class_names)) is not None:
         adapted.parts = parts.to_dict()
     num_points = config.data.num_points or encoder.spec.num_points
     transform = InputTransform(num_points, config.data.normalize)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Published data sets as the published loops see them, and which points of a cloud a model sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class PublishedPoints:
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``(B, N, 3)`` -> ``(B, num_points, 3)`` in farthest-point order, or all if N is less."""
-        return gather_points(points, self.choose(points))
+        return gather_points(points, self.choose(points, generator))
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, ``(B, num_points)``."""
@@ -63,21 +64,12 @@ class PublishedPoints:
 
 
 @dataclass(frozen=True)
-class PublishedSubset:
+class PublishedSubset(PublishedPoints):
     """Points of a training cloud: somewhat more farthest points, of which a part is drawn.
 
     Farthest-point sampling begins at a random point, since the points of a cloud are shuffled
-    first; the ranks that are drawn are the same for all clouds of a batch.
-
-    Attributes:
-        num_points: points to keep.
+    first; the ranks that are drawn are the same for all clouds of a batch, in random order.
     """
-
-    num_points: int
-
-    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """``(B, N, 3)`` -> ``(B, num_points, 3)`` in random order, or all if N is less."""
-        return gather_points(points, self.choose(points, generator))
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, ``(B, num_points)``."""
@@ -184,7 +176,7 @@ def load_as_published(
         statistics=None,
         notes=_notes(dataset, config.train_split, train),
         problems=(),
-        parts=part_table(dataset),
+        parts=part_table(dataset, train.class_names),
         title=dataset.title,
         family=dataset.family,
         selects_on="test",
@@ -277,9 +269,8 @@ def _notes(dataset: BenchmarkDataset, split: str, train: BenchmarkSplit) -> tupl
     )
 
 
-def part_table(dataset: BenchmarkDataset) -> PartTable | None:
-    """The parts of every class; None where shapes have none."""
+def part_table(dataset: BenchmarkDataset, class_names: Sequence[str]) -> PartTable | None:
+    """The parts of every class, in the order of the labels; None where shapes have none."""
     if not dataset.part_names:
         return None
-    parts = {name: tuple(PART_IDS[name]) for name in dataset.class_names}
-    return PartTable(dataset.part_names, parts)
+    return PartTable(dataset.part_names, {name: tuple(PART_IDS[name]) for name in class_names})

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.errors import CheckpointError
-from pointpeft.files import replacing
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
 from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
-__all__ = ["BANK", "NO_BANK", "QUERY_ENCODER", "Beside", "read_bank", "write_bank"]
+__all__ = ["BANK", "QUERY_ENCODER", "Beside", "read_bank"]
 
 log = logging.getLogger("pointpeft")
 
@@ -31,7 +30,7 @@ _BANKS = (BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
 """Names of the bank: that of the published download, and those that published code reads."""
 _ENCODERS = (QUERY_ENCODER, "pretrain.pth", "pre-train.pth")
 """Names of the encoder: ours, and those of Point-MAE and of Point-M2AE as published."""
-NO_BANK = "none"
+_NO_BANK = "none"
 """In place of a bank: the model is to do without, which is another function than with one."""
 _GROUPING = ("num_groups", "group_size", "group_sizes", "local_radius", "skip_near_origin")
 """Settings in which the encoder of queries may differ from the tuned one."""
@@ -66,13 +65,13 @@ class Beside:
 
         Args:
             content: of the file.
-            bank: a file, or :data:`NO_BANK`.
+            bank: a file, or "none": it is to do without.
             encoder: a file.
 
         Raises:
             CheckpointError: several banks lie there.
         """
-        folder, bankless = content.source.parent, str(bank) == NO_BANK
+        folder, bankless = content.source.parent, str(bank) == _NO_BANK
         banks = _there(folder, _BANKS) if bank is None else [] if bankless else [Path(bank)]
         if len(banks) > 1:
             raise CheckpointError(
@@ -108,7 +107,7 @@ class Beside:
             raise CheckpointError(
                 f"{self.content.source} is {self.content.title}: beside it there is no "
                 f"{self.missing}; put it there, or name it as `bank` or `encoder`. With `bank` "
-                f"{NO_BANK} the model retrieves nothing"
+                f"{_NO_BANK} the model retrieves nothing"
             )
         path, base = self._encoder_of(tuned)
         config: Any = tuned.config
@@ -198,14 +197,3 @@ def read_bank(path: str | Path) -> MemoryBank:
     if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
         raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
     return MemoryBank(features.detach())
-
-
-def write_bank(bank: MemoryBank, path: str | Path) -> None:
-    """Write the features of a bank as published code keeps them, without labels and ids.
-
-    Args:
-        bank: of any encoder.
-        path: the file, replaced only when the new one is complete.
-    """
-    with replacing(path) as temporary:
-        torch.save(bank.features.float().cpu().contiguous(), temporary)

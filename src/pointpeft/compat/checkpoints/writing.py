@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank, write_bank
+from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
 from pointpeft.errors import ConfigError
@@ -77,7 +77,8 @@ def save_pth(
     log.info("%s: written as published, %s", path, layout.name)
     if retrieves:
         bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
-        write_bank(model.bank, bank)
+        with replacing(bank) as temporary:
+            torch.save(model.bank.features.float().cpu().contiguous(), temporary)
         save_model(model.tuner.retriever, encoder)
         log.info("%s: its memory bank; %s makes the queries", bank, encoder.name)
     return layout
