@@ -251,8 +251,8 @@ def _fact(given: Given) -> tuple[str, ...]:
     known, variant = _FACTS[given.name], given.settings.data.variant
     if isinstance(given.value, str | int | float) and variant in known.get(given.value, ()):
         return ()
-    right = [str(value) for value, variants in known.items() if variant in variants]
-    raise given.refused(f"of {variant or 'few-shot episodes'} it is {' or '.join(right) or 'open'}")
+    right = " or ".join(str(value) for value, names in known.items() if variant in names)
+    raise given.refused(f"of {variant or 'few-shot episodes'} it is {right or 'not stated'}")
 
 
 def _encoder_dims(given: Given) -> tuple[str, ...]:
