@@ -267,13 +267,7 @@ def test_predict_turns_other_up_axes(trained, tmp_path):
     assert result.err == "note: up-axis z is turned to match y of training\n"
 
 
-def test_predict_shows_names_with_brackets(trained, meshes, tmp_path):
-    file = tmp_path / "chair [0].off"
-    shutil.copy(meshes / "box/box_00.off", file)
-    assert "chair [0].off" in run("predict", "--adapter", trained, file).out
-
-
-@pytest.mark.parametrize("name", ["chair [final].off", "chair [red].off"])
+@pytest.mark.parametrize("name", ["chair [0].off", "chair [final].off", "chair [red].off"])
 def test_predict_shows_names_that_look_like_markup(trained, meshes, tmp_path, name):
     file = tmp_path / name
     shutil.copy(meshes / "box/box_00.off", file)
@@ -360,7 +354,7 @@ def test_resuming_with_another_method_is_refused_and_loses_nothing(meshes, setti
         "finetune", "--data", meshes, "--output", folder, *settings, "--method", "full", "--resume"
     )
     assert again.code == 1
-    assert "method was linear and is full now" in again.err
+    assert "method was linear" in again.err
     assert all(f.read_bytes() == content for f, content in before.items())
 
 

@@ -33,7 +33,7 @@ def test_a_tuned_file_becomes_a_folder_with_what_lies_beside_it(tmp_path, caplog
     for name, bank in (("ours", ()), ("given", ("--bank", tmp_path / "cache_shape.pt"))):
         result = run("convert", source, tmp_path / f"{name}.safetensors", *GROUPS, *bank)
         assert result.code == 0, result.text
-        assert "bank is a separate file" not in caplog.text
+        assert "set_bank" not in caplog.text
         assert result.out.splitlines()[-1] == f"wrote {tmp_path / name}"
         assert torch.equal(converted(tmp_path / name, "point_mae")(clouds()), model(clouds()))
 
@@ -74,5 +74,5 @@ def test_what_is_there_is_not_written_over(tmp_path):
     (tmp_path / "ours.safetensors").write_text("mine")
     refused = run("convert", tmp_path / "tuned.pth", tmp_path / "ours.safetensors")
     assert refused.code == 1
-    assert "ours.safetensors is there already" in refused.err
+    assert "ours.safetensors" in refused.err
     assert (tmp_path / "ours.safetensors").read_text() == "mine"

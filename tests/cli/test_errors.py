@@ -55,20 +55,19 @@ def assert_refused(result, *words):
         ("data.num_points=4", ["4 points", "8 groups"]),
         ("backbone.dim=25", ["dim", "num_heads"]),
         ("trainer.precision=half", ["half", "bf16-mixed"]),
-        pytest.param(
-            "dta.source=x", ["'data.source'"]),
-        pytest.param("backbone.patch_widths=[8,12", ["patch_widths"]),
-        pytest.param("backbone.patch_widths=[8,12]", ["patch_widths"]),
+        ("dta.source=x", ["'data.source'"]),
+        ("backbone.patch_widths=[8,12", ["patch_widths"]),
+        ("backbone.patch_widths=[8,12]", ["patch_widths"]),
         ("backbone.dim=wide", ["dim", "wide"]),
-        pytest.param("trainer=3", ["trainer", "3", "mapping"]),
-        pytest.param("optimizer.lr=0", ["lr"]),
-        pytest.param("optimizer.warmup=1", ["warmup"]),
-        pytest.param("trainer.batch_size=0", ["batch_size"]),
-        pytest.param("trainer.batch_size=1", ["batch_size"]),
-        pytest.param("trainer.epochs=0", ["trainer.epochs"]),
-        pytest.param("trainer.devices=0", ["devices"]),
-        pytest.param("seeds=0", ["seeds"]),
-        pytest.param("seed=-1", ["seed"]),
+        ("trainer=3", ["trainer=3"]),
+        ("optimizer.lr=0", ["lr"]),
+        ("optimizer.warmup=1", ["warmup"]),
+        ("trainer.batch_size=0", ["batch_size"]),
+        ("trainer.batch_size=1", ["batch_size"]),
+        ("trainer.epochs=0", ["trainer.epochs"]),
+        ("trainer.devices=0", ["devices"]),
+        ("seeds=0", ["seeds"]),
+        ("seed=-1", ["seed"]),
     ],
 )  # fmt: skip
 def test_settings(finetune, tmp_path, override, words):
@@ -93,8 +92,8 @@ def test_settings_of_point_peft(finetune, tmp_path, override, words):
 @pytest.mark.parametrize(
     ("device", "word"),
     [
-        pytest.param("cuda", "--device cpu"),
-        pytest.param("gpu0", "--device"),
+        ("cuda", "--device cpu"),
+        ("gpu0", "--device"),
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -117,8 +116,8 @@ def test_device_that_is_not_there_for_prediction(trained, meshes):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, ["does not exist"]),
-        ("a: [1\nb", ["not valid YAML"]),
+        (None, []),
+        ("a: [1\nb", ["YAML"]),
         ("- a\n- b", ["mapping"]),
         ("trainer:\n  epoch: 3", ["trainer.epoch", "'trainer.epochs'"]),
         ("trainer:\n  epochs: many", ["trainer.epochs", "'many'"]),
@@ -132,12 +131,12 @@ def test_config_file(finetune, tmp_path, content, words):
 
 
 def test_missing_data(finetune, tmp_path):
-    assert_refused(finetune("--data", tmp_path / "nothing"), "nothing", "no such", "<class>")
+    assert_refused(finetune("--data", tmp_path / "nothing"), "nothing", "<class>")
 
 
 def test_empty_folder(finetune, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert_refused(finetune("--data", tmp_path / "empty"), "empty", "no shape files", "<class>")
+    assert_refused(finetune("--data", tmp_path / "empty"), "empty", "<class>")
 
 
 def test_unreadable_items_are_skipped_and_listed_or_refused(finetune, tmp_path):
@@ -148,7 +147,7 @@ def test_unreadable_items_are_skipped_and_listed_or_refused(finetune, tmp_path):
     assert_refused(refused, "box/broken.off", "box/nan.npy", "NaN")
     skipped = finetune("--data", folder, "--output", tmp_path / "b")
     assert skipped.code == 0
-    assert "2 unusable items were skipped" in skipped.err
+    assert "2 unusable items" in skipped.err
     assert "skipped box/broken.off: " in (tmp_path / "b/log.txt").read_text()
 
 
@@ -156,7 +155,7 @@ def test_class_with_one_shape(finetune, tmp_path):
     folder = write_meshes(tmp_path / "data", {"box": 5, "sphere": 1})
     result = finetune("--data", folder)
     assert result.code == 0
-    assert "cannot be measured for sphere" in result.out
+    assert "for sphere" in result.out
 
 
 def test_class_without_usable_shape(finetune, tmp_path):
@@ -169,20 +168,13 @@ def test_one_class_is_too_few(finetune, tmp_path):
     assert_refused(finetune("--data", write_meshes(tmp_path / "data", {"box": 5})), "classes")
 
 
-def test_svm_without_a_test_part(tmp_path):
-    folder = write_meshes(tmp_path / "data", {"box": 2, "sphere": 2})
-    result = run("svm", "--data", folder, "--C", 1)
-    assert result.code == 1
-    assert "Traceback" not in result.text
-
-
 def test_svm_says_that_there_is_no_test_part(tmp_path):
     folder = write_meshes(tmp_path / "data", {"box": 2, "sphere": 2})
     assert_refused(run("svm", "--data", folder, "--C", 1), "test")
 
 
 def test_svm_with_impossible_regularisation(archive):
-    assert_refused(run("svm", "--data", archive, "--C", -1), "C must be positive")
+    assert_refused(run("svm", "--data", archive, "--C", -1), "C must be", "-1")
 
 
 @pytest.mark.parametrize(
@@ -190,9 +182,9 @@ def test_svm_with_impossible_regularisation(archive):
     [
         "[old]",
         "{x}",
-        pytest.param("my shapes #1"),
-        pytest.param("a: b"),
-        pytest.param("${home}"),
+        "my shapes #1",
+        "a: b",
+        "${home}",
     ],
 )
 def test_data_folder_with_an_unusual_name(finetune, tmp_path, name):
@@ -247,7 +239,7 @@ def missing(path, weights):
     [
         ("gone.pth", missing, ["does not exist"]),
         ("text.pth", text_file, ["damaged"]),
-        ("text.safetensors", text_file, ["not a safetensors file"]),
+        ("text.safetensors", text_file, ["text.safetensors"]),
         ("cut.safetensors", cut_short, ["damaged"]),
         ("code.pth", pickle_with_code, ["could run code"]),
         ("plain.pkl", plain_pickle_with_code, ["could run code"]),
@@ -301,7 +293,7 @@ def cut_weights(adapter):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove_config, ["holds no adapter", "adapter_config.json"]),
+        (remove_config, ["adapter_config.json"]),
         (break_config, ["adapter_config.json", "damaged"]),
         (empty_config, ["adapter_config.json", "damaged"]),
         (newer_config, ["version 9", "upgrade"]),
@@ -320,17 +312,17 @@ def test_adapter_on_another_encoder(trained, meshes, tmp_path):
     other = tmp_path / "other.safetensors"
     pp.save_model(pp.create_model("point_mae_small", **TINY_BACKBONE), other)
     result = run("predict", "--adapter", trained, "--checkpoint", other, meshes)
-    assert_refused(result, "another base model")
+    assert_refused(result, "base model")
 
 
 def test_folder_without_adapter(meshes, tmp_path):
-    assert_refused(run("predict", "--adapter", tmp_path, meshes), "holds no adapter")
+    assert_refused(run("predict", "--adapter", tmp_path, meshes), str(tmp_path), "adapter")
     gone = run("evaluate", "--adapter", tmp_path / "gone", "--data", meshes, "--output", tmp_path)
-    assert_refused(gone, "gone", "holds no adapter")
+    assert_refused(gone, "gone", "adapter")
 
 
 def test_prediction_of_an_empty_folder(trained, tmp_path):
-    assert_refused(run("predict", "--adapter", trained, tmp_path), "no mesh or scan", ".off")
+    assert_refused(run("predict", "--adapter", trained, tmp_path), ".off")
 
 
 @pytest.mark.parametrize("verb", ["finetune", "pretrain", "evaluate"])
@@ -348,7 +340,7 @@ def test_output_is_a_file(verb, trained, archive, settings, tmp_path):
 
 def test_output_holds_a_run(finetune):
     assert finetune().code == 0
-    assert_refused(finetune(), "already holds a run", "--resume", "--output")
+    assert_refused(finetune(), "--resume", "--output")
 
 
 @pytest.mark.parametrize("verb", ["finetune", "pretrain"])
@@ -365,7 +357,7 @@ def test_corrected_command_runs(finetune, tmp_path):
 def test_nothing_to_reproduce(tmp_path):
     folders = ["--data", tmp_path, "--checkpoints", tmp_path, "--output", tmp_path / "tables"]
     result = run("reproduce", *folders, "--only", "svm")
-    assert_refused(result, "nothing was measured, of 2 rows")
+    assert_refused(result, "2 rows")
     assert "no weights: i2p-mae.pth" in (tmp_path / "tables/reproduction.md").read_text()
 
 

@@ -109,7 +109,7 @@ def test_settings_of_ones_own_method_are_checked(project, archive, weights):
     given = ["--data", archive, "--checkpoint", weights, "--method", METHOD, *TINY]
     result = run("finetune", *given, "peft.strat=0.5")
     assert result.code == 1
-    assert "did you mean 'start'" in result.err
+    assert "'start'" in result.err
 
 
 @pytest.mark.parametrize(

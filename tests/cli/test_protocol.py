@@ -20,11 +20,11 @@ def test_votes_and_protocol_are_named(meshes, settings, tmp_path):
     )
     assert result.code == 0, result.text
     assert "selected on the test split" in (output / "log.txt").read_text()
-    assert "best of 2 votes of 10 passes" in result.text
+    assert "best of 2 votes" in result.text
     result = run(
         "evaluate", "--adapter", output, "--data", meshes, "--votes", 2, "--output", tmp_path / "e"
     )
-    assert "mean of 2 seeded passes" in result.text
+    assert "mean of 2" in result.text
 
 
 def test_an_unknown_protocol_is_refused(meshes, settings, tmp_path):
@@ -32,4 +32,4 @@ def test_an_unknown_protocol_is_refused(meshes, settings, tmp_path):
         "finetune", "--data", meshes, *settings, "--output", tmp_path / "r", "protocol=own"
     )
     assert result.code == 1
-    assert "protocol must be one of honest, published" in result.text
+    assert "honest, published" in result.text

@@ -64,7 +64,7 @@ def test_pretraining_of_i2p_mae(workplace):
     result = run("pre-training/i2p-mae.yaml", "--exp_name", "pre-train", *SCALES, *IMAGES,
                  "svm.num_points=64")  # fmt: skip
     assert succeeded(result)
-    assert "one epoch more than max_epoch: 2 here" in result.out
+    assert "max_epoch: 2" in result.out
     assert "for 2 epochs" in result.out
     folder = workplace / "experiments/i2p-mae/pre-training/pre-train"
     assert (folder / "backbone.safetensors").is_file()
@@ -86,14 +86,14 @@ def test_linear_svm_of_i2p_mae(config, data, C, pretrained):
         pretrained, *SCALES,
     )  # fmt: skip
     assert succeeded(result)
-    assert "max_epoch=1 (trainer.epochs) has no effect" in result.out
+    assert "max_epoch=1" in result.out
     measured = metrics(config, "linear-svm/test_svm")
     assert measured["C"] == C
     assert measured["weights"].endswith("pre-train.pth")
     assert measured["protocol"] == "published"
     folder = Path("experiments") / config / "linear-svm/test_svm"
     assert yaml.safe_load((folder / "config.yaml").read_text())["C"] == C
-    assert "measured by the published protocol" in (folder / "log.txt").read_text()
+    assert "published protocol" in (folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("config", ["modelnet40", "scan_pb", "scan_obj", "scan_obj-bg"])
@@ -192,7 +192,7 @@ def test_a_run_is_resumed_and_tested_with_votes(workplace):
     assert succeeded(run(config, "--scratch_model", *ONE_SCALE))
     again = run(config, "--scratch_model", *ONE_SCALE)
     assert again.code == 1
-    assert "--resume goes on with it, another --exp_name" in again.text
+    assert "--exp_name" in again.text
     resumed = run(config, "--scratch_model", "--resume", "max_epoch=2")
     assert succeeded(resumed)
     folder = workplace / "experiments/point-mae_scan_obj/fine-tuning"
@@ -211,7 +211,7 @@ def test_a_published_file_is_tested(workplace):
     config = "fine-tuning/point-mae_scan_obj.yaml"
     tested = run(config, "--test", "--ckpts", "ckpt-best.pth", "--seed", 3, *ONE_SCALE)
     assert succeeded(tested)
-    assert "without effect on test: trainer.epochs=1" in tested.out
+    assert "trainer.epochs=1" in tested.out
     measured = metrics("point-mae_scan_obj/fine-tuning/test_default")
     assert 0 <= measured["test_accuracy"] <= 1
     assert (measured["protocol"], measured["seed"]) == ("published", 3)
@@ -220,4 +220,4 @@ def test_a_published_file_is_tested(workplace):
     config = "part-segmentation/point-mae.yaml"
     refused = run(config, "--test", "--ckpts", "ckpt-best.pth", *ONE_SCALE)
     assert refused.code == 1
-    assert "a model for classification; the config asks for part_segmentation" in refused.text
+    assert "for part_segmentation" in refused.text

@@ -6,8 +6,8 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from pointpeft.compat.command.flags import Command, command_of, parse
-from pointpeft.compat.command.program import main
-from pointpeft.compat.command.translation import flag_settings, ineffective, longer_training
+from pointpeft.compat.command.program import _notes, main
+from pointpeft.compat.command.translation import flag_settings, unheeded_keys
 from pointpeft.errors import ConfigError
 from pointpeft.training import FinetuneConfig, PretrainConfig
 from tests.cli.published import CONFIGS, SCALES, run
@@ -32,48 +32,47 @@ def refused(result, *words):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--resume --start_ckpts a.pth", "--resume and --start_ckpts exclude each other"),
-        ("--test", "test needs --ckpts"),
-        ("--test_svm scan", "linear SVM needs --ckpts"),
-        ("--test --resume --ckpts a", "nothing to resume in test"),
-        ("--ckpts a.pth", "pre-training starts from --start_ckpts"),
-        ("--finetune_model --start_ckpts a.pth", "fine-tuning starts from --ckpts"),
-        ("--finetune_model --scratch_model", "--scratch_model and --finetune_model exclude"),
-        ("--scratch_model --ckpts a.pth", "leave --ckpts out"),
-        ("--test --ckpts a --cache_prompt", "ask for test and fine-tuning"),
-        ("--finetune_model --way 5", "--way and --shot go together"),
-        ("--way 5 --shot 10", "belong to --finetune_model"),
-        ("--vote", "--vote belongs to"),
-        ("--finetune_model --if_maxmean", "--if_maxmean belongs to --cache_prompt"),
-        ("--finetune_model max_epok=1", "did you mean 'max_epoch' (published)"),
-        ("", "config must be one of pre-training"),
+        ("--resume --start_ckpts a.pth", ["--resume", "--start_ckpts"]),
+        ("--test", ["test", "--ckpts"]),
+        ("--test_svm scan", ["linear SVM", "--ckpts"]),
+        ("--test --resume --ckpts a", ["--resume", "test"]),
+        ("--ckpts a.pth", ["--ckpts", "--start_ckpts"]),
+        ("--finetune_model --start_ckpts a.pth", ["--start_ckpts", "fine-tuning"]),
+        ("--finetune_model --scratch_model", ["--scratch_model", "--finetune_model"]),
+        ("--scratch_model --ckpts a.pth", ["--scratch_model", "--ckpts"]),
+        ("--test --ckpts a --cache_prompt", ["test and fine-tuning"]),
+        ("--finetune_model --way 5", ["--way", "--shot"]),
+        ("--way 5 --shot 10", ["--way", "--finetune_model"]),
+        ("--vote", ["--vote"]),
+        ("--finetune_model --if_maxmean", ["--if_maxmean"]),
+        ("--finetune_model max_epok=1", ["max_epok", "'max_epoch' (published)"]),
+        ("", ["--finetune_model"]),
     ],
 )
 def test_flags_that_exclude_each_other(flags, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(run("fine-tuning/modelnet40.yaml", *flags.split()), words)
+    refused(run("fine-tuning/modelnet40.yaml", *flags.split()), *words)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_config_of_other_data_than_the_svm(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("linear-svm/modelnet40.yaml", "--test_svm", "scan", "--ckpts", "a.pth")
-    refused(result, "data.variant=modelnet40_h5", "config of ScanObjectNN")
+    refused(result, "data.variant=modelnet40_h5", "ScanObjectNN")
 
 
 def test_missing_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(run("fine-tuning/modelnet4.yaml", "--finetune_model"), "modelnet4.yaml does not exist")
+    refused(run("fine-tuning/modelnet4.yaml", "--finetune_model"), "modelnet4.yaml")
     refused(
         run("fine-tuning/scan_pb.yaml", "--finetune_model", *SCALES),
         "training_objectdataset_augmentedrot_scale75.h5",
-        "<-- missing",
     )
-    refused(run("pre-training/point-mae.yaml", "--resume"), "nothing to resume")
+    refused(run("pre-training/point-mae.yaml", "--resume"), "resume")
     gone = run("fine-tuning/scan_pb.yaml", "--finetune_model", *THERE, "--ckpts", "gone.pth")
-    refused(gone, "gone.pth does not exist")
+    refused(gone, "gone.pth")
     tested = run("fine-tuning/scan_pb.yaml", "--test", *THERE, "--ckpts", tmp_path)
-    refused(tested, "holds no adapter")
+    refused(tested, "adapter", str(tmp_path))
     unknown = run("fine-tuning/scan_pb.yaml", "--finetune_model", *THERE, "method=point-pft")
     refused(unknown, "'point-peft'")
     assert not list(tmp_path.iterdir())
@@ -108,7 +107,7 @@ def given(*flags, model="point_mae"):
     """What flags mean, for fine-tuning unless they say otherwise."""
     what = [] if "--test" in flags else ["--cache_prompt"]
     parsed = parse(["--config", "c.yaml", *what, *flags])
-    settings = flag_settings(command_of(parsed), parsed, FinetuneConfig(model=model))
+    settings, _ = flag_settings(command_of(parsed), parsed, FinetuneConfig(model=model))
     return dict(item.split("=") for item in settings)
 
 
@@ -124,14 +123,15 @@ def test_flags_are_settings():
 
 
 def without_effect(*flags, config=FinetuneConfig):
-    """Flags and keys that are said to have no effect."""
+    """Flags and keys that have no effect."""
     parsed = parse(["--config", "c.yaml", *flags])
-    said = ineffective(command_of(parsed), parsed, config(), parsed.overrides)
-    assert len(said) <= 1
-    return set(said[0].partition(": ")[2].split(", ")) if said else set()
+    _, ignored = flag_settings(command_of(parsed), parsed, config())
+    return {*ignored, *(unheeded_keys(parsed, parsed.overrides) if parsed.test else ())}
 
 
-def test_what_has_no_effect_is_named():
+def test_what_has_no_effect_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     everything = ("--num_workers", "0", "--deterministic", "--save-published-format", "--launcher",
                   "pytorch", "--sync_bn", "--propagate_cof", "0.1", "--center_cof", "0.1",
                   "--ad_cof", "0.1", "--val_freq", "5")  # fmt: skip
@@ -144,12 +144,12 @@ def test_what_has_no_effect_is_named():
 
 
 def test_the_epoch_that_published_loops_have_more_is_told():
-    (said,) = longer_training(Command.PRETRAIN, PretrainConfig(protocol="published"))
-    assert said == "published loops run one epoch more than max_epoch: 301 here"
+    said = _notes(Command.PRETRAIN, PretrainConfig(protocol="published"), [])
+    assert "max_epoch: 301" in said[1]
     parts = FinetuneConfig(task="part_segmentation", protocol="published")
-    assert not longer_training(Command.FINETUNE, parts)
-    assert not longer_training(Command.FINETUNE, FinetuneConfig())
-    assert not longer_training(Command.TEST, FinetuneConfig(protocol="published"))
+    assert len(_notes(Command.FINETUNE, parts, [])) == 1
+    assert not _notes(Command.FINETUNE, FinetuneConfig(), [])
+    assert len(_notes(Command.TEST, FinetuneConfig(protocol="published"), [])) == 1
 
 
 def test_keys_that_a_test_does_not_heed_are_named(tmp_path):
@@ -212,7 +212,7 @@ def test_a_published_file_is_tested_with_the_coefficients_that_are_given(tmp_pat
 
 def test_the_launcher_reads_what_torchrun_says(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ConfigError, match="torchrun --nproc_per_node=2"):
+    with pytest.raises(ConfigError, match="torchrun"):
         given("--launcher", "pytorch")
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

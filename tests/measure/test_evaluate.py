@@ -14,6 +14,7 @@ from pointpeft.errors import CheckpointError, DataError
 from pointpeft.measure import analysis
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.models import build_classifier
+from pointpeft.training.config import DataConfig
 from tests.data.benchmarks import layouts
 from tests.models.tiny import clouds
 from tests.peft.support import adapted, encoder
@@ -169,7 +170,7 @@ def scans(tmp_path, monkeypatch):
 
     def save(variant, protocol="honest"):
         if protocol == "published":
-            data = load_as_published(folder, variant, InputTransform(64))
+            data = load_as_published(DataConfig(folder, variant), InputTransform(64))
         else:
             data = load_shapes(folder, InputTransform(64), variant=variant)
         model = pp.get_peft_model(

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pointpeft.compat.voting import best_vote
+from pointpeft.compat.voting import best_of_votes
+from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
-from pointpeft.measure.voting import vote
+from pointpeft.measure.voting import vote, vote_seed
 
 N, CLASSES = 16, 3
 
@@ -41,21 +42,14 @@ def test_a_vote_is_the_mean_of_the_logits_of_its_views():
     assert not torch.allclose(found, vote(model, points, view, passes=4, seed=8))
 
 
-def test_the_best_vote_is_the_one_it_says():
+def test_the_best_vote_is_the_one_that_counts():
     model, points = model_and_clouds()
     labels = np.array([0, 1, 2, 0, 1])
-    view = recipe("scale-shift", N)
-    logits, accuracies = best_vote(model, points, labels, view, repetitions=5)
-    assert len(accuracies) == 5
-    assert float((logits.argmax(1).numpy() == labels).mean()) == max(accuracies)
+    split = ShapeSplit(points.numpy(), labels, tuple("abcde"))
+    found = best_of_votes(model, split, N, votes=5)
+    assert len(found["vote_accuracies"]) == 5
+    assert found["vote_accuracy"] == max(found["vote_accuracies"])
 
 
 def test_neighbouring_seeds_have_no_vote_in_common():
-    model, points = model_and_clouds()
-    cast = []
-    for seed in (0, 1):
-        for repetitions in (1, 2):  # wrong labels make every vote the best one, the last remains
-            labels = np.full(len(points), -1)
-            logits, _ = best_vote(model, points, labels, recipe(None, N), repetitions, seed)
-            cast.append(logits)
-    assert all(not torch.equal(cast[i], cast[j]) for i in range(4) for j in range(i))
+    assert len({vote_seed(seed, place) for seed in range(5) for place in range(5)}) == 25

@@ -306,7 +306,7 @@ def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, mo
             report = load_into(other, tmp_path / "a.pth")
         teacher = [name for name in report.left if name.startswith("clip_model.")]
         assert len(teacher) == 2 * with_teacher
-        assert ("2 left (clip_model: the image teacher, which never" in str(report)) == with_teacher
+        assert ("2 left (clip_model" in str(report)) == with_teacher
         encoder = getattr(other, "backbone", other)
         for name, tensor in encoder.state_dict().items():
             assert torch.equal(tensor, model.backbone.state_dict()[name])
@@ -319,10 +319,10 @@ def test_a_file_of_point_m2ae_is_taken_with_a_warning(tmp_path, caplog):
     state = layout.theirs(tiny("pretraining", "point_m2ae").state_dict())
     torch.save({"base_model": state}, tmp_path / "a.pth")
     i2p(checkpoint=tmp_path / "a.pth")
-    assert "`model`=point_m2ae takes it" in caplog.text
+    assert "`model`=point_m2ae" in caplog.text
     caplog.clear()
     tiny("features", "point_m2ae", checkpoint=tmp_path / "a.pth")
-    assert "takes it for what it is" not in caplog.text
+    assert "`model`=" not in caplog.text
 
 
 def test_published_files_are_told_apart():
@@ -344,7 +344,7 @@ def test_published_files_are_told_apart():
 
 def test_a_file_of_point_m2ae_of_another_size_is_refused(tmp_path):
     pp.save_model(tiny("features", "point_m2ae"), tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match="holds 'point_m2ae', not 'i2p_mae'"):
+    with pytest.raises(CheckpointError, match=r"'point_m2ae'.*'i2p_mae'"):
         i2p(checkpoint=tmp_path / "a.safetensors")
 
 

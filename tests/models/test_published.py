@@ -156,7 +156,7 @@ def test_missing_encoder_entries_are_refused_and_listed(tmp_path):
     state = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     del state["MAE_encoder.norm.bias"], state["MAE_encoder.blocks.blocks.2.mlp.fc1.weight"]
     path = publish(tmp_path / "part.pth", state)
-    with pytest.raises(CheckpointError, match="lacks 2 of the encoder's entries") as caught:
+    with pytest.raises(CheckpointError, match="lacks 2") as caught:
         tiny(checkpoint=path)
     assert "backbone.norm.bias" in str(caught.value)
     assert "backbone.blocks.2.mlp.fc1.weight" in str(caught.value)
@@ -180,16 +180,16 @@ def test_a_file_of_another_model_says_which_one(name, pretrained):
 def test_a_file_of_a_tokenizer_is_proposed_for_no_other_task(tmp_path):
     state = POINT_BERT_TOKENIZER.theirs(tiny("pretraining", "point_bert_dvae").state_dict())
     path = publish(tmp_path / "dvae.pth", state)
-    with pytest.raises(CheckpointError, match=r"is Point-BERT, tokenizer.*pass a file of point_b"):
+    with pytest.raises(CheckpointError, match=r"Point-BERT, tokenizer.*point_bert"):
         tiny("classification", "point_bert", checkpoint=path)
-    with pytest.raises(CheckpointError, match="pass it as the setting `tokenizer`"):
+    with pytest.raises(CheckpointError, match="`tokenizer`"):
         tiny("pretraining", "point_bert", checkpoint=path)
 
 
 def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
     model = tiny(dim=48)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"is \(24,\), the model needs \(48,\)"):
+    with pytest.raises(CheckpointError, match=r"\(24,\).*\(48,\)"):
         load_into(model, pretrained[1])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -208,10 +208,10 @@ def test_a_head_for_other_classes_is_refused(finetuned):
     ("content", "words"),
     [
         ({"base_model": {"conv1.weight": torch.zeros(2)}}, ["no known layout", "conv1.weight"]),
-        ({"base_model": {}}, ["no state dict"]),
-        ([torch.zeros(2)], ["no state dict"]),
-        (torch.zeros(2), ["no state dict"]),
-        ({"epoch": 3}, ["no state dict"]),
+        ({"base_model": {}}, ["state dict"]),
+        ([torch.zeros(2)], ["state dict"]),
+        (torch.zeros(2), ["state dict"]),
+        ({"epoch": 3}, ["state dict"]),
     ],
     ids=["unknown", "empty", "list", "tensor", "without tensors"],
 )
@@ -326,7 +326,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(modern, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"nothing\.pth does not exist"):
+    with pytest.raises(CheckpointError, match=r"nothing\.pth"):
         read_checkpoint(tmp_path / "nothing.pth")
 
 
@@ -344,4 +344,4 @@ def test_a_fresh_head_is_begun_on_request(count, finetuned):
 def test_the_report_says_why_a_head_was_left(finetuned):
     report = fill(tiny("classification"), read_checkpoint(finetuned[1]), reset_head=True)
     assert all(name.startswith("head.") for name in report.left)
-    assert "head: a fresh head was asked for" in str(report)
+    assert "fresh head" in str(report)

@@ -66,8 +66,8 @@ def test_a_file_gives_the_model_that_wrote_it(name, tmp_path, caplog):
     loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
     assert loaded.config == model.config
     assert torch.equal(loaded(clouds()), model(clouds()))
-    assert "computing as published (reference_compat=True)" in caplog.text
-    assert "memory bank is a separate file: give it by set_bank" in caplog.text
+    assert "reference_compat=True" in caplog.text
+    assert "set_bank" in caplog.text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +115,7 @@ def test_published_point_m2ae_pools_all_tokens_when_tuned(tmp_path):
 def test_a_file_with_an_entry_too_many_is_refused(tmp_path):
     state = POINT_PEFT_MAE.theirs(tuned("point_mae")[0].adapter.state_dict())
     state["blocks.blocks.0.other.weight"] = torch.zeros(2)
-    with pytest.raises(CheckpointError, match="no place for"):
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.other"):
         tiny("classification", checkpoint=publish(tmp_path / "more.pth", state))
 
 
@@ -140,7 +140,7 @@ def test_a_tuned_model_becomes_an_adapter_beside_its_encoder(name, given, tmp_pa
     torch.save(columns(encoder).features.float(), folder / "cache_shape.pt")
     files = {"bank": folder / "cache_shape.pt", "encoder": folder / "pretrain.safetensors"}
     convert(source, tmp_path / "ours", backbone=groups(name), **(files if given else {}))
-    assert "memory bank is a separate file" not in caplog.text
+    assert "set_bank" not in caplog.text
     model.set_bank(read_bank(folder / "cache_shape.pt"), encoder)
     assert torch.equal(converted(tmp_path / "ours", name)(clouds()), model(clouds()))
 
@@ -152,7 +152,7 @@ def test_a_loaded_file_retrieves_from_what_lies_beside_it(name, tmp_path, caplog
     pp.save_model(encoder, tmp_path / "pretrain.safetensors")
     torch.save(columns(encoder).features.float(), tmp_path / "cache_shape.pt")
     loaded = tiny("classification", name, **SIZES[name], checkpoint=path).eval()
-    assert "memory bank is a separate file" not in caplog.text
+    assert "set_bank" not in caplog.text
     model.set_bank(read_bank(tmp_path / "cache_shape.pt"), encoder)
     assert torch.equal(loaded(clouds()), model(clouds()))
 
@@ -261,7 +261,7 @@ def test_a_folder_is_not_called_like_a_file(tmp_path):
 def test_another_encoder_than_the_tuned_one_is_refused(tmp_path):
     source = published_file("point_mae", tuned("point_mae")[0], tmp_path)
     pp.save_model(tiny(), tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="frozen matrices differ"):
+    with pytest.raises(CheckpointError, match=r"other\.safetensors.*matrices"):
         convert(
             source, tmp_path / "ours", bank="none", encoder=tmp_path / "other.safetensors",
             backbone=groups("point_mae"),
@@ -306,7 +306,7 @@ def test_files_that_were_written_here_say_what_they_do_not_show(name, task, tmp_
 
 def test_a_preset_of_another_computation_than_the_file_states_is_refused(tmp_path):
     save_pth(tiny("classification"), tmp_path / "a.pth")
-    with pytest.raises(ConfigError, match="scanobjectnn is something else: num_groups=8, not 128"):
+    with pytest.raises(ConfigError, match=r"scanobjectnn.*num_groups=8, not 128"):
         convert(tmp_path / "a.pth", tmp_path / "ours.safetensors", preset="scanobjectnn")
 
 
@@ -319,5 +319,5 @@ def test_a_size_that_the_file_shows_is_not_changed(tmp_path):
 
 def test_our_own_files_need_no_conversion(tmp_path):
     pp.save_model(tiny(), tmp_path / "ours.safetensors")
-    with pytest.raises(CheckpointError, match="nothing to convert"):
+    with pytest.raises(CheckpointError, match=r"ours\.safetensors.*already"):
         convert(tmp_path / "ours.safetensors", tmp_path / "again.safetensors")

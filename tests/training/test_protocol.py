@@ -14,7 +14,7 @@ from pointpeft.data.benchmarks.benchmark import RaggedSplit, redraw
 from pointpeft.errors import ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.training import FinetuneConfig, PretrainConfig, load_config, pretrain
-from pointpeft.training.config import OptimizerConfig
+from pointpeft.training.config import DataConfig, OptimizerConfig
 from tests.data.benchmarks import layouts
 from tests.training.support import TINY, rows
 
@@ -107,19 +107,21 @@ def test_the_published_cosine_is_as_long_as_asked_for(run_finetune, tmp_path, gi
 
 
 def test_clouds_are_as_published(root):
-    data = load_as_published(root, "obj_bg", InputTransform(N, normalize="none"))
+    data = load_as_published(DataConfig(root, "obj_bg"), InputTransform(N, normalize="none"))
     assert data.train.points.shape == (4, 2 * N, 3)
     assert data.test.points.shape == (2, N * 75 // 64, 3)
     assert data.val is data.test
     assert len(data.class_names) == 15
-    ball = load_as_published(root, "obj_bg", InputTransform(N))
+    ball = load_as_published(DataConfig(root, "obj_bg"), InputTransform(N))
     norms = np.linalg.norm(ball.train.points, axis=2).max(axis=1)
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
-    assert load_as_published(root.parent, None, InputTransform(N)) is None
+    assert load_as_published(DataConfig(root.parent), InputTransform(N)) is None
 
 
 def test_points_with_part_labels_are_drawn_anew_with_their_labels(root):
-    data = load_as_published(root, "shapenetpart", InputTransform(N), "trainval")
+    data = load_as_published(
+        DataConfig(root, "shapenetpart", train_split="trainval"), InputTransform(N)
+    )
     assert isinstance(data.train, RaggedSplit)
     assert data.train.points.shape[1:] == (N, 3)
     S = len(data.train)

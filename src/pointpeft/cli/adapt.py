@@ -7,20 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft.cli import options
-from pointpeft.cli.console import (
-    counted,
-    human_bytes,
-    out,
-    percent,
-    reading,
-    resumable,
-    show,
-    speak,
-    tell,
-    warn,
-    warn_of_files,
-)
-from pointpeft.formats import percent_range
+from pointpeft.cli.console import headline, reading, resumable, show, speak, tell, warn
+from pointpeft.formats import counted, human_bytes, percent, percent_range
 from pointpeft.locations import resolve_adapter
 
 __all__ = ["evaluate", "finetune", "predict"]
@@ -29,24 +17,20 @@ __all__ = ["evaluate", "finetune", "predict"]
 def finetune(
     overrides: options.Overrides = None,
     data: options.Data = None,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", help="classification or part_segmentation."),
-    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification or part_segmentation.")] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            "--method",
-            help="full, linear, point-peft, idpt, stag, or your own: my_package.module:MyConfig.",
+            help="full, linear, point-peft, idpt, stag, or your own: my_package.module:MyConfig."
         ),
     ] = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     output: options.Output = Path("runs/finetune"),
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    epochs: options.Epochs = None,
     seed: options.Seed = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", help="Repeat with this many seeds; report the spread.")
+        int | None, typer.Option(help="Repeat with this many seeds; report the spread.")
     ] = None,
     variant: options.Variant = None,
     up_axis: options.UpAxis = None,
@@ -60,20 +44,12 @@ def finetune(
     The best epoch is chosen on the validation split; the test split is used once, at the end.
     """
     from pointpeft import training
-    from pointpeft.training.sources import check_sources
 
-    given = options.collect(
-        task=task, data=data, method=method, model=model, checkpoint=checkpoint,
-        seed=seed, seeds=seeds, epochs=epochs, up_axis=up_axis,
-        variant=variant, save_published=save_published or None,
-        device=options.accelerator(device),
+    settings = options.read_settings(
+        training.FinetuneConfig, overrides, output, config, resume, device, task=task, data=data,
+        method=method, model=model, checkpoint=checkpoint, seed=seed, seeds=seeds, epochs=epochs,
+        up_axis=up_axis, variant=variant, save_published=save_published,
     )  # fmt: skip
-    files = options.config_files(output, config, resume)
-    settings = training.load_config(training.FinetuneConfig, files, overrides or [], given)
-    options.know_method(settings.method)
-    if not resume:
-        check_sources(settings)
-        options.say_which_data(settings, data, overrides)
     speak()
     with resumable(output), reading() as progress:
         metrics = training.finetune(settings, output, resume, progress)
@@ -81,33 +57,25 @@ def finetune(
         _print_folds(metrics, output)
         return
     _list_notes(metrics)
-    if metrics["skipped"]:  # each was named when it was read
-        warn(f"{_unusable(metrics)} skipped")
     tell(
         f"trained {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
         f"parameters, stored {human_bytes(metrics['stored_bytes'])}"
     )
     tell(f"adapter, metrics and log of the run: {output}")
-    if (output / "report.html").is_file():
-        tell(f"report: {output / 'report.html'}")
-    _show_scores(metrics, "test", in_detail=False)
+    _show_scores(metrics, output, "test", in_detail=False)
 
 
 def evaluate(
-    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
-    data: Annotated[str, typer.Option("--data", help="As for finetune.")],
+    adapter: options.Adapter,
+    data: Annotated[str, typer.Option(help="As for finetune.")],
     output: options.Output = Path("runs/evaluate"),
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="train, val, test or all."),
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
     variant: options.Variant = None,
     votes: Annotated[
-        int, typer.Option("--votes", help="Also measure by voting over this many random views.")
+        int, typer.Option(help="Also measure by voting over this many random views.")
     ] = 0,
     protocol: Annotated[
-        str,
-        typer.Option("--protocol", help="honest, or published: read and vote as in the papers."),
+        str, typer.Option(help="honest, or published: read and vote as in the papers.")
     ] = "honest",
     seed: options.Seed = None,
     checkpoint: options.Checkpoint = None,
@@ -115,8 +83,7 @@ def evaluate(
     up_axis: options.UpAxis = None,
     device: options.Device = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Clouds at a time; by default as in the adapter's run."),
+        int | None, typer.Option(help="Clouds at a time; by default as in the adapter's run.")
     ] = None,
 ) -> None:
     """Measure a saved adapter on labelled shapes, or on shapes with labelled parts."""
@@ -134,23 +101,18 @@ def evaluate(
             device=device or "auto", batch_size=batch_size,
         )  # fmt: skip
     _list_notes(metrics)
-    _list_skipped(metrics)
+    for item in metrics["skipped"]:
+        warn(item, label="skipped")
     tell(f"metrics: {output / 'metrics.json'}")
-    if (output / "report.html").is_file():
-        tell(f"report: {output / 'report.html'}")
-    _show_scores(metrics, metrics["split"], in_detail=True)
+    _show_scores(metrics, output, metrics["split"], in_detail=True)
 
 
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Meshes, scans, or folders of them.")],
-    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter or run folder.")],
-    category: Annotated[
-        str | None,
-        typer.Option("--category", help="Of parts: what the shapes are."),
-    ] = None,
+    adapter: options.Adapter,
+    category: Annotated[str | None, typer.Option(help="Of parts: what the shapes are.")] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", help="Of parts: folder for labelled clouds."),
+        Path | None, typer.Option(help="Of parts: folder for labelled clouds.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: options.Checkpoint = None,
@@ -176,47 +138,41 @@ def predict(
         print(json.dumps(list(found.values), indent=2))
     else:
         show(found.shown)
-        warn_of_files(found.outcomes)
+        for one in found.outcomes:
+            for warning in one.warnings:
+                warn(f"{one.file}: {warning}")
+            if one.error:
+                warn(one.error, label="not read")
     if any(one.error for one in found.outcomes):
         raise typer.Exit(1)
 
 
-def _show_scores(metrics: dict[str, Any], split: str, in_detail: bool) -> None:
+def _show_scores(metrics: dict[str, Any], output: Path, split: str, in_detail: bool) -> None:
     from pointpeft.tasks.table import find_task  # slow
 
+    if (output / "report.html").is_file():
+        tell(f"report: {output / 'report.html'}")
     show(find_task(metrics["task"]).scores(metrics, split, in_detail))
 
 
 def _list_notes(metrics: dict[str, Any]) -> None:
     for note in metrics["notes"]:
         tell(f"note: {note}", style="dim")
-
-
-def _list_skipped(metrics: dict[str, Any]) -> None:
     if metrics["skipped"]:
-        warn(f"{_unusable(metrics)} skipped:")
-        for item in metrics["skipped"]:
-            warn(item, label="skipped")
-
-
-def _unusable(metrics: dict[str, Any]) -> str:
-    return counted(len(metrics["skipped"]), "unusable item was", "unusable items were")
+        warn(f"skipped: {counted(len(metrics['skipped']), 'unusable item')}")
 
 
 def _print_folds(metrics: dict[str, Any], output: Path) -> None:
-    each = ", ".join(percent(value) for value in metrics["test_accuracy_per_fold"])
-    spread = (
-        f"+- {percent(metrics['test_accuracy_std'])} over "
-        f"{counted(len(metrics['folds']), 'fold')} ({each})"
-    )
     if "test_accuracy_interval" in metrics:  # of one fold, which has no spread
         items = counted(metrics["test_items"], "shape")
         sure = percent_range(metrics["test_accuracy_interval"])
         spread = f"in 1 fold (95 % interval {sure}; {items})"
+    else:
+        each = ", ".join(percent(value) for value in metrics["test_accuracy_per_fold"])
+        folds = counted(len(metrics["folds"]), "fold")
+        spread = f"+- {percent(metrics['test_accuracy_std'])} over {folds} ({each})"
     tell(f"runs, adapters and metrics: {output}")
-    out.print(
+    headline(
         f"[bold]{metrics['way']}-way {metrics['shot']}-shot accuracy: "
-        f"{percent(metrics['test_accuracy'])}[/] {spread}",
-        highlight=False,
-        soft_wrap=True,
+        f"{percent(metrics['test_accuracy'])}[/] {spread}"
     )

@@ -1,28 +1,25 @@
 """Where the command line prints, and pieces that several verbs share."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pointpeft.formats import counted, human_bytes, percent
 from pointpeft.progress import Meter
 
 if TYPE_CHECKING:
     from pointpeft.tasks.shown import Shown
 
 __all__ = [
-    "counted",
     "err",
-    "human_bytes",
+    "headline",
     "out",
-    "percent",
     "reading",
     "resumable",
     "show",
@@ -30,7 +27,6 @@ __all__ = [
     "speak",
     "tell",
     "warn",
-    "warn_of_files",
 ]
 
 out = Console()
@@ -52,19 +48,15 @@ def tell(text: str, style: str | None = None) -> None:
     out.print(Text(text), style=style, soft_wrap=True)
 
 
+def headline(text: str) -> None:
+    """Print a line in rich markup."""
+    out.print(text, highlight=False, soft_wrap=True)
+
+
 def warn(text: str, label: str = "warning") -> None:
     """Print a line beside the results, with a coloured label: of what went wrong, or a "note"."""
     color = {"warning": "yellow", "note": "dim"}.get(label, "bold red")
     err.print(Text.assemble((f"{label}: ", color), text), soft_wrap=True)
-
-
-def warn_of_files(predictions: Iterable[Any]) -> None:
-    """Print what is to be known of each file that was predicted, or why it could not be read."""
-    for one in predictions:
-        for warning in one.warnings:
-            warn(f"{one.file}: {warning}")
-        if one.error:
-            warn(one.error, label="not read")
 
 
 def show_table(table: Table) -> None:
@@ -84,7 +76,7 @@ def show(shown: "Shown") -> None:
             table.add_row(*(escape(cell) for cell in row))
         show_table(table)
     for line in shown.headlines:
-        out.print(line, highlight=False, soft_wrap=True)
+        headline(line)
     for line in shown.lines:
         tell(line)
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from pointpeft.cli import options
-from pointpeft.cli.console import counted, reading, show_table, tell, warn
+from pointpeft.cli.console import reading, show_table, tell, warn
+from pointpeft.formats import counted
 
 if TYPE_CHECKING:
     from pointpeft.data.benchmarks import DatasetCheck
@@ -37,21 +38,18 @@ app = typer.Typer(
 )
 """The verb as Typer knows it."""
 
-Variant = Annotated[
-    str | None,
-    typer.Option("--variant", help="Name of the data set, where PATH holds several."),
+Benchmark = Annotated[
+    Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
 ]
-"""Option that names one of the benchmark data sets of a folder."""
 
 
 @app.command(cls=options.verb(up_axis="y", export="nothing is written"))
 def show(
     source: Annotated[str, typer.Argument(help="As for finetune --data.")] = "homeobjects",
     up_axis: options.UpAxis = None,
-    variant: Variant = None,
+    variant: options.Variant = None,
     export: Annotated[
-        Path | None,
-        typer.Option("--export", help="Write the prepared clouds there, a folder per class."),
+        Path | None, typer.Option(help="Write the prepared clouds there, a folder per class.")
     ] = None,
 ) -> None:
     """Show classes, splits and unusable items as training would read them; --export the clouds."""
@@ -81,10 +79,8 @@ def show(
 
 @app.command(cls=options.verb(variant="all that are there"))
 def check(
-    path: Annotated[
-        Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
-    ],
-    variant: Variant = None,
+    path: Benchmark,
+    variant: options.Variant = None,
 ) -> None:
     """Read benchmark data sets whole, and compare their numbers with the published ones."""
     from pointpeft.data.benchmarks import check_benchmark
@@ -104,11 +100,9 @@ def check(
 
 @app.command(cls=options.verb())
 def convert(
-    path: Annotated[
-        Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
-    ],
+    path: Benchmark,
     output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
-    variant: Variant = None,
+    variant: options.Variant = None,
 ) -> None:
     """Write a benchmark data set as one .npz, which loads faster than its files."""
     from pointpeft.data.benchmarks import convert_benchmark

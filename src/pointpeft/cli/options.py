@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.box import SIMPLE
@@ -13,13 +13,17 @@ from typer.core import TyperCommand
 from pointpeft.cli.console import out, tell
 from pointpeft.locations import RUN_CONFIG
 from pointpeft.training import config
+from pointpeft.training.config import DataConfig
+from pointpeft.training.config_files import load_config
 from pointpeft.training.settings import Setting, list_settings
 
 __all__ = [
+    "Adapter",
     "Checkpoint",
     "ConfigFile",
     "Data",
     "Device",
+    "Epochs",
     "Method",
     "Model",
     "Output",
@@ -29,59 +33,50 @@ __all__ = [
     "Seed",
     "UpAxis",
     "Variant",
-    "accelerator",
-    "collect",
     "config_files",
     "know_method",
-    "say_which_data",
+    "read_settings",
     "verb",
 ]
 
+T = TypeVar("T")
+
+Adapter = Annotated[Path, typer.Option(help="Adapter or run folder.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the data.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file that states what differs from defaults.")
+    Path | None, typer.Option(help="YAML file that states what differs from defaults.")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings with dotted keys: optimizer.lr=1e-3"),
 ]
 Data = Annotated[
-    str | None,
-    typer.Option("--data", help="'homeobjects', a folder <class>/<files>, or an .npz file."),
+    str | None, typer.Option(help="'homeobjects', a folder <class>/<files>, or an .npz file.")
 ]
-Model = Annotated[str | None, typer.Option("--model", help="A name of `pointpeft models`.")]
+Model = Annotated[str | None, typer.Option(help="A name of `pointpeft models`.")]
 Checkpoint = Annotated[
     str | None,
     typer.Option(
-        "--checkpoint",
         help="Weights of the backbone: a file of ours or a released one, the folder of a "
-        "pre-training run, or 'embedded'.",
+        "pre-training run, or 'embedded'."
     ),
 ]
 Method = Annotated[
     str | None,
-    typer.Option(
-        "--method", help="Of an adapter by a method of your own: my_package.module:MyConfig."
-    ),
+    typer.Option(help="Of an adapter by a method of your own: my_package.module:MyConfig."),
 ]
-Output = Annotated[Path, typer.Option("--output", help="Folder to write the run into.")]
+Output = Annotated[Path, typer.Option(help="Folder to write the run into.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
-Device = Annotated[
-    str | None, typer.Option("--device", help="Where to compute: cpu, cuda or auto.")
-]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or auto.")]
 SavePublished = Annotated[
     bool,
     typer.Option(
         "--save-published-format", help="Also write a .pth as the papers' repositories do."
     ),
 ]
-Variant = Annotated[
-    str | None,
-    typer.Option("--variant", help="Benchmark data set, where --data holds several."),
-]
-UpAxis = Annotated[
-    str | None, typer.Option("--up-axis", help="Axis of the files that points up: x, y or z.")
-]
+Variant = Annotated[str | None, typer.Option(help="Benchmark data set, where there are several.")]
+UpAxis = Annotated[str | None, typer.Option(help="Axis of the files that points up: x, y or z.")]
 
 
 _KEYS = {
@@ -104,11 +99,6 @@ _UNSAID = {
 """What is done without an option, where the default of its setting does not say it."""
 
 
-def collect(**values: Any) -> dict[str, Any]:
-    """Options that were given, by the dotted keys of their settings."""
-    return {_KEYS.get(key, key): value for key, value in values.items() if value is not None}
-
-
 def config_files(output: Path, config: Path | None, resume: bool = False) -> list[Path]:
     """What settings are read from: the config of a run that goes on, then the file given."""
     own = output / RUN_CONFIG
@@ -116,9 +106,42 @@ def config_files(output: Path, config: Path | None, resume: bool = False) -> lis
     return [*begun, config] if config else begun
 
 
-def accelerator(device: str | None) -> str | None:
-    """The trainer's name for ``--device``."""
-    return {"cuda": "gpu"}.get(device or "", device)
+def read_settings(
+    kind: type[T],
+    overrides: list[str] | None,
+    output: Path,
+    config: Path | None,
+    resume: bool = False,
+    device: str | None = None,
+    **values: Any,
+) -> T:
+    """The settings of a run, refused if its data or weights are plainly not there.
+
+    Args:
+        kind: the config class.
+        overrides: ``key=value``, over all others.
+        output: of the run, which has a config where it goes on.
+        config: a file.
+        resume: whether it goes on.
+        device: as given.
+        **values: further options; those that were not given are None or False.
+    """
+    from pointpeft.training.sources import check_sources
+
+    values["device"] = "gpu" if device == "cuda" else device
+    given = {_KEYS.get(k, k): v for k, v in values.items() if v is not None and v is not False}
+    settings: Any = load_config(kind, config_files(output, config, resume), overrides or [], given)
+    know_method(getattr(settings, "method", None))
+    if resume:
+        return settings
+    check_sources(settings)
+    named = {*given, *(each.partition("=")[0] for each in overrides or ())}
+    if settings.data.source == DataConfig.source and "data.source" not in named:
+        tell(
+            "no --data was given: the shapes that come with the package are used "
+            f"({settings.data.source}); --data FOLDER takes your own"
+        )
+    return settings
 
 
 def know_method(method: str | None) -> None:
@@ -136,16 +159,6 @@ def know_method(method: str | None) -> None:
     find_method(method)
 
 
-def say_which_data(settings: Any, data: str | None, overrides: list[str] | None) -> None:
-    """Say that shapes of the package are used, unless the user named them."""
-    named = data is not None or any(each.startswith("data.source=") for each in overrides or ())
-    if settings.data.source == config.DataConfig.source and not named:
-        tell(
-            "no --data was given: the shapes that come with the package are used "
-            f"({settings.data.source}); --data FOLDER takes your own"
-        )
-
-
 def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
     """A command whose help says of every option what is done without it.
 
@@ -159,7 +172,7 @@ def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
 
     class Command(TyperCommand):
         def format_help(self, ctx: Any, formatter: Any) -> None:
-            settings = _settings(kind)
+            settings = list_settings(getattr(config, kind)) if kind else []
             said = {setting.key: setting.default for setting in settings} | _UNSAID | defaults
             for param in self.params:
                 default = said.get(param.name or "", said.get(_KEYS.get(param.name or "", "")))
@@ -170,10 +183,6 @@ def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
                 out.print("Settings, as KEY=VALUE (null: not set):", _table(settings))
 
     return Command
-
-
-def _settings(kind: str | None) -> list[Setting]:
-    return list_settings(getattr(config, kind)) if kind else []
 
 
 def _table(settings: list[Setting]) -> Table:

@@ -9,17 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import (
-    counted,
-    human_bytes,
-    out,
-    percent,
-    reading,
-    resumable,
-    show_table,
-    speak,
-    tell,
-)
+from pointpeft.cli.console import headline, out, reading, resumable, show_table, speak, tell
+from pointpeft.formats import counted, human_bytes, percent
 from pointpeft.tasks.shown import basis
 
 __all__ = ["demo", "models", "pretrain", "svm"]
@@ -68,7 +59,7 @@ def pretrain(
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     output: options.Output = Path("runs/pretrain"),
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    epochs: options.Epochs = None,
     seed: options.Seed = None,
     variant: options.Variant = None,
     up_axis: options.UpAxis = None,
@@ -79,18 +70,12 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone on shapes without labels, by masked autoencoding."""
     from pointpeft import training
-    from pointpeft.training.sources import check_sources
 
-    given = options.collect(
-        data=data, model=model, checkpoint=checkpoint, seed=seed,
-        epochs=epochs, up_axis=up_axis, variant=variant,
-        device=options.accelerator(device), save_published=save_published or None,
+    settings = options.read_settings(
+        training.PretrainConfig, overrides, output, config, resume, device, data=data, model=model,
+        checkpoint=checkpoint, seed=seed, epochs=epochs, up_axis=up_axis, variant=variant,
+        save_published=save_published,
     )  # fmt: skip
-    files = options.config_files(output, config, resume)
-    settings = training.load_config(training.PretrainConfig, files, overrides or [], given)
-    if not resume:
-        check_sources(settings)
-        options.say_which_data(settings, data, overrides)
     speak()
     with resumable(output), reading() as progress:
         metrics = training.pretrain(settings, output, resume, progress)
@@ -112,7 +97,7 @@ def svm(
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     output: options.Output = Path("runs/svm"),
-    preset: Annotated[str | None, typer.Option("--preset", help="Sizes of the papers.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Sizes of the papers.")] = None,
     C: Annotated[
         float | None,
         typer.Option("--C", help="Inverse regularisation strength."),
@@ -128,16 +113,11 @@ def svm(
 ) -> None:
     """Measure a frozen backbone with a linear SVM on its retrieval features."""
     from pointpeft import training
-    from pointpeft.training.sources import check_sources
 
-    given = options.collect(
-        data=data, model=model, checkpoint=checkpoint, preset=preset, seed=seed,
-        up_axis=up_axis, variant=variant, C=C,
+    settings = options.read_settings(
+        training.SvmConfig, overrides, output, config, data=data, model=model,
+        checkpoint=checkpoint, preset=preset, seed=seed, up_axis=up_axis, variant=variant, C=C,
     )  # fmt: skip
-    files = options.config_files(output, config)
-    settings = training.load_config(training.SvmConfig, files, overrides or [], given)
-    check_sources(settings)
-    options.say_which_data(settings, data, overrides)
     if tune:
         settings.C = None
     speak()
@@ -148,11 +128,7 @@ def svm(
     tell(f"C: {result.C:g} ({how})")
     tell(f"metrics: {output / 'metrics.json'}")
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    out.print(
-        f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})",
-        highlight=False,
-        soft_wrap=True,
-    )
+    headline(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})")
 
 
 def demo(

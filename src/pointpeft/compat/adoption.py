@@ -7,9 +7,9 @@ from pointpeft.compat.checkpoints.attaching import fill_tuned
 from pointpeft.compat.checkpoints.bank_files import Beside
 from pointpeft.compat.checkpoints.converting import save_tuned
 from pointpeft.compat.checkpoints.reading import head_sizes, read_checkpoint
+from pointpeft.compat.clouds import part_table
 from pointpeft.create import create_model, stated_sizes
-from pointpeft.data import InputTransform, PartTable
-from pointpeft.data.benchmarks import PART_IDS
+from pointpeft.data import InputTransform
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset
 from pointpeft.data.benchmarks.stored import choose_dataset
 from pointpeft.data.shapes import absolute_source
@@ -40,13 +40,16 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
         DataError: it is not known, or several are.
     """
     content = read_checkpoint(str(config.checkpoint))
-    _check_layout(content, config)
+    if content.layout is None or content.layout.task != config.task:
+        raise CheckpointError(
+            f"{content.source} is {content.title}, for {content.task}; what is asked for is a "
+            f"published file for {config.task}"
+        )
     dataset = _dataset(config)
     encoder, adapted = _adapted(content, config, dataset)
     adapted.class_names = _names(adapted.sizes["num_classes"], dataset)
-    if dataset.part_names:
-        categories = {name: tuple(PART_IDS[name]) for name in dataset.class_names}
-        adapted.parts = PartTable(dataset.part_names, categories).to_dict()
+    if (parts := part_table(dataset, dataset.class_names)) is not None:
+        adapted.parts = parts.to_dict()
     num_points = config.data.num_points or encoder.spec.num_points
     transform = InputTransform(num_points, config.data.normalize)  # type: ignore[arg-type]
     adapted.input = {
@@ -57,20 +60,6 @@ def adopt_checkpoint(config: FinetuneConfig, folder: str | Path) -> None:
         "split": {"seed": config.data.seed, "val_fraction": config.data.val_fraction},
     }
     save_tuned(adapted, encoder, folder)
-
-
-def _check_layout(content: Checkpoint, config: FinetuneConfig) -> None:
-    layout = content.layout
-    if layout is None:
-        raise CheckpointError(
-            f"{content.source} is {content.title}, no published file; of a model of ours pass the "
-            "folder of its run"
-        )
-    if layout.task != config.task:
-        raise CheckpointError(
-            f"{content.source} is {layout.name}, a model for {layout.task}; the config asks for "
-            f"{config.task}"
-        )
 
 
 def _dataset(config: FinetuneConfig) -> BenchmarkDataset:
@@ -91,7 +80,7 @@ def _adapted(
     model = _model(content, config, dataset)
     if content.layout is not None and content.layout.tuned:
         tuned, _ = fill_tuned(model, content, config.peft)
-        return Beside.of(content).complete(tuned, content)
+        return Beside.of(content).complete(tuned)
     fill(model, content)
     return model.backbone, get_peft_model(model, FullConfig())
 

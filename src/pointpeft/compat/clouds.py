@@ -1,5 +1,6 @@
 """Published data sets as the published loops see them, and which points of a cloud a model sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from pointpeft.data.transforms import (
 )
 from pointpeft.errors import DataError
 from pointpeft.ops import farthest_point_sample, gather_points
+from pointpeft.training.config import DataConfig
 
 __all__ = [
     "PublishedPoints",
@@ -34,6 +36,7 @@ __all__ = [
     "UnitBall",
     "load_as_published",
     "load_unlabelled_as_published",
+    "part_table",
     "prepare_as_published",
     "published_recipe",
     "whole_split",
@@ -52,7 +55,7 @@ class PublishedPoints:
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``(B, N, 3)`` -> ``(B, num_points, 3)`` in farthest-point order, or all if N is less."""
-        return gather_points(points, self.choose(points))
+        return gather_points(points, self.choose(points, generator))
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, ``(B, num_points)``."""
@@ -61,21 +64,12 @@ class PublishedPoints:
 
 
 @dataclass(frozen=True)
-class PublishedSubset:
+class PublishedSubset(PublishedPoints):
     """Points of a training cloud: somewhat more farthest points, of which a part is drawn.
 
     Farthest-point sampling begins at a random point, since the points of a cloud are shuffled
-    first; the ranks that are drawn are the same for all clouds of a batch.
-
-    Attributes:
-        num_points: points to keep.
+    first; the ranks that are drawn are the same for all clouds of a batch, in random order.
     """
-
-    num_points: int
-
-    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """``(B, N, 3)`` -> ``(B, num_points, 3)`` in random order, or all if N is less."""
-        return gather_points(points, self.choose(points, generator))
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, ``(B, num_points)``."""
@@ -126,11 +120,8 @@ _BATCH = 64
 
 
 def load_as_published(
-    source: str | Path,
-    variant: str | None,
+    config: DataConfig,
     transform: InputTransform,
-    train_split: str = "train",
-    seed: int = 0,
     farthest: bool = True,
     segmented: bool = False,
     progress: Progress | None = None,
@@ -142,32 +133,32 @@ def load_as_published(
     drawn with replacement.
 
     Args:
-        source: folder of published data sets, or of one, or an ``.npz`` converted from one.
-        variant: name of the data set, where there are several.
+        config: a folder of published data sets, or of one, or an ``.npz`` converted from one; the
+            split to train on, and the seed of draws with replacement.
         transform: number of points, and whether clouds are normalised.
-        train_split: split to train on.
-        seed: of draws with replacement.
         farthest: put test clouds into farthest-point order; without it they stay in file order.
         segmented: whether every point must have a part label.
         progress: called with the number of shapes read of a split and their total.
 
     Returns:
-        None where ``source`` is nothing of a published data set.
+        None where ``config.source`` is nothing of a published data set.
 
     Raises:
         DataError: it is one, but damaged, incomplete, of several data sets or without part labels,
             or a shape has no extent or points that are not finite.
     """
-    stored = find_stored(Path(source).expanduser(), variant)
+    stored = find_stored(Path(config.source).expanduser(), config.variant)
     if stored is None:
         return None
     dataset = stored.dataset
     if segmented and not dataset.part_names:
-        raise DataError(f"{source}: {dataset.title} has no part labels; {EXPECTED_PARTS}")
-    train, test = (stored.read(split, progress) for split in (train_split, "test"))
+        raise DataError(f"{config.source}: {dataset.title} has no part labels; {EXPECTED_PARTS}")
+    train, test = (stored.read(split, progress) for split in (config.train_split, "test"))
     trained, tested = (
         replace(
-            _drawn(split, transform, seed) if dataset.ragged else whole_split(split, transform),
+            _drawn(split, transform, config.seed)
+            if dataset.ragged
+            else whole_split(split, transform),
             digests=tuple(map(geometry_digest, split.points)),
             objects=tuple(short_digest(dataset.object_id(id)) for id in split.ids),
         )
@@ -183,9 +174,9 @@ def load_as_published(
         unlabelled=tested.subset([]),
         transform=transform,
         statistics=None,
-        notes=_notes(dataset, train_split, train),
+        notes=_notes(dataset, config.train_split, train),
         problems=(),
-        parts=_parts(dataset, train.class_names),
+        parts=part_table(dataset, train.class_names),
         title=dataset.title,
         family=dataset.family,
         selects_on="test",
@@ -198,8 +189,8 @@ def load_unlabelled_as_published(
     """Clouds for pre-training with all their points, as they are stored.
 
     Args:
-        source: as for :func:`load_as_published`.
-        variant: as there.
+        source: folder or file, as for :func:`load_as_published`.
+        variant: name of the data set, where there are several.
         split: for instance "train", or "whole", which ShapeNet-55 has.
         progress: as there.
 
@@ -244,17 +235,15 @@ def whole_split(split: BenchmarkSplit, transform: InputTransform) -> ShapeSplit:
 
 def _drawn(split: BenchmarkSplit, transform: InputTransform, seed: int) -> RaggedSplit:
     _check_usable(split)
-    clouds = tuple(
-        _unit_ball(cloud) if transform.normalize == "unit_ball" else cloud for cloud in split.points
-    )
+    ball = transform.normalize == "unit_ball"
+    clouds = tuple(_unit_ball(cloud) if ball else cloud for cloud in split.points)
     empty = np.empty((len(split), transform.num_points, 3), np.float32)
     ragged = RaggedSplit(empty, split.labels, split.ids, clouds=clouds, parts=split.parts or ())
     return ragged.redrawn(seed)
 
 
 def _check_usable(split: BenchmarkSplit) -> None:
-    problem = next(split.unusable(), None)
-    if problem is not None:
+    if problem := next(split.unusable(), None):
         raise DataError(
             f"{problem}; `pointpeft data check` lists all such shapes, and protocol=honest leaves "
             "them out"
@@ -280,7 +269,8 @@ def _notes(dataset: BenchmarkDataset, split: str, train: BenchmarkSplit) -> tupl
     )
 
 
-def _parts(dataset: BenchmarkDataset, class_names: tuple[str, ...]) -> PartTable | None:
+def part_table(dataset: BenchmarkDataset, class_names: Sequence[str]) -> PartTable | None:
+    """The parts of every class, in the order of the labels; None where shapes have none."""
     if not dataset.part_names:
         return None
     return PartTable(dataset.part_names, {name: tuple(PART_IDS[name]) for name in class_names})

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from pointpeft.compat.clouds import (
     load_as_published,
     load_unlabelled_as_published,
@@ -18,12 +16,11 @@ from pointpeft.compat.pretraining import published_features
 from pointpeft.compat.voting import EpochVotes, best_of_votes
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import BenchmarkSplit
-from pointpeft.data.transforms import Compose, pool_size
+from pointpeft.data.transforms import pool_size
 from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
-from pointpeft.models.trunk import Trunk
-from pointpeft.peft import PeftModel, find_method
-from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
+from pointpeft.peft import find_method
+from pointpeft.training.config import FinetuneConfig, PretrainConfig
 from pointpeft.training.protocol import HONEST, Progress, Protocol, Run
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.unlabelled import PretrainingData
@@ -52,9 +49,12 @@ class Published(Protocol):
         "test split as published"
     )
 
-    def features(self, trunk: Trunk, points: Tensor) -> Tensor:
-        """With the faults of the papers' code."""
-        return published_features(trunk, points)
+    features = staticmethod(published_features)
+    extra_epochs = staticmethod(extra_epochs)
+    read = staticmethod(load_as_published)
+    augmentation = staticmethod(published_recipe)
+    in_order = staticmethod(prepare_as_published)
+    votes = staticmethod(best_of_votes)
 
     def resolve(self, config: Run) -> Run:
         """With the published rule, and with faults unless ``reference_compat`` is stated.
@@ -70,30 +70,6 @@ class Published(Protocol):
             assert config.method is not None, "chosen by whoever knows the task"
             config.peft = _with_faults(config.peft, find_method(config.method))
         return config
-
-    def extra_epochs(self, config: FinetuneConfig | PretrainConfig) -> int:
-        """One, but for part segmentation."""
-        return extra_epochs(config)
-
-    def read(
-        self,
-        config: DataConfig,
-        transform: InputTransform,
-        farthest: bool = True,
-        segmented: bool = False,
-        progress: Progress = None,
-    ) -> ShapeData | None:
-        """A published data set as its loaders read it; None where ``config.source`` is none."""
-        return load_as_published(
-            config.source,
-            config.variant,
-            transform,
-            config.train_split,
-            config.seed,
-            farthest,
-            segmented,
-            progress,
-        )
 
     def read_unlabelled(
         self, config: PretrainConfig, num_points: int, progress: Progress = None
@@ -125,14 +101,6 @@ class Published(Protocol):
         """The metric that is reported."""
         return headline
 
-    def augmentation(self, name: str | None, num_points: int, task: str) -> Compose:
-        """Points are drawn from farthest ones, anew at every access."""
-        return published_recipe(name, num_points, task)
-
-    def in_order(self, split: ShapeSplit, num_points: int) -> ShapeSplit:
-        """Clouds have all their points, in file order, until they are put into this one."""
-        return prepare_as_published(split, num_points)
-
     def votes_in_training(
         self, config: FinetuneConfig, data: ShapeData, run: RunFolder
     ) -> EpochVotes | None:
@@ -141,19 +109,7 @@ class Published(Protocol):
         if not config.votes or rule is None:
             return None
         num_points = data.transform.num_points
-        return EpochVotes(rule, data.test, num_points, run, config.seed, self.extra_epochs(config))
-
-    def votes(
-        self,
-        model: PeftModel,
-        split: ShapeSplit,
-        num_points: int,
-        votes: int,
-        seed: int = 0,
-        progress: Progress = None,
-    ) -> dict[str, Any]:
-        """The best of several votes, with ``vote_accuracies`` of all of them."""
-        return best_of_votes(model, split, num_points, votes, seed, progress)
+        return EpochVotes(rule, data.test, num_points, run, config.seed, extra_epochs(config))
 
     def svm_features(self, model: Any) -> Callable[..., Any] | None:
         """Those of the whole network, where it has some."""

@@ -42,7 +42,8 @@ class Layout:
         task: what that model is for.
         absent: prefixes of further entries that make a file one of another layout.
         sizes: settings of the encoder that the names of the entries show.
-        fit: for layouts of which the rules hang on these: the layout for the names of a file.
+        fit: for layouts of which the rules hang on the blocks per scale: the layout for other ones.
+        blocks: for these, the prefix of the names of blocks, see :func:`block_depths`.
         tuned: whether the files are of models under a tuning method.
     """
 
@@ -55,7 +56,8 @@ class Layout:
     task: Any = "classification"
     absent: tuple[str, ...] = ()
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    fit: Callable[[Sequence[str]], "Layout"] | None = None
+    fit: Callable[[Sequence[int]], "Layout"] | None = None
+    blocks: str = "h_encoder.encoder_blocks."
     tuned: bool = False
 
     def matches(self, names: Sequence[str]) -> bool:
@@ -89,7 +91,7 @@ class Layout:
 def recognise(names: Sequence[str], layouts: Sequence[Layout]) -> Layout | None:
     """The first of ``layouts`` that state-dict ``names`` match, in the depths that they show."""
     found = next((layout for layout in layouts if layout.matches(names)), None)
-    return found.fit(names) if found is not None and found.fit is not None else found
+    return found.fit(block_depths(names, found.blocks)) if found and found.fit else found
 
 
 def block_depths(names: Sequence[str], prefix: str) -> tuple[int, ...]:

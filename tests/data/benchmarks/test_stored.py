@@ -11,6 +11,7 @@ from pointpeft.data import InputTransform, load_shapes
 from pointpeft.data.benchmarks import DATASETS, convert_benchmark
 from pointpeft.data.benchmarks.stored import find_stored
 from pointpeft.errors import DataError
+from pointpeft.training.config import DataConfig
 from tests.data.benchmarks import layouts
 
 SMALL = InputTransform(num_points=16)
@@ -46,7 +47,7 @@ def test_folder_and_archive_hold_the_same(root: Path, variant: str, split: str) 
 def test_archive_follows_both_protocols(root: Path) -> None:
     convert_benchmark(root, root / "set.npz", "pb_t50_rs")
     for variant in (None, "pb_t50_rs", "scanobjectnn_pb_t50_rs"):
-        published = load_as_published(root / "set.npz", variant, SMALL)
+        published = load_as_published(DataConfig(root / "set.npz", variant), SMALL)
         assert published is not None
         assert len(published.class_names) == 15
         assert published.val is published.test
@@ -54,7 +55,11 @@ def test_archive_follows_both_protocols(root: Path) -> None:
         assert len(honest.train) + len(honest.val) == len(published.train)
         assert honest.title == published.title == "ScanObjectNN PB-T50-RS"
         assert (honest.cut, published.cut) == ({"val"}, frozenset())
-    for load in (load_shapes, lambda path, _, variant: load_as_published(path, variant, SMALL)):
+
+    def as_published(path: Path, _: object, variant: str) -> object:
+        return load_as_published(DataConfig(path, variant), SMALL)
+
+    for load in (load_shapes, as_published):
         with pytest.raises(DataError, match=r"set\.npz holds scanobjectnn_pb_t50_rs; leave"):
             load(root / "set.npz", SMALL, variant="shapenet55")
 
@@ -63,10 +68,10 @@ def test_file_of_ones_own_is_no_published_data_set(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     points = layouts.clouds(4, 20, 3)
     np.savez(path, points=points, label=[0, 0, 1, 1], names=["a", "b"])
-    assert load_as_published(path, None, SMALL) is None
+    assert load_as_published(DataConfig(path), SMALL) is None
     assert load_unlabelled_as_published(path, None) is None
     with pytest.raises(DataError, match="benchmark data set"):
-        load_as_published(path, "obj_bg", SMALL)
+        load_as_published(DataConfig(path, "obj_bg"), SMALL)
 
 
 def test_large_clouds_are_reduced_as_the_published_code_does(
@@ -75,7 +80,7 @@ def test_large_clouds_are_reduced_as_the_published_code_does(
     few = replace(DATASETS["modelnet40"], reduced_to=8)
     monkeypatch.setitem(DATASETS, "modelnet40", few)
     folder = layouts.write_modelnet(tmp_path)
-    whole = load_as_published(folder, None, SMALL)
+    whole = load_as_published(DataConfig(folder), SMALL)
     assert whole is not None
     assert any("20 points" in note and "data convert" in note for note in whole.notes)
     convert_benchmark(folder, tmp_path / "set.npz")
@@ -94,13 +99,17 @@ def test_large_clouds_are_reduced_as_the_published_code_does(
 def test_shape_that_no_model_can_see_is_named(tmp_path: Path, wrong: float) -> None:
     folder = layouts.write_shapenet(tmp_path)
     np.save(folder / "shapenet_pc/02691156-a.npy", np.full((40, 3), wrong))
-    for load in (load_as_published, lambda path, *_: load_unlabelled_as_published(path, None)):
-        with pytest.raises(DataError, match=r"02691156-a: .*(NaN|zero extent).*data check"):
-            load(folder, None, SMALL)
+    loads = (
+        lambda: load_as_published(DataConfig(folder), SMALL),
+        lambda: load_unlabelled_as_published(folder, None),
+    )
+    for load in loads:
+        with pytest.raises(DataError, match=r"02691156-a: .*(NaN|zero extent)"):
+            load()
 
 
 def test_data_that_a_task_cannot_use_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="ShapeNet-55 has no part labels"):
-        load_as_published(root, "shapenet55", SMALL, segmented=True)
+        load_as_published(DataConfig(root, "shapenet55"), SMALL, segmented=True)
     with pytest.raises(DataError, match="clouds of ShapeNetPart differ in size"):
         load_unlabelled_as_published(root, "shapenetpart")

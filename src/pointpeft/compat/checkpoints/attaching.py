@@ -2,13 +2,11 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from pointpeft.compat.checkpoints.bank_files import Beside
-from pointpeft.compat.checkpoints.reading import head_sizes
+from pointpeft.compat.checkpoints.reading import Shapes, head_sizes, known_sizes
 from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
 from pointpeft.peft.model import PeftModel, get_peft_model
@@ -39,11 +37,10 @@ def attach(
     """
     tuned, report = fill_tuned(model, checkpoint, settings, reset_head)
     found = Beside.of(checkpoint)
-    if found.is_whole:
-        return found.complete(tuned, checkpoint)[1], report
+    if not found.missing:
+        return found.complete(tuned)[1], report
     log.warning(
-        "%s: its memory bank is a separate file: give it by set_bank; until then nothing is "
-        "retrieved. Beside the file there is no %s",
+        "%s: nothing is retrieved until set_bank is called, as beside the file there is no %s",
         checkpoint.source, found.missing,
     )  # fmt: skip
     return tuned, report
@@ -75,35 +72,25 @@ def fill_tuned(
 
 def _config(backbone: Any, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> PointPeftConfig:
     """The published computation: as the tensors show, as a file of ours states, as is asked."""
-    state, places = checkpoint.state, [scale.blocks[0] for scale in backbone.scales]
-    last = f"tuner.blocks.{places[-1]}.bank_adapter.ln1.weight"
-    shown = {
-        "num_prompts": _size(state, "tuner.prompt_centers", 0),
-        "adapter_dim": _widths(state, places, "adapter"),
-        "output_adapter_dim": _widths(state, places, "output_adapter"),
-        "bank_adapter_dim": _size(state, last, 0),
-        "attention_dim": _size(state, "tuner.scales.0.local_attention.proj.weight", 1),
-    }
-    if shown["output_adapter_dim"] == shown["adapter_dim"]:
-        del shown["output_adapter_dim"]
-    known = {name: value for name, value in shown.items() if value is not None}
+    places = [scale.blocks[0] for scale in backbone.scales]
+    size = Shapes(checkpoint.state).size
+
+    def widths(adapter: str) -> Any:
+        """Width of a bottleneck: one, or one per scale where they differ."""
+        found = tuple(size(f"tuner.blocks.{place}.{adapter}.ln1.weight") for place in places)
+        return found if len(set(found)) > 1 else found[0]
+
+    shown = known_sizes(
+        num_prompts=size("tuner.prompt_centers"),
+        adapter_dim=widths("adapter"),
+        output_adapter_dim=widths("output_adapter"),
+        bank_adapter_dim=size(f"tuner.blocks.{places[-1]}.bank_adapter.ln1.weight"),
+        attention_dim=size("tuner.scales.0.local_attention.proj.weight", 1),
+    )
+    if shown.get("output_adapter_dim") == shown.get("adapter_dim"):
+        shown.pop("output_adapter_dim", None)
     stated = checkpoint.metadata.get("method", {})
-    return PointPeftConfig.from_dict({**stated, **known, **settings, "reference_compat": True})
-
-
-def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int | None:
-    return state[name].shape[axis] if name in state and axis < state[name].ndim else None
-
-
-def _widths(
-    state: Mapping[str, Tensor], places: Sequence[int], adapter: str
-) -> int | tuple[int, ...] | None:
-    """Width of a bottleneck: one, or one per scale where they differ."""
-    names = (f"tuner.blocks.{place}.{adapter}.ln1.weight" for place in places)
-    widths = [width for name in names if (width := _size(state, name, 0)) is not None]
-    if len(widths) < len(places):
-        return None
-    return widths[0] if len(set(widths)) == 1 else tuple(widths)
+    return PointPeftConfig.from_dict({**stated, **shown, **settings, "reference_compat": True})
 
 
 _UNTRACED = ("group_pooling", "center_coefficient", "propagation_coefficient")

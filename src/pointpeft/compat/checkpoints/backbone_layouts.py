@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from pointpeft.models.checkpoint import TOKENIZER_CONVOLUTIONS, Layout, block_depths
+from pointpeft.models.checkpoint import TOKENIZER_CONVOLUTIONS, Layout
 
 __all__ = [
+    "BACKBONE_LAYOUTS",
     "I2P_MAE_PRETRAINED",
     "I2P_MAE_PRETRAINED_WITH_TEACHER",
     "POINT_BERT_CLASSIFICATION",
@@ -17,10 +18,9 @@ __all__ = [
     "POINT_MAE_CLASSIFICATION",
     "POINT_MAE_PRETRAINED",
     "POINT_MAE_SEGMENTATION",
-    "SEGMENTATION_CONVOLUTIONS",
+    "PUBLISHED_DEPTHS",
     "TEACHER",
-    "encoder_depths",
-    "encoder_rules",
+    "block_places",
     "i2p_mae_pretrained_layout",
     "point_m2ae_classification_layout",
     "point_m2ae_pretrained_layout",
@@ -74,7 +74,6 @@ POINT_BERT_TOKENIZER = Layout(
     model="point_bert_dvae",
     task="pretraining",
 )
-"""The discrete variational autoencoder alone."""
 
 POINT_BERT_PRETRAINED = Layout(
     "Point-BERT, pre-trained",
@@ -101,24 +100,22 @@ POINT_BERT_CLASSIFICATION = Layout(
     (*_encoder("", ""), ("cls_head_finetune.", "head.")),
     model="point_bert",
 )
-"""Encoder and classification head."""
 
 POINT_BERT_SEGMENTATION = Layout(
     "Point-BERT, fine-tuned for part segmentation",
     ("encoder.", "reduce_dim.", "propagation_2.", "dgcnn_pro_1."),
     (
         *_encoder("", ""),
-        *((f"propagation_{i}.mlp_convs.", f"propagations.{i}.mlp.linears.") for i in range(3)),
-        *((f"propagation_{i}.mlp_bns.", f"propagations.{i}.mlp.norms.") for i in range(3)),
+        ("propagation_*.mlp_convs.", "propagations.*.mlp.linears."),
+        ("propagation_*.mlp_bns.", "propagations.*.mlp.norms."),
         *(
             (f"dgcnn_pro_{i + 1}.layer{k}.{n}.", f"graphs.{i}.{edge}.{part}.")
             for i in range(2)
             for k, edge in ((1, "across"), (2, "within"))
             for n, part in ((0, "linear"), (1, "norm"))
         ),
-        ("conv1.", "fc1."),
-        ("bn1.", "norm1."),
-        ("conv2.", "fc2."),
+        ("conv*.", "fc*."),
+        ("bn*.", "norm*."),
     ),
     (
         TOKENIZER_CONVOLUTIONS,
@@ -128,7 +125,6 @@ POINT_BERT_SEGMENTATION = Layout(
     model="point_bert",
     task="part_segmentation",
 )
-"""Encoder and part-segmentation head."""
 
 
 POINT_MAE_PRETRAINED = Layout(
@@ -145,70 +141,57 @@ POINT_MAE_PRETRAINED = Layout(
     model="point_mae",
     task="pretraining",
 )
-"""Encoder and decoder of pre-training."""
 
 POINT_MAE_CLASSIFICATION = Layout(
     "Point-MAE, fine-tuned for classification",
     ("encoder.", "blocks.blocks.", "cls_head_finetune."),
-    (
-        ("encoder.", "backbone.tokenizer.embed."),
-        ("pos_embed.", "backbone.pos_embed."),
-        ("blocks.blocks.", "backbone.blocks."),
-        ("norm.", "backbone.norm."),
-        ("cls_head_finetune.", "head."),
-    ),
+    (*_encoder("", ""), ("cls_head_finetune.", "head.")),
     model="point_mae",
     absent=("prompt_cor",),  # of Point-PEFT, whose blocks hold more
 )
-"""Encoder and classification head."""
 
-SEGMENTATION_CONVOLUTIONS = (
-    TOKENIZER_CONVOLUTIONS,
-    (r"category\.linear|propagation\.mlp\.linears\.|^fc[123]\.", 1),
+_SEGMENTATION_HEAD = (
+    ("label_conv.0.", "category.linear."),
+    ("label_conv.1.", "category.norm."),
+    ("convs*.", "fc*."),
+    ("bns*.", "norm*."),
 )
-"""Of the encoder and the part-segmentation head."""
 
 POINT_MAE_SEGMENTATION = Layout(
     "Point-MAE, fine-tuned for part segmentation",
     ("encoder.", "blocks.blocks.", "label_conv.", "propagation_0.", "convs3."),
     (
         *POINT_MAE_CLASSIFICATION.rules[:-1],
-        ("label_conv.0.", "category.linear."),
-        ("label_conv.1.", "category.norm."),
         ("propagation_0.mlp_convs.", "propagation.mlp.linears."),
         ("propagation_0.mlp_bns.", "propagation.mlp.norms."),
-        *((f"convs{i}.", f"fc{i}.") for i in (1, 2, 3)),
-        *((f"bns{i}.", f"norm{i}.") for i in (1, 2)),
+        *_SEGMENTATION_HEAD,
     ),
-    SEGMENTATION_CONVOLUTIONS,
+    (TOKENIZER_CONVOLUTIONS, (r"category\.linear|propagation\.mlp\.linears\.|^fc[123]\.", 1)),
     model="point_mae",
     task="part_segmentation",
 )
-"""Encoder and part-segmentation head."""
 
 
 PUBLISHED_DEPTHS = (5, 5, 5)
 """Blocks per scale of every released file; a file shows its own."""
 
 
-def encoder_rules(depths: Sequence[int]) -> tuple[tuple[str, str], ...]:
-    """Rules of an encoder with these depths; blocks are published by scale, ours are in one row."""
-    places = [(scale, block) for scale, depth in enumerate(depths) for block in range(depth)]
+def block_places(depths: Sequence[int]) -> list[tuple[int, int]]:
+    """Scale and number of every block: published ones are by scale, ours in one row."""
+    return [(scale, block) for scale, depth in enumerate(depths) for block in range(depth)]
+
+
+def _encoder_rules(depths: Sequence[int]) -> tuple[tuple[str, str], ...]:
     return (
         ("h_encoder.token_embed.*.", "backbone.tokenizers.*.embed."),
         ("h_encoder.encoder_pos_embeds.*.", "backbone.pos_embeds.*."),
         ("h_encoder.encoder_norms.*.", "backbone.norms.*."),
         *(
             (f"h_encoder.encoder_blocks.{scale}.blocks.{block}.", f"backbone.blocks.{place}.")
-            for place, (scale, block) in enumerate(places)
+            for place, (scale, block) in enumerate(block_places(depths))
         ),
         ("h_encoder.", "backbone."),  # what is left of it is refused as an encoder's entry
     )
-
-
-def encoder_depths(names: Sequence[str]) -> tuple[int, ...]:
-    """Blocks per scale of the encoder that state-dict ``names`` are of."""
-    return block_depths(names, "h_encoder.encoder_blocks.")
 
 
 def point_m2ae_pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
@@ -217,7 +200,7 @@ def point_m2ae_pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> La
         "Point-M2AE, pre-trained",
         ("h_encoder.", "h_decoder.", "rec_head."),
         (
-            *encoder_rules(depths),
+            *_encoder_rules(depths),
             ("mask_token", "decoder.mask_token"),
             ("h_decoder.*.blocks.*.", "decoder.stages.*.*."),
             ("decoder_pos_embeds.*.", "decoder.pos_embeds.*."),
@@ -233,7 +216,7 @@ def point_m2ae_pretrained_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> La
         model="point_m2ae",
         task="pretraining",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: point_m2ae_pretrained_layout(encoder_depths(names)),
+        fit=point_m2ae_pretrained_layout,
     )
 
 
@@ -247,10 +230,10 @@ def point_m2ae_classification_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -
         "Point-M2AE or I2P-MAE, fine-tuned for classification",
         ("h_encoder.", "norm.", "cls_head_finetune."),
         # Before the encoder's rules, so that our name goes back to this one.
-        (norm, *encoder_rules(depths), ("cls_head_finetune.", "head.")),
+        (norm, *_encoder_rules(depths), ("cls_head_finetune.", "head.")),
         model="point_m2ae",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: point_m2ae_classification_layout(encoder_depths(names)),
+        fit=point_m2ae_classification_layout,
     )
 
 
@@ -260,13 +243,10 @@ def point_m2ae_segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> 
         "Point-M2AE or I2P-MAE, fine-tuned for part segmentation",
         ("h_encoder.", "label_conv.", "propagations.", "convs4."),
         (
-            *encoder_rules(depths),
-            ("label_conv.0.", "category.linear."),
-            ("label_conv.1.", "category.norm."),
+            *_encoder_rules(depths),
             ("propagations.*.mlp_convs.", "propagations.*.mlp.linears."),
             ("propagations.*.mlp_bns.", "propagations.*.mlp.norms."),
-            *((f"convs{i}.", f"fc{i}.") for i in (1, 2, 3, 4)),
-            *((f"bns{i}.", f"norm{i}.") for i in (1, 2, 3)),
+            *_SEGMENTATION_HEAD,
         ),
         (
             TOKENIZER_CONVOLUTIONS,
@@ -275,16 +255,13 @@ def point_m2ae_segmentation_layout(depths: Sequence[int] = PUBLISHED_DEPTHS) -> 
         model="point_m2ae",
         task="part_segmentation",
         sizes={"depths": tuple(depths)},
-        fit=lambda names: point_m2ae_segmentation_layout(encoder_depths(names)),
+        fit=point_m2ae_segmentation_layout,
     )
 
 
 POINT_M2AE_PRETRAINED = point_m2ae_pretrained_layout()
-"""Encoder and decoder of pre-training at the published depth."""
 POINT_M2AE_CLASSIFICATION = point_m2ae_classification_layout()
-"""Encoder and classification head at the published depth; I2P-MAE's have the same names."""
 POINT_M2AE_SEGMENTATION = point_m2ae_segmentation_layout()
-"""Encoder and part-segmentation head at the published depth; I2P-MAE's have the same names."""
 
 
 TEACHER = "clip_model."
@@ -310,11 +287,27 @@ def i2p_mae_pretrained_layout(
         model="i2p_mae",
         task="pretraining",
         sizes=encoder.sizes,
-        fit=lambda names: i2p_mae_pretrained_layout(encoder_depths(names), with_teacher),
+        fit=lambda depths: i2p_mae_pretrained_layout(depths, with_teacher),
     )
 
 
 I2P_MAE_PRETRAINED = i2p_mae_pretrained_layout()
-"""Encoder, decoder and both heads of pre-training at the published depth."""
 I2P_MAE_PRETRAINED_WITH_TEACHER = i2p_mae_pretrained_layout(with_teacher=True)
-"""The same with the image teacher beside them, which is left."""
+
+BACKBONE_LAYOUTS = (
+    POINT_BERT_TOKENIZER,
+    POINT_BERT_PRETRAINED,
+    POINT_BERT_CLASSIFICATION,
+    POINT_BERT_SEGMENTATION,
+    POINT_MAE_PRETRAINED,
+    POINT_MAE_CLASSIFICATION,
+    POINT_MAE_SEGMENTATION,
+    POINT_M2AE_PRETRAINED,
+    POINT_M2AE_CLASSIFICATION,
+    POINT_M2AE_SEGMENTATION,
+    I2P_MAE_PRETRAINED_WITH_TEACHER,
+    I2P_MAE_PRETRAINED,
+)
+"""In the order in which they are tried: Point-BERT's have all that Point-MAE's have, and I2P-MAE's
+files may have a teacher beside all else. Fine-tuned, I2P-MAE has the names and shapes of
+Point-M2AE."""

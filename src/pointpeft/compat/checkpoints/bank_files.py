@@ -11,14 +11,13 @@ from torch import Tensor
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.errors import CheckpointError
-from pointpeft.files import replacing
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
 from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
-__all__ = ["BANK", "NO_BANK", "QUERY_ENCODER", "Beside", "read_bank", "write_bank"]
+__all__ = ["BANK", "QUERY_ENCODER", "Beside", "read_bank"]
 
 log = logging.getLogger("pointpeft")
 
@@ -31,10 +30,12 @@ _BANKS = (BANK, "train_f_pos_shape_scan.pt", "train_f_pos_shape.pt")
 """Names of the bank: that of the published download, and those that published code reads."""
 _ENCODERS = (QUERY_ENCODER, "pretrain.pth", "pre-train.pth")
 """Names of the encoder: ours, and those of Point-MAE and of Point-M2AE as published."""
-NO_BANK = "none"
+_NO_BANK = "none"
 """In place of a bank: the model is to do without, which is another function than with one."""
 _GROUPING = ("num_groups", "group_size", "group_sizes", "local_radius", "skip_near_origin")
 """Settings in which the encoder of queries may differ from the tuned one."""
+_SIZES = ("dim", "dims", "depths")
+"""Settings in which it has the sizes of the released one."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Beside:
     """The files of retrieval that belong to a checkpoint of Point-PEFT.
 
     Attributes:
-        folder: where they were looked for.
+        content: of the checkpoint.
         bank: one tensor (channels, items); None: there is none.
         bankless: whether that is how it is to be.
         encoders: of several the one that has the frozen matrices of the checkpoint makes queries.
     """
 
-    folder: Path
+    content: Checkpoint
     bank: Path | None
     bankless: bool
     encoders: tuple[Path, ...]
@@ -64,31 +65,25 @@ class Beside:
 
         Args:
             content: of the file.
-            bank: a file, or :data:`NO_BANK`.
+            bank: a file, or "none": it is to do without.
             encoder: a file.
 
         Raises:
             CheckpointError: several banks lie there.
         """
-        folder, bankless = content.source.parent, str(bank) == NO_BANK
+        folder, bankless = content.source.parent, str(bank) == _NO_BANK
         banks = _there(folder, _BANKS) if bank is None else [] if bankless else [Path(bank)]
         if len(banks) > 1:
             raise CheckpointError(
-                f"{content.source} is {content.title}, and {_listed(banks)} lie beside it, which "
-                "does not tell whose bank is whose: put the file into a folder with its own bank "
-                "alone, or name the bank"
+                f"{content.source}: {_listed(banks)} lie beside it; leave its own there alone, "
+                "or name it as `bank`"
             )
         encoders = _there(folder, _ENCODERS) if encoder is None else [Path(encoder)]
-        return cls(folder, banks[0] if banks else None, bankless, tuple(encoders))
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether there is all that retrieval needs."""
-        return not self.missing
+        return cls(content, banks[0] if banks else None, bankless, tuple(encoders))
 
     @property
     def missing(self) -> str:
-        """What is not there, with the names that it may have."""
+        """What retrieval needs and is not there, with the names that it may have."""
         if self.bankless:
             return ""
         wanted = {} if self.bank else {"memory bank, one tensor (channels, items)": _BANKS}
@@ -96,105 +91,71 @@ class Beside:
             wanted["encoder that it was tuned from"] = _ENCODERS
         return ", and no ".join(f"{what} ({' or '.join(names)})" for what, names in wanted.items())
 
-    def complete(self, tuned: PeftModel, content: Checkpoint) -> tuple[Any, PeftModel]:
-        """The plain encoder, and ``tuned`` made anew from it with its bank.
+    def complete(self, tuned: PeftModel) -> tuple[Any, PeftModel]:
+        """The plain encoder, and ``tuned`` made anew from it with its bank, if it is to have one.
 
         So the adapter knows what it was tuned from: its matrices are those of the file, and its
         biases those before they were tuned.
 
         Args:
-            tuned: what ``content`` gave, without a bank.
-            content: the file.
+            tuned: what the checkpoint gave, without a bank.
 
         Raises:
             CheckpointError: bank or encoder are missing, or no encoder is that of the file.
         """
         if self.missing:
             raise CheckpointError(
-                f"{content.source} is {content.title}, which cannot be measured without its "
-                f"memory bank and the encoder that makes the queries. In {self.folder} there is "
-                f"no {self.missing}; put it there, or name it as `bank` or `encoder`. `bank` "
-                f"{NO_BANK} makes a model that retrieves nothing"
+                f"{self.content.source} is {self.content.title}: beside it there is no "
+                f"{self.missing}; put it there, or name it as `bank` or `encoder`. With `bank` "
+                f"{_NO_BANK} the model retrieves nothing"
             )
-        if self.bank is None:
-            return self._without_bank(tuned, content)
-        path, base = self._encoder_of(tuned, content)
-        query = _query_encoder(tuned.base_spec, path)
-        differing = {
-            name: value
-            for name in _GROUPING
-            if (value := query.spec.config.get(name)) != base.spec.config.get(name)
-        }
-        config = dataclasses.replace(tuned.config, query_grouping=differing or None)  # type: ignore[call-arg]
-        adapted = _on(base, tuned, config)
-        adapted.set_bank(read_bank(self.bank), query)
-        log.info(
-            "%s: memory bank %s, tuned from the encoder %s, which makes the queries",
-            content.source, self.bank.name, path.name,
-        )  # fmt: skip
+        path, base = self._encoder_of(tuned)
+        config: Any = tuned.config
+        query = _query_encoder(tuned.base_spec, path) if self.bank and path else None
+        if query is not None:
+            own, asked = base.spec.config, query.spec.config
+            differing = {k: asked.get(k) for k in _GROUPING if asked.get(k) != own.get(k)}
+            config = dataclasses.replace(config, query_grouping=differing or None)
+        adapted = get_peft_model(build_classifier(base, tuned.model.num_classes), config)
+        adapted.adapter.load_state_dict(tuned.adapter.own_state(), strict=False)
+        if self.bank and path and query is not None:
+            adapted.set_bank(read_bank(self.bank), query)
+            log.info(
+                "%s: memory bank %s, tuned from the encoder %s, which makes the queries",
+                self.content.source, self.bank.name, path.name,
+            )  # fmt: skip
         return base, adapted
 
-    def _without_bank(self, tuned: PeftModel, content: Checkpoint) -> tuple[Any, PeftModel]:
-        """The same of a model that is to retrieve nothing, for which no encoder is needed."""
-        if self.encoders:
-            base = self._encoder_of(tuned, content)[1]
-        else:
-            base = _fresh(tuned.base_spec)
-            base.load_state_dict({name: _matrices(tuned)[name] for name in base.state_dict()})
-        return base, _on(base, tuned, tuned.config)
+    def _encoder_of(self, tuned: PeftModel) -> tuple[Path | None, Any]:
+        """The first of the encoders that ``tuned`` was made from; of none, as it is in ``tuned``.
 
-    def _encoder_of(self, tuned: PeftModel, content: Checkpoint) -> tuple[Path, Any]:
-        """The first of the encoders that ``tuned`` was made from, in the sizes of ``tuned``."""
-        refused = []
+        What is not tuned of an encoder are its matrices.
+        """
+        base, prefix, refused = _fresh(tuned.base_spec), "model.backbone.", []
+        state = tuned.adapter.state_dict()
+        own = {name: state[prefix + name] for name in base.state_dict()}
         for path in self.encoders:
             try:
-                return path, _plain_encoder(tuned, content, path)
+                fill(base, read_checkpoint(path))
             except CheckpointError as error:
-                refused.append(error)
-        if len(refused) == 1:
-            raise refused[0]
-        raise CheckpointError(
-            f"{content.source} was tuned from none of {_listed(self.encoders)} beside it: "
-            f"{'; '.join(map(str, refused))}"
-        )
-
-
-def _plain_encoder(tuned: PeftModel, content: Checkpoint, path: Path) -> Any:
-    """The encoder of a file, if ``tuned`` was made from it.
-
-    Raises:
-        CheckpointError: it was made from another one.
-    """
-    base, frozen = _fresh(tuned.base_spec), _matrices(tuned)
-    fill(base, read_checkpoint(path))
-    own = {name: tensor for name, tensor in base.state_dict().items() if tensor.ndim > 1}
-    if differing := [name for name in own if not torch.equal(own[name], frozen[name])]:
-        raise CheckpointError(
-            f"{content.source} was not tuned from the encoder in {path}: {len(differing)} "
-            f"frozen matrices differ, {differing[0]} first"
-        )
-    return base
+                refused.append(str(error))
+                continue
+            found = base.state_dict()
+            differing = [n for n in own if own[n].ndim > 1 and not torch.equal(own[n], found[n])]
+            if not differing:
+                return path, base
+            refused.append(f"{path} differs in {len(differing)} frozen matrices, as {differing[0]}")
+        if refused:
+            raise CheckpointError(
+                f"{self.content.source} was tuned from none of {_listed(self.encoders)}: "
+                f"{'; '.join(refused)}"
+            )
+        base.load_state_dict(own)
+        return None, base
 
 
 def _fresh(spec: ModelSpec, **grouping: Any) -> Any:
     return build_backbone(spec.name, {**spec.config, **grouping, "num_points": spec.num_points})
-
-
-def _matrices(tuned: PeftModel) -> dict[str, Tensor]:
-    """The state of the encoder; of it, matrices are not tuned."""
-    prefix = "model.backbone."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tuned.adapter.state_dict().items()
-        if name.startswith(prefix)
-    }
-
-
-def _on(base: Any, tuned: PeftModel, config: Any) -> PeftModel:
-    """A tuned model made anew around its plain encoder, so that the adapter is to that one."""
-    adapted = get_peft_model(build_classifier(base, tuned.model.num_classes), config)
-    adapted.adapter.load_state_dict(tuned.adapter.own_state(), strict=False)
-    return adapted
 
 
 def _query_encoder(spec: ModelSpec, path: Path) -> Any:
@@ -203,14 +164,12 @@ def _query_encoder(spec: ModelSpec, path: Path) -> Any:
     A file of ours states it. Published code makes queries by the network of pre-training, in its
     sizes, whatever the tuned network has.
     """
-    content, entry = read_checkpoint(path), get_entry(spec.name)
+    content = read_checkpoint(path)
     stated = content.metadata.get("config") or saved_sizes(path)
-    released = vars(type(entry.config)()) if content.layout else {}
-    if not stated and all(spec.config[key] == released[key] for key in ("dim", "dims", "depths")
-                          if key in released):  # fmt: skip
+    released = vars(type(get_entry(spec.name).config)()) if content.layout else {}
+    if not stated and all(spec.config[k] == v for k, v in released.items() if k in _SIZES):
         stated = released | {"skip_near_origin": True}
-    grouping = {name: stated[name] for name in _GROUPING if name in stated}
-    query = _fresh(spec, **grouping)
+    query = _fresh(spec, **{name: stated[name] for name in _GROUPING if name in stated})
     fill(query, content)
     return query
 
@@ -238,14 +197,3 @@ def read_bank(path: str | Path) -> MemoryBank:
     if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
         raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
     return MemoryBank(features.detach())
-
-
-def write_bank(bank: MemoryBank, path: str | Path) -> None:
-    """Write the features of a bank as published code keeps them, without labels and ids.
-
-    Args:
-        bank: of any encoder.
-        path: the file, replaced only when the new one is complete.
-    """
-    with replacing(path) as temporary:
-        torch.save(bank.features.float().cpu().contiguous(), temporary)

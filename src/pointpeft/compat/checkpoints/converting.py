@@ -42,24 +42,17 @@ def describe_published(
     Raises:
         ConfigError: there are more or fewer names than classes, or a name occurs twice.
     """
-    names = classes or _classes_of(preset, adapted.sizes["num_classes"])
-    adapted.describe(names, _input_transform(adapted, preset))
-
-
-def _classes_of(preset: str | None, count: int | None) -> Sequence[str] | None:
-    for data in DATASETS.values():
-        if preset and data.name.startswith(preset) and len(data.class_names) == count:
-            log.info("classes: those of %s", data.title)
-            return data.class_names
-    log.warning(
-        "the file does not name its %s classes: give --classes FILE (`classes` in Python), or the "
-        "adapter can be loaded but predicts no names", count,
-    )  # fmt: skip
-    return None
-
-
-def _input_transform(adapted: PeftModel, preset: str | None) -> InputTransform:
-    spec = adapted.base_spec
+    count, spec = adapted.sizes["num_classes"], adapted.base_spec
+    of_set = [d for d in DATASETS.values() if preset and d.name.startswith(preset)]
+    found = next((data for data in of_set if len(data.class_names) == count), None)
+    if not classes and found is None:
+        log.warning(
+            "the file does not name its %s classes: give --classes FILE (`classes` in Python), or "
+            "the adapter can be loaded but predicts no names", count,
+        )  # fmt: skip
+    elif not classes and found is not None:
+        log.info("classes: those of %s", found.title)
+        classes = found.class_names
     entry = get_entry(spec.name)
     known = entry.presets.get(preset or "")
     normalize = known.normalize if known else entry.normalize
@@ -68,13 +61,11 @@ def _input_transform(adapted: PeftModel, preset: str | None) -> InputTransform:
             "no preset: the model is taken to be trained on clouds of %d points, normalize=%s",
             spec.num_points, normalize,
         )  # fmt: skip
-    return InputTransform(spec.num_points, normalize)  # type: ignore[arg-type]
+    adapted.describe(classes, InputTransform(spec.num_points, normalize))  # type: ignore[arg-type]
 
 
-log = logging.getLogger("pointpeft")
-
-_TRAINING = ("drop_path",)
-"""Settings of the encoder that change nothing in its function."""
+_NEVER_ASSUMED = ("drop_path", "embed_dim")
+"""Settings of the encoder that change nothing in its function, or are None where not shown."""
 
 
 def convert(
@@ -127,17 +118,16 @@ def convert(
     layout = content.layout
     if layout is None:
         raise CheckpointError(f"{source} is {content.title} already: there is nothing to convert")
-    tuned = layout.tuned
-    if not tuned and (bank is not None or encoder is not None or peft):
+    if not layout.tuned and (bank is not None or encoder is not None or peft):
         raise CheckpointError(f"{source} is {content.title}, which has neither bank nor adapter")
     asked = {key: _plain(value) for key, value in (backbone or {}).items()}
     model = _model(content, name, preset, asked)
-    if not tuned:
+    if not layout.tuned:
         report = fill(model, content)
         save_model(model, target)
         return report
     adapted, report = fill_tuned(model, content, peft or {})
-    base, adapted = Beside.of(content, bank, encoder).complete(adapted, content)
+    base, adapted = Beside.of(content, bank, encoder).complete(adapted)
     describe_published(adapted, preset, classes)
     save_tuned(adapted, base, _tuned_folder(target))
     return report
@@ -167,42 +157,24 @@ def _model(
     config = get_entry(name).config
     own = {k: v for k, v in stated.get("config", {}).items() if hasattr(config, k)}
     shown = encoder_sizes(layout, state)
-    if wrong := {k: v for k, v in asked.items() if k in shown and v != shown[k]}:
-        listed = ", ".join(f"{key}={shown[key]}, not {value}" for key, value in wrong.items())
-        raise ConfigError(f"{content.source} is of another size than is asked for: {listed}")
+    if wrong := [f"{k}={shown[k]}, not {v}" for k, v in asked.items() if shown.get(k, v) != v]:
+        raise ConfigError(f"{content.source} is of another size: {', '.join(wrong)}")
     chosen = {**shown, **asked}
-    preset_sizes = _preset(name, preset)
-    if "pooling" not in {**own, **preset_sizes, **asked} and _concatenates(content, shown):
+    presets = get_entry(name).presets
+    sizes = presets[preset].overrides if preset in presets else {}
+    if "pooling" not in {**own, **sizes, **asked} and _concatenates(content, shown):
         chosen["pooling"] = "concat_all" if name.startswith("i2p_mae") else "concat"
-    if not layout.tuned:
-        _check_agree(content, own, preset, preset_sizes)
+    stated_here = {k: _plain(v) for k, v in own.items() if k in sizes and not layout.tuned}
+    if wrong := [f"{k}={v}, not {sizes[k]}" for k, v in stated_here.items() if v != sizes[k]]:
+        raise ConfigError(
+            f"{content.source} disagrees with the preset {preset}: {', '.join(wrong)}"
+        )
     if "num_points" in stated and preset is None:
         own["num_points"] = stated["num_points"]
     counts = {**head_sizes(state), **objective_sizes(layout, state)}
     model = create_model(name, task=layout.task, preset=preset, **{**own, **chosen, **counts})
-    _say_assumed(content, model, {*own, *preset_sizes, *chosen, *counts})
+    _say_assumed(content, model, {*own, *sizes, *chosen, *counts})
     return model
-
-
-def _check_agree(
-    content: Checkpoint, own: Mapping[str, Any], preset: str | None, sizes: Mapping[str, Any]
-) -> None:
-    """Refuse a preset of another computation than the one that a file states."""
-    differing = [
-        f"{key}={_plain(own[key])}, not {value}"
-        for key, value in sizes.items()
-        if key in own and _plain(own[key]) != value
-    ]
-    if differing:
-        raise ConfigError(
-            f"{content.source} states what it was trained with, and the preset {preset} is "
-            f"something else: {', '.join(differing)}; leave the preset out"
-        )
-
-
-def _preset(name: str, preset: str | None) -> Mapping[str, Any]:
-    presets = get_entry(name).presets
-    return presets[preset].overrides if preset in presets else {}
 
 
 def _concatenates(content: Checkpoint, shown: Mapping[str, Any]) -> bool:
@@ -218,7 +190,7 @@ def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
     assumed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.name not in known and field.name not in (*_TRAINING, "embed_dim")
+        if field.name not in known and field.name not in _NEVER_ASSUMED
     ]
     if assumed:
         log.warning(

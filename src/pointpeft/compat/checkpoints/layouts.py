@@ -3,25 +3,14 @@
 from collections.abc import Sequence
 
 from pointpeft.compat.checkpoints.backbone_layouts import (
-    I2P_MAE_PRETRAINED,
-    I2P_MAE_PRETRAINED_WITH_TEACHER,
-    POINT_BERT_CLASSIFICATION,
-    POINT_BERT_PRETRAINED,
-    POINT_BERT_SEGMENTATION,
-    POINT_BERT_TOKENIZER,
-    POINT_M2AE_CLASSIFICATION,
-    POINT_M2AE_PRETRAINED,
-    POINT_M2AE_SEGMENTATION,
+    BACKBONE_LAYOUTS,
     POINT_MAE_CLASSIFICATION,
-    POINT_MAE_PRETRAINED,
-    POINT_MAE_SEGMENTATION,
+    PUBLISHED_DEPTHS,
+    block_places,
 )
-from pointpeft.models.checkpoint import Layout, block_depths
+from pointpeft.models.checkpoint import Layout
 
 __all__ = ["LAYOUTS", "POINT_PEFT_M2AE", "POINT_PEFT_MAE", "point_peft_m2ae"]
-
-_DEPTHS = (5, 5, 5)
-"""Blocks per scale of the published Point-M2AE."""
 
 
 def _block(published: str, place: int | str) -> tuple[tuple[str, str], ...]:
@@ -47,9 +36,8 @@ def _shared(published: str, scale: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-def point_peft_m2ae(depths: Sequence[int] = _DEPTHS) -> Layout:
+def point_peft_m2ae(depths: Sequence[int] = PUBLISHED_DEPTHS) -> Layout:
     """Of Point-PEFT on Point-M2AE with ``depths`` blocks per scale; ours are in one row."""
-    places = [(scale, block) for scale, depth in enumerate(depths) for block in range(depth)]
     return Layout(
         "Point-PEFT on Point-M2AE",
         ("prompt_cor", "encoders.", "blocks.0.attn1."),
@@ -58,7 +46,7 @@ def point_peft_m2ae(depths: Sequence[int] = _DEPTHS) -> Layout:
             *(rule for s in range(len(depths)) for rule in _shared(f"blocks.{s}.", s)),
             *(
                 rule
-                for place, (scale, block) in enumerate(places)
+                for place, (scale, block) in enumerate(block_places(depths))
                 for rule in _block(f"blocks.{scale}.blocks.{block}.", place)
             ),
             ("encoders.*.", "model.backbone.tokenizers.*.embed."),
@@ -69,7 +57,8 @@ def point_peft_m2ae(depths: Sequence[int] = _DEPTHS) -> Layout:
         model="point_m2ae",
         tuned=True,
         sizes={"depths": tuple(depths)},
-        fit=lambda names: point_peft_m2ae(block_depths(names, "blocks.")),
+        fit=point_peft_m2ae,
+        blocks="blocks.",
     )
 
 
@@ -90,23 +79,5 @@ POINT_PEFT_MAE = Layout(
 
 POINT_PEFT_M2AE = point_peft_m2ae()
 
-
-LAYOUTS = (
-    POINT_PEFT_M2AE,
-    POINT_PEFT_MAE,
-    POINT_BERT_TOKENIZER,
-    POINT_BERT_PRETRAINED,
-    POINT_BERT_CLASSIFICATION,
-    POINT_BERT_SEGMENTATION,
-    POINT_MAE_PRETRAINED,
-    POINT_MAE_CLASSIFICATION,
-    POINT_MAE_SEGMENTATION,
-    POINT_M2AE_PRETRAINED,
-    POINT_M2AE_CLASSIFICATION,
-    POINT_M2AE_SEGMENTATION,
-    I2P_MAE_PRETRAINED_WITH_TEACHER,
-    I2P_MAE_PRETRAINED,
-)
-"""In the order in which they are tried: tuned networks have all that plain ones have, Point-BERT's
-all that Point-MAE's have, and I2P-MAE's files may have a teacher beside all else. Fine-tuned,
-I2P-MAE has the names and shapes of Point-M2AE."""
+LAYOUTS = (POINT_PEFT_M2AE, POINT_PEFT_MAE, *BACKBONE_LAYOUTS)
+"""In the order in which they are tried: tuned networks have all that plain ones have."""

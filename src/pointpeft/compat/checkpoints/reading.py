@@ -1,7 +1,6 @@
 """Weights under our names, of our own and of published files, and the sizes that they show."""
 
 import logging
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +20,10 @@ from pointpeft.models.safetensors_files import read_safetensors
 
 __all__ = [
     "WRITTEN_HERE",
+    "Shapes",
     "encoder_sizes",
     "head_sizes",
+    "known_sizes",
     "load_into",
     "objective_sizes",
     "read_checkpoint",
@@ -32,7 +33,7 @@ _COARSE = 4  # points of a patch per coarse point that the tokenizer rebuilds
 _VIEWS = 3  # of an image teacher
 
 
-class _Shapes:
+class Shapes:
     """Shapes by our names; those of a network under a tuning method under its plain names."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -53,9 +54,10 @@ class _Shapes:
         """Different numbers in the names that match ``pattern``, which has one group."""
         return len({m[1] for name in self._shapes if (m := re.match(pattern, name))})
 
-    def in_scales(self, count: int, name: str) -> tuple[int | None, ...]:
-        """Sizes of ``count`` tensors in whose name ``*`` is their number."""
-        return tuple(self.size(name.replace("*", str(scale))) for scale in range(count))
+    def patch_widths(self, prefix: str) -> tuple[int | None, ...]:
+        """Widths of the mini-PointNet whose names begin with ``prefix``."""
+        layers = ("first_conv.0", "first_conv.3", "second_conv.0")
+        return tuple(self.size(f"{prefix}{layer}.weight") for layer in layers)
 
 
 def encoder_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -65,10 +67,10 @@ def encoder_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Any]
         layout: of the file.
         state: its tensors under our names.
     """
-    shapes = _Shapes(state)
+    shapes = Shapes(state)
     if "codebook" in shapes:
-        return _known(
-            patch_widths=_patch_widths(shapes, "embed."),
+        return known_sizes(
+            patch_widths=shapes.patch_widths("embed."),
             embed_dim=shapes.size("embed.second_conv.3.weight"),
             num_tokens=shapes.size("codebook"),
             token_dim=shapes.size("codebook", 1),
@@ -76,16 +78,18 @@ def encoder_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Any]
             group_size=_times(shapes.size("decoder.mlp.4.weight"), _COARSE, 3),
         )
     if depths := layout.sizes.get("depths"):
-        return _known(
+        return known_sizes(
             depths=depths,
-            dims=shapes.in_scales(len(depths), "backbone.pos_embeds.*.2.weight"),
-            patch_widths=_patch_widths(shapes, "backbone.tokenizers.0.embed."),
+            dims=tuple(
+                shapes.size(f"backbone.pos_embeds.{scale}.2.weight") for scale in range(len(depths))
+            ),
+            patch_widths=shapes.patch_widths("backbone.tokenizers.0.embed."),
         )
     embedded = shapes.size("backbone.tokenizer.embed.second_conv.3.weight")
-    return _known(
+    return known_sizes(
         dim=shapes.size("backbone.pos_embed.2.weight"),
         depth=shapes.count(r"backbone\.blocks\.(\d+)\.") or None,
-        patch_widths=_patch_widths(shapes, "backbone.tokenizer.embed."),
+        patch_widths=shapes.patch_widths("backbone.tokenizer.embed."),
         embed_dim=embedded if "backbone.tokenizer.project.weight" in shapes else None,
         group_size=_times(shapes.size("increase_dim.weight"), 1, 3)
         or _times(shapes.size("dvae.decoder.mlp.4.weight"), _COARSE, 3),
@@ -99,21 +103,17 @@ def objective_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, An
         layout: of the file.
         state: its tensors under our names.
     """
-    shapes, steps = _Shapes(state), 0
+    shapes = Shapes(state)
     if layout.task != "pretraining" or "codebook" in shapes:
         return {}
-    if "decoder.mask_token" in shapes:
-        steps = shapes.count(r"decoder\.pos_embeds\.(\d+)\.")
+    steps = shapes.count(r"decoder\.pos_embeds\.(\d+)\.")
     members = _times(shapes.size("rec_head.weight"), 1, 3)
     channels = _times(shapes.size("feature_head.weight"), 1, _VIEWS * (members or 1))
     depths, residuals = (
-        tuple(shapes.count(re.escape(prefix.format(i)) + r"(\d+)\.") for i in range(count))
-        for prefix, count in (
-            ("decoder.stages.{}.", steps),
-            ("decoder.propagations.{}.residuals.", max(steps - 1, 0)),
-        )
+        tuple(shapes.count(rf"decoder\.{pattern.format(i)}\.(\d+)\.") for i in range(count))
+        for pattern, count in ((r"stages\.{}", steps), (r"propagations\.{}\.residuals", steps - 1))
     )
-    return _known(
+    return known_sizes(
         decoder_depth=shapes.count(r"decoder\.blocks\.(\d+)\.") or None,
         decoder_depths=depths or None,
         decoder_residuals=residuals if steps else None,
@@ -130,7 +130,7 @@ def objective_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, An
 
 def head_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Numbers of classes, or of parts and categories, as the last layers of a file show them."""
-    shapes, counts = _Shapes(state), dict[str, Any]()
+    shapes, counts = Shapes(state), dict[str, Any]()
     for key, pattern in {"num_classes": r"head\.\d+\.weight", "num_parts": r"fc\d\.weight"}.items():
         layers = sorted(name for name in state if re.fullmatch(rf"(?:model\.)?{pattern}", name))
         if layers:
@@ -140,16 +140,11 @@ def head_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return counts
 
 
-def _patch_widths(shapes: _Shapes, prefix: str) -> tuple[int | None, ...]:
-    layers = ("first_conv.0", "first_conv.3", "second_conv.0")
-    return tuple(shapes.size(f"{prefix}{layer}.weight") for layer in layers)
-
-
 def _times(size: int | None, factor: int, divisor: int) -> int | None:
     return None if size is None else size * factor // divisor
 
 
-def _known(**sizes: Any) -> dict[str, Any]:
+def known_sizes(**sizes: Any) -> dict[str, Any]:
     """Those that the file shows, as a whole."""
     return {
         name: size
@@ -172,10 +167,8 @@ _SAFE_NUMPY: list[Any] = [
         for core in ("core", "_core")
     ),
 ]
-_BEGINNINGS = (b"PK", b"\x80")  # of what torch.save writes: an archive, formerly a pickle
 _WRAPPERS = ("base_model", "model", "model_state_dict", "state_dict")
 _PREFIXES = re.compile(r"^(?:(?:module|model|_orig_mod)\.)+")
-_NESTED = 4  # wrappers around each other
 
 WRITTEN_HERE = "pointpeft"
 """Under which a published file that was written here says what its tensors do not show."""
@@ -226,33 +219,18 @@ def _read_ours(path: Path) -> Checkpoint:
     return Checkpoint(path, layout, state, metadata)
 
 
-def _check_beginning(path: Path) -> None:
-    """Refuse text files: web pages, pointers of Git LFS and the like, saved in place of weights."""
-    with path.open("rb") as file:
-        start = file.read(20)
-    if not start.startswith(_BEGINNINGS):
-        raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint: "
-            f"{f'it begins with {start!r}' if start else 'it is empty'}; download or copy it again"
-        )
-
-
 def _read_published(path: Path) -> Checkpoint:
-    _check_beginning(path)
     try:
         with torch.serialization.safe_globals(_SAFE_NUMPY):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
-        raise CheckpointError(
-            f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
-            f"and text, which could run code when loaded{f' ({found[0]})' if found else ''}"
-        ) from error
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # arbitrary bytes raise almost anything
+        found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
         raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint ({type(error).__name__}: {error})"
+            f"{path} was refused: it is damaged, or contains objects other than tensors, numbers "
+            "and text, which could run code when loaded "
+            f"({found[0] if found else type(error).__name__})"
         ) from error
     state = _without_prefix(_unwrap(path, content))
     layout = recognise(list(state), LAYOUTS)
@@ -265,24 +243,17 @@ def _read_published(path: Path) -> Checkpoint:
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
     """The state dict inside a file: the one under a usual name, or the only one that there is."""
-    refused = f"{path} holds no state dict (a mapping of names to tensors)"
-    if not isinstance(content, Mapping):
-        raise CheckpointError(refused)
-    inside = {str(key): state for key, value in content.items() if (state := _tensors(value))}
-    usual = [key for key in _WRAPPERS if key in inside]
-    if usual:
-        return inside[usual[0]]
-    if plain := _tensors(content):
-        return plain
-    if len(inside) == 1:
-        return next(iter(inside.values()))
-    if inside:
+    entries = content if isinstance(content, Mapping) else {}
+    inside = {str(key): state for key, value in entries.items() if (state := _tensors(value))}
+    found = [inside[key] for key in _WRAPPERS if key in inside][:1]
+    found = found or [plain for plain in [_tensors(content)] if plain] or list(inside.values())
+    if len(found) != 1:
         raise CheckpointError(
-            f"{path} holds {len(inside)} state dicts, under {enumerate_names(inside)}; save "
-            "the one that is meant to a file of its own, as `state_dict`"
+            f"{path} holds {len(found) or 'no'} state dicts, mappings of names to tensors, under "
+            f"its entries {enumerate_names(inside or entries)}; save the one that is meant to a "
+            "file of its own, as `state_dict`"
         )
-    keys = enumerate_names(content)
-    raise CheckpointError(f"{refused}{f'; its entries: {keys}' if keys else ''}")
+    return found[0]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -298,26 +269,19 @@ def _tensors(content: Any) -> dict[str, Tensor]:
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without what wrappers put before them, such as data parallelism and compilers.
 
-    Words of other wrappers, before all names, are left out if what is behind them is known.
+    A word of another wrapper, before all names, is left out if what is behind it is known.
     """
-    plain = shorter = {_PREFIXES.sub("", name): tensor for name, tensor in state.items()}
-    for _ in range(_NESTED):
-        if recognise(list(shorter), LAYOUTS) is not None:
-            return shorter
-        if len({_first(name) for name in shorter}) > 1:
-            break
-        behind = {name.partition(".")[2]: tensor for name, tensor in shorter.items()}
-        shorter = {_PREFIXES.sub("", name): tensor for name, tensor in behind.items()}
+    plain = {_PREFIXES.sub("", name): tensor for name, tensor in state.items()}
+    behind = {_PREFIXES.sub("", name.partition(".")[2]): tensor for name, tensor in plain.items()}
+    wrapped = len({name.partition(".")[0] for name in plain}) == 1
+    if wrapped and not recognise(list(plain), LAYOUTS) and recognise(list(behind), LAYOUTS):
+        return behind
     return plain
-
-
-def _first(name: str) -> str:
-    return name.partition(".")[0]
 
 
 def _unknown(path: Path, names: list[str]) -> str:
     """Why a file with these entries is refused."""
-    if any(_first(name) in ("backbone", "tuner") for name in names):
+    if any(name.startswith(("backbone.", "tuner.")) for name in names):
         run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
         return (
             f"{path} is what a training run of pointpeft resumes from, not a file of weights: pass "

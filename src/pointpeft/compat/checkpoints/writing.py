@@ -8,14 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.backbone_layouts import (
-    i2p_mae_pretrained_layout,
-    point_m2ae_classification_layout,
-    point_m2ae_pretrained_layout,
-    point_m2ae_segmentation_layout,
-)
-from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank, write_bank
-from pointpeft.compat.checkpoints.layouts import LAYOUTS, POINT_PEFT_MAE, point_peft_m2ae
+from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank
+from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
@@ -71,26 +65,28 @@ def save_pth(
         _check_folder(model, path)
     network = model
     if isinstance(model, PeftModel):
-        network = model.model if not layout.tuned else model.adapter
+        network = model.adapter if layout.tuned else model.model
     state = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in network.state_dict().items()
         if not name.startswith(("tuner.bank.", "tuner.retriever."))
     }
-    make = _segmentation_content if layout.task == "part_segmentation" else _content
+    content = _content(layout, layout.theirs(state), metrics or {})
     with replacing(path) as temporary:
-        content = make(layout.theirs(state), epoch, metrics or {})
-        torch.save({**content, WRITTEN_HERE: _facts(model)}, temporary)
+        torch.save({**content, "epoch": epoch, WRITTEN_HERE: _facts(model)}, temporary)
     log.info("%s: written as published, %s", path, layout.name)
     if retrieves:
-        _save_retrieval(model, path.parent)
+        bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
+        with replacing(bank) as temporary:
+            torch.save(model.bank.features.float().cpu().contiguous(), temporary)
+        save_model(model.tuner.retriever, encoder)
+        log.info("%s: its memory bank; %s makes the queries", bank, encoder.name)
     return layout
 
 
 def _facts(model: Any) -> dict[str, Any]:
     """What the tensors do not show, such as heads and groups, for whoever reads the file here."""
-    network = model.model if isinstance(model, PeftModel) else model
-    spec = model.base_spec if isinstance(model, PeftModel) else _encoder(network).spec
+    spec = model.base_spec if isinstance(model, PeftModel) else _encoder(model).spec
     facts = {"name": spec.name, "config": dict(spec.config), "num_points": spec.num_points}
     return facts | ({"method": model.config.to_dict()} if isinstance(model, PeftModel) else {})
 
@@ -128,34 +124,16 @@ def _equal(there: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     )
 
 
-def _save_retrieval(model: Any, folder: Path) -> None:
-    write_bank(model.bank, folder / BANK)
-    save_model(model.tuner.retriever, folder / QUERY_ENCODER)
-    log.info(
-        "%s: its memory bank, beside %s, which makes the queries", folder / BANK, QUERY_ENCODER
-    )
-
-
-def _content(state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _content(layout: Layout, state: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    if layout.task == "part_segmentation":  # which has programs of its own
+        scores = {theirs: metrics.get(ours) or 0.0 for theirs, ours in _SCORES.items()}
+        return {"model_state_dict": state, "optimizer_state_dict": {}, **scores}
     percent = 100 * (metrics.get("test_accuracy") or 0.0)
     return {
         "base_model": {_MODULE + name: tensor for name, tensor in state.items()},
         "optimizer": {},
-        "epoch": epoch,
         "metrics": {"acc": percent},
         "best_metrics": {"acc": percent},
-    }
-
-
-def _segmentation_content(
-    state: Mapping[str, Any], epoch: int, metrics: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the programs for part segmentation write, which are separate ones."""
-    return {
-        "model_state_dict": dict(state),
-        "optimizer_state_dict": {},
-        "epoch": epoch,
-        **{theirs: metrics.get(ours) or 0.0 for theirs, ours in _SCORES.items()},
     }
 
 
@@ -169,26 +147,12 @@ def pth_layout(model: Any) -> Layout:
     backbone = _encoder(network)
     name = backbone.spec.name.removesuffix("_small")
     task = "pretraining" if network.task == "tokenizer" else network.task
-    several = len(getattr(backbone, "scales", ())) > 1
-    if isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig):
-        if not model.config.reference_compat or task != "classification" or name == "point_bert":
-            raise ConfigError(
-                "published repositories have Point-PEFT for classification on Point-MAE and "
-                "Point-M2AE alone, and with reference_compat=True only"
-            )
-        return point_peft_m2ae(backbone.config.depths) if several else POINT_PEFT_MAE
-    if several:
-        depths = backbone.config.depths
-        if task == "pretraining" and name == "i2p_mae":
-            return i2p_mae_pretrained_layout(depths)
-        makers = {
-            "pretraining": point_m2ae_pretrained_layout,
-            "classification": point_m2ae_classification_layout,
-            "part_segmentation": point_m2ae_segmentation_layout,
-        }
-        if task in makers:
-            return makers[task](depths)
-    for layout in LAYOUTS:
-        if (layout.model, layout.task) == (name, task) and not layout.tuned:
-            return layout
-    raise ConfigError(f"no published repository keeps {name!r} for {task} in a file of its own")
+    tuned = isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig)
+    if tuned and not model.config.reference_compat:
+        raise ConfigError("published repositories have Point-PEFT with reference_compat=True only")
+    known = "point_m2ae" if name == "i2p_mae" and task != "pretraining" else name
+    for layout in reversed(LAYOUTS):  # of I2P-MAE's the one without a teacher
+        if (layout.model, layout.task, layout.tuned) == (known, task, tuned):
+            return layout.fit(backbone.config.depths) if layout.fit else layout
+    method = " under Point-PEFT" if tuned else ""
+    raise ConfigError(f"no published repository keeps {name!r} for {task}{method} in a file")

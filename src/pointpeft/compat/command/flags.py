@@ -38,6 +38,11 @@ class Command(StrEnum):
     TEST = "test"
     SVM = "linear SVM"
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains, or else measures."""
+        return self in (Command.PRETRAIN, Command.FINETUNE)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The published flags, and settings behind them."""
@@ -74,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--deterministic", action="store_true", help="only algorithms that give the same each time")
     add(
         "--save-published-format",
-        dest="save_published",
+        dest="save-published-format",  # as it is spelled where flags are named
         action="store_true",
         help="insist on ckpt-best.pth and ckpt-last.pth, which are written wherever the published "
         "repositories have such a model; save_published=false leaves them out",
@@ -125,7 +130,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--propagate_cof", type=float, metavar="X", help="weight of what tokens receive")
     add("--center_cof", type=float, metavar="X", help="weight of the center of a local group")
     add("--ad_cof", type=float, metavar="X", help="ignored: that weight is learned there")
-    add("--if_maxmean", action="store_true", help="pool local groups by their mean as well")
+    add(
+        "--if_maxmean",
+        action="store_const",
+        const="mean+max",
+        help="pool local groups by their mean as well",
+    )
     add = parser.add_argument_group("Several processes, started by torchrun").add_argument
     add("--launcher", choices=("none", "pytorch"), default="none", help="[none]")
     add("--sync_bn", action="store_true", help="BatchNorm statistics over all processes")
@@ -139,12 +149,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: two flags exclude each other, or one lacks another.
     """
     flags = make_parser().parse_intermixed_args(arguments)
-    _check_weights(flags)
-    _check_few_shot(flags)
-    if flags.if_maxmean and not (flags.cache_prompt or flags.test):
-        raise ConfigError("--if_maxmean belongs to --cache_prompt or --test")
-    if flags.vote and command_of(flags) in (Command.SVM, Command.PRETRAIN):
-        raise ConfigError("--vote belongs to --finetune_model, --scratch_model or --test")
+    for is_wrong, why in _conflicts(flags, command_of(flags)):
+        if is_wrong:
+            raise ConfigError(why)
     return flags
 
 
@@ -155,43 +162,39 @@ def command_of(flags: argparse.Namespace) -> Command:
         ConfigError: they select more than one thing.
     """
     tunes = flags.finetune_model or flags.scratch_model or flags.cache_prompt
-    chosen = {
-        Command.SVM: flags.test_svm is not None,
-        Command.TEST: flags.test,
-        Command.FINETUNE: tunes,
-    }
-    given = [command for command, asked in chosen.items() if asked]
+    asked = {Command.SVM: flags.test_svm, Command.TEST: flags.test, Command.FINETUNE: tunes}
+    given = [command for command in asked if asked[command]]
     if len(given) > 1:
         raise ConfigError(f"the flags ask for {' and '.join(given)}; one call does one of them")
     return given[0] if given else Command.PRETRAIN
 
 
-def _check_weights(flags: argparse.Namespace) -> None:
-    command = command_of(flags)
-    if flags.resume and flags.start_ckpts is not None:
-        raise ConfigError("--resume and --start_ckpts exclude each other: a run has its weights")
-    if flags.resume and command in (Command.TEST, Command.SVM):
-        raise ConfigError(
-            f"--resume goes on with training; there is nothing to resume in {command}"
-        )
-    if flags.start_ckpts is not None and command is not Command.PRETRAIN:
-        raise ConfigError(f"--start_ckpts belongs to pre-training; {command} starts from --ckpts")
-    if flags.ckpts is not None and command is Command.PRETRAIN:
-        raise ConfigError(
-            "--ckpts needs --finetune_model, --cache_prompt, --test or --test_svm; pre-training "
-            "starts from --start_ckpts"
-        )
-    if flags.ckpts is None and command in (Command.TEST, Command.SVM):
-        raise ConfigError(f"{command} needs --ckpts: what to measure")
-    if flags.scratch_model and flags.finetune_model:
-        raise ConfigError("--scratch_model and --finetune_model exclude each other")
-    if flags.scratch_model and flags.ckpts is not None:
-        raise ConfigError("--scratch_model starts from random weights: leave --ckpts out")
-
-
-def _check_few_shot(flags: argparse.Namespace) -> None:
-    if (flags.way is None) != (flags.shot is None):
-        raise ConfigError("--way and --shot go together: 5-way 10-shot is --way 5 --shot 10")
-    asked = flags.way is not None or flags.fold >= 0
-    if asked and command_of(flags) is not Command.FINETUNE:
-        raise ConfigError("--way, --shot and --fold belong to --finetune_model or --cache_prompt")
+def _conflicts(flags: argparse.Namespace, command: Command) -> list[tuple[bool, str]]:
+    pretrains, tunes = command is Command.PRETRAIN, command is Command.FINETUNE
+    begins, weights = flags.start_ckpts is not None, flags.ckpts is not None
+    episodes = flags.way is not None or flags.fold >= 0
+    return [
+        (flags.resume and begins, "--resume and --start_ckpts exclude each other"),
+        (flags.resume and not command.trains, f"--resume: there is nothing to resume in {command}"),
+        (begins and not pretrains, f"--start_ckpts: {command} starts from --ckpts"),
+        (weights and pretrains, "--ckpts: pre-training starts from --start_ckpts"),
+        (not command.trains and not weights, f"{command} needs --ckpts: what to measure"),
+        (
+            flags.scratch_model and flags.finetune_model,
+            "--scratch_model and --finetune_model exclude each other",
+        ),
+        (flags.scratch_model and weights, "--scratch_model excludes --ckpts"),
+        ((flags.way is None) != (flags.shot is None), "--way and --shot go together"),
+        (
+            episodes and not tunes,
+            "--way, --shot and --fold belong to --finetune_model or --cache_prompt",
+        ),
+        (
+            bool(flags.if_maxmean) and not (flags.cache_prompt or flags.test),
+            "--if_maxmean belongs to --cache_prompt or --test",
+        ),
+        (
+            flags.vote and (pretrains or command is Command.SVM),
+            "--vote belongs to --finetune_model, --scratch_model or --test",
+        ),
+    ]

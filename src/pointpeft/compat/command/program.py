@@ -11,16 +11,16 @@ from pointpeft.cli import adapt, pretrain
 from pointpeft.cli.app import guarded
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command.flags import Command, command_of, parse
-from pointpeft.compat.command.keys import named_as_typed, translate
+from pointpeft.compat.command.keys import translate
 from pointpeft.compat.command.translation import (
     flag_settings,
-    ineffective,
-    longer_training,
     protocol_settings,
     saves_published,
     tests_a_run,
+    unheeded_keys,
 )
-from pointpeft.errors import ConfigError
+from pointpeft.compat.names import extra_epochs
+from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import no_trace_if_refused
 from pointpeft.locations import resolve_adapter
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig, PretrainConfig, SvmConfig
@@ -92,23 +92,36 @@ def _run(arguments: list[str]) -> None:
         config = find_config(flags.config, tuned=flags.cache_prompt)
     stated = _load(command, config or begun)
     translated = translate(flags.overrides, stated)
-    with named_as_typed(translated):
-        overrides = [*flag_settings(command, flags, stated), *translated.overrides]
-        if config is not None:
-            overrides = [*protocol_settings(command, flags, stated), *overrides]
+    base = protocol_settings(command, flags, stated) if config else []
+    try:
+        settings = _load(command, config or begun, [*base, *translated.overrides])
+        from_flags, ignored = flag_settings(command, flags, settings)
+        if config and saves_published(command, settings):  # unless told otherwise
+            base.append("save_published=true")
+        overrides = [*base, *from_flags, *translated.overrides]
         settings = _load(command, config or begun, overrides)
-        if config is not None and saves_published(command, settings):  # unless told otherwise
-            overrides = ["save_published=true", *overrides]
-            settings = _load(command, config, overrides)
+        ignored += translated.ignored
+        if command is Command.TEST:
+            ignored += unheeded_keys(flags, translated.overrides)
         call = Call(command, flags, settings, overrides, config, output)
         _check_sources(call)
-        notes = [
-            *([PROTOCOL_NOTE] if settings.protocol == "published" else []),
-            *longer_training(command, settings),
-            *translated.notes,
-            *ineffective(command, flags, settings, translated.overrides),
-        ]
-        _carry_out(call, notes)
+        _carry_out(call, _notes(command, settings, ignored))
+    except PointPeftError as error:
+        given = [typed for ours, typed in translated.typed.items() if ours in str(error)]
+        if not given:
+            raise
+        raise type(error)(f"{error} (given: {', '.join(given)})") from error
+
+
+def _notes(command: Command, settings: Any, ignored: list[str]) -> list[str]:
+    """What is to be known of a run before it begins."""
+    notes = [PROTOCOL_NOTE] if settings.protocol == "published" else []
+    if command.trains and (more := extra_epochs(settings)):
+        epochs = settings.trainer.epochs + more
+        notes.append(f"published loops run one epoch more than max_epoch: {epochs} here")
+    if ignored:
+        notes.append(f"without effect on {command}: {', '.join(ignored)}")
+    return notes
 
 
 def _output(flags: argparse.Namespace, command: Command) -> Path:
@@ -131,10 +144,16 @@ def _load(command: Command, file: Path, overrides: Sequence[str] = ()) -> Any:
 
 def _check_sources(call: Call) -> None:
     """Refuse data and weights that are not there, before anything slow is imported."""
+    from pointpeft.data.benchmarks.stored import get_dataset
     from pointpeft.training.sources import check_sources
 
-    if call.command is Command.SVM:
-        _check_data(call)
+    if call.command is Command.SVM and (variant := call.settings.data.variant) is not None:
+        asked = {"modelnet40": "ModelNet40", "scan": "ScanObjectNN"}[call.flags.test_svm]
+        if not get_dataset(variant).title.startswith(asked):
+            raise ConfigError(
+                f"--test_svm {call.flags.test_svm}: {call.flags.config} is for data.variant="
+                f"{variant}; take the config of {asked} below cfgs/linear-svm/"
+            )
     if call.flags.resume:
         return  # a run has what it began with
     weights = call.flags.ckpts or call.flags.start_ckpts or call.settings.checkpoint
@@ -144,108 +163,58 @@ def _check_sources(call: Call) -> None:
 
 
 def _carry_out(call: Call, notes: list[str]) -> None:
+    from pointpeft.measure.records import append_log, output_folder
     from pointpeft.training.processes import is_first_process
 
-    run = _COMMANDS[call.command]
-    if is_first_process():  # in the others the first one may have begun the run by now
-        _check_output(call)
-        with no_trace_if_refused(call.output):
-            _tell(call.output, notes)
-            run(call)
-    elif call.command in (Command.PRETRAIN, Command.FINETUNE):  # measuring is not shared out
-        run(call)
-
-
-def _check_output(call: Call) -> None:
-    """Refuse the folder of another run or measurement.
-
-    Raises:
-        ConfigError: there is one already, and it is not to be resumed.
-    """
+    if not is_first_process():  # in which the first one may have begun the run by now
+        if call.command.trains:  # measuring is not shared out
+            _execute(call)
+        return
     # Folds of few-shot episodes may be added one by one.
     if (call.output / "config.yaml").is_file() and not call.flags.resume and call.flags.fold < 0:
         raise ConfigError(
             f"{call.output} already holds a run: --resume goes on with it, another --exp_name "
             "begins another"
         )
+    with no_trace_if_refused(call.output):
+        for note in notes:
+            tell(note)
+        append_log(output_folder(call.output), notes)
+        _execute(call)
 
 
-def _tell(output: Path, notes: list[str]) -> None:
-    """Say what is to be known of a run, and begin its log with it."""
-    from pointpeft.measure.records import append_log, output_folder
-
-    for note in notes:
-        tell(note)
-    append_log(output_folder(output), notes)
-
-
-# Commands ----------------------------------------------------------------------------------------
-
-
-def _pretrain(call: Call) -> None:
-    pretrain.pretrain(
-        call.overrides, checkpoint=call.flags.start_ckpts, output=call.output, config=call.config,
-        resume=call.flags.resume,
-    )  # fmt: skip
-
-
-def _finetune(call: Call) -> None:
-    checkpoint = call.flags.ckpts
-    if call.config is not None and checkpoint is None:
-        checkpoint = "random"
-        if not call.flags.scratch_model:
-            warn("no --ckpts: training starts from random weights")
-    adapt.finetune(
-        call.overrides, checkpoint=checkpoint, output=call.output, config=call.config,
-        resume=call.flags.resume,
-    )  # fmt: skip
-
-
-def _svm(call: Call) -> None:
-    pretrain.svm(
-        call.overrides, checkpoint=call.flags.ckpts, output=call.output, config=call.config
-    )
-
-
-def _check_data(call: Call) -> None:
-    """Refuse a config of another data set than ``--test_svm`` names."""
-    from pointpeft.data.benchmarks.stored import get_dataset
-
-    variant = call.settings.data.variant
-    asked = {"modelnet40": "ModelNet40", "scan": "ScanObjectNN"}[call.flags.test_svm]
-    if variant is not None and not get_dataset(variant).title.startswith(asked):
-        raise ConfigError(
-            f"--test_svm {call.flags.test_svm}, but {call.flags.config} is for data.variant="
-            f"{variant}; take the config of {asked} below cfgs/linear-svm/"
-        )
+def _execute(call: Call) -> None:
+    flags, where = call.flags, dict[str, Any](output=call.output, config=call.config)
+    match call.command:
+        case Command.PRETRAIN:
+            where |= {"checkpoint": flags.start_ckpts, "resume": flags.resume}
+            pretrain.pretrain(call.overrides, **where)
+        case Command.FINETUNE:
+            checkpoint = flags.ckpts
+            if call.config is not None and checkpoint is None:
+                checkpoint = "random"
+                if not flags.scratch_model:
+                    warn("no --ckpts: training starts from random weights")
+            adapt.finetune(call.overrides, checkpoint=checkpoint, resume=flags.resume, **where)
+        case Command.SVM:
+            pretrain.svm(call.overrides, checkpoint=flags.ckpts, **where)
+        case Command.TEST:
+            _test(call)
 
 
 def _test(call: Call) -> None:
     adapter, settings = Path(call.flags.ckpts), call.settings
-    if not adapter.is_dir():
+    # As many clouds at a time as training validates with, or as many as the tested run did.
+    clouds: int | None = VALIDATION_BATCH * int(settings.trainer.batch_size)
+    if not tests_a_run(call.flags):
         from pointpeft.compat.adoption import adopt_checkpoint
 
         settings.checkpoint = str(adapter)
         adopt_checkpoint(settings, call.output)
         adapter = call.output
+    elif not any(override.startswith("trainer.batch_size=") for override in call.overrides):
+        clouds = None
     adapt.evaluate(
         adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
-        votes=settings.votes, protocol=settings.protocol, seed=settings.seed,
-        batch_size=_measured_at_a_time(call),
+        votes=settings.votes, protocol=settings.protocol, seed=settings.seed, batch_size=clouds,
     )  # fmt: skip
-
-
-def _measured_at_a_time(call: Call) -> int | None:
-    """As many clouds as training validates with; None: as many as the run that is tested did."""
-    stated = any(override.startswith("trainer.batch_size=") for override in call.overrides)
-    if tests_a_run(call.flags) and not stated:
-        return None
-    return VALIDATION_BATCH * int(call.settings.trainer.batch_size)
-
-
-_COMMANDS = {
-    Command.PRETRAIN: _pretrain,
-    Command.FINETUNE: _finetune,
-    Command.TEST: _test,
-    Command.SVM: _svm,
-}

@@ -2,23 +2,22 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pointpeft.compat.command.flags import Command, make_parser
-from pointpeft.compat.names import extra_epochs, published_votes
+from pointpeft.compat.command.values import has_scales
+from pointpeft.compat.names import published_votes
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import TrainerConfig
 
 __all__ = [
     "flag_settings",
-    "has_scales",
-    "ineffective",
-    "longer_training",
     "protocol_settings",
     "saves_published",
     "tests_a_run",
+    "unheeded_keys",
 ]
 
 
@@ -30,7 +29,7 @@ def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) 
         flags: as given.
         stated: the config as its file states it.
     """
-    if command in (Command.SVM, Command.TEST):
+    if not command.trains:
         return ["protocol=published"]
     # A published config states the length of its cosine beside max_epoch, which may be changed.
     epochs = stated.optimizer.cosine_epochs or stated.trainer.epochs
@@ -38,29 +37,71 @@ def protocol_settings(command: Command, flags: argparse.Namespace, stated: Any) 
     return [*overrides, "method=point-peft"] if flags.cache_prompt else overrides
 
 
-def flag_settings(command: Command, flags: argparse.Namespace, stated: Any) -> list[str]:
-    """Overrides that the flags stand for.
+_TRAINING = {
+    "num_workers": "trainer.num_workers",
+    "deterministic": "trainer.deterministic",
+    "save-published-format": "save_published",
+    "sync_bn": "trainer.sync_batchnorm",
+}
+_FEW_SHOT = {"way": "few_shot.way", "shot": "few_shot.shot", "fold": "few_shot.fold"}
+_COEFFICIENTS = {
+    "propagate_cof": "peft.propagation_coefficient",
+    "center_cof": "peft.center_coefficient",
+    "if_maxmean": "peft.group_pooling",
+}
+"""Of Point-PEFT: published code reads them on backbones of several scales alone."""
+_NEVER = ("ad_cof",)  # on one scale a constant, on several learned
+
+
+def flag_settings(
+    command: Command, flags: argparse.Namespace, settings: Any
+) -> tuple[list[str], list[str]]:
+    """Overrides that the flags stand for, and the flags that mean nothing for what is run.
+
+    Args:
+        command: what is run.
+        flags: as given.
+        settings: the config with all overrides beside the flags.
 
     Raises:
         ConfigError: a flag asks for what cannot be had.
     """
-    given: dict[str, Any] = {"seed": flags.seed}
-    if command in (Command.PRETRAIN, Command.FINETUNE):
-        given["trainer.num_workers"] = flags.num_workers
-        given["save_published"] = flags.save_published or None
-        given["trainer.deterministic"] = flags.deterministic or None
-        given |= _processes(flags)
-    if command is Command.PRETRAIN:
-        measured = "svm.every" if stated.validate_every is None else "validate_every"
-        given[measured] = flags.val_freq
+    all_flags = ("seed", "launcher", "val_freq", *_TRAINING, *_FEW_SHOT, *_COEFFICIENTS, *_NEVER)
+    default = make_parser().get_default
+    given = {name: value for name in all_flags if (value := vars(flags)[name]) != default(name)}
+    keys, overrides = {"seed": "seed"}, list[str]()
+    if command.trains:
+        keys |= _TRAINING
+        if given.pop("launcher", None):
+            overrides += _processes()
+    if command is Command.PRETRAIN and (settings.svm.source or settings.validate_every):
+        keys["val_freq"] = "svm.every" if settings.validate_every is None else "validate_every"
     if command is Command.FINETUNE:
-        given["few_shot.way"], given["few_shot.shot"] = flags.way, flags.shot
-        given["few_shot.fold"] = flags.fold if flags.fold >= 0 else None
-    if command is Command.FINETUNE or (command is Command.TEST and not tests_a_run(flags)):
-        given |= _point_peft(flags, stated.model)
+        keys |= _FEW_SHOT
+    tuned = command is Command.FINETUNE or (command is Command.TEST and not tests_a_run(flags))
+    if tuned and given.keys() & _COEFFICIENTS.keys() and has_scales(settings.model):
+        keys |= _COEFFICIENTS
+    overrides += [f"{keys[name]}={value}" for name, value in given.items() if name in keys]
     if flags.vote:
-        given["votes"] = published_votes(stated.model).repetitions
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+        overrides.append(f"votes={published_votes(settings.model).repetitions}")
+    return overrides, [f"--{name}" for name in given if name not in keys]
+
+
+def _processes() -> list[str]:
+    """Devices and nodes as torchrun has divided the work."""
+    try:
+        processes = int(os.environ["WORLD_SIZE"])
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            "--launcher pytorch needs the environment of torchrun: start by `torchrun "
+            "--nproc_per_node=2 main.py ...`"
+        ) from error
+    return [
+        f"trainer.devices={per_node}",
+        f"trainer.num_nodes={processes // per_node}",
+        f"trainer.strategy={TrainerConfig.strategy if processes == 1 else 'ddp'}",
+    ]
 
 
 def saves_published(command: Command, settings: Any) -> bool:
@@ -85,115 +126,18 @@ def tests_a_run(flags: argparse.Namespace) -> bool:
     return Path(flags.ckpts).is_dir()
 
 
-def _processes(flags: argparse.Namespace) -> dict[str, Any]:
-    """Devices and nodes as torchrun has divided the work."""
-    given: dict[str, Any] = {"trainer.sync_batchnorm": flags.sync_bn or None}
-    if flags.launcher == "none":
-        return given
-    try:
-        processes = int(os.environ["WORLD_SIZE"])
-        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
-    except (KeyError, ValueError) as error:
-        raise ConfigError(
-            "--launcher pytorch needs the environment of torchrun: start by `torchrun "
-            "--nproc_per_node=2 main.py ...`"
-        ) from error
-    return {
-        **given,
-        "trainer.devices": per_node,
-        "trainer.num_nodes": processes // per_node,
-        "trainer.strategy": TrainerConfig.strategy if processes == 1 else "ddp",
-    }
-
-
-def _point_peft(flags: argparse.Namespace, model: str) -> dict[str, Any]:
-    given = {
-        "peft.propagation_coefficient": flags.propagate_cof,
-        "peft.center_coefficient": flags.center_cof,
-        "peft.group_pooling": "mean+max" if flags.if_maxmean else None,
-    }
-    asked = any(value is not None for value in given.values())  # else no model is imported
-    return given if asked and has_scales(model) else {}
-
-
-def has_scales(model: str) -> bool:
-    """Whether a backbone has several scales: published code reads coefficients there alone."""
-    from pointpeft.models import get_entry
-
-    return hasattr(get_entry(model).config, "group_sizes")
-
-
-_TRAINING = (Command.PRETRAIN, Command.FINETUNE)
-_BELONGS: Mapping[str, tuple[Command, ...]] = {
-    "num_workers": _TRAINING,
-    "deterministic": _TRAINING,
-    "save_published": _TRAINING,
-    "launcher": _TRAINING,
-    "sync_bn": _TRAINING,
-    "val_freq": (Command.PRETRAIN,),
-    "propagate_cof": (Command.FINETUNE, Command.TEST),
-    "center_cof": (Command.FINETUNE, Command.TEST),
-    "if_maxmean": (Command.FINETUNE, Command.TEST),
-    "ad_cof": (Command.FINETUNE,),
-}
-"""Flags that some commands alone heed, and these; flags that exclude each other are refused."""
-_COEFFICIENTS = ("propagate_cof", "center_cof", "ad_cof", "if_maxmean")
-"""Of Point-PEFT: published code reads them on backbones of several scales, but for the weight that
-is learned there; the test of a run has its own."""
-_SPELLED = {"save_published": "--save-published-format"}
-"""Flags that are not spelled as their values are called."""
 _MEASURED = ("data.source", "data.variant", "votes", "protocol", "seed", "trainer.batch_size")
 _MODEL = ("task", "model", "preset", "data.num_points", "data.normalize", "data.seed",
           "data.val_fraction")  # fmt: skip
 """Keys that a test heeds: of any model, and of a published file, which does not know itself."""
 
 
-def ineffective(
-    command: Command, flags: argparse.Namespace, settings: Any, overrides: Iterable[str]
-) -> list[str]:
-    """A line with the flags and keys that mean nothing for what is run, if there are some.
-
-    Args:
-        command: what is run.
-        flags: as given.
-        settings: the resolved config.
-        overrides: ``key=value`` with our dotted keys.
-    """
-    parser = make_parser()
-    given = [name for name in _BELONGS if getattr(flags, name) != parser.get_default(name)]
-    names = [name for name in given if not _has_effect(name, command, flags, settings)]
-    found = [_SPELLED.get(name, f"--{name}") for name in names]
-    if command is Command.TEST:
-        own = tests_a_run(flags)
-        heeded = _MEASURED if own else (*_MEASURED, *_MODEL)
-        free = () if own else ("backbone.", "peft.")
-        found += [
-            override
-            for override in overrides
-            if (key := override.partition("=")[0]) not in heeded and not key.startswith(free)
-        ]
-    return [f"without effect on {command}: {', '.join(found)}"] if found else []
-
-
-def _has_effect(name: str, command: Command, flags: argparse.Namespace, settings: Any) -> bool:
-    if command not in _BELONGS[name]:
-        return False
-    if name == "val_freq":  # it needs something to measure
-        return bool(settings.svm.source or settings.validate_every)
-    if name not in _COEFFICIENTS:
-        return True
-    of_a_run = command is Command.TEST and tests_a_run(flags)
-    return not of_a_run and has_scales(settings.model) and name != "ad_cof"
-
-
-def longer_training(command: Command, settings: Any) -> list[str]:
-    """A sentence about the epoch that published loops run beyond their number, where they do.
-
-    Args:
-        command: what is run.
-        settings: the resolved config.
-    """
-    if command not in _TRAINING or not extra_epochs(settings):
-        return []
-    epochs = settings.trainer.epochs + extra_epochs(settings)
-    return [f"published loops run one epoch more than max_epoch: {epochs} here"]
+def unheeded_keys(flags: argparse.Namespace, overrides: Iterable[str]) -> list[str]:
+    """Those of some overrides, with our dotted keys, that mean nothing for a test."""
+    own = tests_a_run(flags)
+    heeded, free = (_MEASURED, ()) if own else ((*_MEASURED, *_MODEL), ("backbone.", "peft."))
+    return [
+        override
+        for override in overrides
+        if (key := override.partition("=")[0]) not in heeded and not key.startswith(free)
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -10,7 +10,14 @@ import yaml
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
 
-__all__ = ["MEANINGS", "ONLY", "SCALES", "Given", "Meaning", "check_only", "parsed"]
+__all__ = ["MEANINGS", "SCALES", "Given", "has_scales", "parsed"]
+
+
+def has_scales(model: str) -> bool:
+    """Whether a backbone has several scales."""
+    from pointpeft.models import get_entry
+
+    return hasattr(get_entry(model).config, "group_sizes")
 
 
 @dataclass(frozen=True)
@@ -32,21 +39,21 @@ class Given:
     beside: Mapping[str, Any]
 
     @property
-    def text(self) -> str:
-        """The value as it was typed."""
-        return self.override.partition("=")[2]
-
-    @property
-    def encoder(self) -> Any:
-        """Default settings of the model's encoder."""
+    def entry(self) -> Any:
+        """The model."""
         from pointpeft.models import get_entry
 
-        return get_entry(self.settings.model).config
+        return get_entry(self.settings.model)
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the command pre-trains."""
+        return isinstance(self.settings, PretrainConfig)
 
     @property
     def has_scales(self) -> bool:
-        """Whether the model has several scales."""
-        return hasattr(self.encoder, "group_sizes")
+        """Whether that has several scales."""
+        return has_scales(self.settings.model)
 
     def setting(self, ours: str, published: str, default: Any) -> Any:
         """What a setting of the encoder or of pre-training will be once all is translated."""
@@ -59,43 +66,33 @@ class Given:
         return ConfigError(f"{self.override}: {why}")
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """What an override means: overrides in our words, or a sentence about its lack of effect."""
-
-    overrides: tuple[str, ...] = ()
-    note: str | None = None
-
-
-_NOTHING = Meaning()
-_PATHS = "which the settings data.source and data.variant name instead"
-ONLY: Mapping[str, tuple[str, ...]] = {
-    "optimizer.type": ("AdamW",),
-    "scheduler.type": ("CosLR",),
-    "scheduler.kwargs.warming_up_init_lr": ("0.00005",),  # published code does not read it
-    "step_per_update": ("1",),
-    "consider_metric": ("CDL1",),
-    "temp.start": ("1",),
-    "temp.target": ("0.0625",),
-    "temp.ntime": ("100000",),
-    "kldweight.start": ("0",),
-    "kldweight.target": ("0.1",),
-    "kldweight.ntime": ("100000",),
-    "dataset.val.others.subset": ("test",),
-    "dataset.test.others.subset": ("test",),
-    "dataset.extra_train.others.subset": ("train",),
-    "dataset.val.others.whole": ("false",),
-    "dataset.test.others.whole": ("false",),
+ONLY: Mapping[str, str] = {
+    "optimizer.type": "AdamW",
+    "scheduler.type": "CosLR",
+    "scheduler.kwargs.warming_up_init_lr": "0.00005",  # published code does not read it
+    "step_per_update": "1",
+    "consider_metric": "CDL1",
+    "temp.start": "1",
+    "temp.target": "0.0625",
+    "temp.ntime": "100000",
+    "kldweight.start": "0",
+    "kldweight.target": "0.1",
+    "kldweight.ntime": "100000",
+    "dataset.val.others.subset": "test",
+    "dataset.test.others.subset": "test",
+    "dataset.extra_train.others.subset": "train",
+    "dataset.val.others.whole": "false",
+    "dataset.test.others.whole": "false",
     **{
-        f"dataset.{prefix}{part}.others.partition": (split,)
+        f"dataset.{prefix}{part}.others.partition": split
         for prefix in ("", "svm.")
         for part, split in (("train", "train"), ("val", "test"), ("test", "test"))
     },
-    "model.adapter_config.adapter_drop_path_rate": ("0.1",),
-    "model.prompt.NUM_TOKENS": ("100",),  # published code does not read it, nor the next
-    "model.hd_s1": ("true",),
+    "model.adapter_config.adapter_drop_path_rate": "0.1",
+    "model.prompt.NUM_TOKENS": "100",  # published code does not read it, nor the next
+    "model.hd_s1": "true",
 }
-"""Published keys for which there is one value, or a few that are all the same here."""
+"""Published keys for which there is one value."""
 
 _BASES = {
     "ShapeNet-55": "shapenet55",
@@ -150,103 +147,90 @@ def parsed(text: str) -> Any:
         return text
 
 
-def check_only(name: str, override: str) -> None:
-    """Refuse another value than those of :data:`ONLY`.
-
-    Raises:
-        ConfigError: it is another one.
-    """
-    value = parsed(override.partition("=")[2])
-    if value not in [parsed(each) for each in ONLY[name]]:
-        raise ConfigError(f"{override}: there is only {name}={' or '.join(ONLY[name])}")
+def _only(given: Given) -> tuple[str, ...]:
+    only = ONLY[given.name]
+    if given.value != parsed(only):
+        raise given.refused(f"there is only {given.name}={only}")
+    return ()
 
 
-def _class_name(given: Given) -> Meaning:
+def _class_name(given: Given) -> tuple[str, ...]:
     known = _NAMES.get(given.settings.model.removesuffix("_small"), ())
     if given.value not in known:
         raise given.refused(
-            f"the config is for {given.settings.model}, published as {' or '.join(known)}; take "
-            "the config of the other model"
+            f"the config is for {given.settings.model}, published as {' or '.join(known)}"
         )
-    return _NOTHING
+    return ()
 
 
-def _heads(given: Given) -> Meaning:
+def _classes(given: Given) -> tuple[str, ...]:
+    """Of Point-BERT's pre-training, features; else the head has the classes of the data."""
+    if given.pretrains:
+        return (f"pretraining.feature_dim={given.value}",)
+    from pointpeft.data.benchmarks.stored import choose_dataset
+
+    data = given.settings.data
+    source = Path(data.source).expanduser()
+    dataset = choose_dataset(source, data.variant) if source.is_dir() else None
+    if dataset is not None and given.value != len(dataset.class_names):
+        raise given.refused(f"{dataset.title} has {len(dataset.class_names)} classes")
+    return ()
+
+
+def _heads(given: Given) -> tuple[str, ...]:
     """Published hierarchical decoders have the heads of their encoder."""
-    ours = f"backbone.num_heads={given.value}"
+    ours = (f"backbone.num_heads={given.value}",)
     named = {"model.decoder_num_heads", "pretraining.decoder_num_heads"} & given.beside.keys()
-    if not given.has_scales or not isinstance(given.settings, PretrainConfig) or named:
-        return Meaning((ours,))
-    return Meaning((ours, f"pretraining.decoder_num_heads={given.value}"))
+    if not given.has_scales or not given.pretrains or named:
+        return ours
+    return (*ours, f"pretraining.decoder_num_heads={given.value}")
 
 
-def _decoder_dims(given: Given) -> Meaning:
+def _decoder_dims(given: Given) -> tuple[str, ...]:
     """Channels of decoded scales are those of the encoder, the coarsest first."""
-    dims = given.setting("backbone.dims", "model.encoder_dims", given.encoder.dims)
+    dims = given.setting("backbone.dims", "model.encoder_dims", given.entry.config.dims)[::-1]
     steps = len(given.value) if isinstance(given.value, list) else 0
-    if not 0 < steps <= len(dims) or given.value != list(dims)[::-1][:steps]:
-        raise given.refused(
-            f"scales are decoded in the channels of the encoder, {list(dims)[::-1]}, coarsest first"
-        )
-    return _NOTHING
+    if not steps or given.value != list(dims[:steps]):
+        raise given.refused(f"scales are decoded in the channels of the encoder, {list(dims)}")
+    return ()
 
 
-def _up_blocks(given: Given) -> Meaning:
+def _up_blocks(given: Given) -> tuple[str, ...] | None:
     """The published list has an entry too many, the last, which is not read."""
-    from pointpeft.models import get_entry
-
-    if not isinstance(given.settings, PretrainConfig):
-        return Meaning(note=f"{given.override} has no effect here")
-    depths = get_entry(given.settings.model).pretraining_config.decoder_depths
+    if not given.pretrains:
+        return None
+    depths = given.entry.pretraining_config.decoder_depths
     depths = given.setting("pretraining.decoder_depths", "model.decoder_depths", depths)
     if not isinstance(given.value, list):
         raise given.refused("expected a list, one number for each step of the decoder")
-    read = given.value[: len(depths) - 1]
-    return Meaning((f"pretraining.decoder_residuals={read}",))
+    return (f"pretraining.decoder_residuals={given.value[: len(depths) - 1]}",)
 
 
-def _adapter_dim(given: Given) -> Meaning:
-    """One width, or one per scale."""
-    return Meaning((f"peft.adapter_dim={given.value}",))
-
-
-def _half(given: Given) -> Meaning:
-    if given.value is False:
-        return _NOTHING
-    if given.value is not True:
-        raise given.refused("expected true or false")
-    if not given.has_scales:
-        return Meaning(note=f"{given.override} has no effect on a backbone of one scale")
-    return Meaning((f"peft.output_adapter_dim={_HALF}",))
-
-
-def _teacher_channels(given: Given) -> Meaning:
-    if not isinstance(given.settings, PretrainConfig):
-        return Meaning(note=f"{given.override} has no effect here")
-    teacher = given.setting("pretraining.teacher", "model.clip_config.visual_encoder", "ViT-B/16")
-    if teacher == "random":
-        return Meaning((f"pretraining.teacher_channels={given.value}",))
-    has = _CHANNELS.get(str(teacher))
-    if given.value != has:
-        channels = "as many as its weights show" if has is None else str(has)
-        raise given.refused(f"the teacher {teacher} has {channels}; leave the key out")
-    return _NOTHING
-
-
-def _whole(given: Given) -> Meaning:
+def _half(given: Given) -> tuple[str, ...] | None:
     if not isinstance(given.value, bool):
         raise given.refused("expected true or false")
-    split = "whole" if given.value else "train"
-    return Meaning((f"data.train_split={split}",))
+    if not given.value:
+        return ()
+    return (f"peft.output_adapter_dim={_HALF}",) if given.has_scales else None
 
 
-def _subset(given: Given) -> Meaning:
-    if given.beside.get("dataset.train.others.whole") is True:
-        return _NOTHING  # which reads more
-    return Meaning((f"data.train_split={given.value}",))
+def _teacher_channels(given: Given) -> tuple[str, ...] | None:
+    if not given.pretrains:
+        return None
+    teacher = given.setting("pretraining.teacher", "model.clip_config.visual_encoder", "ViT-B/16")
+    if teacher == "random":
+        return (f"pretraining.teacher_channels={given.value}",)
+    if given.value != _CHANNELS.get(str(teacher)):
+        raise given.refused(f"the teacher {teacher} brings its own channels; leave the key out")
+    return ()
 
 
-def _base(given: Given) -> Meaning:
+def _subset(given: Given) -> tuple[str, ...]:
+    whole = given.beside.get("dataset.train.others.whole") is True  # which reads more
+    return () if whole else (f"data.train_split={given.value}",)
+
+
+def _base(given: Given) -> tuple[str, ...]:
     """The published file of a data set."""
     stem = PurePosixPath(str(given.value)).stem
     if stem not in _BASES:
@@ -255,80 +239,74 @@ def _base(given: Given) -> Meaning:
     checked = getattr(settings, "svm", None)
     used = {settings.data.variant, checked.variant if checked else None}
     episodes = isinstance(settings, FinetuneConfig) and settings.few_shot.way is not None
-    if variant in used or (variant is None and episodes) or (variant == "modelnet40" and episodes):
-        return _NOTHING
+    if variant in used or (episodes and variant in (None, "modelnet40")):
+        return ()
     if given.name == "dataset.train._base_" and variant is not None and not episodes:
-        return Meaning((f"data.variant={variant}",))
+        return (f"data.variant={variant}",)
     raise given.refused(f"the config is for {settings.data.variant or 'few-shot episodes'}")
 
 
-def _fact(given: Given) -> Meaning:
+def _fact(given: Given) -> tuple[str, ...]:
     """A statement of a published file of a data set."""
     known, variant = _FACTS[given.name], given.settings.data.variant
     if isinstance(given.value, str | int | float) and variant in known.get(given.value, ()):
-        return _NOTHING
-    right = [str(value) for value, variants in known.items() if variant in variants]
-    what = f"it is {' or '.join(right)}" if right else "that is not stated"
-    raise given.refused(f"of the data set {variant or 'of few-shot episodes'} {what}")
+        return ()
+    right = " or ".join(str(value) for value, names in known.items() if variant in names)
+    raise given.refused(f"of {variant or 'few-shot episodes'} it is {right or 'not stated'}")
 
 
-def _encoder_dims(given: Given) -> Meaning:
+def _encoder_dims(given: Given) -> tuple[str, ...]:
     """Channels of tokens, or of patches where a projection follows."""
     if given.has_scales:
-        return Meaning((f"backbone.dims={given.text}",))
-    if getattr(given.encoder, "embed_dim", None) is not None:
-        return Meaning((f"backbone.embed_dim={given.text}",))
+        return (f"backbone.dims={given.value}",)
+    if given.entry.config.embed_dim is not None:
+        return (f"backbone.embed_dim={given.value}",)
     if given.beside.get("model.trans_dim", given.value) != given.value:
         raise given.refused("it must be trans_dim: no projection follows the patch embedding")
-    return Meaning((f"backbone.dim={given.text}",))
+    return (f"backbone.dim={given.value}",)
 
 
-def _points(given: Given) -> Meaning:
+def _points(given: Given) -> tuple[str, ...] | None:
     """Published linear SVMs take as many points as their data set says, not as this key does."""
     if isinstance(given.settings, SvmConfig) and given.value == 2048:
-        return Meaning(note=f"{given.override} has no effect here, as published")
-    return Meaning((f"data.num_points={given.value}",))
+        return None
+    return (f"data.num_points={given.value}",)
 
 
-def _tokenizer(given: Given) -> Meaning:
-    if given.value == "Need to be set":  # the published config says so in place of a file
-        return _NOTHING
-    return Meaning((f"pretraining.tokenizer={given.value}",))
+def _tokenizer(given: Given) -> tuple[str, ...]:
+    unset = given.value == "Need to be set"  # the published config says so in place of a file
+    return () if unset else (f"pretraining.tokenizer={given.value}",)
 
 
-def _place(given: Given) -> Meaning:
+def _place(given: Given) -> None:
     """Published files of data sets hold paths of their authors' machines."""
-    if str(given.value).rstrip("/").endswith(_ENDS):
-        return Meaning(note=f"{given.override} is not read, {_PATHS}")
-    raise given.refused(f"this is {_PATHS.removeprefix('which ')}")
+    if not str(given.value).rstrip("/").endswith(_ENDS):
+        raise given.refused("this is what the settings data.source and data.variant name instead")
 
 
 _ENDS = ("data", "ShapeNet-55", "shapenet_pc", "modelnet40_normal_resampled", "ModelNetFewshot",
          "main_split", "main_split_nobg")  # fmt: skip
 
-MEANINGS: Mapping[str, Callable[[Given], Meaning]] = {
+MEANINGS: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
+    **dict.fromkeys(ONLY, _only),
     "model.NAME": _class_name,
+    "model.cls_dim": _classes,
     "model.num_heads": _heads,
     "model.decoder_up_blocks": _up_blocks,
-    "model.adapter_config.adapter_dim": _adapter_dim,
     "model.if_half": _half,
     "model.clip_config.feat_dim": _teacher_channels,
     "model.dvae_config.ckpt": _tokenizer,
+    "model.encoder_dims": _encoder_dims,
     "npoints": _points,
     "dataset.train.others.subset": _subset,
-    "dataset.train.others.whole": _whole,
     **{
         f"dataset.{part}._base_": _base
         for part in ("train", "val", "test", "extra_train", "svm.train", "svm.val", "svm.test")
     },
-    "model.encoder_dims": _encoder_dims,
     **dict.fromkeys(_FACTS, _fact),
     **dict.fromkeys(("DATA_PATH", "PC_PATH", "ROOT", "DATA_DIR"), _place),
 }
-"""What keys mean, by their names."""
+"""What keys mean, by their names: overrides in our words; None: the command does not heed them."""
 
-SCALES: Mapping[str, Callable[[Given], Meaning]] = {
-    "model.decoder_dims": _decoder_dims,
-    "model.trans_dim": _decoder_dims,
-}
+SCALES = {"model.decoder_dims": _decoder_dims, "model.trans_dim": _decoder_dims}
 """What further keys mean for a model of several scales."""

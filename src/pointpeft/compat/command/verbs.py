@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointpeft.cli import options
-from pointpeft.cli.console import counted, show_table, speak, tell
+from pointpeft.cli.console import show_table, speak, tell
 from pointpeft.errors import DataError
+from pointpeft.formats import counted
 from pointpeft.locations import existing_weights
 from pointpeft.training.config_files import load_config
 
@@ -39,31 +40,26 @@ def convert(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Name of `pointpeft models`, if files look alike.")
+        str | None, typer.Option(help="Name of `pointpeft models`, if files look alike.")
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option("--preset", help="Group sizes that a file does not show: scanobjectnn, ..."),
+        str | None, typer.Option(help="Group sizes that a file does not show: scanobjectnn, ...")
     ] = None,
     bank: Annotated[
         Path | None,
         typer.Option(
-            "--bank",
-            help="Published memory bank of a tuned model, if not beside the file; 'none' for none.",
+            help="Published memory bank of a tuned model, if not beside the file; 'none' for none."
         ),
     ] = None,
     encoder: Annotated[
         Path | None,
-        typer.Option(
-            "--encoder", help="Checkpoint that a tuned model began with, if not beside the file."
-        ),
+        typer.Option(help="Checkpoint that a tuned model began with, if not beside the file."),
     ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            "--classes",
             help="Class names of a tuned model: a text file, one a line, or a published data set "
-            "such as modelnet40 or obj_bg.",
+            "such as modelnet40 or obj_bg."
         ),
     ] = None,
 ) -> None:
@@ -103,19 +99,16 @@ def _class_names(given: str | None) -> Sequence[str] | None:
 
 def reproduce(
     overrides: options.Overrides = None,
-    data: Annotated[Path, typer.Option("--data", help="Folder of the published data sets.")] = Path(
-        "data"
+    data: Annotated[Path, typer.Option(help="Folder of the published data sets.")] = Path("data"),
+    checkpoints: Annotated[Path, typer.Option(help="Folder of pre-trained weights (.pth).")] = Path(
+        "ckpts"
     ),
-    checkpoints: Annotated[
-        Path, typer.Option("--checkpoints", help="Folder of pre-trained weights (.pth).")
-    ] = Path("ckpts"),
     output: options.Output = Path("runs/reproduce"),
     configs: Annotated[
-        Path | None,
-        typer.Option("--configs", help="Folder of the configs, if not those of the package."),
+        Path | None, typer.Option(help="Folder of the configs, if not those of the package.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Rows or tables that have this text in them.")
+        str | None, typer.Option(help="Rows or tables that have this text in them.")
     ] = None,
 ) -> None:
     """Run the published tables: published and measured numbers side by side.
@@ -133,22 +126,19 @@ def reproduce(
     speak()
 
     def show(outcome: Any) -> None:
-        got = outcome.missing if outcome.measured is None else f"{outcome.measured:.2f} %"
-        tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {got}")
+        tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {outcome}")
 
     outcomes = run(data, checkpoints, output, configs, overrides or (), only, report=show)
     table = Table("table", "row", "published", "measured")
     for outcome in outcomes:
         e = outcome.experiment
-        got = "-" if outcome.measured is None else f"{outcome.measured:.2f} %"
+        got = "-" if outcome.measured is None else str(outcome)
         table.add_row(escape(e.table), escape(e.row), f"{e.published:.2f} %", got)
     show_table(table)
     tell(f"table: {output / 'reproduction.md'}")
     skipped = sum(outcome.measured is None for outcome in outcomes)
+    counts = f"{skipped} of {counted(len(outcomes), 'row')}; the reasons stand above"
     if skipped == len(outcomes):
-        raise DataError(
-            f"nothing was measured, of {counted(skipped, 'row')}; the reasons stand above"
-        )
+        raise DataError(f"nothing was measured: {counts}")
     if skipped:
-        were = "was" if skipped == 1 else "were"
-        tell(f"{skipped} of {len(outcomes)} rows {were} not measured; the reasons stand above")
+        tell(f"not measured: {counts}")
