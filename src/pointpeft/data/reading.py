@@ -255,8 +255,9 @@ def _parse(
         return parse_las(path)
     if suffix == ".npy":
         return (as_cloud(read_npy(path), "the array"), None, ()), None
-    geometry = _parse_archive(path)
-    return _labelled(geometry, _arrays_beside(path)) if segmented else (geometry, None)
+    arrays = read_npz(path, _MOST_UNPACKED)
+    geometry = _parse_archive(arrays)
+    return _labelled(geometry, arrays) if segmented else (geometry, None)
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
@@ -280,11 +281,10 @@ def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray 
 # Archives ----------------------------------------------------------------------------------------
 
 
-def _parse_archive(path: Path) -> Geometry:
+def _parse_archive(arrays: Mapping[str, np.ndarray]) -> Geometry:
     """The cloud of an `.npz`, or its mesh where there are triangles beside the vertices."""
-    points = _cloud_of_archive(path)
-    found = read_npz(path, only=_FACE_KEYS, most_unpacked=_MOST_UNPACKED)
-    faces = next((found[key] for key in _FACE_KEYS if key in found), None)
+    points = _cloud_of_archive(arrays)
+    faces = next((arrays[key] for key in _FACE_KEYS if key in arrays), None)
     if faces is None:
         return points, None, ()
     if faces.dtype.kind not in "iu" or faces.ndim != 2 or faces.shape[1] != 3:
@@ -293,31 +293,27 @@ def _parse_archive(path: Path) -> Geometry:
     return points, triangulate(points, faces.ravel(), sizes) if len(faces) else None, ()
 
 
-def _cloud_of_archive(path: Path) -> np.ndarray:
+def _cloud_of_archive(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """The cloud of an `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
-    named = read_npz(path, only=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
     for key in _CLOUD_KEYS:
-        if key in named:
-            return as_cloud(named[key], f"array {key!r}")
-    arrays = read_npz(path, wanted=(), most_unpacked=_MOST_UNPACKED)
-    fitting = [
-        key
-        for key, array in arrays.items()
-        if array.ndim == 2 and array.shape[1] >= 3 and not _NO_CLOUD.search(key)
-    ]
-    if not fitting:
-        read_npz(path)  # complains of arrays of Python objects: the cloud may be one
+        if key in arrays:
+            return as_cloud(arrays[key], f"array {key!r}")
+    fitting, reasons = {}, []
+    for key in arrays:
+        try:
+            array = arrays[key]
+        except DataError as error:  # not the cloud, unless there is no other one
+            reasons.append(f"; {error}")
+            continue
+        if array.ndim == 2 and array.shape[1] >= 3 and not _NO_CLOUD.search(key):
+            fitting[key] = array
     if len(fitting) != 1:
         raise DataError(
             f"arrays {sorted(arrays)}: expected 'points', 'xyz', 'pos' or 'vertices', "
-            "or exactly one array of shape (N, 3)"
+            f"or exactly one array of shape (N, 3){''.join(reasons)}"
         )
-    return as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
-
-
-def _arrays_beside(path: Path) -> dict[str, np.ndarray]:
-    """All arrays but the cloud."""
-    return read_npz(path, leave=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
+    ((key, array),) = fitting.items()
+    return as_cloud(array, f"array {key!r}")
 
 
 def _labelled(geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> tuple[Geometry, np.ndarray]:
