@@ -35,32 +35,19 @@ def parse_stl(content: bytes) -> Geometry:
     Raises:
         DataError: It is neither form, is cut short, or a number is none.
     """
-    if len(content) == _binary_size(content):
+    count = int.from_bytes(content[_HEADER - 4 : _HEADER], "little")
+    expected = _HEADER + count * _TRIANGLE.itemsize
+    if len(content) == expected:
         rows = np.frombuffer(content, _TRIANGLE, offset=_HEADER)
         points = rows["corners"].reshape(-1, 3).astype(np.float64)
         return points, np.arange(len(points)).reshape(-1, 3), ()
     start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower()
     if start not in (b"solid", b"facet") or b"\0" in content[:_HEADER]:
-        raise DataError(_not_binary(content))
+        raise DataError(
+            "not an STL file, or cut short or too long: it does not begin with 'solid', and a "
+            f"binary one with its header has {expected:,} bytes, this one has {len(content):,}"
+        )
     return _parse_facets(decode_text(content))
-
-
-def _binary_size(content: bytes) -> int | None:
-    """Bytes that a binary file with this header has; None: it is too short to have one."""
-    if len(content) < _HEADER:
-        return None
-    return _HEADER + int.from_bytes(content[_HEADER - 4 : _HEADER], "little") * _TRIANGLE.itemsize
-
-
-def _not_binary(content: bytes) -> str:
-    expected = _binary_size(content)
-    if expected is None:
-        return "not an STL file: neither a binary one nor one that begins with 'solid'"
-    return (
-        f"not an STL file, or {'cut short' if len(content) < expected else 'too long'}: a binary "
-        f"one with the triangles that its header says has {expected:,} bytes, this one has "
-        f"{len(content):,}"
-    )
 
 
 def _parse_facets(text: str) -> Geometry:
@@ -166,26 +153,22 @@ def _by_lines(rows: list[Row]) -> tuple[list[Row], list[Row]] | None:
     if len(vertices) < counts[0] or len(faces) < counts[1]:
         return None
     is_by_lines = len(rows) == end + counts[1]
-    for number, row in enumerate(vertices, start=1):
-        if len(row) < 3 or len(row) != len(vertices[0]):
-            _refuse(is_by_lines, f"vertex {number}", row)
-            return None
-    sizes = [int(row[0]) for row in faces]
-    for number, (size, row) in enumerate(zip(sizes, faces, strict=True), start=1):
-        if not 0 <= size < len(row):
-            _refuse(is_by_lines, f"face {number}", row)
-            return None
+    short = [
+        f"vertex {number}"
+        for number, row in enumerate(vertices, start=1)
+        if len(row) < 3 or len(row) != len(vertices[0])
+    ] or [
+        f"face {number}"
+        for number, row in enumerate(faces, start=1)
+        if not 0 <= int(row[0]) < len(row)
+    ]
+    if short and is_by_lines:
+        raise DataError(f"{short[0]} is not whole")
+    if short:
+        return None
     if not is_by_lines:
         raise DataError(f"has {len(rows) - end:,} faces, its header says {counts[1]:,}")
-    return [row[:3] for row in vertices], [
-        row[1 : 1 + size] for size, row in zip(sizes, faces, strict=True)
-    ]
-
-
-def _refuse(is_by_lines: bool, name: str, row: Row) -> None:
-    """Refuse a line that is too short where each vertex and face has one of its own."""
-    if is_by_lines:
-        raise DataError(f"{name} is not whole: {' '.join(row)[:60]!r}")
+    return [row[:3] for row in vertices], [row[1 : 1 + int(row[0])] for row in faces]
 
 
 def _by_words(rows: list[Row], keyword: re.Match[str]) -> tuple[list[Row], list[Row]]:
