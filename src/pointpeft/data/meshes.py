@@ -92,8 +92,7 @@ def _not_a_number(text: str) -> str:
 
 
 def _line_of(text: str, position: int) -> int:
-    lines = text[:position].replace("\r\n", "\n").replace("\r", "\n")
-    return lines.count("\n") + 1
+    return len(split_lines(text[:position]))
 
 
 _KEYWORD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)")
