@@ -86,9 +86,10 @@ def parse_obj(content: bytes) -> Geometry:
         raise DataError("holds free-form curves or surfaces, which are not read; save it as a mesh")
     if not found.sizes:
         return points, None, ()
-    triangles = triangulate(points, found.corners, found.sizes)
+    if max(found.corners, default=0) >= len(points):
+        raise DataError(f"a face names vertex {max(found.corners) + 1}, there are {len(points)}")
     _refuse_missing_faces(points, found)
-    return points, triangles, ()
+    return points, triangulate(points, found.corners, found.sizes), ()
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -52,6 +52,7 @@ class Prepared:
         raw_radius: Largest distance from the mean before normalisation, in the file's unit.
         notes: What the user should know about this shape.
         seg: Part labels `(num_stored,)` int64 of these points, where the raw shape has some.
+        digest: What `geometry_digest` gives of the raw shape; empty where it is not known.
     """
 
     points: np.ndarray
@@ -59,6 +60,7 @@ class Prepared:
     raw_radius: float
     notes: tuple[str, ...] = ()
     seg: np.ndarray | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
