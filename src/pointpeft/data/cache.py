@@ -104,7 +104,7 @@ def cache_limit() -> int:
         limit = math.nan
     if not limit > 0:
         raise ConfigError(f"POINTPEFT_CACHE_LIMIT={named!r}: expected a size in GB, such as 10")
-    return int(limit * 1e9) if math.isfinite(limit) else sys.maxsize
+    return int(min(limit * 1e9, sys.maxsize))
 
 
 def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:

@@ -108,7 +108,7 @@ def _prepare(batch: Sequence[Item], cache: PreparedCache) -> list[Prepared | Exc
     raw: dict[int, tuple[str, RawShape]] = {}
     for place, item in enumerate(batch):
         try:
-            key = item.digest() + item.label_digest()
+            key = item.digest()
             if kept := cache.get(key):
                 results[place] = kept
             else:

@@ -67,22 +67,20 @@ class Item:
     object_id: str | None = None
 
     def digest(self) -> str:
-        """Hash of everything the geometry is read from; another kind of file has another one."""
+        """Hash of everything the shape is read from; another kind of file has another one."""
+        labels = ""
+        if self.segmented and self.seg is not None:
+            content = np.ascontiguousarray(self.seg, dtype="<i8")
+            labels = hashlib.sha256(content.tobytes()).hexdigest()
         if isinstance(self.origin, np.ndarray):
-            content = np.ascontiguousarray(self.origin)
-            return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
+            digest = hashlib.sha256(self.origin.dtype.str.encode() + self.origin.tobytes())
+            return digest.hexdigest() + labels
         digest = hashlib.sha256(self.origin.suffix.lower().encode())
         for path in (self.origin, *companion_files(self.origin)):
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
-        return digest.hexdigest()
-
-    def label_digest(self) -> str:
-        """Hash of the part labels that are not in the file with the geometry; empty without any."""
-        if not self.segmented or self.seg is None:
-            return ""
-        return hashlib.sha256(np.ascontiguousarray(self.seg, dtype="<i8").tobytes()).hexdigest()
+        return digest.hexdigest() + labels
 
     def read(self) -> RawShape:
         """The shape itself; raises `DataError` when it cannot be read."""
