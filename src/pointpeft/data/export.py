@@ -33,8 +33,7 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     Raises:
         DataError: the folder is not empty.
     """
-    folder = _new_folder(folder)
-    _write_part_names(folder, data.part_names)
+    folder = _new_folder(folder, data.part_names)
     folders = _distinct(name if _is_plain(name) else file_name(name) for name in data.class_names)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         files = _distinct(map(file_name, part.ids))
@@ -77,9 +76,8 @@ def export_procedural(
         for program in programs
         for number in range(count)
     ]
-    folder = _new_folder(folder)
     names = sorted({f"{program}/{part}" for program, _, shape in shapes for part in shape.parts})
-    _write_part_names(folder, names)
+    folder = _new_folder(folder, names)
     label = {name: place for place, name in enumerate(names)}
     for program, number, shape in shapes:
         labels = np.array([label[f"{program}/{part}"] for part in shape.parts])
@@ -110,22 +108,18 @@ def _is_plain(name: str) -> bool:
     return not name.startswith(".") and bool(name.strip()) and not set(name) & set("/\\\0")
 
 
-def _new_folder(folder: str | Path) -> Path:
+def _new_folder(folder: str | Path, part_names: Sequence[str]) -> Path:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder; name a new one to export into")
     folder.mkdir(parents=True, exist_ok=True)
+    if part_names:
+        (folder / PART_NAMES).write_text("\n".join(part_names) + "\n", encoding="utf-8")
     return folder
-
-
-def _write_part_names(folder: Path, names: Sequence[str]) -> None:
-    if names:
-        (folder / PART_NAMES).write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def _write_cloud(path: Path, points: np.ndarray, seg: np.ndarray | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if seg is None:
-        np.savetxt(path, points, fmt="%.5f")
-    else:
-        np.savetxt(path, np.column_stack([points, seg]), fmt=["%.5f", "%.5f", "%.5f", "%d"])
+    labels = [] if seg is None else [seg]
+    formats = ["%.5f"] * 3 + ["%d"] * len(labels)
+    np.savetxt(path, np.column_stack([points, *labels]), fmt=formats)

@@ -87,15 +87,13 @@ def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
             "LAS and LAZ files need laspy; install it with 'pip install pointpeft[las]'"
         ) from None
     with laspy.open(path) as file:
-        if file.header.point_count > _MOST_POINTS:
-            raise DataError(f"{file.header.point_count:,} points, more than {_MOST_POINTS:,}")
-        scan = file.read()
         promised = file.header.point_count
+        if promised > _MOST_POINTS:
+            raise DataError(f"{promised:,} points, more than {_MOST_POINTS:,}")
+        scan = file.read()
     points = np.asarray(scan.xyz, dtype=np.float64)
     if len(points) < promised:
-        raise DataError(
-            f"the file is cut short: its header says {promised:,} points, it has {len(points):,}"
-        )
+        raise DataError(f"cut short: its header says {promised:,} points, it has {len(points):,}")
     return (points, None, ()), np.asarray(scan.classification, dtype=np.int64)
 
 
@@ -207,8 +205,11 @@ def clean_shape(shape: RawShape) -> RawShape:
     """
     finite = np.isfinite(shape.points).all(axis=1)
     used, faces = np.ones(len(finite), dtype=bool), shape.faces
-    if faces is not None and len(_usable(shape.points, faces, finite)):
-        used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
+    if faces is not None:
+        with np.errstate(all="ignore"):
+            usable, _ = usable_faces(shape.points, faces[finite[faces].all(axis=1)])
+        if len(usable):  # otherwise all vertices serve as a cloud
+            used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
     bad = ~finite & used
     if bad.sum() > _MOST_MISSING * used.sum():
         return shape
@@ -231,12 +232,6 @@ def clean_shape(shape: RawShape) -> RawShape:
     )
 
 
-def _usable(points: np.ndarray, faces: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Faces with an area; without one, all vertices serve as a cloud."""
-    with np.errstate(all="ignore"):
-        return usable_faces(points, faces[finite[faces].all(axis=1)])[0]
-
-
 def _parse(
     path: Path, suffix: str, head: bytes, segmented: bool
 ) -> tuple[Geometry, np.ndarray | None]:
@@ -250,35 +245,25 @@ def _parse(
     if suffix in _TABLES:
         return _parse_text(path.read_bytes(), head, segmented)
     if suffix == ".ply":
-        return _with_labels(path.read_bytes(), segmented)
+        return _labelled(*parse_ply(path.read_bytes()), segmented)
     if suffix in (".las", ".laz"):
         return parse_las(path)
     if suffix == ".npy":
         return (as_cloud(read_npy(path), "the array"), None, ()), None
     arrays = read_npz(path, _MOST_UNPACKED)
-    geometry = _parse_archive(arrays)
-    return _labelled(geometry, arrays) if segmented else (geometry, None)
+    return _labelled(_parse_archive(arrays), arrays, segmented)
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
     """A table, or a PLY or PCD file under the name of one."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith((b"ply\n", b"ply\r")):
-        (points, faces, notes), seg = _with_labels(content, segmented)
+        (points, faces, notes), seg = _labelled(*parse_ply(content), segmented)
         return (points, faces, (*notes, "a PLY file by its content, read as one")), seg
     if first.startswith((b"# .PCD", b"VERSION")) and b"FIELDS" in head and not segmented:
         points, faces, notes = parse_pcd(content)
         return (points, faces, (*notes, "a PCD file by its content, read as one")), None
     return parse_table(content, segmented)
-
-
-def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
-    """A PLY file, with the vertex property that is its part labels where they are asked for."""
-    geometry, columns = parse_ply(content)
-    return _labelled(geometry, columns) if segmented else (geometry, None)
-
-
-# Archives ----------------------------------------------------------------------------------------
 
 
 def _parse_archive(arrays: Mapping[str, np.ndarray]) -> Geometry:
@@ -316,11 +301,15 @@ def _cloud_of_archive(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return as_cloud(array, f"array {key!r}")
 
 
-def _labelled(geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> tuple[Geometry, np.ndarray]:
-    """A geometry with the array `(N,)` that holds part labels, by its name.
+def _labelled(
+    geometry: Geometry, arrays: Mapping[str, np.ndarray], segmented: bool
+) -> tuple[Geometry, np.ndarray | None]:
+    """A geometry with the array `(N,)` that holds part labels, by its name, if they are asked for.
 
     A note says which one that is where its name does not.
     """
+    if not segmented:
+        return geometry, None
     points, faces, notes = geometry
     names = list(arrays)
     column = label_column(names)
