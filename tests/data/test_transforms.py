@@ -122,7 +122,7 @@ def test_first_points_are_a_prefix(clouds: Tensor) -> None:
     "transform", [FirstPoints(65), RandomSubset(65, 80), RandomSubset(65, None)]
 )
 def test_too_few_points_are_refused(clouds: Tensor, transform: FirstPoints | RandomSubset) -> None:
-    with pytest.raises(DataError, match="64 points, 65 are asked for"):
+    with pytest.raises(DataError, match=r"64.*65"):
         transform(clouds)
 
 
