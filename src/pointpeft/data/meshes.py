@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.data.text import as_number, decode_text, split_lines
 from pointpeft.data.triangles import Geometry, triangulate
 from pointpeft.errors import DataError
 
@@ -60,9 +60,9 @@ def _parse_facets(text: str) -> Geometry:
     gaps.append(text[last:])
     for gap in (_SOLID.sub("", gap) for gap in gaps):
         if (stray := _STRAY.search(gap)) and (gap != gaps[-1] or _END.search(gap)):
-            at = _line_of(text, text.find(stray[0]))
+            line = len(split_lines(text[: text.find(stray[0])]))
             raise DataError(
-                f"line {at} or later: a facet without three vertices of three numbers each"
+                f"line {line} or later: a facet without three vertices of three numbers each"
             )
     if gaps[-1].strip() and not _END.search(gaps[-1]):
         raise DataError("the file is cut short: no 'endsolid' at its end")
@@ -72,27 +72,11 @@ def _parse_facets(text: str) -> Geometry:
     del words[::4]  # "vertex"
     try:
         points = np.array([as_number(word) for word in words]).reshape(-1, 3)
-    except ValueError:
-        raise DataError(_not_a_number(text)) from None
+    except ValueError as error:
+        raise DataError(f"a vertex holds what is not a number ({error})") from error
     sizes = [len(loop) // 4 for loop in loops]
     faces = triangulate(points, np.arange(len(points)), sizes)
     return points, faces, () if _END.search(gaps[-1]) else (_NO_END,)
-
-
-def _not_a_number(text: str) -> str:
-    """Which word of which line is no number."""
-    for vertex in re.finditer(r"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", text, re.IGNORECASE):
-        for word in vertex.groups():
-            try:
-                as_number(word)
-            except ValueError:
-                hint = "; write it with a decimal point" if is_decimal_comma(word) else ""
-                return f"line {_line_of(text, vertex.start())}: {word!r} is not a number{hint}"
-    return "a vertex without three numbers"
-
-
-def _line_of(text: str, position: int) -> int:
-    return len(split_lines(text[:position]))
 
 
 _KEYWORD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)")

@@ -27,14 +27,9 @@ def as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim == 1 and {"x", "y", "z"} <= set(array.dtype.names or ()):
         array = np.stack([array[axis] for axis in "xyz"], axis=1)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
-        hint = ""
-        if array.ndim == 2 and array.shape[0] == 3:
-            hint = "; it looks transposed"
-        elif array.ndim == 3:
-            hint = "; a set of shapes is a data source itself, not put in a class folder"
         raise DataError(
             f"{name} has shape {array.shape} and type {array.dtype}, "
-            f"a cloud needs numbers of shape (N, 3){hint}"
+            "a cloud needs numbers of shape (N, 3)"
         )
     refuse_transposed(array.shape, name)
     columns = array[:, :3]

@@ -4,7 +4,6 @@ Every transform is called as `transform(points, generator)`. The generator may b
 the global one of torch; random numbers are drawn on its device and follow the points.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -24,7 +23,6 @@ __all__ = [
     "pool_size",
     "random_order",
     "recipe",
-    "recipe_names",
 ]
 
 _POOL = 75 / 64
@@ -190,20 +188,15 @@ def recipe(name: str | None, num_points: int) -> Compose:
     if name == "none":
         return Compose((FirstPoints(num_points),))
     subset = RandomSubset(num_points, pool_size(num_points))
-    return Compose((subset, *_RECIPES[name]()))
+    return Compose((subset, *_RECIPES[name]))
 
 
-def recipe_names() -> tuple[str, ...]:
-    """Names that `recipe` knows."""
-    return tuple(_RECIPES)
-
-
-_RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
-    "scale-shift": lambda: (RandomScaleShift(),),
-    "rotate": lambda: (RandomRotation("y"),),
-    "scale-rotate": lambda: (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
-    "part-segmentation": lambda: (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
-    "none": lambda: (),
+_RECIPES: dict[str, tuple[Transform, ...]] = {
+    "scale-shift": (RandomScaleShift(),),
+    "rotate": (RandomRotation("y"),),
+    "scale-rotate": (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
+    "part-segmentation": (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
+    "none": (),
 }
 
 
