@@ -108,12 +108,9 @@ def cache_limit() -> int:
 
 
 def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
-    """Every file of the cache, the one that was not used for longest first.
+    """Path, bytes and time of last use of every file, the one not used for longest first.
 
-    What a run that was killed left half written is among them.
-
-    Returns:
-        Its path, its size in bytes, and when it was last used, in seconds since 1970.
+    What a run that was killed left half written is among them; times are seconds since 1970.
     """
     found = []
     for path in ((folder or default_cache_dir()) / _PREPARED).glob("??/*.npz*"):
@@ -124,10 +121,7 @@ def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
 
 
 def clear_cache(folder: Path | None = None) -> int:
-    """Remove every file of the cache, which holds nothing that cannot be made anew.
-
-    Returns:
-        The number of files.
+    """Remove every file of the cache, which can be made anew; gives the number of files.
 
     Raises:
         ConfigError: One cannot be removed.

@@ -42,10 +42,7 @@ def parse_gltf(path: Path) -> Geometry:
 
     Triangles, strips, fans and points are read, with sparse and quantised accessors, instances,
     default morph weights, skins in the pose of the file, and, where DracoPy is installed, Draco
-    compression.
-
-    Args:
-        path: The file; buffers that it names are looked for beside it.
+    compression. Buffers that the file names are looked for beside it.
 
     Raises:
         DataError: It is damaged, of another version, lacks a buffer, or needs an extension that

@@ -29,9 +29,6 @@ _NO_END = "no 'endsolid' at its end: read as far as it goes"
 def parse_stl(content: bytes) -> Geometry:
     """Triangles of an STL file.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It is neither form, is cut short, or a number is none.
     """
@@ -88,9 +85,6 @@ Row = list[str]
 
 def parse_off(content: bytes) -> Geometry:
     """Vertices and triangulated faces of an OFF file.
-
-    Args:
-        content: The whole file.
 
     Raises:
         DataError: It is no OFF text, holds less than its header says, or a number is none.

@@ -60,9 +60,6 @@ class _Obj:
 def parse_obj(content: bytes) -> Geometry:
     """Vertices and triangulated faces of an OBJ file; without faces a cloud.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It holds no vertex, a line is not as it should be, a face names a vertex that
             does not exist, or faces are missing.

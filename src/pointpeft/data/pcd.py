@@ -17,12 +17,6 @@ _KNOWN_SIZES = {"F": (2, 4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
 def parse_pcd(content: bytes) -> Geometry:
     """Points of a `.pcd` file; the format marks measurements without a return by NaN.
 
-    Args:
-        content: The whole file.
-
-    Returns:
-        Points `(N, 3)` float64, no faces and no notes.
-
     Raises:
         DataError: The header or the data are not as the format wants them.
     """
@@ -41,12 +35,8 @@ def decompress_lzf(data: bytes, size: int) -> bytes:
     A control byte below 32 is followed by that many plus one literal bytes; any other one is a
     copy of earlier output, its length in the high three bits and its distance in the rest.
 
-    Args:
-        data: The compressed bytes.
-        size: The exact number of bytes to be had.
-
     Raises:
-        DataError: The stream is truncated, or does not give `size` bytes.
+        DataError: The stream is truncated, or does not give exactly `size` bytes.
     """
     out = bytearray()
     at = 0

@@ -49,9 +49,6 @@ def parse_ply(content: bytes) -> tuple[Geometry, dict[str, np.ndarray]]:
 
     Polygons and triangle strips become triangles; other elements are passed over.
 
-    Args:
-        content: The whole file.
-
     Returns:
         The geometry, and each scalar property of a vertex, `(N,)`, by its name.
 

@@ -40,9 +40,6 @@ _TOLERANCE = 0.01
 def parse_cad(path: Path) -> Geometry:
     """Triangles of a solid, in metres.
 
-    Args:
-        path: The file.
-
     Raises:
         DataError: cascadio is not installed, or it cannot read the file.
     """
@@ -70,9 +67,6 @@ _MOST_POINTS = 100_000_000
 
 def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
     """Points of a scan in the unit of its projection, and their classification.
-
-    Args:
-        path: The file.
 
     Returns:
         The cloud, and a class `(N,)` int64 for every point.

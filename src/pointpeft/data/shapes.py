@@ -125,14 +125,9 @@ def load_unlabelled(
     Args:
         source: "homeobjects", a folder of files, flat or nested, that of a benchmark data set, or
             an `.npz` with `points`.
-        transform: How to prepare each shape.
-        num_stored: As for `load_shapes`.
-        on_error: As for `load_shapes`.
         val_fraction: As for `load_shapes`; with 0 nothing is cut.
-        seed: As for `load_shapes`.
-        cache_dir: As for `load_shapes`.
-        variant: As for `load_shapes`.
-        progress: Called with the number of shapes done and their total.
+
+    The other arguments are those of `load_shapes`.
 
     Raises:
         DataError: As for `load_shapes`.
@@ -180,10 +175,6 @@ def absolute_source(source: str | Path) -> str:
 
 def check_source(source: str | Path, variant: str | None = None) -> None:
     """Refuse a data set that is not there, or not the published one that is named; read nothing.
-
-    Args:
-        source: As for `load_shapes`.
-        variant: As for `load_shapes`.
 
     Raises:
         DataError: As for `load_shapes`, of a source that is missing.

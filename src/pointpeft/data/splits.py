@@ -175,13 +175,8 @@ def check_classes(
 ) -> list[str]:
     """Notes on classes that cannot be measured.
 
-    Args:
-        items: With their parts.
-        class_names: The classes of the set.
-        need_train: Whether every class must have something to train on.
-
     Raises:
-        DataError: A class has no training shape although it must.
+        DataError: A class has no training shape although `need_train`.
     """
     counts = Counter((item.class_name, item.split) for item in items)
     untrained = [name for name in class_names if not counts[name, "train"]]
@@ -200,10 +195,6 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
     """Take validation and test shapes out that would measure what is known already.
 
     These are copies of training shapes and, among test shapes, copies of validation shapes.
-
-    Args:
-        items: With their parts.
-        digests: Hash of the content of each.
 
     Returns:
         The items, of which copies have no part, and a note if there are any.

@@ -22,9 +22,6 @@ def decode_text(content: bytes) -> str:
 
     What is no UTF-8 is taken for Windows-1252, in which older programs write names.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It is UTF-16, UTF-32 or binary.
     """
@@ -42,9 +39,6 @@ def decode_text(content: bytes) -> str:
 
 def refuse_stand_in(head: bytes) -> None:
     """Refuse what often lies where a shape should be: a web page, a Git LFS pointer.
-
-    Args:
-        head: The first bytes of the file.
 
     Raises:
         DataError: It is one of them.
