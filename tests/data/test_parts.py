@@ -69,7 +69,7 @@ def test_part_labels_are_read_from_vertices_of_a_mesh(
     [
         ("bare.txt", "0 0 0\n1 1 1\n", "x, y, z"),
         ("normal.txt", "0 0 0 0.5\n1 1 1 1\n", "0.5"),
-        ("below.txt", "0 0 0 1\n1 1 1 -1\n", "-1 to 1"),
+        ("below.txt", "0 0 0 1\n1 1 1 -1\n", "-1"),
         ("times.txt", "0 0 0 1\n1 1 1 123456\n", "123456"),
         ("nan.txt", "0 0 0 1\n1 1 1 nan\n", "nan"),
         ("word.txt", "0 0 0 1\n1 1 1 leg\n", "line 2"),

@@ -1,5 +1,6 @@
 """Write labelled data sets as folders of clouds, for people to look at and to start from."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -36,12 +37,10 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     folder = _new_folder(folder, data.part_names)
     folders = _distinct(name if _is_plain(name) else file_name(name) for name in data.class_names)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-        files = _distinct(map(file_name, part.ids))
-        for place, (points, label, file) in enumerate(
-            zip(part.points, part.labels, files, strict=True)
-        ):
-            target = folder / name / folders[label] / f"{file}.xyz"
-            _write_cloud(target, points, None if part.seg is None else part.seg[place])
+        for place, file in enumerate(_distinct(map(file_name, part.ids))):
+            target = folder / name / folders[part.labels[place]] / f"{file}.xyz"
+            seg = None if part.seg is None else part.seg[place]
+            _write_cloud(target, part.points[place], seg)
     return len(data.train) + len(data.val) + len(data.test)
 
 
@@ -90,17 +89,13 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
     They are cut to what every file system takes.
     """
-    found: list[str] = []
-    taken: set[str] = set()
+    found: dict[str, str] = {}
     for given in names:
-        plain, number = given.encode(errors="replace")[:_LONGEST].decode(errors="ignore"), 1
-        name = plain
-        while name.casefold() in taken:
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(name.casefold())
-        found.append(name)
-    return found
+        plain = given.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
+        spellings = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        name = next(name for name in spellings if name.casefold() not in found)
+        found[name.casefold()] = name
+    return list(found.values())
 
 
 def _is_plain(name: str) -> bool:

@@ -80,9 +80,14 @@ class InputTransform:
     version: int = _CURRENT_VERSION
 
     def __post_init__(self) -> None:
-        _check_choice("normalize", self.normalize, get_args(Normalization))
-        _check_choice("up_axis", self.up_axis, get_args(Axis))
-        _check_choice("version", self.version, (_CURRENT_VERSION,))
+        choices = {
+            "normalize": get_args(Normalization),
+            "up_axis": get_args(Axis),
+            "version": (_CURRENT_VERSION,),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise DataError(f"{name}={getattr(self, name)!r}: expected one of {allowed}")
         if type(self.num_points) is not int or self.num_points < 1:
             raise DataError(f"num_points={self.num_points!r}: expected an integer of at least 1")
 
@@ -198,7 +203,7 @@ def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
     by_size: dict[int, list[int]] = defaultdict(list)
     for place, cloud in enumerate(clouds):
         by_size[len(cloud)].append(place)
-    orders: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(clouds)
+    orders: dict[int, np.ndarray] = {}
     for size, places in by_size.items():
         stacked = np.stack([clouds[place] for place in places]).astype(np.float64)
         stacked -= stacked.mean(axis=1, keepdims=True)
@@ -206,13 +211,7 @@ def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
         order = farthest_point_sample(torch.from_numpy(stacked.astype(np.float32)), size)
         for place, row in zip(places, order.numpy(), strict=True):
             orders[place] = row[: len(np.unique(row))]  # then only copies remain
-    return orders
-
-
-def _check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise DataError(f"{name}={value!r}: expected one of {choices}")
+    return [orders[place] for place in range(len(clouds))]
 
 
 def _draw(shape: RawShape, num_stored: int, seed: int) -> RawShape:
