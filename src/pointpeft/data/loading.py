@@ -177,7 +177,9 @@ def fit_parts(
             if item.split in (None, "train")
         ]
         table = find_parts(part_names, class_names, to_train)
-        notes = notes if part_names else (*notes, _part_note(table))
+        if not part_names:
+            each = (f"{name} {', '.join(map(str, of))}" for name, of in table.categories.items())
+            notes = (*notes, f"part labels without names, by category: {'; '.join(each)}")
     items, prepared, problems = [], [], []
     for item, one in pairs:
         try:
@@ -189,11 +191,6 @@ def fit_parts(
             prepared.append(replace(one, seg=seg))
     _check_enough(source, len(items), problems, on_error)
     return Loaded(tuple(items), tuple(prepared), notes, (*loaded.problems, *problems)), table
-
-
-def _part_note(table: PartTable) -> str:
-    each = (f"{name} {', '.join(map(str, parts))}" for name, parts in table.categories.items())
-    return f"part labels without names, by category: {'; '.join(each)}"
 
 
 def _check_enough(
