@@ -174,14 +174,15 @@ def _with_parts(
         raise DataError(f"no array 'seg' among {sorted(arrays)}")
     if seg.shape != shape or seg.dtype.kind not in "iu":
         raise DataError(f"seg {seg.shape} of {seg.dtype} beside {shape} points")
-    names = _texts(arrays["parts"]) if "parts" in arrays else ()
+    names: tuple[str, ...] = ()
     if "parts" in arrays:
+        names = _texts(arrays["parts"])
         check_part_names(names, "parts")
-    with_class = [place for place, item in enumerate(listing.items) if item.class_name is not None]
-    if with_class and seg[with_class].min() < 0:
-        raise DataError(f"seg holds {seg[with_class].min()}; part labels start at 0")
-    if with_class and names and seg[with_class].max() >= len(names):
-        raise DataError(f"seg {seg[with_class].max()} but only {len(names)} parts")
+    used = seg[[item.class_name is not None for item in listing.items]]
+    if used.size and used.min() < 0:
+        raise DataError(f"seg holds {used.min()}; part labels start at 0")
+    if used.size and names and used.max() >= len(names):
+        raise DataError(f"seg {used.max()} but only {len(names)} parts")
     items = tuple(replace(item, seg=row) for item, row in zip(listing.items, seg, strict=True))
     return replace(listing, items=items, part_names=names)
 

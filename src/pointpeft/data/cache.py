@@ -170,14 +170,14 @@ class PreparedCache:
         self._write_error: OSError | None = None
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> list[str]:
         """What went wrong with the cache, in plain words."""
         notes = []
         if self._damaged:
             notes.append(f"{self._damaged} damaged cache files in {self._folder} were made anew")
         if self._write_error:
             notes.append(f"cache not written: {self._write_error}")
-        return tuple(notes)
+        return notes
 
     def get(self, key: str) -> Prepared | None:
         """The prepared shape that was kept as `key`, if it is kept intact."""

@@ -10,7 +10,6 @@ from pointpeft.errors import DataError
 __all__ = ["decompress_lzf", "parse_pcd"]
 
 _AXES = ("x", "y", "z")
-_KINDS = {"F": "f", "I": "i", "U": "u"}
 _KNOWN_SIZES = {"F": (2, 4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
 
 
@@ -92,14 +91,12 @@ def _row_layout(header: dict[str, list[str]]) -> np.dtype:
         raise DataError("FIELDS, SIZE, TYPE and COUNT differ in length")
     if any(names.count(axis) != 1 for axis in _AXES):
         raise DataError(f"FIELDS {' '.join(names)}: expected x, y and z once each")
-    fields = []
-    for place, (name, kind, size, count) in enumerate(
-        zip(names, kinds, sizes, counts, strict=True)
-    ):
+    fields: list[tuple[str, str, tuple[int]]] = []
+    for name, kind, size, count in zip(names, kinds, sizes, counts, strict=True):
         if size not in _KNOWN_SIZES.get(kind, ()) or count < 1:
             raise DataError(f"field {name}: no type {kind!r} of {size} bytes, {count} times")
-        key = name if name in _AXES else f"{place}_{name}"
-        fields.append((key, f"<{_KINDS[kind]}{size}", (count,)))
+        key = name if name in _AXES else f"{len(fields)}_{name}"
+        fields.append((key, f"<{kind.lower()}{size}", (count,)))
     return np.dtype(fields)
 
 
