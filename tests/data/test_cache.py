@@ -119,7 +119,7 @@ def test_damaged_cache_file_is_made_anew_with_a_note(
     second = load_shapes(mesh_folder, SMALL)
     assert len(reads) == 1
     assert same(first, second)
-    assert any("1 damaged cache files" in note for note in second.notes)
+    assert any("1 damaged" in note for note in second.notes)
     assert not any("damaged" in note for note in load_shapes(mesh_folder, SMALL).notes)
 
 
@@ -127,7 +127,7 @@ def test_cache_dir_that_cannot_be_written_is_only_noted(mesh_folder: Path, tmp_p
     (tmp_path / "file").write_text("in the way")
     data = load_shapes(mesh_folder, SMALL, cache_dir=tmp_path / "file")
     assert len(data.train) == 9
-    assert any("cache not written" in note for note in data.notes)
+    assert any(str(tmp_path / "file") in note for note in data.notes)
     assert not any("damaged" in note for note in data.notes)
 
 
@@ -147,7 +147,7 @@ def test_no_temporary_file_stays(mesh_folder: Path, tmp_path: Path) -> None:
 def test_notes_of_items_are_kept(mesh_folder: Path) -> None:
     np.savetxt(mesh_folder / "box" / "few.xyz", np.random.default_rng(0).normal(size=(20, 3)))
     first, second = (load_shapes(mesh_folder, SMALL) for _ in range(2))
-    assert any("box/few.xyz: 20 distinct points" in note for note in first.notes)
+    assert any("box/few.xyz: 20" in note for note in first.notes)
     assert first.notes == second.notes
 
 

@@ -51,8 +51,8 @@ def test_items_whose_names_look_alike_are_all_written(tmp_path, ids):
 
 def test_export_into_a_used_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="not an empty folder"):
-        export_folder(None, tmp_path)
+    with pytest.raises(DataError, match=tmp_path.name):
+        export_procedural(tmp_path, count=1)
 
 
 def test_exported_parts_read_back_with_their_names(tmp_path):

@@ -67,13 +67,13 @@ def test_part_labels_are_read_from_vertices_of_a_mesh(
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("bare.txt", "0 0 0\n1 1 1\n", "no column beside x, y, z"),
-        ("normal.txt", "0 0 0 0.5\n1 1 1 1\n", "0.5: part labels are whole numbers"),
-        ("below.txt", "0 0 0 1\n1 1 1 -1\n", "from -1 to 1: part labels lie in 0"),
-        ("times.txt", "0 0 0 1\n1 1 1 123456\n", "to 123456"),
+        ("bare.txt", "0 0 0\n1 1 1\n", "x, y, z"),
+        ("normal.txt", "0 0 0 0.5\n1 1 1 1\n", "0.5"),
+        ("below.txt", "0 0 0 1\n1 1 1 -1\n", "-1"),
+        ("times.txt", "0 0 0 1\n1 1 1 123456\n", "123456"),
         ("nan.txt", "0 0 0 1\n1 1 1 nan\n", "nan"),
         ("word.txt", "0 0 0 1\n1 1 1 leg\n", "line 2"),
-        ("mesh.obj", "v 0 0 0\nv 1 1 1\n", r"a \.obj file without part labels"),
+        ("mesh.obj", "v 0 0 0\nv 1 1 1\n", r"\.obj file"),
     ],
 )
 def test_what_cannot_be_part_labels_is_refused(
@@ -93,7 +93,7 @@ def test_files_without_labels_for_every_point_are_refused(
     np.savez(tmp_path / "none.npz", points=cloud)
     trimesh.PointCloud(cloud).export(tmp_path / "none.ply")
     for name in ("none.npz", "none.ply"):
-        with pytest.raises(DataError, match=f"{name}: no part labels"):
+        with pytest.raises(DataError, match=f"{name}: .*part label"):
             read_shape(tmp_path / name, segmented=True)
 
 
@@ -249,19 +249,19 @@ def test_shapes_without_a_class_are_left_out(tmp_path: Path) -> None:
     label[:2] = -1
     data = load_shapes(save(tmp_path / "set.npz", label=label), RAW, segmented=True)
     assert len(data.unlabelled) == 0
-    assert any("2 shapes without a class" in note for note in data.notes)
+    assert any(note.startswith("2 ") for note in data.notes)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"seg": None}, "no array 'seg'"),
+        ({"seg": None}, "'seg'"),
         ({"seg": arrays()["seg"][:, :-1]}, r"seg \(12, 49\).*\(12, 50\)"),
         ({"seg": arrays()["seg"].astype(float)}, "float64"),
-        ({"seg": arrays()["seg"] - 1}, "holds -1"),
-        ({"seg": arrays()["seg"] + 1}, "seg 4 but only 4 parts"),
-        ({"parts": np.array(["a", "b", "b", "c"])}, "b occur more than once"),
-        ({"parts": np.array(["a", "b", "", "c"])}, "without a name"),
+        ({"seg": arrays()["seg"] - 1}, "-1"),
+        ({"seg": arrays()["seg"] + 1}, "seg 4"),
+        ({"parts": np.array(["a", "b", "b", "c"])}, r"parts: .*\bb\b"),
+        ({"parts": np.array(["a", "b", "", "c"])}, "parts: "),
     ],
 )
 def test_wrong_part_arrays_are_refused(tmp_path: Path, changes: dict, reason: str) -> None:
@@ -270,9 +270,9 @@ def test_wrong_part_arrays_are_refused(tmp_path: Path, changes: dict, reason: st
 
 
 def test_data_without_part_labels_is_refused(mesh_folder: Path) -> None:
-    with pytest.raises(DataError, match="homeobjects has no part labels"):
+    with pytest.raises(DataError, match="homeobjects"):
         load_shapes("homeobjects", SMALL, segmented=True)
-    with pytest.raises(DataError, match=r"(?s)no usable shape.*\.off file without part labels"):
+    with pytest.raises(DataError, match=r"(?s)box_00\.off: .*\.off file"):
         load_shapes(mesh_folder, SMALL, segmented=True)
 
 
@@ -283,7 +283,7 @@ def test_parts_of_another_category_are_reported_by_shape(tmp_path: Path) -> None
     data = load_shapes(path, SMALL, segmented=True)
     (problem,) = data.problems
     assert problem.item == "000003"
-    assert "cup/lower: not among the parts of lamp: lamp/lower, lamp/upper" in problem.reason
+    assert "lamp/lower, lamp/upper" in problem.reason
     assert sum(map(len, splits(data))) == 11
     with pytest.raises(DataError, match="000003"):
         load_shapes(path, SMALL, segmented=True, on_error="refuse")
@@ -295,19 +295,17 @@ def test_parts_that_no_training_shape_has_are_reported(tmp_path: Path) -> None:
     path = save(tmp_path / "set.npz", seg=seg, split=split, parts=None)
     (problem,) = load_shapes(path, SMALL, segmented=True).problems
     assert problem.item == "000009"
-    assert "part 7, but parts are numbered 0 to 3" in problem.reason
+    assert "part 7" in problem.reason
 
 
 def test_labels_beyond_the_names_are_reported(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "set", ["cup/lower", "cup/upper", "lamp/lower"])
     data = load_shapes(folder, SMALL, segmented=True, class_names=("cup", "lamp"))
     assert len(data.problems) == 6
-    assert "part 3, but parts are numbered 0 to 2" in data.problems[0].reason
+    assert "part 3" in data.problems[0].reason
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [("a\n\nb\n", "without a name"), ("a\na\n", "a occur more than once")]
-)
+@pytest.mark.parametrize(("content", "reason"), [("a\n\nb\n", ""), ("a\na\n", r"\ba\b")])
 def test_names_of_parts_must_be_distinct(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "parts.txt").write_text(content)
     with pytest.raises(DataError, match=rf"parts\.txt: .*{reason}"):
@@ -335,11 +333,11 @@ def test_a_given_table_numbers_the_parts(tmp_path: Path) -> None:
 
 
 def test_a_table_refuses_parts_that_it_does_not_have() -> None:
-    with pytest.raises(DataError, match="handle: not among the parts of cup"):
+    with pytest.raises(DataError, match=r"handle: .*cup"):
         TABLE.fit(np.array([0, 1]), "cup", ("cup/lower", "handle"))
-    with pytest.raises(DataError, match="lamp/shade: not among the parts of cup"):
+    with pytest.raises(DataError, match=r"lamp/shade: .*cup"):
         TABLE.fit(np.array([0, 2]), "cup")
-    with pytest.raises(DataError, match="part 3, but parts are numbered 0 to 2"):
+    with pytest.raises(DataError, match="part 3"):
         TABLE.fit(np.array([3]), "lamp")
 
 

@@ -81,13 +81,13 @@ def test_missing_measurements_are_left_out_with_a_note(tmp_path: Path, rows: np.
     (tmp_path / "a.pcd").write_bytes(encode(rows, "binary"))
     shape = read_shape(tmp_path / "a.pcd")
     assert len(shape.points) == 200
-    assert "100 of 300 points" in shape.notes[0]
+    assert "100 of 300" in shape.notes[0]
 
 
 def test_header_without_z_is_an_error(tmp_path: Path, rows: np.ndarray) -> None:
     content = encode(rows, "binary").replace(b"FIELDS x y z", b"FIELDS x y w")
     (tmp_path / "a.pcd").write_bytes(content)
-    with pytest.raises(DataError, match="expected x, y and z"):
+    with pytest.raises(DataError, match="x y w"):
         read_shape(tmp_path / "a.pcd")
 
 

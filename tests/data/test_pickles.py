@@ -2,6 +2,7 @@ import collections
 import io
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Code:
 @pytest.mark.parametrize("protocol", range(6))
 def test_code_is_refused_and_does_not_run(tmp_path: Path, protocol: int) -> None:
     value = [[ARRAYS[0], Code(tmp_path / "ran")], [1]]
-    with pytest.raises(DataError, match=r"cache\.dat: refused, since it names posix\.mkdir"):
+    with pytest.raises(DataError, match=r"cache\.dat: .*posix\.mkdir"):
         read_pickle(write(tmp_path, value, protocol))
     assert not (tmp_path / "ran").exists()
 
@@ -99,16 +100,15 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path, protocol: int) -> None
     ids=lambda value: str(value)[:20],
 )
 def test_anything_but_plain_arrays_is_refused(tmp_path: Path, value: Any, named: str) -> None:
-    with pytest.raises(DataError, match="refused") as caught:
+    with pytest.raises(DataError, match=re.escape(named)):
         read_pickle(write(tmp_path, value))
-    assert named in str(caught.value)
 
 
 def test_array_class_cannot_be_called(tmp_path: Path) -> None:
     """Called with a buffer, it would take the bytes of a file for references to objects."""
     path = tmp_path / "call.pkl"
     path.write_bytes(b"cnumpy\nndarray\n(K\x01\x85X\x01\x00\x00\x00OU\x0800000000tR.")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"call\.pkl"):
         read_pickle(path)
 
 
@@ -119,7 +119,7 @@ def test_array_that_does_not_fit_its_values_is_refused(tmp_path: Path, shape: tu
             build, arguments, state = ARRAYS[0].__reduce__()
             return build, arguments, (state[0], shape, *state[2:])
 
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cache\.dat"):
         read_pickle(write(tmp_path, Odd()))
 
 
@@ -136,7 +136,7 @@ def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
     growing = pickle.dumps(doubled)
     for damaged in (b"", b"not a pickle", content[:-20], endless.getvalue(), growing):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"cache\.dat: cannot be read as a pickle"):
+        with pytest.raises(DataError, match=r"cache\.dat"):
             read_pickle(path)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"gone\.pkl"):
         read_pickle(tmp_path / "gone.pkl")

@@ -94,11 +94,11 @@ def test_batch_equals_single(cloud: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        (np.array([[0, 0, np.nan], [1, 1, 1]]), "1 of 2 points are NaN"),
-        (np.array([[0, 0, np.inf], [1, 1, 1]]), "1 of 2 points are NaN or infinite"),
-        (np.ones((50, 3)), "zero extent"),
-        (np.empty((0, 3)), "holds no points"),
-        (np.array([[0, 0, 1e30], [1, 1, 1]]), "damaged"),
+        (np.array([[0, 0, np.nan], [1, 1, 1]]), "1 of 2"),
+        (np.array([[0, 0, np.inf], [1, 1, 1]]), "1 of 2"),
+        (np.ones((50, 3)), "50"),
+        (np.empty((0, 3)), "no points"),
+        (np.array([[0, 0, 1e30], [1, 1, 1]]), r"1e\+30"),
     ],
 )
 def test_bad_geometry_is_refused_by_name(points: np.ndarray, reason: str) -> None:
@@ -107,7 +107,7 @@ def test_bad_geometry_is_refused_by_name(points: np.ndarray, reason: str) -> Non
 
 
 def test_too_few_stored_points_are_refused(cloud: np.ndarray) -> None:
-    with pytest.raises(DataError, match="num_stored=32 is below num_points=64"):
+    with pytest.raises(DataError, match=r"num_stored=32.*num_points=64"):
         SMALL.prepare(as_cloud(cloud), num_stored=32)
 
 
@@ -117,7 +117,7 @@ def test_settings_survive_a_round_trip() -> None:
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(DataError, match="unknown keys \\['scale'\\]"):
+    with pytest.raises(DataError, match="'scale'"):
         InputTransform.from_dict({"num_points": 8, "scale": 2})
 
 

@@ -55,9 +55,9 @@ def test_similar_shape_gives_no_warning(statistics: InputStatistics) -> None:
 
 def test_sparse_cloud_is_named(statistics: InputStatistics) -> None:
     (warning,) = statistics.check(tall_cloud(50, 100), TRANSFORM)
-    assert "only 100 points, the model sees 256" in warning
+    assert all(number in warning for number in ("100", "256"))
     (warning,) = statistics.check(tall_cloud(50, 300), TRANSFORM)
-    assert "the training clouds had 1000 or more" in warning
+    assert all(number in warning for number in ("300", "1000"))
 
 
 def test_few_vertices_of_a_mesh_are_no_matter(statistics: InputStatistics) -> None:
@@ -75,7 +75,7 @@ def test_other_unit_is_named(statistics: InputStatistics, size: float, word: str
     assert word in warning
     assert "harmless" in warning
     (warning,) = statistics.check(tall_cloud(50, size=size), InputTransform(256, "none"))
-    assert "bring it to the unit" in warning
+    assert "harmless" not in warning
 
 
 def test_normalized_training_files_say_nothing_about_units() -> None:
@@ -122,4 +122,4 @@ def test_real_scan_in_another_unit_is_named(shared_dir: Path) -> None:
     scan = read_shape(shared_dir / "scans" / "Guitar.npy")
     larger = RawShape(scan.points * 1e6, None, "scan")
     (warning,) = data.statistics.check(larger, TRANSFORM)
-    assert "larger than the largest training shape" in warning
+    assert "larger" in warning

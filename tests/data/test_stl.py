@@ -63,8 +63,8 @@ def test_facets_of_more_than_three_corners_are_polygons(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        (CUBE.replace("vertex 0.0 0.0 1.0", "vertex 0,0 0,0 1,0", 1), "line 5"),
-        (CUBE.replace("vertex 0.0 0.0 1.0", "vertex 0.0 one 1.0", 1), "line 5"),
+        (CUBE.replace("vertex 0.0 0.0 1.0", "vertex 0,0 0,0 1,0", 1), "'0,0'"),
+        (CUBE.replace("vertex 0.0 0.0 1.0", "vertex 0.0 one 1.0", 1), "'one'"),
         (CUBE.replace("vertex 0.0 0.0 1.0\n", "", 1), "line"),
         (CUBE.replace("vertex 0.0 0.0 1.0", "vertex 0.0 0.0", 1), "line"),
         (CUBE.replace("\n", " ").replace("vertex 0.0 0.0 1.0", "vertex 0.0 0.0", 1), "line 1"),
@@ -72,10 +72,10 @@ def test_facets_of_more_than_three_corners_are_polygons(tmp_path: Path) -> None:
         (CUBE[: CUBE.index("outer", 300)], "cut"),
         (CUBE[: CUBE.index("normal", 300)], "cut"),
         ("solid Empty\nendsolid Empty\n", "no"),
-        (BINARY[:-1], "cut"),
-        (BINARY + b"more", "too long"),
+        (BINARY[:-1], f"{len(BINARY):,} bytes"),
+        (BINARY + b"more", f"{len(BINARY):,} bytes"),
         (BINARY[:80] + bytes(4), "no points"),
-        (CUBE.encode("utf-16"), "UTF-16"),
+        (CUBE.encode("utf-16"), "STL"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str | bytes, named: str) -> None:

@@ -9,7 +9,6 @@ from pointpeft.data.transforms import (
     RandomScaleShift,
     RandomSubset,
     recipe,
-    recipe_names,
 )
 from pointpeft.errors import ConfigError, DataError
 
@@ -122,11 +121,13 @@ def test_first_points_are_a_prefix(clouds: Tensor) -> None:
     "transform", [FirstPoints(65), RandomSubset(65, 80), RandomSubset(65, None)]
 )
 def test_too_few_points_are_refused(clouds: Tensor, transform: FirstPoints | RandomSubset) -> None:
-    with pytest.raises(DataError, match="64 points, 65 are asked for"):
+    with pytest.raises(DataError, match=r"64.*65"):
         transform(clouds)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize(
+    "name", ["scale-shift", "rotate", "scale-rotate", "part-segmentation", "none"]
+)
 def test_recipes_are_per_sample_and_repeatable(clouds: Tensor, name: str) -> None:
     transform = recipe(name, 32)
     first, again, other = (transform(clouds, seeded(seed)) for seed in (1, 1, 2))

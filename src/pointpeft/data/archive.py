@@ -1,18 +1,17 @@
 """Data sets that hold all clouds in one array: an `.npz` file, or the set that comes along."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointpeft.data.npz import read_npz, refuse_transposed
-from pointpeft.data.parts import EXPECTED_PARTS, check_part_names
+from pointpeft.data.parts import check_part_names
 from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import DataError
 
@@ -47,6 +46,7 @@ class HomeObjects:
     Shapes that share a group with a val or test shape are never "unlabelled"."""
 
 
+@cache
 def load_homeobjects() -> HomeObjects:
     """Load the embedded data set; the arrays are read-only and shared between calls.
 
@@ -55,28 +55,20 @@ def load_homeobjects() -> HomeObjects:
         >>> train = data.split == "train"
         >>> points, labels = data.points[train], data.labels[train]
     """
-    return _homeobjects()
-
-
-@cache
-def _homeobjects() -> HomeObjects:
     file = resources.files("pointpeft.data").joinpath(_FOLDER, "homeobjects.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        points = archive["points"].astype(np.float32) * archive["scale"]
-        arrays = (points, archive["label"].astype(np.int64), archive["group"].astype(np.int64))
-        split, names = archive["split"], archive["names"]
-        ids, titles = archive["id"], archive["title"]
-    for array in (*arrays, split):
+        data = HomeObjects(
+            points=archive["points"].astype(np.float32) * archive["scale"],
+            labels=archive["label"].astype(np.int64),
+            class_names=tuple(map(str, archive["names"])),
+            split=archive["split"],
+            ids=tuple(map(str, archive["id"])),
+            titles=tuple(map(str, archive["title"])),
+            groups=archive["group"].astype(np.int64),
+        )
+    for array in (data.points, data.labels, data.split, data.groups):
         array.flags.writeable = False
-    return HomeObjects(
-        points=arrays[0],
-        labels=arrays[1],
-        class_names=tuple(map(str, names)),
-        split=split,
-        ids=tuple(map(str, ids)),
-        titles=tuple(map(str, titles)),
-        groups=arrays[2],
-    )
+    return data
 
 
 _EXPECTED = (
@@ -84,7 +76,6 @@ _EXPECTED = (
     "and optionally split (S,) of 'train', 'val', 'test', seg (S, N) part labels, parts text"
 )
 _ID_KEYS = ("id", "ids", "model")
-_KEYS = ("points", "label", "names", "split", "seg", "parts", *_ID_KEYS)
 
 
 def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) -> Listing:
@@ -101,25 +92,16 @@ def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) 
     Raises:
         DataError: The file is damaged, or an array is missing or of another form.
     """
-    arrays = _load(path, leave=() if segmented else ("seg", "parts"))
-    points = _points(path, arrays)
-    count = len(points)
-    ids = _unique(next((arrays[k] for k in _ID_KEYS if k in arrays), None), count)
-    splits = _splits(path, arrays.get("split"), count)
-    if not labelled:
-        classes: Sequence[str | None] = [None] * count
-        names: tuple[str, ...] = ()
-    else:
-        classes, names = _classes(path, arrays, count)
-    listing = _listing(points, ids, classes, splits, names)
-    return _with_parts(path, arrays, listing) if segmented else listing
+    try:
+        return _list_arrays(read_npz(path), labelled, segmented)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; {_EXPECTED}") from error
 
 
 def list_embedded(*, labelled: bool = True) -> Listing:
     """The shapes of the data set that comes with the package."""
-
     data = load_homeobjects()
-    names = tuple(str(name) for name in data.class_names)
+    names = data.class_names
     classes = [names[label] if labelled and label >= 0 else None for label in map(int, data.labels)]
     splits = [canonical_split(str(split)) for split in data.split]
     ids = _unique(np.asarray(data.ids), len(data.points))
@@ -134,6 +116,23 @@ def used_names(
     unused = [name for name in names if name not in used]
     notes = (f"classes without any shape left out: {', '.join(unused)}",) if unused else ()
     return tuple(name for name in names if name in used), notes
+
+
+def _list_arrays(arrays: Mapping[str, np.ndarray], labelled: bool, segmented: bool) -> Listing:
+    if "points" not in arrays:
+        raise DataError(f"no array 'points' among {sorted(arrays)}")
+    points = arrays["points"]
+    if points.ndim != 3 or points.shape[2] < 3 or points.dtype.kind not in "fiu":
+        raise DataError(f"points {points.shape} of {points.dtype}")
+    if points.size == 0:
+        raise DataError(f"points {points.shape} is empty")
+    refuse_transposed(points.shape, "points")
+    count = len(points)
+    ids = _unique(next((arrays[k] for k in _ID_KEYS if k in arrays), None), count)
+    splits = _splits(arrays.get("split"), count)
+    classes, names = _classes(arrays, count) if labelled else ([None] * count, ())
+    listing = _listing(points[:, :, :3], ids, classes, splits, names)
+    return _with_parts(arrays, points.shape[:2], listing) if segmented else listing
 
 
 def _listing(
@@ -151,67 +150,50 @@ def _listing(
     return Listing(items, kept, points.shape[1], notes)
 
 
-def _load(path: Path, leave: Container[str]) -> dict[str, np.ndarray]:
-    try:
-        return read_npz(path, leave, wanted=_KEYS)
-    except DataError as error:
-        raise DataError(f"{path}: {error}; {_EXPECTED}") from error
-
-
-def _points(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    points = arrays.get("points")
-    if points is None:
-        raise DataError(f"{path}: no array 'points' among {sorted(arrays)}; {_EXPECTED}")
-    if points.ndim != 3 or points.shape[2] < 3 or points.dtype.kind not in "fiu":
-        raise DataError(f"{path}: points {points.shape} of {points.dtype}; {_EXPECTED}")
-    if points.size == 0:
-        raise DataError(f"{path}: points {points.shape} is empty; {_EXPECTED}")
-    refuse_transposed(points.shape, f"{path}: points")
-    return points[:, :, :3]
-
-
 def _classes(
-    path: Path, arrays: Mapping[str, np.ndarray], count: int
+    arrays: Mapping[str, np.ndarray], count: int
 ) -> tuple[list[str | None], tuple[str, ...]]:
     if "label" not in arrays or "names" not in arrays:
-        raise DataError(f"{path}: needs 'label' and 'names', has {sorted(arrays)}; {_EXPECTED}")
+        raise DataError(f"needs 'label' and 'names', has {sorted(arrays)}")
     label, names = arrays["label"].reshape(-1), _texts(arrays["names"])
     if len(label) != count or label.dtype.kind not in "iu":
-        raise DataError(f"{path}: label {label.shape} of {label.dtype}; {_EXPECTED}")
+        raise DataError(f"label {label.shape} of {label.dtype}")
     if label.max() >= len(names):
-        raise DataError(f"{path}: label {label.max()} but only {len(names)} names; {_EXPECTED}")
-    if len(set(names)) < len(names):
-        twice = sorted(name for name, number in Counter(names).items() if number > 1)
-        raise DataError(f"{path}: names hold {', '.join(twice)} more than once")
+        raise DataError(f"label {label.max()} but only {len(names)} names")
+    if twice := sorted(name for name, number in Counter(names).items() if number > 1):
+        raise DataError(f"names hold {', '.join(twice)} more than once")
     return [names[number] if number >= 0 else None for number in map(int, label)], names
 
 
-def _with_parts(path: Path, arrays: Mapping[str, np.ndarray], listing: Listing) -> Listing:
+def _with_parts(
+    arrays: Mapping[str, np.ndarray], shape: tuple[int, ...], listing: Listing
+) -> Listing:
     """The listing with the part labels of every shape and the names of the parts."""
-    seg, expected = arrays.get("seg"), arrays["points"].shape[:2]
+    seg = arrays.get("seg")
     if seg is None:
-        raise DataError(f"{path}: no array 'seg' among {sorted(arrays)}; {EXPECTED_PARTS}")
-    if seg.shape != expected or seg.dtype.kind not in "iu":
-        raise DataError(f"{path}: seg {seg.shape} of {seg.dtype}; expected integers {expected}")
-    names = _texts(arrays["parts"]) if "parts" in arrays else ()
+        raise DataError(f"no array 'seg' among {sorted(arrays)}")
+    if seg.shape != shape or seg.dtype.kind not in "iu":
+        raise DataError(f"seg {seg.shape} of {seg.dtype} beside {shape} points")
+    names: tuple[str, ...] = ()
     if "parts" in arrays:
-        check_part_names(names, f"{path}: parts")
-    with_class = [place for place, item in enumerate(listing.items) if item.class_name is not None]
-    if with_class and seg[with_class].min() < 0:
-        raise DataError(f"{path}: seg holds {seg[with_class].min()}; part labels start at 0")
-    if with_class and names and seg[with_class].max() >= len(names):
-        raise DataError(f"{path}: seg {seg[with_class].max()} but only {len(names)} parts")
+        names = _texts(arrays["parts"])
+        check_part_names(names, "parts")
+    used = seg[[item.class_name is not None for item in listing.items]]
+    if used.size and used.min() < 0:
+        raise DataError(f"seg holds {used.min()}; part labels start at 0")
+    if used.size and names and used.max() >= len(names):
+        raise DataError(f"seg {used.max()} but only {len(names)} parts")
     items = tuple(replace(item, seg=row) for item, row in zip(listing.items, seg, strict=True))
     return replace(listing, items=items, part_names=names)
 
 
-def _splits(path: Path, split: Any, count: int) -> list[str | None]:
+def _splits(split: np.ndarray | None, count: int) -> list[str | None]:
     if split is None:
         return [None] * count
     names = _texts(split)
     unknown = sorted({name for name in names if not canonical_split(name)})
     if unknown or len(names) != count:
-        raise DataError(f"{path}: split {split.shape} with values {unknown[:5]}; {_EXPECTED}")
+        raise DataError(f"split {split.shape} with values {unknown[:5]}")
     return [canonical_split(name) for name in names]
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -104,16 +104,13 @@ def cache_limit() -> int:
         limit = math.nan
     if not limit > 0:
         raise ConfigError(f"POINTPEFT_CACHE_LIMIT={named!r}: expected a size in GB, such as 10")
-    return int(limit * 1e9) if math.isfinite(limit) else sys.maxsize
+    return int(min(limit * 1e9, sys.maxsize))
 
 
 def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
-    """Every file of the cache, the one that was not used for longest first.
+    """Path, bytes and time of last use of every file, the one not used for longest first.
 
-    What a run that was killed left half written is among them.
-
-    Returns:
-        Its path, its size in bytes, and when it was last used, in seconds since 1970.
+    What a run that was killed left half written is among them; times are seconds since 1970.
     """
     found = []
     for path in ((folder or default_cache_dir()) / _PREPARED).glob("??/*.npz*"):
@@ -124,10 +121,7 @@ def cached_files(folder: Path | None = None) -> list[tuple[Path, int, float]]:
 
 
 def clear_cache(folder: Path | None = None) -> int:
-    """Remove every file of the cache, which holds nothing that cannot be made anew.
-
-    Returns:
-        The number of files.
+    """Remove every file of the cache, which can be made anew; gives the number of files.
 
     Raises:
         ConfigError: One cannot be removed.
@@ -164,10 +158,11 @@ class PreparedCache:
         seed: int,
         segmented: bool = False,
     ) -> None:
+        self.transform, self.num_stored, self.seed = transform, num_stored, seed
         self._root = folder or default_cache_dir()
         self._folder, self._limit = self._root / _PREPARED, cache_limit()
         self._size: int | None = None  # looked up before the first file is written
-        self._num_stored, self._segmented = num_stored, segmented
+        self._segmented = segmented
         settings = [_CODE_VERSION, transform.to_dict(), num_stored, seed]
         settings += ["seg"] if segmented else []
         self._settings = json.dumps(settings, sort_keys=True)
@@ -175,52 +170,48 @@ class PreparedCache:
         self._write_error: OSError | None = None
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> list[str]:
         """What went wrong with the cache, in plain words."""
         notes = []
         if self._damaged:
             notes.append(f"{self._damaged} damaged cache files in {self._folder} were made anew")
         if self._write_error:
             notes.append(f"cache not written: {self._write_error}")
-        return tuple(notes)
+        return notes
 
-    def get(self, key: str) -> tuple[Prepared, str] | None:
-        """The prepared shape that was kept as `key`, and its identity, if it is kept intact."""
+    def get(self, key: str) -> Prepared | None:
+        """The prepared shape that was kept as `key`, if it is kept intact."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                found = self._unpack(dict(archive))
+            with np.load(path, allow_pickle=False) as arrays:
+                found = self._unpack(arrays)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception:  # whatever is wrong with the file, it can be made anew
-            found = None
-        self._damaged += found is None
+            self._damaged += 1
+            return None
         with suppress(OSError):  # of another user's cache it cannot be said
             os.utime(path)
         return found
 
-    def put(self, key: str, prepared: Prepared, identity: str) -> None:
-        """Keep a prepared shape and its identity; readers see the whole file or none.
+    def put(self, key: str, prepared: Prepared) -> None:
+        """Keep a prepared shape as `key`, the hash of all that it was read from.
 
-        Args:
-            key: Hash of all that it was read from.
-            prepared: The shape.
-            identity: What `geometry_digest` gives of it in its raw form.
+        Readers see the whole file or none.
         """
         if self._write_error:
             return
         path = self._path(key)
         about = {
-            "identity": identity,
+            "identity": prepared.digest,
             "raw_count": prepared.raw_count,
             "raw_radius": prepared.raw_radius,
             "notes": prepared.notes,
         }
+        arrays = {"points": prepared.points, "about": np.array(json.dumps(about))}
+        if prepared.seg is not None:
+            arrays["seg"] = prepared.seg
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            arrays = {"points": prepared.points, "about": np.array(json.dumps(about))}
-            if prepared.seg is not None:
-                arrays["seg"] = prepared.seg
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             self._make_room(path.stat().st_size)
@@ -229,15 +220,13 @@ class PreparedCache:
 
     def _make_room(self, written: int) -> None:
         """Keep the size within its limit, with some room so that this is rare."""
-        files = None
         if self._size is None:
-            files = cached_files(self._root)
-            self._size = sum(size for _, size, _ in files)
+            self._size = sum(size for _, size, _ in cached_files(self._root))
         else:
             self._size += written
         if self._size <= self._limit:
             return
-        for path, size, _ in files or cached_files(self._root):
+        for path, size, _ in cached_files(self._root):
             path.unlink(missing_ok=True)
             self._size -= size
             if self._size <= _KEPT * self._limit:
@@ -247,15 +236,12 @@ class PreparedCache:
         name = hashlib.sha256(f"{key} {self._settings}".encode()).hexdigest()
         return self._folder / name[:2] / f"{name}.npz"
 
-    def _unpack(self, arrays: dict[str, np.ndarray]) -> tuple[Prepared, str] | None:
+    def _unpack(self, arrays: Mapping[str, np.ndarray]) -> Prepared:
         points, seg = arrays["points"], arrays["seg"] if self._segmented else None
-        if points.shape != (self._num_stored, 3) or points.dtype != np.float32:
-            return None
-        if not np.isfinite(points).all():
-            return None
-        if seg is not None and (seg.shape != points.shape[:1] or seg.dtype != np.int64):
-            return None
-        values = json.loads(str(arrays["about"]))
-        notes = tuple(str(note) for note in values["notes"])
-        count, radius = int(values["raw_count"]), float(values["raw_radius"])
-        return Prepared(points, count, radius, notes, seg), str(values["identity"])
+        if points.shape != (self.num_stored, 3) or (seg is not None and len(seg) != len(points)):
+            raise ValueError(f"points {points.shape}")
+        about = json.loads(str(arrays["about"]))
+        notes = tuple(about["notes"])
+        return Prepared(
+            points, about["raw_count"], about["raw_radius"], notes, seg, about["identity"]
+        )

@@ -1,7 +1,6 @@
 """Which columns of a table are coordinates and which one is a part label, by their names."""
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from pointpeft.errors import DataError
@@ -58,12 +57,10 @@ def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
     Raises:
         DataError: Two columns have the name of one axis.
     """
-    groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+    groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]] = {}
     for place, name in enumerate(names):
         for rank, beside, axis in _readings(name):
-            groups[rank, beside][axis].append(place)
+            groups.setdefault((rank, beside), {}).setdefault(axis, []).append(place)
     _fill_up(groups)
     found = [
         (key[0], group, axes) for key, group in sorted(groups.items()) if (axes := _axes_of(group))
@@ -82,8 +79,13 @@ def coordinate_columns(names: Sequence[str]) -> tuple[int, int, int] | None:
 
 def is_column_word(name: str) -> bool:
     """Whether people call columns so that are no coordinates, such as `nx`, `time` or `label`."""
-    words = [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
+    words = _words(name)
     return bool(words) and set(words) <= _MEASURED | _LABELS | _OTHER_COLUMNS
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name without its unit, in small letters."""
+    return [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
 
 
 def _axes_of(group: Mapping[str, Sequence[int]]) -> tuple[str, ...] | None:
@@ -94,7 +96,7 @@ def _axes_of(group: Mapping[str, Sequence[int]]) -> tuple[str, ...] | None:
 
 def _readings(name: str) -> list[tuple[int, tuple[str, ...], str]]:
     """What a name may mean: its rank, the words beside the axis, and the axis."""
-    words = [word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))]
+    words = _words(name)
     said = [word for word in words if word not in _OF_A_PLACE]
     if len(said) == 1 and said[0] in _SYNONYMS:
         return [(3, (), _SYNONYMS[said[0]])]
@@ -119,17 +121,14 @@ def _split_axis(word: str) -> list[tuple[str, tuple[str, ...]]]:
 def _fill_up(groups: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]]) -> None:
     """Let letters and what surveyors say fill each other up, as in `X, Y, Elevation`, `E, N, Z`."""
     letters, said = groups.get((0, ()), {}), groups.get((3, ()), {})
-    if not letters or not said:
-        return
     lacking, given = (letters, said) if {"x", "y"} <= set(letters) else (said, letters)
-    for axis in _AXES:
-        if axis not in lacking and axis in given:
-            lacking[axis] = given[axis]
+    for axis in set(_AXES) & set(given) - set(lacking):
+        lacking[axis] = given[axis]
 
 
 def says_label(name: str) -> bool:
     """Whether a name says by itself that it is of part labels, as `scalar_3` does not."""
-    return bool(_LABELS & {word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))})
+    return not _LABELS.isdisjoint(_words(name))
 
 
 def label_column(names: Sequence[str]) -> int | None:
@@ -138,18 +137,15 @@ def label_column(names: Sequence[str]) -> int | None:
     Raises:
         DataError: Several columns may be the label.
     """
-    words = [[word.lower() for word in _WORD.findall(_UNIT.sub(" ", name))] for name in names]
-    exact = [place for place, found in enumerate(words) if len(found) == 1 and found[0] in _LABELS]
-    longer = [
-        place
-        for place, found in enumerate(words)
-        if _LABELS & set(found) and set(found) <= _LABELS | _BESIDE_LABELS
-    ]
-    scalar = [
-        place
-        for place, found in enumerate(words)
-        if found[:1] == ["scalar"] and not _MEASURED & set(found)
-    ]
+    exact, longer, scalar = [], [], []
+    for place, name in enumerate(names):
+        words = _words(name)
+        if len(words) == 1 and words[0] in _LABELS:
+            exact.append(place)
+        if _LABELS & set(words) and set(words) <= _LABELS | _BESIDE_LABELS:
+            longer.append(place)
+        if words[:1] == ["scalar"] and not _MEASURED & set(words):
+            scalar.append(place)
     for places in (exact, longer, scalar):
         if len(places) > 1:
             several = ", ".join(names[place].strip() for place in places)

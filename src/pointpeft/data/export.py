@@ -1,5 +1,6 @@
 """Write labelled data sets as folders of clouds, for people to look at and to start from."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -33,16 +34,13 @@ def export_folder(data: ShapeData, folder: str | Path) -> int:
     Raises:
         DataError: the folder is not empty.
     """
-    folder = _new_folder(folder)
-    _write_part_names(folder, data.part_names)
+    folder = _new_folder(folder, data.part_names)
     folders = _distinct(name if _is_plain(name) else file_name(name) for name in data.class_names)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-        files = _distinct(map(file_name, part.ids))
-        for place, (points, label, file) in enumerate(
-            zip(part.points, part.labels, files, strict=True)
-        ):
-            target = folder / name / folders[label] / f"{file}.xyz"
-            _write_cloud(target, points, None if part.seg is None else part.seg[place])
+        for place, file in enumerate(_distinct(map(file_name, part.ids))):
+            target = folder / name / folders[part.labels[place]] / f"{file}.xyz"
+            seg = None if part.seg is None else part.seg[place]
+            _write_cloud(target, part.points[place], seg)
     return len(data.train) + len(data.val) + len(data.test)
 
 
@@ -77,9 +75,8 @@ def export_procedural(
         for program in programs
         for number in range(count)
     ]
-    folder = _new_folder(folder)
     names = sorted({f"{program}/{part}" for program, _, shape in shapes for part in shape.parts})
-    _write_part_names(folder, names)
+    folder = _new_folder(folder, names)
     label = {name: place for place, name in enumerate(names)}
     for program, number, shape in shapes:
         labels = np.array([label[f"{program}/{part}"] for part in shape.parts])
@@ -92,17 +89,13 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
     They are cut to what every file system takes.
     """
-    found: list[str] = []
-    taken: set[str] = set()
+    found: dict[str, str] = {}
     for given in names:
-        plain, number = given.encode(errors="replace")[:_LONGEST].decode(errors="ignore"), 1
-        name = plain
-        while name.casefold() in taken:
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(name.casefold())
-        found.append(name)
-    return found
+        plain = given.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
+        spellings = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        name = next(name for name in spellings if name.casefold() not in found)
+        found[name.casefold()] = name
+    return list(found.values())
 
 
 def _is_plain(name: str) -> bool:
@@ -110,22 +103,18 @@ def _is_plain(name: str) -> bool:
     return not name.startswith(".") and bool(name.strip()) and not set(name) & set("/\\\0")
 
 
-def _new_folder(folder: str | Path) -> Path:
+def _new_folder(folder: str | Path, part_names: Sequence[str]) -> Path:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder; name a new one to export into")
     folder.mkdir(parents=True, exist_ok=True)
+    if part_names:
+        (folder / PART_NAMES).write_text("\n".join(part_names) + "\n", encoding="utf-8")
     return folder
-
-
-def _write_part_names(folder: Path, names: Sequence[str]) -> None:
-    if names:
-        (folder / PART_NAMES).write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def _write_cloud(path: Path, points: np.ndarray, seg: np.ndarray | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if seg is None:
-        np.savetxt(path, points, fmt="%.5f")
-    else:
-        np.savetxt(path, np.column_stack([points, seg]), fmt=["%.5f", "%.5f", "%.5f", "%d"])
+    labels = [] if seg is None else [seg]
+    formats = ["%.5f"] * 3 + ["%d"] * len(labels)
+    np.savetxt(path, np.column_stack([points, *labels]), fmt=formats)

@@ -46,8 +46,8 @@ def list_folder(root: Path) -> Listing:
     if not class_names:
         raise DataError(f"{root}: all shapes are unlabelled; {EXPECTED_TREE}")
     if not split_first:
-        empty = sorted(_folder_names(root) - {file.parts[0] for file in nested})
-        if empty:
+        folders = {path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name)}
+        if empty := sorted(folders - {file.parts[0] for file in nested}):
             notes.append(f"folders without shape files left out: {', '.join(empty)}")
     part_names = read_part_names(root / PART_NAMES)
     return Listing(items, class_names, notes=tuple(notes), part_names=part_names)
@@ -101,20 +101,16 @@ def _walk(root: Path) -> Iterator[Path]:
     entered = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        visible = [name for name in sorted(folders) if not _hidden(name)]
-        folders[:] = [] if real in entered else visible
         if real in entered:
+            folders.clear()
             continue
         entered.add(real)
+        folders[:] = sorted(name for name in folders if not _hidden(name))
         yield from (Path(folder) / name for name in names if not _hidden(name))
 
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _IGNORED_FOLDERS
-
-
-def _folder_names(root: Path) -> set[str]:
-    return {entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name)}
 
 
 def _is_split_first(root: Path, files: list[Path]) -> bool:
@@ -123,10 +119,9 @@ def _is_split_first(root: Path, files: list[Path]) -> bool:
     A single part name among other folders is taken for a class (a toy train among toys).
     """
     tops = {file.parts[0] for file in files if not _in_unlabelled(file)}
-    splits = {top for top in tops if canonical_split(top)}
+    splits = set(filter(canonical_split, tops))
     if splits == tops:
-        loose = [file for file in files if len(file.parts) < 3 and not _in_unlabelled(file)]
-        if loose:
+        if loose := [file for file in files if len(file.parts) < 3 and not _in_unlabelled(file)]:
             raise DataError(f"{root}: {loose[0]} is in no class folder; {EXPECTED_TREE}")
         return True
     if len(splits) > 1:
@@ -142,14 +137,10 @@ def _in_unlabelled(file: Path) -> bool:
 
 
 def _item(root: Path, file: Path, split_first: bool) -> Item:
-    if _in_unlabelled(file):
-        return Item(file.as_posix(), None, "unlabelled", root / file)
-    if split_first:
-        name = class_spelling(file.parts[1])
-        return Item(file.as_posix(), name, canonical_split(file.parts[0]), root / file)
-    split = canonical_split(file.parts[1]) if len(file.parts) > 2 else None
-    class_name = None if split == "unlabelled" else class_spelling(file.parts[0])
-    return Item(file.as_posix(), class_name, split, root / file)
+    first, second, *_ = file.parts
+    split = canonical_split(first if split_first or _in_unlabelled(file) else second)
+    name = None if split == "unlabelled" else class_spelling(second if split_first else first)
+    return Item(file.as_posix(), name, split, root / file)
 
 
 def _counted(suffixes: Counter[str]) -> str:

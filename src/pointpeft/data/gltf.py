@@ -11,8 +11,8 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import numpy as np
 
-from pointpeft.data.gltf_accessors import Accessors
-from pointpeft.data.triangles import Geometry, strip_triangles
+from pointpeft.data.gltf_accessors import Accessors, entry_at
+from pointpeft.data.triangles import Geometry, check_corners, fan_triangles, strip_triangles
 from pointpeft.errors import DataError
 
 __all__ = ["buffer_files", "parse_gltf", "parse_scene"]
@@ -28,7 +28,6 @@ _UNDERSTOOD = (
     "CESIUM_", "VRM", "KHR_audio_", "EXT_lights_image_based", "ADOBE_materials_",
 )  # fmt: skip
 """Beginnings of the names of required extensions with which a file is read."""
-_COMPRESSION = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _INSTANCING, _DRACO = "EXT_mesh_gpu_instancing", "KHR_draco_mesh_compression"
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 _MOST_POINTS = 100_000_000
@@ -43,10 +42,7 @@ def parse_gltf(path: Path) -> Geometry:
 
     Triangles, strips, fans and points are read, with sparse and quantised accessors, instances,
     default morph weights, skins in the pose of the file, and, where DracoPy is installed, Draco
-    compression.
-
-    Args:
-        path: The file; buffers that it names are looked for beside it.
+    compression. Buffers that the file names are looked for beside it.
 
     Raises:
         DataError: It is damaged, of another version, lacks a buffer, or needs an extension that
@@ -73,9 +69,7 @@ def buffer_files(path: Path) -> list[Path]:
         DataError: It is not in the form of one.
     """
     document, _ = _open(path.read_bytes(), path)
-    uris = [
-        uri for buffer in _listed(document, "buffers") if isinstance(uri := buffer.get("uri"), str)
-    ]
+    uris = [str(buffer.get("uri") or "data:") for buffer in _listed(document, "buffers")]
     return [_beside(path, uri) for uri in uris if not uri.startswith("data:")]
 
 
@@ -126,35 +120,26 @@ def _check_document(document: dict[str, Any]) -> None:
     version = str(_object(document.get("asset", {})).get("version", "2"))
     if not version.startswith("2"):
         raise DataError(f"glTF version {version}; only version 2 is read")
-    required = [str(name) for name in document.get("extensionsRequired", ())]
-    for name in required:
-        if name in _COMPRESSION:
-            raise DataError(f"its geometry is compressed by {name} (meshopt); save it uncompressed")
+    for name in map(str, document.get("extensionsRequired", ())):
         if not name.startswith(_UNDERSTOOD):
             raise DataError(f"needs the extension {name}, which is not understood; save it without")
 
 
 def _buffer(path: Path, document: dict[str, Any], number: int, binary: bytes | None) -> bytes:
     """The bytes of a buffer, from the file itself, its text or a file beside it."""
-    buffers = _listed(document, "buffers")
-    if not 0 <= number < len(buffers):
-        raise DataError(f"buffer {number} is named, there are {len(buffers)}")
-    uri, length = buffers[number].get("uri"), int(buffers[number].get("byteLength", 0))
+    buffer = entry_at(_listed(document, "buffers"), number, "buffer")
+    uri, length = buffer.get("uri"), int(buffer.get("byteLength", 0))
     if uri is None:
         if number != 0 or binary is None:
-            compressed = next(
-                (n for n in _COMPRESSION if n in buffers[number].get("extensions", {})), ""
-            )
-            by = f": its geometry is compressed by {compressed}" if compressed else ""
-            raise DataError(f"buffer {number} has no data{by}")
+            raise DataError(f"buffer {number} has no data; the geometry may be compressed")
         content = binary
     elif not isinstance(uri, str):
         raise DataError(f"buffer {number}: uri {str(uri)[:60]} is no name of a file")
     elif uri.startswith("data:"):
         head, _, data = uri.partition(",")
-        content = (
-            base64.b64decode(unquote(data)) if head.endswith(";base64") else unquote_to_bytes(data)
-        )
+        content = unquote_to_bytes(data)
+        if head.endswith(";base64"):
+            content = base64.b64decode(content)
     else:
         file = _beside(path, uri)
         if not file.is_file():
@@ -199,7 +184,8 @@ class _Scene:
                 num_points += len(points) * len(placements)
                 if num_points > _MOST_POINTS:
                     raise DataError(f"more than {_MOST_POINTS:,} vertices")
-                parts += [(_moved(points, placement), faces) for placement in placements]
+                for placement in placements:
+                    parts.append((points @ placement[:3, :3].T + placement[:3, 3], faces))
         return _joined(parts, tuple(dict.fromkeys(self.notes)))
 
     def _placed_nodes(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -218,19 +204,18 @@ class _Scene:
 
     def _world(self, nodes: list[dict[str, Any]]) -> dict[int, np.ndarray]:
         """Placement `(4, 4)` in the scene of each of its nodes."""
-        scenes = _listed(self.document, "scenes")
-        children = {int(child) for node in nodes for child in node.get("children", ())}
-        roots = [number for number in range(len(nodes)) if number not in children]
-        if scenes:
-            shown = int(self.document.get("scene", 0))
-            roots = _at(scenes, shown, "scene").get("nodes", [])
+        if scenes := _listed(self.document, "scenes"):
+            roots = entry_at(scenes, int(self.document.get("scene", 0)), "scene").get("nodes", [])
+        else:
+            children = {int(child) for node in nodes for child in node.get("children", ())}
+            roots = sorted(set(range(len(nodes))) - children)
         world: dict[int, np.ndarray] = {}
         waiting = [(int(root), np.eye(4)) for root in reversed(roots)]
         while waiting:
             number, above = waiting.pop()
             if number in world:
                 raise DataError(f"node {number} has more than one place in the scene")
-            node = _at(nodes, number, "node")
+            node = entry_at(nodes, number, "node")
             world[number] = above @ _local(node)
             below = [(int(child), world[number]) for child in node.get("children", ())]
             waiting += reversed(below)
@@ -250,7 +235,7 @@ class _Scene:
 
     def _node_parts(self, node: Mapping[str, Any]) -> Iterator[Part]:
         """Points and triangles of each primitive of a node's mesh, in the frame of the mesh."""
-        mesh = _at(_listed(self.document, "meshes"), int(node["mesh"]), "mesh")
+        mesh = entry_at(_listed(self.document, "meshes"), int(node["mesh"]), "mesh")
         weights = node.get("weights") or mesh.get("weights") or ()
         for primitive in mesh.get("primitives", ()):
             attributes, mode = primitive.get("attributes", {}), primitive.get("mode", _TRIANGLES)
@@ -281,7 +266,7 @@ class _Scene:
 
     def _posed(self, points: np.ndarray, attributes: Mapping[str, Any], number: int) -> np.ndarray:
         """Vertices `(N, 3)` moved by the joints of a skin, in the pose of the file."""
-        skin = _at(_listed(self.document, "skins"), number, "skin")
+        skin = entry_at(_listed(self.document, "skins"), number, "skin")
         joints = np.stack([self.world.get(int(joint), np.eye(4)) for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:  # stored by columns
             matrices = self.accessors.read(skin["inverseBindMatrices"]).reshape(-1, 4, 4)
@@ -303,8 +288,7 @@ def _triangles(indices: np.ndarray, mode: int) -> np.ndarray | None:
     if mode == _STRIP:
         return strip_triangles(indices)
     if mode == _FAN:
-        first = np.full(max(len(indices) - 2, 0), indices[0] if len(indices) else 0)
-        return np.stack([first, indices[1:-1], indices[2:]], axis=1)
+        return fan_triangles(indices[None])
     return indices[: len(indices) // 3 * 3].reshape(-1, 3)
 
 
@@ -326,24 +310,19 @@ def _placement(shift: Sequence[float], turn: Sequence[float], scale: Sequence[fl
     return placement
 
 
-def _moved(points: np.ndarray, placement: np.ndarray) -> np.ndarray:
-    return points @ placement[:3, :3].T + placement[:3, 3]
-
-
 def _joined(parts: list[Part], notes: tuple[str, ...]) -> Geometry:
     """All meshes as one or, where there is none, all clouds as one."""
     meshes = [(points, faces) for points, faces in parts if faces is not None and len(faces)]
     if not meshes:
-        clouds = [points for points, _ in parts]
-        return np.concatenate(clouds) if clouds else np.empty((0, 3)), None, notes
+        return np.concatenate([np.empty((0, 3)), *(points for points, _ in parts)]), None, notes
+    start, joined = 0, []
     for points, faces in meshes:
-        if not 0 <= faces.min() <= faces.max() < len(points):
-            raise DataError(f"a face names vertex {faces.max()}, its part has {len(points)}")
-    starts = np.cumsum([0] + [len(points) for points, _ in meshes[:-1]])
-    faces = np.concatenate([part + start for (_, part), start in zip(meshes, starts, strict=True)])
+        check_corners(faces, len(points))
+        joined.append(faces + start)
+        start += len(points)
     if others := len(parts) - len(meshes):
         notes += (f"{others} parts without faces left out beside {len(meshes)} meshes",)
-    return np.concatenate([points for points, _ in meshes]), faces, notes
+    return np.concatenate([points for points, _ in meshes]), np.concatenate(joined), notes
 
 
 # JSON --------------------------------------------------------------------------------------------
@@ -361,9 +340,3 @@ def _listed(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(values, list):
         raise DataError(f"not a glTF 2 file: its {name} are no list")
     return [_object(value) for value in values]
-
-
-def _at(values: Sequence[dict[str, Any]], number: int, name: str) -> dict[str, Any]:
-    if not 0 <= number < len(values):
-        raise DataError(f"{name} {number} is named, there are {len(values)}")
-    return values[number]

@@ -1,13 +1,13 @@
 """Arrays of a glTF document: accessors over views of buffers, sparse, quantised or compressed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pointpeft.errors import DataError
 
-__all__ = ["Accessors"]
+__all__ = ["Accessors", "entry_at"]
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -29,7 +29,9 @@ class Accessors:
 
     def has_data(self, number: int) -> bool:
         """Whether an accessor says where its values are."""
-        return not {"bufferView", "sparse"}.isdisjoint(self._accessor(number))
+        return not {"bufferView", "sparse"}.isdisjoint(
+            entry_at(self._accessors, int(number), "accessor")
+        )
 
     def read(self, number: int) -> np.ndarray:
         """Values `(count, width)` float64 of an accessor.
@@ -39,16 +41,19 @@ class Accessors:
         Raises:
             DataError: It has no data, reaches beyond its buffer, or is compressed.
         """
-        accessor = self._accessor(number)
+        accessor = entry_at(self._accessors, int(number), "accessor")
         if not self.has_data(number):
             raise DataError(f"accessor {number} has no data; the geometry may be compressed")
         count, width = int(accessor["count"]), _known(_WIDTHS, accessor["type"], "type")
         kind = np.dtype(_known(_COMPONENTS, accessor["componentType"], "component type"))
-        sparse = accessor.get("sparse")
-        if sparse is None:
-            values = self._values(accessor, count, width, kind)
+        if "bufferView" in accessor:
+            values = self._values(accessor, count, width, kind).copy()
+        elif count > 1000 * max(int(accessor["sparse"]["count"]), 1000):
+            raise DataError(f"an accessor of {count:,} values, of which few are given")
         else:
-            values = self._replaced(accessor, sparse, count, width, kind)
+            values = np.zeros((count, width), dtype=kind)
+        if sparse := accessor.get("sparse"):
+            self._replace(values, sparse)
         result = values.astype(np.float64)
         if accessor.get("normalized") and kind.kind in "iu":
             result = np.maximum(result / np.iinfo(kind).max, -1.0)
@@ -67,7 +72,7 @@ class Accessors:
                 "its geometry is Draco-compressed; install what decodes it with "
                 "'pip install pointpeft[draco]', or save the file uncompressed"
             ) from None
-        entry = self._view(view)
+        entry = entry_at(self._views, view, "buffer view")
         content, start = self._bytes(entry)
         data = content[start : start + int(entry["byteLength"])]
         try:
@@ -77,41 +82,20 @@ class Accessors:
         except Exception as error:  # a decoder of its own, which fails in ways of its own
             raise DataError(f"its Draco-compressed geometry is damaged ({error})") from error
 
-    def _accessor(self, number: int) -> dict[str, Any]:
-        if not 0 <= int(number) < len(self._accessors):
-            raise DataError(f"accessor {number} is named, there are {len(self._accessors)}")
-        return self._accessors[int(number)]
-
-    def _replaced(
-        self,
-        accessor: Mapping[str, Any],
-        sparse: Mapping[str, Any],
-        count: int,
-        width: int,
-        kind: np.dtype,
-    ) -> np.ndarray:
-        """Values of which some are given by number; the others are zero or those of a view."""
-        number = int(sparse["count"])
-        indices, given = sparse["indices"], sparse["values"]
+    def _replace(self, values: np.ndarray, sparse: Mapping[str, Any]) -> None:
+        """Replace those of the values `(count, width)` that a sparse accessor gives by number."""
+        number, indices = int(sparse["count"]), sparse["indices"]
         index_kind = np.dtype(_known(_COMPONENTS, indices["componentType"], "component type"))
         places = self._values(indices, number, 1, index_kind).ravel()
-        replaced = self._values(given, number, width, kind)
-        if "bufferView" in accessor:
-            values = self._values(accessor, count, width, kind).copy()
-        elif count > 1000 * max(number, 1000):
-            raise DataError(f"an accessor of {count:,} values, of which only {number:,} are given")
-        else:
-            values = np.zeros((count, width), dtype=kind)
-        if len(places) and places.max() >= count:
-            raise DataError(f"a sparse accessor replaces value {places.max()} of {count}")
-        values[places] = replaced
-        return values
+        if len(places) and places.max() >= len(values):
+            raise DataError(f"a sparse accessor replaces value {places.max()} of {len(values)}")
+        values[places] = self._values(sparse["values"], number, values.shape[1], values.dtype)
 
     def _values(
         self, place: Mapping[str, Any], count: int, width: int, kind: np.dtype
     ) -> np.ndarray:
         """Values `(count, width)` that lie in a view, possibly interleaved with others."""
-        view = self._view(int(place["bufferView"]))
+        view = entry_at(self._views, int(place["bufferView"]), "buffer view")
         content, start = self._bytes(view)
         size = width * kind.itemsize
         stride = int(view.get("byteStride", 0)) or size
@@ -126,11 +110,6 @@ class Accessors:
             (count, width), kind, content, offset=first, strides=(stride, kind.itemsize)
         )
 
-    def _view(self, number: int) -> dict[str, Any]:
-        if not 0 <= number < len(self._views):
-            raise DataError(f"buffer view {number} is named, there are {len(self._views)}")
-        return self._views[number]
-
     def _bytes(self, view: Mapping[str, Any]) -> tuple[bytes, int]:
         """The buffer of a view, and where the view begins in it."""
         number = int(view["buffer"])
@@ -143,3 +122,14 @@ def _known(table: Mapping[Any, Any], key: Any, name: str) -> Any:
     if key not in table:
         raise DataError(f"{name} {key!r}: expected one of {', '.join(map(str, table))}")
     return table[key]
+
+
+def entry_at(values: Sequence[dict[str, Any]], number: int, name: str) -> dict[str, Any]:
+    """An entry of a list of the document, of the kind `name`.
+
+    Raises:
+        DataError: There is none of this number.
+    """
+    if not 0 <= number < len(values):
+        raise DataError(f"{name} {number} is named, there are {len(values)}")
+    return values[number]

@@ -7,9 +7,9 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from pointpeft.data.cache import PreparedCache, geometry_digest, short_digest
+from pointpeft.data.cache import PreparedCache, geometry_digest
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable, find_parts
-from pointpeft.data.prepare import InputTransform, Prepared
+from pointpeft.data.prepare import Prepared
 from pointpeft.data.reading import RawShape
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
@@ -17,11 +17,11 @@ from pointpeft.formats import enumerate_names
 
 __all__ = [
     "Loaded",
-    "Loader",
     "OnError",
     "Problem",
     "Progress",
     "fit_parts",
+    "load_items",
     "reported",
     "with_parts",
 ]
@@ -35,7 +35,6 @@ Progress = Callable[[int, int], None]
 
 _BATCH = 32
 """Shapes read and put in farthest point order together."""
-"""Items named in a note or message before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -53,100 +52,77 @@ class Loaded:
     Attributes:
         items: One per usable shape.
         prepared: The shapes.
-        digests: What `geometry_digest` gives of each in its raw form.
         notes: What the user should know.
         problems: Items left out because they cannot be used.
     """
 
     items: tuple[Item, ...]
     prepared: tuple[Prepared, ...]
-    digests: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
 
     @property
-    def objects(self) -> tuple[str, ...]:
-        """Hashes of what the objects of a benchmark data set are called; empty for other data."""
-        names = [item.object_id for item in self.items]
-        return tuple(map(short_digest, filter(None, names))) if all(names) else ()
+    def digests(self) -> list[str]:
+        """What `geometry_digest` gives of each shape in its raw form."""
+        return [one.digest for one in self.prepared]
 
 
-class Loader:
-    """Reads and prepares items in batches, through the cache.
+def load_items(
+    listing: Listing,
+    cache: PreparedCache,
+    source: str | Path,
+    on_error: OnError,
+    progress: Progress | None,
+) -> Loaded:
+    """Read and prepare the items of a listing in batches, as and through `cache`.
 
-    Args:
-        transform: How to prepare each shape.
-        num_stored: Points kept of each shape.
-        seed: Of surface sampling.
-        cache_dir: Where prepared clouds are kept; None: the default folder.
-        segmented: Whether shapes come with part labels.
+    Raises:
+        DataError: None is usable, or `on_error` is "refuse" and one is not.
     """
+    if on_error not in get_args(OnError):
+        raise DataError(f"on_error={on_error!r}: expected 'skip' or 'refuse'")
+    items, prepared, problems = [], [], []
+    results = _results(listing.items, cache)
+    for item, result in reported(results, len(listing.items), progress):
+        if isinstance(result, Prepared):
+            items.append(item)
+            prepared.append(result)
+        else:
+            problems.append(Problem(item.id, str(result).removeprefix(f"{item.origin}: ")))
+    _check_enough(source, len(items), problems, on_error)
+    notes = (*_item_notes(items, prepared), *cache.notes)
+    return Loaded(tuple(items), tuple(prepared), notes, tuple(problems))
 
-    def __init__(
-        self,
-        transform: InputTransform,
-        num_stored: int,
-        seed: int,
-        cache_dir: Path | None,
-        segmented: bool = False,
-    ) -> None:
-        self._transform = transform
-        self._num_stored = num_stored
-        self._seed = seed
-        self._cache = PreparedCache(cache_dir, transform, num_stored, seed, segmented)
 
-    def load(
-        self, listing: Listing, source: str | Path, on_error: OnError, progress: Progress | None
-    ) -> Loaded:
-        """All usable items of the listing.
+def _results(
+    items: Sequence[Item], cache: PreparedCache
+) -> Iterator[tuple[Item, Prepared | Exception]]:
+    """Each item with its prepared form or its error."""
+    for start in range(0, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        yield from zip(batch, _prepare(batch, cache), strict=True)
 
-        Raises:
-            DataError: None is usable, or `on_error` is "refuse" and one is not.
-        """
-        if on_error not in get_args(OnError):
-            raise DataError(f"on_error={on_error!r}: expected 'skip' or 'refuse'")
-        items, prepared, digests, problems = [], [], [], []
-        for done, (item, digest, result) in enumerate(self._results(listing.items), start=1):
-            if isinstance(result, Prepared):
-                items.append(item)
-                prepared.append(result)
-                digests.append(digest)
+
+def _prepare(batch: Sequence[Item], cache: PreparedCache) -> list[Prepared | Exception]:
+    results: dict[int, Prepared | Exception] = {}
+    raw: dict[int, tuple[str, RawShape]] = {}
+    for place, item in enumerate(batch):
+        try:
+            key = item.digest()
+            if kept := cache.get(key):
+                results[place] = kept
             else:
-                problems.append(Problem(item.id, str(result).removeprefix(f"{item.origin}: ")))
-            if progress is not None:
-                progress(done, len(listing.items))
-        _check_enough(source, len(items), problems, on_error)
-        notes = (*_item_notes(items, prepared), *self._cache.notes)
-        return Loaded(tuple(items), tuple(prepared), tuple(digests), notes, tuple(problems))
-
-    def _results(self, items: Sequence[Item]) -> Iterator[tuple[Item, str, Prepared | Exception]]:
-        """Each item with its identity and its prepared form or its error."""
-        for start in range(0, len(items), _BATCH):
-            batch = items[start : start + _BATCH]
-            yield from zip(batch, *self._prepare(batch), strict=True)
-
-    def _prepare(self, batch: Sequence[Item]) -> tuple[list[str], list[Prepared | Exception]]:
-        digests: list[str] = [""] * len(batch)
-        results: dict[int, Prepared | Exception] = {}
-        keys: list[str] = [""] * len(batch)
-        raw: dict[int, RawShape] = {}
-        for place, item in enumerate(batch):
-            try:
-                keys[place] = item.digest() + item.label_digest()
-                kept = self._cache.get(keys[place])
-                if kept is None:
-                    raw[place] = item.read()
-                    digests[place] = geometry_digest(raw[place].points, raw[place].faces)
-                else:
-                    results[place], digests[place] = kept
-            except (DataError, OSError) as error:
-                results[place] = error
-        made = self._transform.prepare_batch(list(raw.values()), self._num_stored, self._seed)
-        for place, result in zip(raw, made, strict=True):
-            results[place] = result
-            if isinstance(result, Prepared):
-                self._cache.put(keys[place], result, digests[place])
-        return digests, [results[place] for place in range(len(batch))]
+                raw[place] = key, item.read()
+        except (DataError, OSError) as error:
+            results[place] = error
+    shapes = [shape for _, shape in raw.values()]
+    made = cache.transform.prepare_batch(shapes, cache.num_stored, cache.seed)
+    for (place, (key, shape)), result in zip(raw.items(), made, strict=True):
+        if isinstance(result, Prepared):
+            result = replace(result, digest=geometry_digest(shape.points, shape.faces))
+            cache.put(key, result)
+        results[place] = result
+    return [results[place] for place in range(len(batch))]
 
 
 def reported(shapes: Iterable[ShapeT], total: int, progress: Progress | None) -> Iterator[ShapeT]:
@@ -192,37 +168,29 @@ def fit_parts(
     Raises:
         DataError: None of the shapes fits, or `on_error` is "refuse" and one does not.
     """
-    shapes = [
-        (str(item.class_name), np.asarray(one.seg), item)
-        for item, one in zip(loaded.items, loaded.prepared, strict=True)
-    ]
+    pairs = list(zip(loaded.items, loaded.prepared, strict=True))
     notes = loaded.notes
     if table is None:
-        to_train = [(name, seg) for name, seg, item in shapes if item.split in (None, "train")]
+        to_train = [
+            (str(item.class_name), np.asarray(one.seg))
+            for item, one in pairs
+            if item.split in (None, "train")
+        ]
         table = find_parts(part_names, class_names, to_train)
-        notes = notes if part_names else (*notes, _part_note(table))
-    fitting: dict[int, Prepared] = {}
-    problems = []
-    for place, (name, seg, item) in enumerate(shapes):
+        if not part_names:
+            each = (f"{name} {', '.join(map(str, of))}" for name, of in table.categories.items())
+            notes = (*notes, f"part labels without names, by category: {'; '.join(each)}")
+    items, prepared, problems = [], [], []
+    for item, one in pairs:
         try:
-            seg = table.fit(seg, name, part_names)
-            fitting[place] = replace(loaded.prepared[place], seg=seg)
+            seg = table.fit(np.asarray(one.seg), str(item.class_name), part_names)
         except DataError as error:
             problems.append(Problem(item.id, str(error)))
-    _check_enough(source, len(fitting), problems, on_error)
-    fitted = Loaded(
-        items=tuple(loaded.items[place] for place in fitting),
-        prepared=tuple(fitting.values()),
-        digests=tuple(loaded.digests[place] for place in fitting),
-        notes=notes,
-        problems=(*loaded.problems, *problems),
-    )
-    return fitted, table
-
-
-def _part_note(table: PartTable) -> str:
-    each = (f"{name} {', '.join(map(str, parts))}" for name, parts in table.categories.items())
-    return f"part labels without names, by category: {'; '.join(each)}"
+        else:
+            items.append(item)
+            prepared.append(replace(one, seg=seg))
+    _check_enough(source, len(items), problems, on_error)
+    return Loaded(tuple(items), tuple(prepared), notes, (*loaded.problems, *problems)), table
 
 
 def _check_enough(

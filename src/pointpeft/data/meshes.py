@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
+from pointpeft.data.text import as_number, decode_text, split_lines
 from pointpeft.data.triangles import Geometry, triangulate
 from pointpeft.errors import DataError
 
@@ -29,38 +29,22 @@ _NO_END = "no 'endsolid' at its end: read as far as it goes"
 def parse_stl(content: bytes) -> Geometry:
     """Triangles of an STL file.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It is neither form, is cut short, or a number is none.
     """
-    if len(content) == _binary_size(content):
+    count = int.from_bytes(content[_HEADER - 4 : _HEADER], "little")
+    expected = _HEADER + count * _TRIANGLE.itemsize
+    if len(content) == expected:
         rows = np.frombuffer(content, _TRIANGLE, offset=_HEADER)
         points = rows["corners"].reshape(-1, 3).astype(np.float64)
         return points, np.arange(len(points)).reshape(-1, 3), ()
     start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower()
     if start not in (b"solid", b"facet") or b"\0" in content[:_HEADER]:
-        raise DataError(_not_binary(content))
+        raise DataError(
+            "not an STL file, or cut short or too long: it does not begin with 'solid', and a "
+            f"binary one with its header has {expected:,} bytes, this one has {len(content):,}"
+        )
     return _parse_facets(decode_text(content))
-
-
-def _binary_size(content: bytes) -> int | None:
-    """Bytes that a binary file with this header has; None: it is too short to have one."""
-    if len(content) < _HEADER:
-        return None
-    return _HEADER + int.from_bytes(content[_HEADER - 4 : _HEADER], "little") * _TRIANGLE.itemsize
-
-
-def _not_binary(content: bytes) -> str:
-    expected = _binary_size(content)
-    if expected is None:
-        return "not an STL file: neither a binary one nor one that begins with 'solid'"
-    return (
-        f"not an STL file, or {'cut short' if len(content) < expected else 'too long'}: a binary "
-        f"one with the triangles that its header says has {expected:,} bytes, this one has "
-        f"{len(content):,}"
-    )
 
 
 def _parse_facets(text: str) -> Geometry:
@@ -73,9 +57,9 @@ def _parse_facets(text: str) -> Geometry:
     gaps.append(text[last:])
     for gap in (_SOLID.sub("", gap) for gap in gaps):
         if (stray := _STRAY.search(gap)) and (gap != gaps[-1] or _END.search(gap)):
-            at = _line_of(text, text.find(stray[0]))
+            line = len(split_lines(text[: text.find(stray[0])]))
             raise DataError(
-                f"line {at} or later: a facet without three vertices of three numbers each"
+                f"line {line} or later: a facet without three vertices of three numbers each"
             )
     if gaps[-1].strip() and not _END.search(gaps[-1]):
         raise DataError("the file is cut short: no 'endsolid' at its end")
@@ -85,28 +69,11 @@ def _parse_facets(text: str) -> Geometry:
     del words[::4]  # "vertex"
     try:
         points = np.array([as_number(word) for word in words]).reshape(-1, 3)
-    except ValueError:
-        raise DataError(_not_a_number(text)) from None
+    except ValueError as error:
+        raise DataError(f"a vertex holds what is not a number ({error})") from error
     sizes = [len(loop) // 4 for loop in loops]
     faces = triangulate(points, np.arange(len(points)), sizes)
     return points, faces, () if _END.search(gaps[-1]) else (_NO_END,)
-
-
-def _not_a_number(text: str) -> str:
-    """Which word of which line is no number."""
-    for vertex in re.finditer(r"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", text, re.IGNORECASE):
-        for word in vertex.groups():
-            try:
-                as_number(word)
-            except ValueError:
-                hint = "; write it with a decimal point" if is_decimal_comma(word) else ""
-                return f"line {_line_of(text, vertex.start())}: {word!r} is not a number{hint}"
-    return "a vertex without three numbers"
-
-
-def _line_of(text: str, position: int) -> int:
-    lines = text[:position].replace("\r\n", "\n").replace("\r", "\n")
-    return lines.count("\n") + 1
 
 
 _KEYWORD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)")
@@ -118,9 +85,6 @@ Row = list[str]
 
 def parse_off(content: bytes) -> Geometry:
     """Vertices and triangulated faces of an OFF file.
-
-    Args:
-        content: The whole file.
 
     Raises:
         DataError: It is no OFF text, holds less than its header says, or a number is none.
@@ -166,26 +130,22 @@ def _by_lines(rows: list[Row]) -> tuple[list[Row], list[Row]] | None:
     if len(vertices) < counts[0] or len(faces) < counts[1]:
         return None
     is_by_lines = len(rows) == end + counts[1]
-    for number, row in enumerate(vertices, start=1):
-        if len(row) < 3 or len(row) != len(vertices[0]):
-            _refuse(is_by_lines, f"vertex {number}", row)
-            return None
-    sizes = [int(row[0]) for row in faces]
-    for number, (size, row) in enumerate(zip(sizes, faces, strict=True), start=1):
-        if not 0 <= size < len(row):
-            _refuse(is_by_lines, f"face {number}", row)
-            return None
+    short = [
+        f"vertex {number}"
+        for number, row in enumerate(vertices, start=1)
+        if len(row) < 3 or len(row) != len(vertices[0])
+    ] or [
+        f"face {number}"
+        for number, row in enumerate(faces, start=1)
+        if not 0 <= int(row[0]) < len(row)
+    ]
+    if short and is_by_lines:
+        raise DataError(f"{short[0]} is not whole")
+    if short:
+        return None
     if not is_by_lines:
         raise DataError(f"has {len(rows) - end:,} faces, its header says {counts[1]:,}")
-    return [row[:3] for row in vertices], [
-        row[1 : 1 + size] for size, row in zip(sizes, faces, strict=True)
-    ]
-
-
-def _refuse(is_by_lines: bool, name: str, row: Row) -> None:
-    """Refuse a line that is too short where each vertex and face has one of its own."""
-    if is_by_lines:
-        raise DataError(f"{name} is not whole: {' '.join(row)[:60]!r}")
+    return [row[:3] for row in vertices], [row[1 : 1 + int(row[0])] for row in faces]
 
 
 def _by_words(rows: list[Row], keyword: re.Match[str]) -> tuple[list[Row], list[Row]]:

@@ -1,20 +1,19 @@
-"""Arrays in an `.npz` file: written row by row, read by mapping the file; which axis is which."""
+"""Arrays of `.npy` and `.npz` files, large ones by mapping the file; which axis is which."""
 
 import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
 from pointpeft.errors import DataError
-from pointpeft.files import replacing
 
-__all__ = ["Rows", "as_cloud", "read_npy", "read_npz", "refuse_transposed", "write_npz"]
+__all__ = ["as_cloud", "read_npy", "read_npz", "refuse_transposed"]
 
 
 def as_cloud(array: np.ndarray, name: str) -> np.ndarray:
@@ -28,14 +27,9 @@ def as_cloud(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim == 1 and {"x", "y", "z"} <= set(array.dtype.names or ()):
         array = np.stack([array[axis] for axis in "xyz"], axis=1)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < 3:
-        hint = ""
-        if array.ndim == 2 and array.shape[0] == 3:
-            hint = "; it looks transposed"
-        elif array.ndim == 3:
-            hint = "; a set of shapes is a data source itself, not put in a class folder"
         raise DataError(
             f"{name} has shape {array.shape} and type {array.dtype}, "
-            f"a cloud needs numbers of shape (N, 3){hint}"
+            "a cloud needs numbers of shape (N, 3)"
         )
     refuse_transposed(array.shape, name)
     columns = array[:, :3]
@@ -68,112 +62,59 @@ _NAME_LENGTHS = 26
 """Where the header of a member says how long its name and extra field are; both end it."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """An array `(S, ...)` that comes row by row, so that it never lies in memory as a whole.
-
-    Attributes:
-        shape: Of the whole array.
-        dtype: Of its values; rows of another one are converted.
-        rows: S arrays of shape `shape[1:]`.
-    """
-
-    shape: tuple[int, ...]
-    dtype: type[np.generic]
-    rows: Iterable[np.ndarray]
-
-
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None:
-    """Write an uncompressed `.npz`, which `read_npz` maps into memory.
-
-    The file takes its name only when it is complete.
-
-    Args:
-        path: The file.
-        arrays: By name, written in this order.
-
-    Raises:
-        DataError: `Rows` give another number of rows, or one of another shape, than they promise.
-    """
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                if isinstance(array, Rows):
-                    _write_rows(member, name, array)
-                else:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def read_npz(
-    path: Path,
-    leave: Container[str] = (),
-    only: Container[str] | None = None,
-    wanted: Container[str] | None = None,
-    most_unpacked: int | None = None,
-) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`, by name.
+def read_npz(path: Path, most_unpacked: int | None = None) -> Mapping[str, np.ndarray]:
+    """The arrays of an `.npz`, by name, each read when it is asked for.
 
     Large arrays that are stored without compression are mapped, read-only: they take no time to
     load, and processes that read the same file share them.
 
     Args:
         path: The file.
-        leave: Names that are not read.
-        only: Names besides which none is read.
-        wanted: Names besides which arrays of Python objects are left out; None: none of them is.
         most_unpacked: Bytes that compressed arrays may unpack to, since a small file can claim any
             number; by default half of this machine's memory.
 
     Raises:
-        DataError: The file is damaged or no `.npz`, an array that is not left out holds Python
-            objects, or more is unpacked.
+        DataError: The file is damaged or no `.npz` or, when an array is asked for, this one is
+            damaged or holds Python objects, or more is unpacked.
     """
-    most = _half_of_memory() if most_unpacked is None else most_unpacked
-    try:
-        return _read_members(path, leave, only, wanted, most)
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file can make NumPy fail in any way
-        raise DataError(_describe(path, error)) from error
+    return _Npz(path, _half_of_memory() if most_unpacked is None else most_unpacked)
 
 
-def _read_members(
-    path: Path,
-    leave: Container[str],
-    only: Container[str] | None,
-    wanted: Container[str] | None,
-    most: int,
-) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
-        begins = path.read_bytes()[:2] == b"PK"
-        raise DataError(
-            "the file is cut short: its list of arrays is missing" if begins else "not an NPZ file"
-        )
-    with np.load(path, allow_pickle=False) as archive:
-        members = {
-            name: info
-            for info in archive.zip.infolist()
-            if (name := info.filename.removesuffix(".npy")) != info.filename
-            and name not in leave
-            and (only is None or name in only)
-        }
-        packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
-        unpacked = sum(info.file_size for info in packed)
-        if unpacked > most:
+class _Npz(Mapping[str, np.ndarray]):
+    def __init__(self, path: Path, most_unpacked: int) -> None:
+        self._path, self._most, self._unpacked = path, most_unpacked, 0
+        with _described(path), zipfile.ZipFile(path) as archive:
+            names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        self._members = {name: info for name, info in names.items() if info.filename != name}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        info = self._members[name]
+        is_stored = info.compress_type == zipfile.ZIP_STORED
+        self._unpacked += 0 if is_stored else info.file_size
+        if self._unpacked > self._most:
             raise DataError(
-                f"its compressed arrays unpack to {unpacked:,} bytes, more than {most:,}; store "
-                "them uncompressed with numpy.savez, which needs no memory"
+                f"its compressed arrays unpack to {self._unpacked:,} bytes, more than "
+                f"{self._most:,}; store them uncompressed with numpy.savez, which needs no memory"
             )
-        arrays = {}
-        for name, info in members.items():
-            with archive.zip.open(info) as member:
-                header = _read_header(member)
-            if header.dtype.hasobject and wanted is not None and name not in wanted:
-                continue
-            _check(header, info.filename, info.file_size)
-            is_mapped = info not in packed and info.file_size >= _SMALLEST_MAPPED
-            arrays[name] = _map(path, info, header) if is_mapped else archive[name]
-        return arrays
+        with (
+            _described(self._path),
+            zipfile.ZipFile(self._path) as archive,
+            archive.open(info) as member,
+        ):
+            header = _checked_header(member, info.filename, info.file_size)
+            if is_stored and info.file_size >= _SMALLEST_MAPPED:
+                return _map(self._path, info, header)
+            member.seek(0)
+            return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -182,22 +123,23 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: The file is damaged or no `.npy`, or holds Python objects.
     """
+    with _described(path), path.open("rb") as file:
+        _checked_header(file, "the array", path.stat().st_size)
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            if file.read(6) != np.lib.format.MAGIC_PREFIX:
-                raise DataError("not an NPY file")
-            file.seek(0)
-            _check(_read_header(file), "the array", path.stat().st_size)
-        return np.load(path, allow_pickle=False)
+        yield
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make NumPy fail in any way
-        raise DataError(_describe(path, error)) from error
-
-
-def _describe(path: Path, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {error}".strip(": \n")
-    return f"cannot be read as {path.suffix[1:]}, it may be damaged or cut short ({reason})"
+        reason = f"{type(error).__name__}: {error}".strip(": \n")
+        raise DataError(
+            f"cannot be read as {path.suffix[1:]}, it may be damaged or cut short ({reason})"
+        ) from error
 
 
 def _half_of_memory() -> int:
@@ -206,23 +148,6 @@ def _half_of_memory() -> int:
     except (AttributeError, ValueError):  # not on every system
         memory = _COMMON_MEMORY
     return int(_MEMORY_SHARE * memory)
-
-
-def _write_rows(member: Any, name: str, array: Rows) -> None:
-    dtype = np.dtype(array.dtype)
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": array.shape,
-    }
-    np.lib.format.write_array_header_1_0(member, header)
-    count = 0
-    for count, row in enumerate(array.rows, start=1):
-        if row.shape != array.shape[1:]:
-            raise DataError(f"{name}[{count - 1}]: shape {row.shape}, not {array.shape[1:]}")
-        member.write(np.ascontiguousarray(row, dtype).tobytes())
-    if count != array.shape[0]:
-        raise DataError(f"{name}: {count} rows, not {array.shape[0]}")
 
 
 class _Header(NamedTuple):
@@ -234,13 +159,9 @@ class _Header(NamedTuple):
     length: int
 
 
-def _read_header(file: IO[bytes]) -> _Header:
-    read = _HEADERS[np.lib.format.read_magic(file)]
-    return _Header(*read(file), file.tell())
-
-
-def _check(header: _Header, name: str, size: int) -> None:
+def _checked_header(file: IO[bytes], name: str, size: int) -> _Header:
     """Refuse an array of objects, and one that promises more than the `size` bytes that it has."""
+    header = _Header(*_HEADERS[np.lib.format.read_magic(file)](file), file.tell())
     if header.dtype.hasobject:
         raise DataError(
             f"{name} holds Python objects, which are not read; save plain numbers or text"
@@ -249,6 +170,7 @@ def _check(header: _Header, name: str, size: int) -> None:
         raise DataError(f"{name} has the shape {header.shape}")
     if header.length + math.prod(header.shape) * header.dtype.itemsize > size:
         raise DataError(f"{name} is shorter than its header says")
+    return header
 
 
 def _map(path: Path, info: zipfile.ZipInfo, header: _Header) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -58,9 +60,6 @@ class _Obj:
 def parse_obj(content: bytes) -> Geometry:
     """Vertices and triangulated faces of an OBJ file; without faces a cloud.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It holds no vertex, a line is not as it should be, a face names a vertex that
             does not exist, or faces are missing.
@@ -84,29 +83,28 @@ def parse_obj(content: bytes) -> Geometry:
         raise DataError("holds free-form curves or surfaces, which are not read; save it as a mesh")
     if not found.sizes:
         return points, None, ()
-    _check_numbers(found, len(points))
+    if max(found.corners, default=0) >= len(points):
+        raise DataError(f"a face names vertex {max(found.corners) + 1}, there are {len(points)}")
     _refuse_missing_faces(points, found)
     return points, triangulate(points, found.corners, found.sizes), ()
 
 
-def _logical_lines(text: str) -> list[tuple[int, str]]:
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, continued ones joined, without comments and empty ones.
 
     A backslash at the end of a comment, such as that of a path, continues nothing.
     """
-    lines: list[tuple[int, str]] = []
-    open_line = ""
-    for number, line in enumerate(split_lines(text), start=1):
+    before = ""
+    lines = split_lines(text)
+    for number, line in enumerate(lines, start=1):
         code, mark, _ = line.partition("#")
-        code = open_line + code.rstrip()
-        open_line = ""
+        code = before + code.rstrip()
+        before = ""
         if code.endswith("\\") and not mark:
-            open_line = code[:-1] + " "
-        elif code.strip():
-            lines.append((number, code))
-    if open_line.strip():
-        lines.append((number, open_line))
-    return lines
+            before = code[:-1] + " "
+            code = before if number == len(lines) else ""
+        if code.strip():
+            yield number, code
 
 
 def _coordinates(words: list[str]) -> tuple[float, float, float]:
@@ -117,14 +115,6 @@ def _coordinates(words: list[str]) -> tuple[float, float, float]:
         hint = "; write numbers with a decimal point" if any(map(is_decimal_comma, words)) else ""
         raise ValueError(f"expected 'v x y z'{hint}") from None
     return x, y, z
-
-
-def _check_numbers(found: _Obj, num_vertices: int) -> None:
-    if max(found.corners, default=0) >= num_vertices:
-        raise DataError(
-            f"a face names vertex {max(found.corners) + 1}, there are {num_vertices}: the file "
-            "is damaged or cut short"
-        )
 
 
 def _check_counts(text: str, num_vertices: int, sizes: list[int]) -> None:
@@ -158,12 +148,11 @@ def _refuse_missing_faces(points: np.ndarray, found: _Obj) -> None:
         )
     if not 4 <= len(used) < _FEW or len(found.sizes) < 2 or not np.isfinite(points[used]).all():
         return
-    starts = np.cumsum([0, *found.sizes])
-    edges: dict[frozenset[int], int] = {}
-    for start, end in itertools.pairwise(starts):
+    ends = np.cumsum(found.sizes)
+    edges = Counter[frozenset[int]]()
+    for start, end in itertools.pairwise([0, *ends]):
         face = found.corners[start:end]
-        for edge in zip(face, face[1:] + face[:1], strict=True):
-            edges[frozenset(edge)] = edges.get(frozenset(edge), 0) + 1
+        edges.update(map(frozenset, zip(face, face[1:] + face[:1], strict=True)))
     border = [set(edge) for edge, faces in edges.items() if faces == 1]
     loop = set(border[0]) if border else set()
     while grown := [edge for edge in border if edge & loop and not edge <= loop]:

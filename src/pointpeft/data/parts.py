@@ -116,19 +116,16 @@ def find_parts(
     for category, seg in shapes:
         seen[category].update(np.unique(seg).tolist())
     if not names:
-        highest = max((part for parts in seen.values() for part in parts), default=-1)
+        highest = max(set().union(*seen.values()), default=-1)
         names = [f"part {label}" for label in range(highest + 1)]
-    named = {
-        category: tuple(
-            label for label, name in enumerate(names) if name.startswith(f"{category}/")
-        )
+    labels = range(len(names))
+    parts_of = {
+        category: tuple(label for label in labels if names[label].startswith(f"{category}/"))
         for category in class_names
     }
-    if all(named.values()):
-        return PartTable(tuple(names), named)
-    known = range(len(names))
-    observed = {name: tuple(sorted(parts & set(known))) for name, parts in seen.items()}
-    return PartTable(tuple(names), observed)
+    if not all(parts_of.values()):
+        parts_of = {name: tuple(sorted(parts & set(labels))) for name, parts in seen.items()}
+    return PartTable(tuple(names), parts_of)
 
 
 def as_part_labels(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -143,19 +140,14 @@ def as_part_labels(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.
         DataError: Another shape, or anything but whole numbers from 0 to 9999.
     """
     if values.shape != shape or values.dtype.kind not in "fiu":
-        raise DataError(
-            f"{name} {values.shape} of {values.dtype}: expected a whole number for every point, "
-            f"{shape}"
-        )
+        raise DataError(f"{name} {values.shape} of {values.dtype}: expected numbers {shape}")
     with np.errstate(invalid="ignore"):  # NaN becomes some number, and differs from it
         labels = values.astype(np.int64)
-    if (labels != values).any():
-        odd = values[labels != values][0]
-        raise DataError(f"{name} hold {odd}: part labels are whole numbers; {EXPECTED_PARTS}")
-    if labels.size and not 0 <= labels.min() <= labels.max() <= _LARGEST_LABEL:
+    odd = values[(labels != values) | (labels < 0) | (labels > _LARGEST_LABEL)]
+    if odd.size:
         raise DataError(
-            f"{name} reach from {labels.min()} to {labels.max()}: part labels lie in "
-            f"0 to {_LARGEST_LABEL}"
+            f"{name} hold {odd[0]}: expected whole numbers from 0 to {_LARGEST_LABEL}; "
+            f"{EXPECTED_PARTS}"
         )
     return labels
 

@@ -1,8 +1,6 @@
 """Reader of the Point Cloud Data format (`.pcd`, version 0.7): ascii, binary, binary_compressed."""
 
 import struct
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -12,18 +10,11 @@ from pointpeft.errors import DataError
 __all__ = ["decompress_lzf", "parse_pcd"]
 
 _AXES = ("x", "y", "z")
-_KINDS = {"F": "f", "I": "i", "U": "u"}
 _KNOWN_SIZES = {"F": (2, 4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
 
 
 def parse_pcd(content: bytes) -> Geometry:
     """Points of a `.pcd` file; the format marks measurements without a return by NaN.
-
-    Args:
-        content: The whole file.
-
-    Returns:
-        Points `(N, 3)` float64, no faces and no notes.
 
     Raises:
         DataError: The header or the data are not as the format wants them.
@@ -32,15 +23,9 @@ def parse_pcd(content: bytes) -> Geometry:
     layout = _row_layout(header)
     num_points = _point_count(header)
     encoding = header["DATA"][0].lower()
-    if encoding == "ascii":
-        points = _ascii_points(data, layout, num_points)
-    elif encoding == "binary":
-        points = _binary_points(data, layout, num_points)
-    elif encoding == "binary_compressed":
-        points = _compressed_points(data, layout, num_points)
-    else:
-        raise DataError(f"DATA {encoding!r}: expected ascii, binary or binary_compressed")
-    return points, None, ()
+    if encoding not in _READERS:
+        raise DataError(f"DATA {encoding!r}: expected {', '.join(_READERS)}")
+    return _READERS[encoding](data, layout, num_points), None, ()
 
 
 def decompress_lzf(data: bytes, size: int) -> bytes:
@@ -49,12 +34,8 @@ def decompress_lzf(data: bytes, size: int) -> bytes:
     A control byte below 32 is followed by that many plus one literal bytes; any other one is a
     copy of earlier output, its length in the high three bits and its distance in the rest.
 
-    Args:
-        data: The compressed bytes.
-        size: The exact number of bytes to be had.
-
     Raises:
-        DataError: The stream is truncated, or does not give `size` bytes.
+        DataError: The stream is truncated, or does not give exactly `size` bytes.
     """
     out = bytearray()
     at = 0
@@ -72,21 +53,16 @@ def decompress_lzf(data: bytes, size: int) -> bytes:
                 at += 1
             start = len(out) - ((control & 31) << 8) - data[at] - 1
             at += 1
-            _copy_earlier(out, start, length + 2)
+            if start < 0:
+                raise DataError("compressed data refer to bytes before their beginning")
+            length += 2
+            period = out[start : start + length]  # the copy may reach into what it appends
+            out += (period * -(-length // len(period)))[:length]
     except IndexError:
         raise DataError("compressed data end in the middle of a step") from None
     if len(out) != size:
         raise DataError(f"compressed data unpack to {len(out)} bytes, the header says {size}")
     return bytes(out)
-
-
-def _copy_earlier(out: bytearray, start: int, length: int) -> None:
-    """Append `length` bytes of `out` from `start` on; the run may reach into what it appends."""
-    if start < 0:
-        raise DataError("compressed data refer to bytes before their beginning")
-    period = bytes(out[start : start + length])
-    repeats = -(-length // len(period))
-    out += (period * repeats)[:length]
 
 
 def _split_header(content: bytes) -> tuple[dict[str, list[str]], bytes]:
@@ -115,14 +91,12 @@ def _row_layout(header: dict[str, list[str]]) -> np.dtype:
         raise DataError("FIELDS, SIZE, TYPE and COUNT differ in length")
     if any(names.count(axis) != 1 for axis in _AXES):
         raise DataError(f"FIELDS {' '.join(names)}: expected x, y and z once each")
-    fields = []
-    for place, (name, kind, size, count) in enumerate(
-        zip(names, kinds, sizes, counts, strict=True)
-    ):
+    fields: list[tuple[str, str, tuple[int]]] = []
+    for name, kind, size, count in zip(names, kinds, sizes, counts, strict=True):
         if size not in _KNOWN_SIZES.get(kind, ()) or count < 1:
             raise DataError(f"field {name}: no type {kind!r} of {size} bytes, {count} times")
-        key = name if name in _AXES else f"{place}_{name}"
-        fields.append((key, f"<{_KINDS[kind]}{size}", (count,)))
+        key = name if name in _AXES else f"{len(fields)}_{name}"
+        fields.append((key, f"<{kind.lower()}{size}", (count,)))
     return np.dtype(fields)
 
 
@@ -134,27 +108,23 @@ def _point_count(header: dict[str, list[str]]) -> int:
     raise DataError("the header has neither POINTS nor WIDTH and HEIGHT")
 
 
-def _stack_axes(rows: np.ndarray) -> np.ndarray:
-    return np.stack([rows[axis][:, 0] for axis in _AXES], axis=1).astype(np.float64)
-
-
 def _ascii_points(data: bytes, layout: np.dtype, num_points: int) -> np.ndarray:
-    names = layout.names or ()
-    widths = [layout[name].shape[0] for name in names]
-    starts = dict(zip(names, np.cumsum([0, *widths[:-1]]), strict=True))
     lines = [line.split() for line in data.decode("ascii", errors="replace").splitlines()]
     lines = [fields for fields in lines if fields]
     if len(lines) != num_points:
         raise DataError(f"the header says {num_points} points, there are {len(lines)} lines")
+    widths = {name: layout[name].shape[0] for name in layout.names or ()}
+    starts = dict(zip(widths, np.cumsum([0, *widths.values()]), strict=False))
+    num_fields = sum(widths.values())
     points = np.empty((num_points, 3))
     for row, fields in enumerate(lines):
         try:
-            if len(fields) != sum(widths):
+            if len(fields) != num_fields:
                 raise ValueError
             points[row] = [float(fields[starts[axis]]) for axis in _AXES]
         except ValueError:
             raise DataError(
-                f"point {row + 1}: expected {sum(widths)} numbers, got {' '.join(fields)[:60]!r}"
+                f"point {row + 1}: expected {num_fields} numbers, got {' '.join(fields)[:60]!r}"
             ) from None
     return points
 
@@ -163,7 +133,8 @@ def _binary_points(data: bytes, layout: np.dtype, num_points: int) -> np.ndarray
     needed = num_points * layout.itemsize
     if len(data) < needed:
         raise DataError(f"{num_points} points need {needed} bytes, the file has {len(data)}")
-    return _stack_axes(np.frombuffer(data, dtype=layout, count=num_points))
+    rows = np.frombuffer(data, dtype=layout, count=num_points)
+    return np.column_stack([rows[axis][:, 0].astype(np.float64) for axis in _AXES])
 
 
 def _compressed_points(data: bytes, layout: np.dtype, num_points: int) -> np.ndarray:
@@ -176,11 +147,15 @@ def _compressed_points(data: bytes, layout: np.dtype, num_points: int) -> np.nda
         raise DataError(f"the compressed block has {len(packed)} bytes, not {packed_size}")
     if size != num_points * layout.itemsize:
         raise DataError(f"{num_points} points of {layout.itemsize} bytes do not make {size} bytes")
-    block = decompress_lzf(packed, size)
-    fields: Mapping[str, Any] = layout.fields or {}
-    columns = []
-    for axis in _AXES:
-        field, offset = fields[axis][:2]
-        values = np.frombuffer(block, field.base, num_points * field.shape[0], offset * num_points)
-        columns.append(values[:: field.shape[0]].astype(np.float64))
-    return np.stack(columns, axis=1)
+    fields = [
+        (name, layout[name].base, (num_points, *layout[name].shape)) for name in layout.names or ()
+    ]
+    block = np.frombuffer(decompress_lzf(packed, size), dtype=np.dtype(fields))[0]
+    return np.column_stack([block[axis][:, 0].astype(np.float64) for axis in _AXES])
+
+
+_READERS = {
+    "ascii": _ascii_points,
+    "binary": _binary_points,
+    "binary_compressed": _compressed_points,
+}

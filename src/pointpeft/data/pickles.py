@@ -34,8 +34,6 @@ def read_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _plain(_Unpickler(file, encoding="latin1").load(), count(1))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
     except _RefusedError as error:
         raise DataError(
             f"{path}: refused, since it names {error}, which could run code when loaded; "
@@ -102,11 +100,6 @@ def _as_bytes(raw: Any, *_: Any) -> bytes:
     return raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
 
 
-def _no_bytes() -> bytes:
-    """Empty bytes, which old pickles have a name for."""
-    return b""
-
-
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, never called
     ("numpy", "dtype"): _Dtype,
@@ -114,7 +107,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _array_of_buffer,
     ("_codecs", "encode"): _as_bytes,
-    ("__builtin__", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): lambda: b"",  # how old pickles name empty bytes
 }
 
 

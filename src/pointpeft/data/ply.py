@@ -24,13 +24,17 @@ _FACE_ELEMENTS = ("face", "faces", "polygon", "polygons")
 _CORNERS = re.compile(r"vert(ex|ices)?_?(ind(ex|ices|exes)|ids?)|indices", re.IGNORECASE)
 """Names under which exporters list the corners of a face."""
 _HEADER_END = re.compile(rb"(?<=[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
-_UNSIGNED = {"char": "uchar", "int8": "uint8", "short": "ushort", "int16": "uint16"}
-_UNSIGNED |= {"int": "uint", "int32": "uint32"}
+_UNSIGNED = {
+    "char": "uchar", "int8": "uint8", "short": "ushort", "int16": "uint16",
+    "int": "uint", "int32": "uint32",
+}  # fmt: skip
 """Types of the lengths of lists, which are never negative."""
 _LINE_ENDS = re.compile(r"[\r\n]+")
-_SIZES = {"1": "char uchar int8 uint8", "2": "short ushort int16 uint16"}
-_SIZES |= {"4": "int uint int32 uint32 float float32", "8": "double float64"}
-_BYTES = {name: int(size) for size, names in _SIZES.items() for name in names.split()}
+_BYTES = {
+    "char": 1, "uchar": 1, "int8": 1, "uint8": 1, "short": 2, "ushort": 2, "int16": 2, "uint16": 2,
+    "int": 4, "uint": 4, "int32": 4, "uint32": 4, "float": 4, "float32": 4,
+    "double": 8, "float64": 8,
+}  # fmt: skip
 _DOUBLE = {"float": "double", "float32": "double"}
 """Text says more digits than single precision holds."""
 _PADDING = 3
@@ -44,9 +48,6 @@ def parse_ply(content: bytes) -> tuple[Geometry, dict[str, np.ndarray]]:
     """Geometry of a PLY file, and what it says of its vertices.
 
     Polygons and triangle strips become triangles; other elements are passed over.
-
-    Args:
-        content: The whole file.
 
     Returns:
         The geometry, and each scalar property of a vertex, `(N,)`, by its name.
@@ -147,17 +148,14 @@ def _check_promise(header: _Header, body: bytes) -> None:
     if header.is_text:
         rows, held = sum(rows for _, rows, _ in header.promise), body.count(b"\n")
         if held != rows:
-            what = _CUT if held < rows else "not a whole PLY file"
             raise DataError(
-                f"{what}: its header says {rows:,} lines ({header.said}), it has {held:,}"
+                f"cut short, or not as its header says: {rows:,} lines ({header.said}), it has "
+                f"{held:,}"
             )
         needed *= 2  # a digit and a space each
-        held = len(body)
-    else:
-        held = len(body)
-    if held < needed:
+    if len(body) < needed:
         raise DataError(
-            f"{_CUT}: its header says {header.said}, which need more than {held:,} bytes"
+            f"{_CUT}: its header says {header.said}, which need more than {len(body):,} bytes"
         )
 
 
@@ -213,10 +211,9 @@ def write_labelled_ply(path: str | Path, points: np.ndarray, seg: np.ndarray) ->
 
     kinds = [(axis, "<f8") for axis in _AXES] + [(channel, "u1") for channel in _CHANNELS]
     rows = np.empty(len(points), dtype=[*kinds, ("part", "<i4")])
-    for names, columns in ((_AXES, points), (_CHANNELS, part_colors(seg))):
-        for place, name in enumerate(names):
-            rows[name] = columns[:, place]
-    rows["part"] = seg
+    columns = (*points.T, *part_colors(seg).T, seg)
+    for name, column in zip(rows.dtype.names or (), columns, strict=True):
+        rows[name] = column
     with replacing(path) as temporary:
         PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(temporary))
 

@@ -52,6 +52,7 @@ class Prepared:
         raw_radius: Largest distance from the mean before normalisation, in the file's unit.
         notes: What the user should know about this shape.
         seg: Part labels `(num_stored,)` int64 of these points, where the raw shape has some.
+        digest: What `geometry_digest` gives of the raw shape; empty where it is not known.
     """
 
     points: np.ndarray
@@ -59,6 +60,7 @@ class Prepared:
     raw_radius: float
     notes: tuple[str, ...] = ()
     seg: np.ndarray | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,14 @@ class InputTransform:
     version: int = _CURRENT_VERSION
 
     def __post_init__(self) -> None:
-        _check_choice("normalize", self.normalize, get_args(Normalization))
-        _check_choice("up_axis", self.up_axis, get_args(Axis))
-        _check_choice("version", self.version, (_CURRENT_VERSION,))
+        choices = {
+            "normalize": get_args(Normalization),
+            "up_axis": get_args(Axis),
+            "version": (_CURRENT_VERSION,),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise DataError(f"{name}={getattr(self, name)!r}: expected one of {allowed}")
         if type(self.num_points) is not int or self.num_points < 1:
             raise DataError(f"num_points={self.num_points!r}: expected an integer of at least 1")
 
@@ -112,14 +119,18 @@ class InputTransform:
     ) -> list[Prepared | DataError]:
         """Make several shapes ready together; a bad shape gives its error instead of a cloud."""
         num_stored = default_num_stored(self, num_stored)
-        drawn = [_draw_or_error(shape, num_stored, seed) for shape in shapes]
-        orders = iter(
-            farthest_point_order([one.points for one in drawn if isinstance(one, _Drawn)])
-        )
-        return [
-            self._finish(one, next(orders), num_stored) if isinstance(one, _Drawn) else one
-            for one in drawn
-        ]
+        drawn: dict[int, RawShape] = {}
+        results: dict[int, Prepared | DataError] = {}
+        for place, shape in enumerate(shapes):
+            try:
+                drawn[place] = _draw(shape, num_stored, seed)
+            except DataError as error:
+                results[place] = error
+        orders = farthest_point_order([one.points for one in drawn.values()])
+        for (place, one), order in zip(drawn.items(), orders, strict=True):
+            raw_count = 0 if one.faces is not None else len(shapes[place].points)
+            results[place] = self._finish(one, raw_count, order, num_stored)
+        return [results[place] for place in range(len(shapes))]
 
     def turn_upright(self, points: np.ndarray) -> np.ndarray:
         """Points `(N, 3)` turned so that `up_axis` becomes y."""
@@ -142,7 +153,9 @@ class InputTransform:
             raise DataError(f"input transform: unknown keys {unknown}, expected {sorted(known)}")
         return cls(**values)
 
-    def _finish(self, drawn: "_Drawn", order: np.ndarray, num_stored: int) -> Prepared:
+    def _finish(
+        self, drawn: RawShape, raw_count: int, order: np.ndarray, num_stored: int
+    ) -> Prepared:
         """Turn, normalise, order, and fill up by repeating the ordered points."""
         points = self.turn_upright(drawn.points)
         center = points.mean(axis=0)
@@ -155,7 +168,7 @@ class InputTransform:
             few = f"{len(order)} distinct points, fewer than {self.num_points}: some are repeated"
             notes = (*notes, few)
         seg = None if drawn.seg is None else drawn.seg[rows]
-        return Prepared(points[rows].astype(np.float32), drawn.raw_count, radius, notes, seg)
+        return Prepared(points[rows].astype(np.float32), raw_count, radius, notes, seg)
 
 
 def default_num_stored(transform: InputTransform, num_stored: int | None) -> int:
@@ -190,7 +203,7 @@ def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
     by_size: dict[int, list[int]] = defaultdict(list)
     for place, cloud in enumerate(clouds):
         by_size[len(cloud)].append(place)
-    orders: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(clouds)
+    orders: dict[int, np.ndarray] = {}
     for size, places in by_size.items():
         stacked = np.stack([clouds[place] for place in places]).astype(np.float64)
         stacked -= stacked.mean(axis=1, keepdims=True)
@@ -198,53 +211,31 @@ def farthest_point_order(clouds: Sequence[np.ndarray]) -> list[np.ndarray]:
         order = farthest_point_sample(torch.from_numpy(stacked.astype(np.float32)), size)
         for place, row in zip(places, order.numpy(), strict=True):
             orders[place] = row[: len(np.unique(row))]  # then only copies remain
-    return orders
+    return [orders[place] for place in range(len(clouds))]
 
 
-def _check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise DataError(f"{name}={value!r}: expected one of {choices}")
+def _draw(shape: RawShape, num_stored: int, seed: int) -> RawShape:
+    """Points of a shape, still in its frame, with their part labels; with faces where it has some.
 
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Points taken from a shape, `(M, 3)` float64, still in the frame of the file.
-
-    Where the shape has part labels, `seg` holds those of the points, `(M,)`.
+    The faces are those of the shape, only to tell points on a surface from those of a cloud.
     """
-
-    points: np.ndarray
-    raw_count: int
-    notes: tuple[str, ...]
-    seg: np.ndarray | None = None
-
-
-def _draw_or_error(shape: RawShape, num_stored: int, seed: int) -> _Drawn | DataError:
-    try:
-        return _draw(shape, num_stored, seed)
-    except DataError as error:
-        return error
-
-
-def _draw(shape: RawShape, num_stored: int, seed: int) -> _Drawn:
     points = np.asarray(shape.points, dtype=np.float64)
     check_geometry(points)
     number = _content_seed(shape, seed)
-    labels = None if shape.seg is None else shape.seg.astype(np.int64)
-    if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
-        sampled = sample_surface(points, shape.faces, num_stored, number)
-        _check_extent(sampled)
-        if labels is not None:
-            labels = labels[sampled_vertices(points, shape.faces, num_stored, number)]
-        return _Drawn(sampled, 0, shape.notes, labels)
-    notes = shape.notes
-    if shape.faces is not None:
-        notes = (*notes, "mesh without a face of non-zero area: its vertices serve as a cloud")
-    kept = sample_cloud(np.arange(len(points)), num_stored, number)
-    _check_extent(points[kept])
-    check_enough(points)
-    return _Drawn(points[kept], len(points), notes, None if labels is None else labels[kept])
+    notes, faces, seg = shape.notes, shape.faces, shape.seg
+    if faces is not None and len(usable_faces(points, faces)[0]):
+        drawn = sample_surface(points, faces, num_stored, number)
+        kept = sampled_vertices(points, faces, num_stored, number) if seg is not None else None
+    else:
+        if faces is not None:
+            notes = (*notes, "mesh without a face of non-zero area: its vertices serve as a cloud")
+        faces = None
+        kept = sample_cloud(np.arange(len(points)), num_stored, number)
+        drawn = points[kept]
+        check_enough(points)
+    _check_extent(drawn)
+    seg = None if seg is None else seg[kept].astype(np.int64)
+    return RawShape(drawn, faces, shape.source, notes, seg)
 
 
 def _content_seed(shape: RawShape, seed: int) -> int:

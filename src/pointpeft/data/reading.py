@@ -40,9 +40,6 @@ _TOLERANCE = 0.01
 def parse_cad(path: Path) -> Geometry:
     """Triangles of a solid, in metres.
 
-    Args:
-        path: The file.
-
     Raises:
         DataError: cascadio is not installed, or it cannot read the file.
     """
@@ -71,9 +68,6 @@ _MOST_POINTS = 100_000_000
 def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
     """Points of a scan in the unit of its projection, and their classification.
 
-    Args:
-        path: The file.
-
     Returns:
         The cloud, and a class `(N,)` int64 for every point.
 
@@ -87,15 +81,13 @@ def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
             "LAS and LAZ files need laspy; install it with 'pip install pointpeft[las]'"
         ) from None
     with laspy.open(path) as file:
-        if file.header.point_count > _MOST_POINTS:
-            raise DataError(f"{file.header.point_count:,} points, more than {_MOST_POINTS:,}")
-        scan = file.read()
         promised = file.header.point_count
+        if promised > _MOST_POINTS:
+            raise DataError(f"{promised:,} points, more than {_MOST_POINTS:,}")
+        scan = file.read()
     points = np.asarray(scan.xyz, dtype=np.float64)
     if len(points) < promised:
-        raise DataError(
-            f"the file is cut short: its header says {promised:,} points, it has {len(points):,}"
-        )
+        raise DataError(f"cut short: its header says {promised:,} points, it has {len(points):,}")
     return (points, None, ()), np.asarray(scan.classification, dtype=np.int64)
 
 
@@ -207,8 +199,11 @@ def clean_shape(shape: RawShape) -> RawShape:
     """
     finite = np.isfinite(shape.points).all(axis=1)
     used, faces = np.ones(len(finite), dtype=bool), shape.faces
-    if faces is not None and len(_usable(shape.points, faces, finite)):
-        used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
+    if faces is not None:
+        with np.errstate(all="ignore"):
+            usable, _ = usable_faces(shape.points, faces[finite[faces].all(axis=1)])
+        if len(usable):  # otherwise all vertices serve as a cloud
+            used = np.bincount(faces.ravel(), minlength=len(finite)) > 0
     bad = ~finite & used
     if bad.sum() > _MOST_MISSING * used.sum():
         return shape
@@ -231,12 +226,6 @@ def clean_shape(shape: RawShape) -> RawShape:
     )
 
 
-def _usable(points: np.ndarray, faces: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Faces with an area; without one, all vertices serve as a cloud."""
-    with np.errstate(all="ignore"):
-        return usable_faces(points, faces[finite[faces].all(axis=1)])[0]
-
-
 def _parse(
     path: Path, suffix: str, head: bytes, segmented: bool
 ) -> tuple[Geometry, np.ndarray | None]:
@@ -250,20 +239,20 @@ def _parse(
     if suffix in _TABLES:
         return _parse_text(path.read_bytes(), head, segmented)
     if suffix == ".ply":
-        return _with_labels(path.read_bytes(), segmented)
+        return _labelled(*parse_ply(path.read_bytes()), segmented)
     if suffix in (".las", ".laz"):
         return parse_las(path)
     if suffix == ".npy":
         return (as_cloud(read_npy(path), "the array"), None, ()), None
-    geometry = _parse_archive(path)
-    return _labelled(geometry, _arrays_beside(path)) if segmented else (geometry, None)
+    arrays = read_npz(path, _MOST_UNPACKED)
+    return _labelled(_parse_archive(arrays), arrays, segmented)
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
     """A table, or a PLY or PCD file under the name of one."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith((b"ply\n", b"ply\r")):
-        (points, faces, notes), seg = _with_labels(content, segmented)
+        (points, faces, notes), seg = _labelled(*parse_ply(content), segmented)
         return (points, faces, (*notes, "a PLY file by its content, read as one")), seg
     if first.startswith((b"# .PCD", b"VERSION")) and b"FIELDS" in head and not segmented:
         points, faces, notes = parse_pcd(content)
@@ -271,20 +260,10 @@ def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry,
     return parse_table(content, segmented)
 
 
-def _with_labels(content: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
-    """A PLY file, with the vertex property that is its part labels where they are asked for."""
-    geometry, columns = parse_ply(content)
-    return _labelled(geometry, columns) if segmented else (geometry, None)
-
-
-# Archives ----------------------------------------------------------------------------------------
-
-
-def _parse_archive(path: Path) -> Geometry:
+def _parse_archive(arrays: Mapping[str, np.ndarray]) -> Geometry:
     """The cloud of an `.npz`, or its mesh where there are triangles beside the vertices."""
-    points = _cloud_of_archive(path)
-    found = read_npz(path, only=_FACE_KEYS, most_unpacked=_MOST_UNPACKED)
-    faces = next((found[key] for key in _FACE_KEYS if key in found), None)
+    points = _cloud_of_archive(arrays)
+    faces = next((arrays[key] for key in _FACE_KEYS if key in arrays), None)
     if faces is None:
         return points, None, ()
     if faces.dtype.kind not in "iu" or faces.ndim != 2 or faces.shape[1] != 3:
@@ -293,38 +272,38 @@ def _parse_archive(path: Path) -> Geometry:
     return points, triangulate(points, faces.ravel(), sizes) if len(faces) else None, ()
 
 
-def _cloud_of_archive(path: Path) -> np.ndarray:
+def _cloud_of_archive(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """The cloud of an `.npz`: `points`, `xyz`, `pos`, or the only array of that form."""
-    named = read_npz(path, only=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
     for key in _CLOUD_KEYS:
-        if key in named:
-            return as_cloud(named[key], f"array {key!r}")
-    arrays = read_npz(path, wanted=(), most_unpacked=_MOST_UNPACKED)
-    fitting = [
-        key
-        for key, array in arrays.items()
-        if array.ndim == 2 and array.shape[1] >= 3 and not _NO_CLOUD.search(key)
-    ]
-    if not fitting:
-        read_npz(path)  # complains of arrays of Python objects: the cloud may be one
+        if key in arrays:
+            return as_cloud(arrays[key], f"array {key!r}")
+    fitting, reasons = {}, []
+    for key in arrays:
+        try:
+            array = arrays[key]
+        except DataError as error:  # not the cloud, unless there is no other one
+            reasons.append(f"; {error}")
+            continue
+        if array.ndim == 2 and array.shape[1] >= 3 and not _NO_CLOUD.search(key):
+            fitting[key] = array
     if len(fitting) != 1:
         raise DataError(
             f"arrays {sorted(arrays)}: expected 'points', 'xyz', 'pos' or 'vertices', "
-            "or exactly one array of shape (N, 3)"
+            f"or exactly one array of shape (N, 3){''.join(reasons)}"
         )
-    return as_cloud(arrays[fitting[0]], f"array {fitting[0]!r}")
+    ((key, array),) = fitting.items()
+    return as_cloud(array, f"array {key!r}")
 
 
-def _arrays_beside(path: Path) -> dict[str, np.ndarray]:
-    """All arrays but the cloud."""
-    return read_npz(path, leave=_CLOUD_KEYS, most_unpacked=_MOST_UNPACKED)
-
-
-def _labelled(geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> tuple[Geometry, np.ndarray]:
-    """A geometry with the array `(N,)` that holds part labels, by its name.
+def _labelled(
+    geometry: Geometry, arrays: Mapping[str, np.ndarray], segmented: bool
+) -> tuple[Geometry, np.ndarray | None]:
+    """A geometry with the array `(N,)` that holds part labels, by its name, if they are asked for.
 
     A note says which one that is where its name does not.
     """
+    if not segmented:
+        return geometry, None
     points, faces, notes = geometry
     names = list(arrays)
     column = label_column(names)

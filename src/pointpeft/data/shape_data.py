@@ -43,12 +43,11 @@ class ShapeSplit:
         """The shapes at `indices`, in that order; a mask `(S,)` of bool serves too."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        ids = tuple(self.ids[place] for place in chosen)
-        seg = None if self.seg is None else self.seg[chosen]
-        digests, objects = (
+        ids, digests, objects = (
             tuple(each[place] for place in chosen) if each else ()
-            for each in (self.digests, self.objects)
+            for each in (self.ids, self.digests, self.objects)
         )
+        seg = None if self.seg is None else self.seg[chosen]
         return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg, digests, objects)
 
     def marks(self) -> frozenset[str]:

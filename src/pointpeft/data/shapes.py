@@ -9,10 +9,11 @@ import numpy as np
 from pointpeft.data.archive import list_archive, list_embedded
 from pointpeft.data.benchmarks.episodes import refuse_episodes
 from pointpeft.data.benchmarks.stored import archived_dataset, find_stored, list_benchmark
+from pointpeft.data.cache import PreparedCache, short_digest
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
-from pointpeft.data.loading import Loaded, Loader, OnError, Progress, fit_parts, with_parts
+from pointpeft.data.loading import Loaded, OnError, Progress, fit_parts, load_items, with_parts
 from pointpeft.data.parts import PartTable
-from pointpeft.data.prepare import InputTransform, default_num_stored
+from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.splits import (
     Item,
@@ -81,8 +82,8 @@ def load_shapes(
     if segmented:
         listing = with_parts(listing, source)
     num_stored = _num_stored(listing, transform, num_stored)
-    loader = Loader(transform, num_stored, seed, cache_dir, segmented)
-    loaded = loader.load(listing, source, on_error, progress)
+    cache = PreparedCache(cache_dir, transform, num_stored, seed, segmented)
+    loaded = load_items(listing, cache, source, on_error, progress)
     if segmented:
         loaded, parts = fit_parts(loaded, listing.part_names, names, parts, source, on_error)
     items, split_notes = assign_splits(loaded.items, loaded.digests, val_fraction, seed, needed)
@@ -124,14 +125,9 @@ def load_unlabelled(
     Args:
         source: "homeobjects", a folder of files, flat or nested, that of a benchmark data set, or
             an `.npz` with `points`.
-        transform: How to prepare each shape.
-        num_stored: As for `load_shapes`.
-        on_error: As for `load_shapes`.
         val_fraction: As for `load_shapes`; with 0 nothing is cut.
-        seed: As for `load_shapes`.
-        cache_dir: As for `load_shapes`.
-        variant: As for `load_shapes`.
-        progress: Called with the number of shapes done and their total.
+
+    The other arguments are those of `load_shapes`.
 
     Raises:
         DataError: As for `load_shapes`.
@@ -145,23 +141,25 @@ def load_unlabelled(
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
     is_cut = len(kept) == len(listing.items)  # a stated test split is enough to be left out
     listing = Listing(kept, (), listing.stored_points)
-    loader = Loader(transform, _num_stored(listing, transform, num_stored), seed, cache_dir)
-    loaded = loader.load(listing, source, on_error, progress)
+    num_stored = _num_stored(listing, transform, num_stored)
+    cache = PreparedCache(cache_dir, transform, num_stored, seed)
+    loaded = load_items(listing, cache, source, on_error, progress)
     fraction = val_fraction if is_cut else 0.0
     items, _ = assign_splits(loaded.items, loaded.digests, fraction, seed)
-    pairs = list(zip(items, loaded.digests, strict=True))
-    held_out = {digest for item, digest in pairs if item.split in ("val", "test")}
-    chosen = [place for place, (_, digest) in enumerate(pairs) if digest not in held_out]
+    pairs = list(zip(items, loaded.prepared, strict=True))
+    held_out = {one.digest for item, one in pairs if item.split in ("val", "test")}
+    chosen = [(item, one) for item, one in pairs if one.digest not in held_out]
     if len(chosen) < len(items):
         notes.append(
             f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
             "same data.val_fraction and data.seed keeps for validation and testing"
         )
+    split = _gather(chosen, (), loaded.prepared[0])
     return UnlabelledShapes(
-        points=np.stack([loaded.prepared[place].points for place in chosen]),
-        labels=np.full(len(chosen), -1, dtype=np.int64),
-        ids=tuple(items[place].id for place in chosen),
-        digests=tuple(loaded.digests[place] for place in chosen),
+        split.points,
+        split.labels,
+        split.ids,
+        digests=split.digests,
         notes=(*notes, *loaded.notes),
         problems=loaded.problems,
     )
@@ -177,10 +175,6 @@ def absolute_source(source: str | Path) -> str:
 
 def check_source(source: str | Path, variant: str | None = None) -> None:
     """Refuse a data set that is not there, or not the published one that is named; read nothing.
-
-    Args:
-        source: As for `load_shapes`.
-        variant: As for `load_shapes`.
 
     Raises:
         DataError: As for `load_shapes`, of a source that is missing.
@@ -264,14 +258,24 @@ def _assemble(
 ) -> ShapeData:
     """The data set of items that each have a part."""
     chosen, stated = {item.split for item in items}, {item.split for item in loaded.items}
+    pairs = list(zip(items, loaded.prepared, strict=True))
+    train, val, test, unlabelled = (
+        _gather([pair for pair in pairs if pair[0].split == split], names, pairs[0][1])
+        for split in ("train", "val", "test", "unlabelled")
+    )
+    statistics = None
+    if trained := [one for item, one in pairs if item.split == "train"]:
+        statistics = InputStatistics.from_raw(
+            [one.raw_count for one in trained], [one.raw_radius for one in trained], train.points
+        )
     return ShapeData(
         class_names=names,
-        train=_gather(items, loaded, "train", names),
-        val=_gather(items, loaded, "val", names),
-        test=_gather(items, loaded, "test", names),
-        unlabelled=_gather(items, loaded, "unlabelled", names),
+        train=train,
+        val=val,
+        test=test,
+        unlabelled=unlabelled,
         transform=transform,
-        statistics=_statistics(items, loaded),
+        statistics=statistics,
         notes=notes,
         problems=loaded.problems,
         parts=parts,
@@ -279,30 +283,22 @@ def _assemble(
     )
 
 
-def _gather(items: Sequence[Item], loaded: Loaded, split: str, names: Sequence[str]) -> ShapeSplit:
-    chosen = [place for place, item in enumerate(items) if item.split == split]
+def _gather(
+    chosen: Sequence[tuple[Item, Prepared]], names: Sequence[str], example: Prepared
+) -> ShapeSplit:
+    """The chosen shapes, maybe none, with arrays of the form that those of the example have."""
     number = {name: label for label, name in enumerate(names)}
-    labels = [number.get(items[place].class_name or "", -1) for place in chosen]
-    clouds = [loaded.prepared[place].points for place in chosen]
-    segs = [loaded.prepared[place].seg for place in chosen]
-    first, objects = loaded.prepared[0], loaded.objects
+    seg = None
+    if example.seg is not None:
+        labels = [np.asarray(one.seg) for _, one in chosen]
+        seg = np.array(labels, np.int64).reshape(-1, len(example.seg))
+    clouds = np.array([one.points for _, one in chosen], np.float32)
+    objects = [item.object_id for item, _ in chosen if item.object_id]
     return ShapeSplit(
-        points=np.stack(clouds) if clouds else np.empty((0, *first.points.shape), np.float32),
-        labels=np.array(labels, dtype=np.int64),
-        ids=tuple(items[place].id for place in chosen),
-        seg=None if first.seg is None else np.array(segs, np.int64).reshape(-1, len(first.seg)),
-        digests=tuple(loaded.digests[place] for place in chosen),
-        objects=tuple(objects[place] for place in chosen) if objects else (),
-    )
-
-
-def _statistics(items: Sequence[Item], loaded: Loaded) -> InputStatistics | None:
-    pairs = zip(items, loaded.prepared, strict=True)
-    train = [prepared for item, prepared in pairs if item.split == "train"]
-    if not train:
-        return None
-    return InputStatistics.from_raw(
-        [one.raw_count for one in train],
-        [one.raw_radius for one in train],
-        np.stack([one.points for one in train]),
+        points=clouds.reshape(-1, *example.points.shape),
+        labels=np.array([number.get(item.class_name or "", -1) for item, _ in chosen], np.int64),
+        ids=tuple(item.id for item, _ in chosen),
+        seg=seg,
+        digests=tuple(one.digest for _, one in chosen),
+        objects=tuple(map(short_digest, objects)) if len(objects) == len(chosen) else (),
     )

@@ -27,16 +27,9 @@ __all__ = [
 ]
 
 _SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-    "unlabelled": "unlabelled",
-    "unlabeled": "unlabelled",
-}
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test", "unlabelled": "unlabelled", "unlabeled": "unlabelled",
+}  # fmt: skip
 _BLOCK = 1 << 20
 """Bytes of a file that are hashed at once."""
 _FEWEST_TO_SPLIT = 3
@@ -67,22 +60,20 @@ class Item:
     object_id: str | None = None
 
     def digest(self) -> str:
-        """Hash of everything the geometry is read from; another kind of file has another one."""
+        """Hash of everything the shape is read from; another kind of file has another one."""
+        labels = ""
+        if self.segmented and self.seg is not None:
+            content = np.ascontiguousarray(self.seg, dtype="<i8")
+            labels = hashlib.sha256(content.tobytes()).hexdigest()
         if isinstance(self.origin, np.ndarray):
-            content = np.ascontiguousarray(self.origin)
-            return hashlib.sha256(f"{content.dtype.str}".encode() + content.tobytes()).hexdigest()
+            digest = hashlib.sha256(self.origin.dtype.str.encode() + self.origin.tobytes())
+            return digest.hexdigest() + labels
         digest = hashlib.sha256(self.origin.suffix.lower().encode())
         for path in (self.origin, *companion_files(self.origin)):
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
-        return digest.hexdigest()
-
-    def label_digest(self) -> str:
-        """Hash of the part labels that are not in the file with the geometry; empty without any."""
-        if not self.segmented or self.seg is None:
-            return ""
-        return hashlib.sha256(np.ascontiguousarray(self.seg, dtype="<i8").tobytes()).hexdigest()
+        return digest.hexdigest() + labels
 
     def read(self) -> RawShape:
         """The shape itself; raises `DataError` when it cannot be read."""
@@ -162,13 +153,14 @@ def assign_splits(
         raise DataError(f"val_fraction={val_fraction}: expected at least 0 and below 1")
     stated = {item.split for item in items} & {"train", "val", "test"}
     result, notes = [], []
-    unstated = 0
     for item in items:
-        unlabelled = item.class_name is None
-        unstated += bool(stated) and item.split is None and not unlabelled
-        result.append(replace(item, split="unlabelled" if unlabelled else item.split or "train"))
-    if unstated:
-        notes.append(f"{unstated} shapes without a stated part, beside others with one: to train")
+        split = "unlabelled" if item.class_name is None else item.split or "train"
+        result.append(replace(item, split=split))
+    unstated = [item for item in items if item.class_name is not None and item.split is None]
+    if stated and unstated:
+        notes.append(
+            f"{len(unstated)} shapes without a stated part, beside others with one: to train"
+        )
     sizes = Counter(item.class_name for item in result if item.split == "train")
     for part in needed:
         if part not in stated and val_fraction > 0:
@@ -183,13 +175,8 @@ def check_classes(
 ) -> list[str]:
     """Notes on classes that cannot be measured.
 
-    Args:
-        items: With their parts.
-        class_names: The classes of the set.
-        need_train: Whether every class must have something to train on.
-
     Raises:
-        DataError: A class has no training shape although it must.
+        DataError: A class has no training shape although `need_train`.
     """
     counts = Counter((item.class_name, item.split) for item in items)
     untrained = [name for name in class_names if not counts[name, "train"]]
@@ -198,10 +185,8 @@ def check_classes(
             f"no usable training shape for {enumerate_names(untrained)}: add shapes of these "
             "classes to the training part, or take the classes out"
         )
-    if not any(item.split == "test" for item in items):
-        return []
     untested = [name for name in class_names if not counts[name, "test"]]
-    if not untested:
+    if not untested or not any(item.split == "test" for item in items):
         return []
     return [f"no test shape, so accuracy cannot be measured for {enumerate_names(untested)}"]
 
@@ -210,10 +195,6 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
     """Take validation and test shapes out that would measure what is known already.
 
     These are copies of training shapes and, among test shapes, copies of validation shapes.
-
-    Args:
-        items: With their parts.
-        digests: Hash of the content of each.
 
     Returns:
         The items, of which copies have no part, and a note if there are any.
@@ -247,19 +228,22 @@ def _cut(
     A class whose train part had, before any cut, `sizes` enough gives at least one shape.
     """
     by_class: dict[str, list[int]] = defaultdict(list)
-    ranks = [short_digest(f"{seed}/{part}/{digest}") for digest in digests]
-    for place in sorted(range(len(items)), key=lambda place: (ranks[place], items[place].id)):
+    ranks = [
+        (short_digest(f"{seed}/{part}/{digest}"), item.id)
+        for digest, item in zip(digests, items, strict=True)
+    ]
+    for place in sorted(range(len(items)), key=ranks.__getitem__):
         if items[place].split == "train":
             by_class[str(items[place].class_name)].append(place)
-    moved: set[int] = set()
+    result, moved = list(items), 0
     for name, places in by_class.items():
         least = 1 if sizes[name] >= _FEWEST_TO_SPLIT else 0
         number = min(max(least, int(fraction * len(places) + 0.5)), len(places) - 1)
         chosen = {digests[place] for place in places[:number]}
         with_copies = [place for place in places if digests[place] in chosen]
-        if len(with_copies) < len(places):
-            moved.update(with_copies)
-    result = [
-        replace(item, split=part) if place in moved else item for place, item in enumerate(items)
-    ]
-    return result, len(moved)
+        if len(with_copies) == len(places):
+            continue
+        moved += len(with_copies)
+        for place in with_copies:
+            result[place] = replace(items[place], split=part)
+    return result, moved

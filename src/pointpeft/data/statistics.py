@@ -55,9 +55,9 @@ class InputStatistics:
 
     num_shapes: int
     point_counts: tuple[int, ...]
-    radius: tuple[float, float, float]
-    log_extent_mean: tuple[float, float, float]
-    log_extent_std: tuple[float, float, float]
+    radius: tuple[float, ...]
+    log_extent_mean: tuple[float, ...]
+    log_extent_std: tuple[float, ...]
 
     @classmethod
     def from_raw(
@@ -76,14 +76,14 @@ class InputStatistics:
         if not len(clouds) == len(radii) == len(counts) or not len(clouds):
             raise DataError(f"{len(clouds)} clouds, {len(radii)} radii, {len(counts)} counts")
         of_clouds = [count for count in counts if count > 0]
-        quantiles = np.quantile(of_clouds, [0, 0.25, 0.5, 0.75, 1]) if of_clouds else np.empty(0)
+        quantiles = np.quantile(of_clouds, [0, 0.25, 0.5, 0.75, 1]) if of_clouds else ()
         extents = np.stack([_log_extents(cloud) for cloud in clouds])
         return cls(
             num_shapes=len(clouds),
             point_counts=tuple(round(float(q)) for q in quantiles),
-            radius=_triple([np.min(radii), np.median(radii), np.max(radii)]),
-            log_extent_mean=_triple(extents.mean(axis=0)),
-            log_extent_std=_triple(extents.std(axis=0)),
+            radius=(float(np.min(radii)), float(np.median(radii)), float(np.max(radii))),
+            log_extent_mean=tuple(extents.mean(axis=0).tolist()),
+            log_extent_std=tuple(extents.std(axis=0).tolist()),
         )
 
     def check(self, shape: RawShape | np.ndarray, transform: InputTransform) -> list[str]:
@@ -98,19 +98,21 @@ class InputStatistics:
         """
         if isinstance(shape, np.ndarray):
             shape = RawShape(shape, None, "cloud")
-        points = _surface_points(shape)
-        warnings = (
-            [] if shape.faces is not None else self._check_count(len(shape.points), transform)
-        )
-        warnings += self._check_scale(points, transform)
-        return warnings + self._check_up_axis(points, transform)
+        points = np.asarray(shape.points, dtype=np.float64)
+        if len(usable_faces(points, shape.faces)[0]):
+            points = sample_surface(points, shape.faces, _CHECK_POINTS, seed=0)
+        else:
+            points = sample_cloud(points, _CHECK_POINTS, seed=0)
+        count = len(shape.points) if shape.faces is None else None
+        return [
+            *self._check_count(count, transform),
+            *self._check_scale(points, transform),
+            *self._check_up_axis(points, transform),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputStatistics":
@@ -127,7 +129,9 @@ class InputStatistics:
         }
         return cls(**plain)
 
-    def _check_count(self, count: int, transform: InputTransform) -> list[str]:
+    def _check_count(self, count: int | None, transform: InputTransform) -> list[str]:
+        if count is None:
+            return []
         if count < _FAR_FEWER * transform.num_points:
             return [
                 f"only {count} points, the model sees {transform.num_points}: points are "
@@ -155,7 +159,12 @@ class InputStatistics:
             if harmless
             else "the model uses the raw size, so bring it to the unit of the training shapes"
         )
-        return [f"about {ratio:.2g} times {word} training shape{_unit_hint(ratio)}: {effect}"]
+        units = [
+            f" ({units}?)"
+            for factor, units in _UNIT_RATIOS.items()
+            if factor / _SAME_RATIO < ratio < factor * _SAME_RATIO
+        ]
+        return [f"about {ratio:.2g} times {word} training shape{''.join(units)}: {effect}"]
 
     def _check_up_axis(self, points: np.ndarray, transform: InputTransform) -> list[str]:
         misfit = {
@@ -181,27 +190,8 @@ class InputStatistics:
         return float(np.mean(deviations**2, axis=1).min())
 
 
-def _triple(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
-
-
-def _surface_points(shape: RawShape) -> np.ndarray:
-    points = np.asarray(shape.points, dtype=np.float64)
-    if shape.faces is not None and len(usable_faces(points, shape.faces)[0]):
-        return sample_surface(points, shape.faces, _CHECK_POINTS, seed=0)
-    return sample_cloud(points, _CHECK_POINTS, seed=0)
-
-
 def _log_extents(cloud: np.ndarray) -> np.ndarray:
     """Log extents `(3,)` of a cloud `(N, 3)` scaled so that its farthest point is at distance 1."""
     centered = np.asarray(cloud, dtype=np.float64) - np.mean(cloud, axis=0)
     radius = np.linalg.norm(centered, axis=1).max() or 1.0
     return np.log(np.maximum(np.ptp(centered, axis=0) / radius, _SMALLEST_EXTENT))
-
-
-def _unit_hint(ratio: float) -> str:
-    for factor, units in _UNIT_RATIOS.items():
-        if factor / _SAME_RATIO < ratio < factor * _SAME_RATIO:
-            return f" ({units}?)"
-    return ""

@@ -16,8 +16,6 @@ __all__ = [
     "find_columns",
     "find_data",
     "is_comment",
-    "is_number",
-    "sample_rows",
     "split_fields",
 ]
 
@@ -36,7 +34,7 @@ def find_data(lines: Sequence[tuple[int, str]]) -> tuple[int, str]:
             continue
         for separator in _SEPARATORS:
             fields = split_fields(line, separator)
-            if sum(map(_is_value, fields)) >= 3 and any(map(is_number, fields)):
+            if sum(map(_is_value, fields)) >= 3 and any(map(_is_number, fields)):
                 _refuse_decimal_commas(number, line, separator, fields)
                 return place, separator
             if sum(map(is_decimal_comma, fields)) >= 3:
@@ -59,7 +57,7 @@ def is_comment(line: str) -> bool:
     return text.startswith(_COMMENT_MARKS) and not (text.startswith(";") and text.count(";") > 1)
 
 
-def is_number(word: str) -> bool:
+def _is_number(word: str) -> bool:
     """Whether a word spells a number, NaN and infinity included."""
     try:
         as_number(word)
@@ -69,7 +67,7 @@ def is_number(word: str) -> bool:
 
 
 def _is_value(word: str) -> bool:
-    return word.lower() in MISSING or is_number(word)
+    return word.lower() in MISSING or _is_number(word)
 
 
 def _refuse_decimal_commas(number: int, line: str, separator: str, fields: list[str]) -> None:
@@ -86,13 +84,6 @@ def _refuse_decimal_commas(number: int, line: str, separator: str, fields: list[
 def decimal_comma(line: str) -> str:
     """What to say of a line with decimal commas."""
     return f"decimal commas in {line.strip()[:40]!r}; write numbers with a decimal point, as in 0.5"
-
-
-def sample_rows(
-    lines: Sequence[tuple[int, str]], separator: str, most: int = 20
-) -> list[list[str]]:
-    """The fields of the first lines that are no comments."""
-    return [split_fields(line, separator) for _, line in lines[:most] if not is_comment(line)]
 
 
 _INTRODUCTION = re.compile(
@@ -137,7 +128,7 @@ def find_columns(
         if not ragged and (is_comment(line) or len(names) not in (width, width - 1)):
             names = _fitting(line, separator, width)
         found = coordinate_columns(names) if all(map(_is_name, filter(None, names))) else None
-        if found is not None and not any(_has_digits(line) for _, line in unnamed):
+        if found is not None and not any(map(str.isdecimal, "".join(line for _, line in unnamed))):
             if ragged:
                 return Layout(found, len(names), tuple(names), ragged=True)
             return _named(names, found, sample, number, is_comment(line))
@@ -196,23 +187,17 @@ def _named(
 ) -> Layout:
     """The layout that names give, shifted where the rows have an index that has no name."""
     width = len(sample[0])
-    if len(names) == width - 1 and _is_index([row[0] for row in sample]):
+    firsts = [row[0] for row in sample]
+    counting = [list(map(str, range(start, start + len(sample)))) for start in (0, 1)]
+    if len(names) == width - 1 and firsts in counting:
         names, found = ["", *names], (found[0] + 1, found[1] + 1, found[2] + 1)
-    if any(len(row) == len(names) for row in sample):
-        return Layout(found, len(names), tuple(names))
     spare = [field for row in sample for field in row[len(names) :]]
-    if spare and not any(spare):  # every row ends with a separator
+    ends_in_separators = bool(spare) and not any(spare)
+    if ends_in_separators or any(len(row) == len(names) for row in sample):
         return Layout(found, len(names), tuple(names))
     if is_comment and len(names) < width:
         return Layout(found, width)
     raise DataError(f"line {number} names {len(names)} columns, the rows have {width}")
-
-
-def _is_index(column: list[str]) -> bool:
-    """Whether a column counts rows, from 0 or 1."""
-    if column[0] not in ("0", "1"):
-        return False
-    return column == [str(int(column[0]) + step) for step in range(len(column))]
 
 
 def _names_columns(line: str, separator: str, width: int) -> bool:
@@ -247,16 +232,8 @@ def _may_be_passed_over(head: Sequence[tuple[int, str]], place: int, separator: 
         return True
     if _OTHER_FORMAT.match(line):
         return False
-    return _has_letters(line) and (separator == " " or separator not in line)
-
-
-def _has_letters(line: str) -> bool:
-    return any(letter.isalpha() for letter in line)
-
-
-def _has_digits(line: str) -> bool:
-    return any(letter.isdecimal() for letter in line)
+    return any(map(str.isalpha, line)) and (separator == " " or separator not in line)
 
 
 def _is_name(word: str) -> bool:
-    return any(letter.isalpha() for letter in word) and not is_number(word)
+    return any(map(str.isalpha, word)) and not _is_number(word)

@@ -17,7 +17,6 @@ from pointpeft.data.table_text import (
     find_columns,
     find_data,
     is_comment,
-    sample_rows,
     split_fields,
 )
 from pointpeft.data.text import as_number, decode_text, is_decimal_comma, split_lines
@@ -27,8 +26,11 @@ from pointpeft.errors import DataError
 __all__ = ["parse_table"]
 
 _SAID = re.compile(r"(?:number of points|points|vertices)\s*[:=]\s*(\d+)", re.IGNORECASE)
+_ONLY_DIGITS = re.compile(r"(\d+)")
 _LABELLED_WIDTHS = (4, 7, 10)
 """Columns of a file without names that ends with a part label: x y z, then none or more triples."""
+_SAMPLE = 20
+"""Lines from which columns are found."""
 _SURE = 8
 """Rows from which on a first column of rising whole numbers is taken for one of numbers."""
 _EVEN = 1e-3
@@ -62,7 +64,8 @@ def parse_table(content: bytes, segmented: bool = False) -> tuple[Geometry, np.n
     ]
     start, separator = find_data(lines)
     first = split_fields(lines[start][1], separator)
-    sample = sample_rows(lines[start:], separator)
+    shown = [line for _, line in lines[start : start + _SAMPLE] if not is_comment(line)]
+    sample = [split_fields(line, separator) for line in shown]
     notes: tuple[str, ...] = ()
     if _is_numbered(sample):
         notes = (f"line {lines[start][0]} gives the numbers of columns, and is left out",)
@@ -111,14 +114,14 @@ def _read(
         try:
             if not _fits(fields, layout):
                 raise ValueError("columns")
-            values.extend(_value(fields[column]) for column in columns)
+            words = [fields[column].strip() for column in columns]
+            values.extend(math.nan if w.lower() in MISSING else as_number(w) for w in words)
         except (ValueError, IndexError):
             if any(map(is_decimal_comma, fields)):
                 raise DataError(f"line {number}: {decimal_comma(line)}") from None
             raise DataError(
-                f"line {number}: expected {layout.width} columns with numbers for "
-                f"{'x, y, z' if len(columns) == 3 else 'x, y, z and the part label'} as in the "
-                f"lines before, got {line.strip()[:60]!r}"
+                f"line {number}: expected {layout.width} columns and numbers as in the lines "
+                f"before, got {line.strip()[:60]!r}"
             ) from None
     return np.array(values).reshape(-1, len(columns))
 
@@ -140,14 +143,8 @@ def _rows(lines: Sequence[tuple[int, str]], separator: str) -> Iterator[tuple[in
 
 def _fits(fields: list[str], layout: Layout) -> bool:
     """Whether a row has the columns of the others; separators may follow it, or fields be empty."""
-    if len(fields) == layout.width or (layout.ragged and len(fields) > layout.width):
-        return True
-    return len(fields) > layout.width and not any(fields[layout.width :])
-
-
-def _value(field: str) -> float:
-    word = field.strip()
-    return math.nan if word.lower() in MISSING else as_number(word)
+    spare = fields[layout.width :]
+    return len(fields) >= layout.width and (layout.ragged or not any(spare))
 
 
 def _is_numbered(sample: list[list[str]]) -> bool:
@@ -166,9 +163,9 @@ def _refuse_counting(values: np.ndarray, width: int, has_title: bool) -> None:
     first, others = values[:, 0], values[:, 1:3]
     if width < 4 or len(first) < _SURE or (others % 1 == 0).all():
         return
-    is_rising, is_whole = (np.diff(first) > 0).all(), (first % 1 == 0).all()
-    is_time = is_rising and first.min() > _TIME and np.abs(others).max() < _TIME
     steps = np.diff(first)
+    is_rising, is_whole = (steps > 0).all(), (first % 1 == 0).all()
+    is_time = is_rising and first.min() > _TIME and np.abs(others).max() < _TIME
     is_even = is_rising and np.ptp(steps) < _EVEN * steps.mean()
     if (is_rising and is_whole) or is_even or is_time or (has_title and is_whole):
         raise DataError(
@@ -180,12 +177,9 @@ def _refuse_counting(values: np.ndarray, width: int, has_title: bool) -> None:
 def _check_count(head: Sequence[tuple[int, str]], number: int) -> None:
     """Refuse a table that has another number of rows than a line above them says."""
     for place, line in head:
-        text = line.strip()
-        said = text if text.isdecimal() else ""
-        if is_comment(line) and (match := _SAID.search(text)):
-            said = match[1]
-        if said and int(said) != number:
+        match = _SAID.search(line) if is_comment(line) else _ONLY_DIGITS.fullmatch(line.strip())
+        if match and int(match[1]) != number:
             raise DataError(
-                f"line {place} says {int(said):,} points, there are {number:,}: the file is cut "
-                "short, or of another format"
+                f"line {place} says {match[1]} points, there are {number}: the file is cut short, "
+                "or of another format"
             )

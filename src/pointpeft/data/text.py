@@ -7,12 +7,8 @@ from pointpeft.errors import DataError
 __all__ = ["as_number", "decode_text", "is_decimal_comma", "refuse_stand_in", "split_lines"]
 
 _UTF8_MARK = b"\xef\xbb\xbf"
-_WIDE_MARKS = {
-    b"\xff\xfe\x00\x00": "UTF-32",
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+"""How texts in UTF-16 and UTF-32 begin."""
 _HEAD = 4096
 """Bytes at the beginning of a file that show what kind of text it is, if any."""
 _NAN = re.compile(r"[-+]?(?:nan\([^)\s]*\)|1\.#(?:IND|QNAN|SNAN)\d*)", re.IGNORECASE)
@@ -26,23 +22,12 @@ def decode_text(content: bytes) -> str:
 
     What is no UTF-8 is taken for Windows-1252, in which older programs write names.
 
-    Args:
-        content: The whole file.
-
     Raises:
         DataError: It is UTF-16, UTF-32 or binary.
     """
     content = content.removeprefix(_UTF8_MARK)
-    _refuse_wide(content)
-    head = content[:_HEAD]
-    if b"\0" in head:
-        halves = head[::2].count(0), head[1::2].count(0)
-        is_wide = max(halves) > 0.4 * len(head) / 2 > 8 * min(halves)
-        raise DataError(
-            "UTF-16 text without a mark; save it in the encoding UTF-8"
-            if is_wide
-            else "binary data, not text"
-        )
+    if b"\0" in content[:_HEAD] or content.startswith(_WIDE_MARKS):
+        raise DataError("binary data, or text in UTF-16 or UTF-32; save text in UTF-8")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -53,10 +38,7 @@ def decode_text(content: bytes) -> str:
 
 
 def refuse_stand_in(head: bytes) -> None:
-    """Refuse what often lies where a shape should be: a web page, a Git LFS pointer, wide text.
-
-    Args:
-        head: The first bytes of the file.
+    """Refuse what often lies where a shape should be: a web page, a Git LFS pointer.
 
     Raises:
         DataError: It is one of them.
@@ -66,14 +48,6 @@ def refuse_stand_in(head: bytes) -> None:
         raise DataError("a web page or XML document, not a shape; download the file itself")
     if start.startswith(b"version https://git-lfs"):
         raise DataError("a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
-    if head[3:4] == b"\0":
-        _refuse_wide(head)
-
-
-def _refuse_wide(content: bytes) -> None:
-    for mark, encoding in _WIDE_MARKS.items():
-        if content.startswith(mark):
-            raise DataError(f"{encoding} text; save it in the encoding UTF-8")
 
 
 def split_lines(text: str) -> list[str]:

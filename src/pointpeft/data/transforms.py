@@ -4,8 +4,7 @@ Every transform is called as `transform(points, generator)`. The generator may b
 the global one of torch; random numbers are drawn on its device and follow the points.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -24,10 +23,9 @@ __all__ = [
     "pool_size",
     "random_order",
     "recipe",
-    "recipe_names",
 ]
 
-_POOL = (75, 64)
+_POOL = 75 / 64
 """Ranks drawn from per point seen, below 8,192 points: 1,200 of 1,024, 2,400 of 2,048 and so on."""
 _NO_POOL_FROM = 8192
 
@@ -41,12 +39,16 @@ class Transform(Protocol):
 
 
 @runtime_checkable
-class Choice(Transform, Protocol):
+class Choice(Protocol):
     """A transform that keeps some of the points as they are."""
 
     def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Places of the chosen points, `(B, M)`."""
         ...
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The chosen points, `(B, M, 3)`; errors are those of `choose`."""
+        return _take(points, self.choose(points, generator))
 
 
 @dataclass(frozen=True)
@@ -102,28 +104,23 @@ class RandomRotation:
 
 
 @dataclass(frozen=True)
-class FirstPoints:
+class FirstPoints(Choice):
     """Keep the first points: of a cloud in farthest point order, its most even subsample."""
 
     num_points: int
 
-    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The first rows, `(B, num_points, 3)`.
+    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The first places, `(B, num_points)`.
 
         Raises:
             DataError: The clouds have fewer points.
         """
         _check_enough(points, self.num_points)
-        return points[:, : self.num_points]
-
-    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Places of the chosen points, `(B, num_points)`; errors are those of a call."""
-        _check_enough(points, self.num_points)
         return torch.arange(self.num_points, device=points.device).expand(len(points), -1)
 
 
 @dataclass(frozen=True)
-class RandomSubset:
+class RandomSubset(Choice):
     """Keep points chosen at random, without replacement, among the first `pool` ones.
 
     Attributes:
@@ -138,26 +135,21 @@ class RandomSubset:
         if self.pool is not None and self.pool < self.num_points:
             raise ConfigError(f"pool={self.pool} is below num_points={self.num_points}")
 
-    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Chosen points `(B, num_points, 3)` in random order, another choice for every cloud.
+    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Places in random order, `(B, num_points)`, other ones for every cloud.
 
         Raises:
             DataError: The clouds have fewer points.
         """
-        return _take(points, self.choose(points, generator))
-
-    def choose(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Places of the chosen points, `(B, num_points)`; errors are those of a call."""
         _check_enough(points, self.num_points)
-        pool = points[:, : self.pool]
-        return random_order(pool, generator)[:, : self.num_points]
+        return random_order(points[:, : self.pool], generator)[:, : self.num_points]
 
 
 @dataclass(frozen=True)
 class Compose:
     """One transform after the other."""
 
-    steps: tuple[Transform, ...] = field(default=())
+    steps: tuple[Transform, ...] = ()
 
     def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The clouds after all steps."""
@@ -196,20 +188,15 @@ def recipe(name: str | None, num_points: int) -> Compose:
     if name == "none":
         return Compose((FirstPoints(num_points),))
     subset = RandomSubset(num_points, pool_size(num_points))
-    return Compose((subset, *_RECIPES[name]()))
+    return Compose((subset, *_RECIPES[name]))
 
 
-def recipe_names() -> tuple[str, ...]:
-    """Names that `recipe` knows."""
-    return tuple(_RECIPES)
-
-
-_RECIPES: dict[str, Callable[[], Sequence[Transform]]] = {
-    "scale-shift": lambda: (RandomScaleShift(),),
-    "rotate": lambda: (RandomRotation("y"),),
-    "scale-rotate": lambda: (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
-    "part-segmentation": lambda: (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
-    "none": lambda: (),
+_RECIPES: dict[str, tuple[Transform, ...]] = {
+    "scale-shift": (RandomScaleShift(),),
+    "rotate": (RandomRotation("y"),),
+    "scale-rotate": (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
+    "part-segmentation": (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
+    "none": (),
 }
 
 
@@ -223,8 +210,7 @@ def pool_size(num_points: int) -> int:
     """Ranks of a cloud in farthest point order that training draws ``num_points`` from."""
     if num_points >= _NO_POOL_FROM:
         return num_points
-    part, whole = _POOL
-    return num_points * part // whole
+    return int(num_points * _POOL)
 
 
 def _check_enough(points: Tensor, num_points: int) -> None:

@@ -8,6 +8,8 @@ from pointpeft.errors import DataError
 
 __all__ = [
     "Geometry",
+    "check_corners",
+    "fan_triangles",
     "sample_cloud",
     "sample_surface",
     "sampled_vertices",
@@ -40,11 +42,7 @@ def triangulate(
         DataError: A polygon names a vertex that does not exist.
     """
     corners, sizes = np.asarray(corners, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
-    if len(corners) and not 0 <= corners.min() <= corners.max() < len(points):
-        wrong = int(corners.min() if corners.min() < 0 else corners.max())
-        raise DataError(
-            f"a face names vertex {wrong}, there are {len(points)} (numbers 0 to {len(points) - 1})"
-        )
+    check_corners(corners, len(points))
     starts = np.cumsum(sizes) - sizes
     triangles = [np.empty((0, 3), dtype=np.int64)]
     for size in np.unique(sizes[sizes >= 3]):
@@ -53,9 +51,22 @@ def triangulate(
             triangles.append(polygons)
             continue
         is_convex = _are_convex(points[polygons])
-        triangles.append(_fans(polygons[is_convex]))
+        triangles.append(fan_triangles(polygons[is_convex]))
         triangles += [_ears(points, polygon) for polygon in polygons[~is_convex]]
     return np.concatenate(triangles)
+
+
+def check_corners(corners: np.ndarray, count: int) -> None:
+    """Refuse vertex numbers of which one is none of `count` vertices.
+
+    Raises:
+        DataError: There is one.
+    """
+    wrong = corners[(corners < 0) | (corners >= count)]
+    if len(wrong):
+        raise DataError(
+            f"a face names vertex {wrong[0]}, there are {count} (numbers 0 to {count - 1})"
+        )
 
 
 def strip_triangles(strip: np.ndarray) -> np.ndarray:
@@ -63,7 +74,7 @@ def strip_triangles(strip: np.ndarray) -> np.ndarray:
     return np.stack([strip[:-2], strip[1:-1], strip[2:]], axis=1)
 
 
-def _fans(polygons: np.ndarray) -> np.ndarray:
+def fan_triangles(polygons: np.ndarray) -> np.ndarray:
     """Triangles `(P * (K - 2), 3)` around the first corner of polygons `(P, K)`."""
     second = np.arange(1, polygons.shape[1] - 1)
     first = np.broadcast_to(polygons[:, :1], (len(polygons), len(second)))
@@ -97,11 +108,11 @@ def _ears(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     second = np.cross(normal, first)
     plane = np.stack([first / np.linalg.norm(first), second / np.linalg.norm(second)], axis=1)
     flat = np.ascontiguousarray((corners - corners[0]) @ plane)
-    if not np.isfinite(flat).all():  # corners so far apart that they have no plane
-        return _fans(polygon[None])
-    ears = mapbox_earcut.triangulate_float64(flat, np.array([len(polygon)], dtype=np.uint32))
-    if len(ears) == 0:  # it crosses itself
-        return _fans(polygon[None])
+    ears: np.ndarray = np.empty(0)
+    if np.isfinite(flat).all():
+        ears = mapbox_earcut.triangulate_float64(flat, np.array([len(polygon)], dtype=np.uint32))
+    if len(ears) == 0:  # it crosses itself, or is too large to have a plane
+        return fan_triangles(polygon[None])
     return polygon[ears.reshape(-1, 3).astype(np.int64)]
 
 
@@ -144,14 +155,8 @@ def sampled_vertices(
 ) -> np.ndarray:
     """Of each point that `sample_surface` draws, the vertex of its face that has most weight.
 
-    Args:
-        vertices: `(V, 3)` floats.
-        faces: `(F, 3)` vertex numbers, at least one of them usable.
-        num_points: As for `sample_surface`.
-        seed: As for `sample_surface`.
-
     Returns:
-        Vertex numbers `(num_points,)`.
+        Vertex numbers `(num_points,)`; at least one face must be usable.
     """
     corners, weights = _draw_places(*usable_faces(vertices, faces), num_points, seed)
     return corners[np.arange(num_points), weights.argmax(axis=1)]
@@ -178,16 +183,11 @@ def usable_faces(vertices: np.ndarray, faces: np.ndarray | None) -> tuple[np.nda
     if faces is None or len(faces) == 0:
         return np.empty((0, 3), dtype=np.int64), np.empty(0)
     faces = np.asarray(faces, dtype=np.int64).reshape(-1, 3)
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        raise DataError(
-            f"a face names vertex {int(faces.max() if faces.min() >= 0 else faces.min())}, "
-            f"there are {len(vertices)} (numbers 0 to {len(vertices) - 1})"
-        )
+    check_corners(faces, len(vertices))
     corners = vertices[faces]
     sides = corners[:, 1:] - corners[:, :1]
     areas = 0.5 * np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
-    used = corners.reshape(-1, 3)
-    usable = areas > _SMALLEST_AREA * np.sum(np.ptp(used, axis=0) ** 2)
+    usable = areas > _SMALLEST_AREA * np.sum(np.ptp(corners, axis=(0, 1)) ** 2)
     return faces[usable], areas[usable]
 
 

@@ -10,8 +10,8 @@ from pointpeft.data.benchmarks.benchmark import Cloud
 from pointpeft.data.benchmarks.episodes import refuse_episodes
 from pointpeft.data.benchmarks.stored import DATASET_KEY, DATASETS, SIZE_KEY, choose_dataset
 from pointpeft.data.loading import Progress, reported
-from pointpeft.data.npz import Rows, write_npz
 from pointpeft.errors import DataError
+from pointpeft.files import replacing
 
 __all__ = ["convert_benchmark", "write_archive"]
 
@@ -109,31 +109,32 @@ def write_archive(
     Raises:
         DataError: There are not S shapes, or one has more points.
     """
+    points = np.empty((len(labels), num_points, 3), dtype=np.float32)
     seg = np.zeros((len(labels) if part_names else 0, num_points), dtype=np.int16)
-    sizes = np.zeros(len(labels), dtype=np.int64)
-
-    def rows() -> Iterator[np.ndarray]:
-        for place, cloud in enumerate(clouds):
-            if len(cloud.points) > num_points:
-                raise DataError(f"{ids[place]}: {len(cloud.points)} points, not {num_points}")
-            sizes[place] = len(cloud.points)
-            filled = np.arange(num_points) % len(cloud.points)
-            if part_names and cloud.parts is not None:
-                seg[place] = cloud.parts[filled]
-            yield cloud.points[filled]
-
-    arrays: dict[str, np.ndarray | Rows] = {
-        "points": Rows((len(labels), num_points, 3), np.float32, rows()),
+    sizes = []
+    for place, cloud in enumerate(clouds):
+        if len(cloud.points) > num_points:
+            raise DataError(f"{ids[place]}: {len(cloud.points)} points, not {num_points}")
+        sizes.append(len(cloud.points))
+        filled = np.arange(num_points) % len(cloud.points)
+        points[place] = cloud.points[filled]
+        if part_names and cloud.parts is not None:
+            seg[place] = cloud.parts[filled]
+    if len(sizes) != len(labels):
+        raise DataError(f"{path}: {len(sizes)} rows, not {len(labels)}")
+    arrays = {
+        "points": points,
         "label": np.asarray(labels, dtype=np.int64),
         "names": np.array(class_names),
         "split": np.array(splits),
         "id": np.array(ids),
     }
-    if part_names:  # seg and sizes are complete by their turn
-        arrays |= {"seg": seg, "parts": np.array(part_names), SIZE_KEY: sizes}
+    if part_names:
+        arrays |= {"seg": seg, "parts": np.array(part_names), SIZE_KEY: np.array(sizes)}
     if dataset is not None:
         arrays[DATASET_KEY] = np.array(dataset)
-    write_npz(path, arrays)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _reduced(clouds: Iterable[Cloud], num_points: int) -> Iterator[Cloud]:

@@ -1,5 +1,6 @@
 """All benchmark data sets by name, in their folders or converted to one `.npz`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def _archived_name(path: Path) -> str | None:
     if path.suffix.lower() != ".npz":
         return None
     try:
-        name = read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)
+        name = read_npz(path).get(DATASET_KEY)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return None if name is None or name.shape != () else str(name)
@@ -154,7 +155,7 @@ def _archived_name(path: Path) -> str | None:
 
 def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> BenchmarkSplit:
     listing = list_archive(path, segmented=bool(dataset.part_names))
-    stored = read_npz(path, only=("names", SIZE_KEY))  # all names, also of classes without shapes
+    stored = read_npz(path)  # all names, also of classes without shapes
     names = [str(name) for name in stored["names"].ravel()]
     places = [
         place
@@ -180,7 +181,7 @@ def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> Benchmar
     )
 
 
-def _sizes(path: Path, stored: dict[str, np.ndarray], count: int) -> np.ndarray:
+def _sizes(path: Path, stored: Mapping[str, np.ndarray], count: int) -> np.ndarray:
     """How many points of each shape are its own, `(S,)`."""
     sizes = stored.get(SIZE_KEY)
     if sizes is None or sizes.shape != (count,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
