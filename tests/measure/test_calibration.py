@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
 from pointpeft.measure.calibration import calibration_error, fit_temperature
+from pointpeft.measure.rotations import rotated_accuracies
+from pointpeft.measure.scores import score
 
 
 def drawn(scale, shapes=4000, classes=5):
@@ -37,3 +40,47 @@ def test_the_error_is_that_of_its_definition():
 def test_a_perfect_model_has_a_bounded_temperature():
     logits = np.eye(3)[[0, 1, 2]] * 10
     assert 0 < fit_temperature(logits, np.array([0, 1, 2])) < 1
+
+
+def test_rotations_are_about_the_axis_or_in_space_and_known_by_the_seed():
+    class Upright(torch.nn.Module):
+        """Right while the highest point stays the highest: class 0, else class 1."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, points):
+            seen.append(points)
+            up = (points[:, 0, 1] > 0.99).float()
+            return torch.stack([up, 1 - up], dim=1)
+
+    seen = []
+    points = torch.tensor([[[0.0, 1, 0], [1, 0, 0]]]).repeat(40, 1, 1)
+    labels = np.zeros(40, np.int64)
+    found = rotated_accuracies(Upright(), points, labels, 16)
+    assert found["rotated_up_accuracies"] == [1.0, 1.0, 1.0]
+    assert max(found["rotated_space_accuracies"]) < 0.5
+    assert found["rotated_items"] == 40
+    assert rotated_accuracies(Upright(), points, labels, 16) == found
+    turned = torch.cat(seen)
+    torch.testing.assert_close(turned.norm(dim=-1), torch.ones(len(turned), 2))
+
+
+def test_of_many_shapes_some_are_rotated():
+    class First(torch.nn.Linear):
+        def forward(self, points):
+            return points.new_zeros(len(points), 2)
+
+    points = torch.zeros(700, 4, 3)
+    labels = np.arange(700) % 2
+    assert rotated_accuracies(First(1, 1), points, labels, 64)["rotated_items"] == 500
+
+
+def test_scores_of_classes():
+    scores = score(np.array([0, 0, 1, 1, 1, 0]), np.array([0, 0, 0, 1, 2, 2]), 4)
+    precision, recall = np.array([2 / 3, 1 / 3, 0]), np.array([2 / 3, 1, 0])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    assert scores.macro_f1 == pytest.approx(f1.mean())
+    assert scores.confused(2) == [(0, 1, 1), (2, 0, 1)]
+    assert (2, 1, 1) in scores.confused()

@@ -75,7 +75,7 @@ class Predictor(LoadedAdapter):
         points = torch.from_numpy(prepared.points[: self.transform.num_points])
         with torch.no_grad():
             logits = self.model(points.unsqueeze(0).to(self.device))[0]
-        probabilities = logits.float().softmax(0).cpu()
+        probabilities = (logits.float() / self.model.adapter.temperature).softmax(0).cpu()
         top = probabilities.topk(min(_TOP, len(self.class_names)))
         ranking = tuple(
             (self.class_names[i], p)

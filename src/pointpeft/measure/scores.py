@@ -38,6 +38,20 @@ class Scores:
     confusion: NDArray[np.int64]
 
     @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that have items of the harmonic mean of precision and recall."""
+        items, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        f1 = 2 * self.confusion.diagonal() / np.maximum(items + predicted, 1)
+        return float(f1[items > 0].mean()) if items.any() else float("nan")
+
+    def confused(self, most: int = 5) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes: true class, predicted class, how many."""
+        mistakes = self.confusion - np.diag(self.confusion.diagonal())
+        order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
+        pairs = (divmod(int(place), len(mistakes)) for place in order)
+        return [(a, b, int(mistakes[a, b])) for a, b in pairs if mistakes[a, b]]
+
+    @property
     def mean_class_accuracy(self) -> float:
         """Mean over the classes that have items."""
         return float(np.nanmean(self.class_accuracy))

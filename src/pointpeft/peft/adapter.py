@@ -49,6 +49,8 @@ class Adapter(nn.Module):
         parts: names of the parts in the order of the logits and the parts of each category, as
             plain values, when known.
         input: how clouds were prepared for training, as plain values, when known.
+        temperature: that logits are divided by, so that probabilities are as sure as they are
+            right on validation shapes; 1 where there were none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Adapter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
+        self.temperature = 1.0
 
         tuner = tuner_class(config)(base, config, bank)
         added = tuple(f"backbone.{name}" for name in trunk.optional_state)

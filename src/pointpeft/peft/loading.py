@@ -76,6 +76,7 @@ def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftMo
     adapter.parts = config.get("parts")
     adapter.task = config.get("task", adapter.task)
     adapter.input = config["input"]
+    adapter.temperature = float(config.get("temperature", 1.0))
     adapter.base_checkpoint = config["base_model"]["checkpoint"]
     return model
 

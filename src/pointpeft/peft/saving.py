@@ -212,6 +212,7 @@ def _adapter_config(adapter: "Adapter") -> dict[str, Any]:
         "class_names": list(adapter.class_names) if adapter.class_names else None,
         "parts": adapter.parts,
         "input": _input(adapter.input),
+        "temperature": adapter.temperature,
         "parameters": adapter.count_parameters(),
     }
 

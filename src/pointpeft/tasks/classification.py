@@ -16,7 +16,9 @@ from pointpeft.errors import DataError
 from pointpeft.formats import percent, percent_range
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import Outputs, analyse_adapter, analyse_change, model_outputs
+from pointpeft.measure.calibration import calibration_error, fit_temperature
 from pointpeft.measure.predictor import Prediction, Predictor
+from pointpeft.measure.rotations import rotated_accuracies
 from pointpeft.measure.scores import (
     Scores,
     accuracy_intervals,
@@ -36,6 +38,8 @@ from pointpeft.training.optimizer import Schedule
 __all__ = ["Classification", "ClassificationModule", "balanced_weights"]
 
 log = logging.getLogger("pointpeft")
+
+_CALIBRATED_FROM = 20  # validation shapes
 
 
 class ClassificationModule(TuningModule):
@@ -147,6 +151,13 @@ class Classification(Task):
             model, schedule, augmentation, config.label_smoothing, data.selects_on, weights
         )
 
+    def calibrate(self, model: PeftModel, data: ShapeData, batch_size: int) -> None:
+        """The temperature that suits the validation split, unless that is the test split."""
+        if data.selects_on == "val" and len(data.val) >= _CALIBRATED_FROM:
+            points = torch.from_numpy(data.val.points)[:, : data.transform.num_points]
+            logits = classify(model, points, batch_size).numpy()
+            model.adapter.temperature = fit_temperature(logits, data.val.labels)
+
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""
         num_points = data.transform.num_points
@@ -176,7 +187,9 @@ class Classification(Task):
         num_points = adapter.transform.num_points
         points = torch.from_numpy(part.points)[:, :num_points]
         outputs = model_outputs(adapter.model, points, batch_size=batch_size)
-        scores = score(outputs.logits.argmax(axis=1), part.labels, len(adapter.class_names))
+        names, logits = adapter.class_names, outputs.logits
+        scores = score(logits.argmax(axis=1), part.labels, len(names))
+        temperature = adapter.model.adapter.temperature
         val = None
         if data.selects_on == "val":
             known = data.val is part
@@ -186,6 +199,12 @@ class Classification(Task):
             "val_accuracy": val.accuracy if val else None,
             f"{split}_accuracy": scores.accuracy,
             f"{split}_mean_class_accuracy": scores.mean_class_accuracy,
+            f"{split}_macro_f1": scores.macro_f1,
+            "calibration_error_before": calibration_error(logits, part.labels),
+            "calibration_error": calibration_error(logits, part.labels, temperature),
+            "temperature": temperature,
+            "confused": [[names[a], names[b], count] for a, b, count in scores.confused()],
+            **rotated_accuracies(adapter.model, points, part.labels, batch_size),
             "class_accuracy": [None if np.isnan(v) else float(v) for v in scores.class_accuracy],
             "confusion": scores.confusion.tolist(),
         }, outputs
@@ -215,7 +234,7 @@ class Classification(Task):
             ("class", "items", "accuracy", "95 % interval"),
             _of_classes(metrics) if in_detail else [],
             [f"{headline} ({basis(metrics, split)})"],
-            _votes(metrics, split),
+            [*_votes(metrics, split), *(_in_detail(metrics, split) if in_detail else [])],
         )
 
     def predict(
@@ -276,6 +295,25 @@ def _votes(metrics: dict[str, Any], split: str) -> list[str]:
         accuracy = metrics["training_vote_accuracy"]
         lines.append(f"best vote in training: {percent(accuracy)} (adapter_best_vote)")
     return lines
+
+
+def _in_detail(metrics: dict[str, Any], split: str) -> list[str]:
+    """What an accuracy does not say: every class alike, sureness, orientation, mistakes."""
+    if "rotated_items" not in metrics:
+        return []
+    before, after = metrics["calibration_error_before"], metrics["calibration_error"]
+    up, space = metrics["rotated_up_accuracies"], metrics["rotated_space_accuracies"]
+    pairs = ", ".join(f"{true} as {taken} ({count})" for true, taken, count in metrics["confused"])
+    return [
+        f"mean over classes: accuracy {percent(metrics[f'{split}_mean_class_accuracy'])}, "
+        f"F1 {percent(metrics[f'{split}_macro_f1'])}",
+        f"calibration error: {percent(after)}, {percent(before)} without the temperature of "
+        f"{metrics['temperature']:.2f}",
+        f"rotated at random: about the up axis {percent(float(np.mean(up)))} "
+        f"({percent_range((min(up), max(up)))}), in space {percent(float(np.mean(space)))} "
+        f"({percent_range((min(space), max(space)))})",
+        f"most confused: {pairs or 'nothing'}",
+    ]
 
 
 def _as_json(prediction: Prediction) -> dict[str, Any]:

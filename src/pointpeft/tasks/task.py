@@ -87,6 +87,10 @@ class Task(abc.ABC):
 
     # --- measuring ------------------------------------------------------------------------------
 
+    def calibrate(self, model: PeftModel, data: ShapeData, batch_size: int) -> None:
+        """Adjust the adapter to validation shapes once it is trained; here there is nothing."""
+        return
+
     @abc.abstractmethod
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Metrics of the validation and test split, None where a split is empty, and names.

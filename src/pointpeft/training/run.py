@@ -19,7 +19,7 @@ from pointpeft.models import save_model
 from pointpeft.peft import PeftModel, get_peft_model
 from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
-from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.fitting import fit_method, svm_beside
 from pointpeft.training.inputs import (
@@ -134,7 +134,9 @@ def _conclude(
 def _measured(
     model: PeftModel, resolved: ResolvedRun, data: ShapeData, run: RunFolder, seconds: float | None
 ) -> dict[str, Any]:
-    """Save the adapter, then measure it."""
+    """Calibrate and save the adapter, then measure it."""
+    batch_size = VALIDATION_BATCH * resolved.config.trainer.batch_size
+    resolved.task.calibrate(model, data, batch_size)
     model.save_pretrained(run.adapter)
     return measure(model, resolved, data, run, seconds)
 
