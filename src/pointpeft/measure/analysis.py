@@ -8,21 +8,20 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
 from pointpeft.errors import CheckpointError
 from pointpeft.locations import resolve_adapter
-from pointpeft.measure.adapters import load_base
 from pointpeft.measure.scores import extract_features, score
-from pointpeft.peft import PeftModel, load_adapter
+from pointpeft.peft import PeftModel
 from pointpeft.training.config import VALIDATION_BATCH
 
 __all__ = [
     "MEASURED_AT_A_TIME",
     "Outputs",
     "analyse",
-    "analyse_adapter",
     "analyse_change",
     "batch_of_run",
     "model_outputs",
@@ -64,12 +63,16 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     Returns:
         Places ``(S, 2)`` without a unit, rounded.
     """
-    features = features.astype(np.float64)
-    plane, method = _principal_plane(features, seed), "PCA"
-    if len(features) >= _FEWEST_FOR_TSNE and plane.any():
-        from sklearn.manifold import TSNE  # takes a second, and only reports need it
-        from threadpoolctl import threadpool_limits
+    from sklearn.decomposition import PCA  # takes a second, as all of it, and only reports need it
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
+    features = features.astype(np.float64)
+    plane, method = np.zeros((len(features), 2)), "PCA"
+    if len(features) > 1 and np.ptp(features, axis=0).any():
+        components = min(2, *features.shape)
+        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
+    if len(features) >= _FEWEST_FOR_TSNE and plane.any():
         tsne = TSNE(
             perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), metric="cosine",
             init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=seed,
@@ -81,22 +84,10 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     return plane.round(_DECIMALS), method
 
 
-def _principal_plane(features: NDArray, seed: int) -> NDArray[np.float64]:
-    """Scores ``(S, 2)`` on the first two principal components; zeros where there are none."""
-    from sklearn.decomposition import PCA
-
-    plane = np.zeros((len(features), 2))
-    components = min(2, *features.shape)
-    if len(features) > 1 and np.ptp(features, axis=0).any():
-        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
-    return plane
-
-
 _MAPPED = 2000  # items on the map; more make it neither clearer nor faster
 _SHOWN_MISTAKES = 40
 _NEIGHBOURS = 3
 _CLOUD_POINTS = 512
-_DECIMALS = 3
 
 
 class Outputs(NamedTuple):
@@ -109,32 +100,6 @@ class Outputs(NamedTuple):
 
     features: NDArray
     logits: NDArray
-
-
-def analyse_adapter(
-    folder: str | Path,
-    train: ShapeSplit,
-    test: ShapeSplit,
-    part: str = "test",
-    checkpoint: str | Path | None = None,
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """:func:`analyse` of a saved adapter, beside the encoder that it was trained on.
-
-    Args:
-        folder: adapter or run folder.
-        train: shapes that the adapter was trained on; may be empty.
-        test: shapes to measure; may be empty.
-        part: what ``test`` is, in a word.
-        checkpoint: weights of the encoder, if not where the adapter says.
-        device: where to compute.
-    """
-    backbone = load_base(folder, checkpoint).to(device)
-    model = load_adapter(backbone, folder).to(device)  # on a copy: the encoder stays as it was
-    outputs = None
-    if getattr(model.config, "reference_compat", False):  # a cloud hangs on its batch
-        outputs = model_outputs(model, _clouds(model, test), batch_size=batch_of_run(folder))
-    return analyse_change(backbone, model, train, test, part, outputs)
 
 
 def analyse_change(
@@ -249,10 +214,16 @@ def _mistakes(
     logits: NDArray,
 ) -> dict[str, Any]:
     """The wrongly classified shapes that the model was surest of, each with its neighbours."""
-    predictions, sure = logits.argmax(axis=1), _probabilities(logits).max(axis=1)
+    from sklearn.metrics.pairwise import cosine_similarity  # slow, and only reports need it
+
+    predictions = logits.argmax(axis=1)
+    sure = softmax(logits.astype(np.float64), axis=1).max(axis=1)
     wrong = np.flatnonzero(predictions != test.labels)
     shown = wrong[np.argsort(-sure[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    similarity = _similarity(before_test[shown], before_train)
+    similarity = np.zeros((len(shown), 0))
+    if len(shown) and len(train):
+        queries, keys = (rows.astype(np.float64) for rows in (before_test[shown], before_train))
+        similarity = cosine_similarity(queries, keys)
     clouds: dict[str, list[float]] = {}  # by place in train: mistakes share neighbours
     listed = []
     for i, similar in zip(shown.tolist(), similarity, strict=True):
@@ -278,13 +249,6 @@ def _mistakes(
             }
         )
     return {"total": len(wrong), "listed": listed, "clouds": clouds}
-
-
-def _similarity(queries: NDArray, features: NDArray) -> NDArray[np.float64]:
-    """Cosines ``(Q, S)`` of all pairs."""
-    if not len(queries) or not len(features):
-        return np.zeros((len(queries), len(features)))
-    return _unit(queries) @ _unit(features).T
 
 
 def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int]:
@@ -337,15 +301,6 @@ def _clouds(model: PeftModel, split: ShapeSplit) -> Tensor:
 def _stack(first: NDArray, second: NDArray) -> NDArray:
     """Rows of both; one without rows need not have the channels of the other."""
     return np.concatenate([rows for rows in (first, second) if len(rows)] or [first])
-
-
-def _unit(features: NDArray) -> NDArray[np.float64]:
-    features = features.astype(np.float64)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
-def _probabilities(logits: NDArray) -> NDArray[np.float64]:
-    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
 
 
 def _flat(points: NDArray) -> list[float]:

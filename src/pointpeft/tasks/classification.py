@@ -13,7 +13,7 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.formats import percent, percent_range
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.analysis import Outputs, analyse_adapter, analyse_change, model_outputs
+from pointpeft.measure.analysis import Outputs, analyse_change, batch_of_run, model_outputs
 from pointpeft.measure.predictor import Prediction, Predictor
 from pointpeft.measure.scores import (
     Scores,
@@ -181,7 +181,11 @@ class Classification(Task):
 
     def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any]:
         """The same of a run's adapter, the best seed's if there are several."""
-        return analyse_adapter(folder, data.train, *held_out(data), device=device)
+        adapter, (part, split) = LoadedAdapter(folder, device=device), held_out(data)
+        known = None
+        if getattr(adapter.model.config, "reference_compat", False):  # a cloud hangs on its batch
+            known = self._outputs(adapter, part, batch_of_run(folder))
+        return self.analyse(adapter, data.train, part, split, known)
 
     def scores(self, metrics: dict[str, Any], split: str, in_detail: bool) -> Shown:
         """The accuracy with its interval, those by voting, and of every class."""
