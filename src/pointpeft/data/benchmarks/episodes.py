@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
 from pointpeft.data.benchmarks.classification import MODELNET40
-from pointpeft.data.benchmarks.files import Expected, Layout
+from pointpeft.data.benchmarks.files import Expected, Layout, as_integer
 from pointpeft.data.pickles import read_pickle
 from pointpeft.data.shape_data import ShapeSplit
 from pointpeft.errors import DataError
@@ -153,13 +152,9 @@ def make_episode(
 def _rows(path: Path, rows: Any) -> list[tuple[int, int]]:
     """Label and original class of each shape of an episode's part."""
     try:
-        return [(_integer(label), _integer(original)) for _, label, original in rows]
+        return [(as_integer(label), as_integer(original)) for _, label, original in rows]
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: no list of shapes ({error}); {_CONTENT}") from error
-
-
-def _integer(value: Any) -> int:
-    return index(np.asarray(value).reshape(()).item())
 
 
 def _classes(path: Path, rows: Sequence[tuple[int, int]], way: int) -> tuple[int, ...]:

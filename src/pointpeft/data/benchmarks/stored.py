@@ -131,8 +131,12 @@ def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset
         DataError: The file does not hold the data set that is named.
     """
     wanted = None if variant is None else get_dataset(variant)
-    name = _archived_name(path)
-    found = None if name is None else DATASETS.get(name)
+    found = None
+    if path.suffix.lower() == ".npz":
+        try:
+            found = DATASETS.get(str(read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
     if wanted is not None and wanted is not found:
         holds = f"holds {found.name}" if found else "does not say which benchmark data set it holds"
         raise DataError(
@@ -140,16 +144,6 @@ def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset
             "your own, and make one of a benchmark data set with `pointpeft data convert`"
         )
     return found
-
-
-def _archived_name(path: Path) -> str | None:
-    if path.suffix.lower() != ".npz":
-        return None
-    try:
-        name = read_npz(path, only=(DATASET_KEY,)).get(DATASET_KEY)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return None if name is None or name.shape != () else str(name)
 
 
 def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> BenchmarkSplit:
