@@ -61,13 +61,6 @@ class _Box:
         self.values = state if isinstance(state, dict) else {}
 
 
-class _Storage:
-    """Stands for a type of storage, which a pickle names as a class."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-
 class _Unpickler(pickle.Unpickler):
     """Rebuilds tensors and boxes; the names it follows are all in :meth:`find_class`."""
 
@@ -81,23 +74,20 @@ class _Unpickler(pickle.Unpickler):
         if module.startswith("__torch__"):
             return _Box
         if module == "torch" and name in _DTYPES:
-            return _Storage(_DTYPES[name])
+            return _DTYPES[name]
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) in (
-            ("torch._utils", "_rebuild_tensor"),
-            ("torch._utils", "_rebuild_tensor_v2"),
-        ):
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return _rebuild
         if module == "torch.jit._pickle":  # typed lists, which hold no weights
-            return _first
+            return lambda value, *_: value
         raise pickle.UnpicklingError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The values of a storage: ``("storage", type, file name, device, number)``."""
-        _, storage, key, _, count = pid
+        _, dtype, key, _, count = pid
         content = bytearray(self.archive.read(f"{self.folder}{key}"))
-        values = torch.frombuffer(content, dtype=storage.dtype) if content else torch.empty(0)
+        values = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0)
         if len(values) < count:
             raise pickle.UnpicklingError(f"storage {key} is too short")
         return values
@@ -105,10 +95,6 @@ class _Unpickler(pickle.Unpickler):
 
 def _rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
     return storage.as_strided(size, stride, offset)
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
 
 
 def _tensors(box: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
