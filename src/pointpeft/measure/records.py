@@ -60,8 +60,7 @@ def output_folder(path: str | Path) -> Path:
         ConfigError: there is a file of that name.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"`output` {path} is a file; pass a folder")
+    _refuse_file(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -75,12 +74,15 @@ def check_output(path: str | Path) -> None:
     Raises:
         ConfigError: it holds a run or a measurement, or is a file.
     """
-    path = Path(path)
-    if (path / RUN_CONFIG).exists():
+    if (Path(path) / RUN_CONFIG).exists():
         raise ConfigError(
             f"`output` {path} already holds a run or a measurement; name another folder as "
             "`output`, or remove this one"
         )
+    _refuse_file(Path(path))
+
+
+def _refuse_file(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"`output` {path} is a file; pass a folder")
 
