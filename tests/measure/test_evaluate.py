@@ -122,7 +122,7 @@ def test_a_set_that_has_grown_or_shrunk_is_measured_without_training_shapes(tmp_
     np.savez(trained, points=points, label=label, names=CLASSES, id=names)
     metrics = measure(tmp_path, trained)
     assert metrics["test_items"] == 10
-    assert any("2 of the 10 (new one, new two)" in note for note in metrics["notes"])
+    assert any("2 of the 10" in note and "new one, new two" in note for note in metrics["notes"])
 
 
 def test_stated_splits_hold_nothing_that_was_trained_on(tmp_path, trained):
@@ -205,7 +205,7 @@ def test_the_published_protocol_measures_copies_and_says_so(tmp_path, scans):
     path.write_bytes((folder / "main_split/training_objectdataset.h5").read_bytes())
     metrics = measure(tmp_path, folder, variant="obj_bg", protocol="published")
     assert metrics["test_items"] == 4
-    assert any("4 of the 4 test shapes are copies" in note for note in metrics["notes"])
+    assert any("4 of the 4" in note for note in metrics["notes"])
     with pytest.raises(DataError, match="4 of the 4"):
         measure(tmp_path, folder, variant="obj_bg")
 
@@ -233,7 +233,7 @@ def test_splits_that_training_did_not_have_are_not_measured(tmp_path):
     save_adapter(tmp_path, source, as_published.digests())
     metrics = measure(tmp_path, source)
     assert (metrics["test_items"], metrics["val_accuracy"]) == (8, None)
-    with pytest.raises(DataError, match="had no validation split"):
+    with pytest.raises(DataError, match=r"val split.*test split"):
         measure(tmp_path, source, split="val")
 
 
