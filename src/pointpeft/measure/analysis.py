@@ -37,9 +37,6 @@ def batch_of_run(adapter: str | Path) -> int:
 
     Published Point-PEFT makes something else of a cloud in another batch. An adapter that lies in
     no folder of a run has :data:`MEASURED_AT_A_TIME`.
-
-    Args:
-        adapter: adapter or run folder.
     """
     try:
         text = (resolve_adapter(adapter).parent / "config.yaml").read_text(encoding="utf-8")
@@ -110,16 +107,7 @@ def analyse_change(
     part: str = "test",
     outputs: Outputs | None = None,
 ) -> dict[str, Any]:
-    """:func:`analyse` of a model beside the encoder that it was adapted from.
-
-    Args:
-        backbone: that encoder.
-        model: the adapted classifier.
-        train: shapes that it was trained on; may be empty.
-        test: shapes to measure; may be empty.
-        part: what ``test`` is, in a word.
-        outputs: of ``model`` for ``test``, where they are known.
-    """
+    """:func:`analyse` of a model beside the encoder that it was adapted from."""
     features = model.tuner.features
     before = [_encode(backbone, _clouds(model, split), features) for split in (train, test)]
     return analyse(model, train, test, before[0], before[1], part, outputs=outputs)

@@ -87,13 +87,9 @@ def score_labels(
     names: Sequence[str],
     categories: Mapping[str, Sequence[int]],
 ) -> SegmentationScores:
-    """As :func:`score_parts`, for labels that are chosen already and categories that are known.
+    """As :func:`score_parts`, for chosen parts ``(N,)`` of shapes whose categories are named.
 
-    Args:
-        predicted: per shape ``(N,)``: parts of its category.
-        targets: per shape ``(N,)``: true parts.
-        names: the category of each shape.
-        categories: numbers of the parts of each category, which may share some.
+    Categories may share parts.
 
     Raises:
         DataError: there is no shape.
@@ -130,12 +126,7 @@ def score_segmenter(
 ) -> SegmentationScores | None:
     """Scores of a part-segmentation model on a split with part labels; None when it is empty.
 
-    Args:
-        model: called with points and category, such as a :class:`pointpeft.peft.PeftModel`.
-        split: prepared clouds.
-        parts: what the logits stand for, and which belong to which category.
-        num_points: of each cloud, counted from its first one, that the model sees.
-        batch_size: shapes at a time.
+    The model sees the first ``num_points`` of each cloud; arguments are those of :func:`segment`.
     """
     if not len(split) or split.seg is None:
         return None
@@ -186,10 +177,7 @@ def segment(
 def likeliest_parts(logits: Tensor, category: Tensor, mask: Tensor) -> Tensor:
     """Of each point the likeliest part of its shape's category, ``(B, N)``.
 
-    Args:
-        logits: ``(B, N, parts)``.
-        category: ``(B,)``.
-        mask: ``(categories, parts)``, see :func:`part_mask`.
+    Logits are ``(B, N, parts)``, categories ``(B,)``; the mask is that of :func:`part_mask`.
     """
     return logits.masked_fill(~mask[category].unsqueeze(1), -torch.inf).argmax(dim=-1)
 
@@ -216,23 +204,14 @@ def _category(target: NDArray, category_of: Mapping[int, str], place: int) -> st
 
 
 def shape_iou(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> float:
-    """Mean IoU of a shape over the parts of its category; one that is absent from both counts 1.
-
-    Args:
-        predicted: ``(N,)`` parts of the category.
-        target: ``(N,)`` true parts.
-        parts: numbers of the category's parts.
-    """
+    """Mean IoU of a shape over the parts of its category; one that is absent from both counts 1."""
     return mean_over_parts(part_ious(predicted, target, parts))
 
 
 def part_ious(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> NDArray[np.float64]:
-    """IoU of each part of a shape, ``(parts,)``; NaN where it neither occurs nor is predicted.
+    """IoU of each of a category's parts, ``(parts,)``, for predicted and true parts ``(N,)``.
 
-    Args:
-        predicted: ``(N,)`` parts of the category.
-        target: ``(N,)`` true parts.
-        parts: numbers of the category's parts.
+    NaN where a part neither occurs nor is predicted.
     """
     ious = []
     for part in parts:

@@ -18,19 +18,6 @@ from torch import Tensor
 
 __all__ = ["is_torchscript", "read_torchscript"]
 
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive with a program in it."""
@@ -73,8 +60,8 @@ class _Unpickler(pickle.Unpickler):
         """What stands for a class or function of the pickle."""
         if module.startswith("__torch__"):
             return _Box
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
+        if module == "torch" and name.endswith("Storage"):
+            return torch.serialization.StorageType(name).dtype
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):

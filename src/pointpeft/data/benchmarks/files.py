@@ -131,13 +131,7 @@ def read_json_list(path: Path) -> list[str]:
 
 
 def read_table(path: Path, columns: int, delimiter: str | None = None) -> np.ndarray:
-    """Rows of numbers `(N, columns or more)` float32 of a text file.
-
-    Args:
-        path: The file.
-        columns: Fewest columns that it must have.
-        delimiter: Between columns; by default white space.
-    """
+    """Rows of numbers `(N, columns or more)` float32 of a text file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a file without rows, refused below
@@ -158,12 +152,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_h5(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points `(S, N, 3)` float32 and labels `(S,)` int64 of an HDF5 file.
-
-    Args:
-        path: A file with the data sets `data` and `label`.
-        num_classes: Labels are below it.
-    """
+    """Points `(S, N, 3)` float32 and labels `(S,)` int64: `data` and `label` of an HDF5 file."""
     import h5py  # here, so that importing the package does not wait for it
 
     try:

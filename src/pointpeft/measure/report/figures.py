@@ -59,13 +59,8 @@ def _plain(text: str) -> str:
 def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
     """A metric by epoch, a line per run and seed, with a star at the epoch that was kept.
 
-    Args:
-        runs: of which the metric may be known.
-        key: its column in ``metrics.csv``.
-        form: of the numbers on the axis, as Plotly writes it.
-
-    Returns:
-        None where no run has the metric.
+    ``key`` is a column of ``metrics.csv`` and ``form`` that of the numbers on the axis, as Plotly
+    writes it. None where no run has the metric.
     """
     traces, stars, epochs = [], [], 0
     for place, run in enumerate(runs):
@@ -129,12 +124,9 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
 
 
 def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figure:
-    """Places of shapes, a trace per class and split; ``meta`` of a trace is its class.
+    """Places of shapes "before" or "after", a trace per class and split, its ``meta`` the class.
 
-    Args:
-        content: ``map`` of :func:`pointpeft.measure.analysis.analyse`.
-        key: which places, "before" or "after".
-        names: of the classes.
+    ``content`` is the ``map`` of :func:`pointpeft.measure.analysis.analyse`.
     """
     places, labels = np.array(content[key]), np.array(content["labels"])
     held_out = np.array(content["held_out"])
@@ -163,25 +155,14 @@ def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figu
 
 
 def shaded_cloud(cloud: Sequence[float], kind: str) -> Figure:
-    """Points ``(x, y, z, x, ...)``, shaded from the lowest to the highest, which gives depth.
-
-    Args:
-        cloud: the coordinates.
-        kind: "own" or "near", two colours of the style sheet.
-    """
+    """Points ``(x, y, z, x, ...)`` in the shades "own" or "near", the higher the darker."""
     shades = [[0, f"var(--{kind}-low)"], [1, f"var(--{kind}-high)"]]
     points = np.reshape(cloud, (-1, 3))
     return _cloud([(points, {"color": points[:, 1].tolist(), "colorscale": shades})])
 
 
 def part_cloud(cloud: Sequence[float], labels: Sequence[int], parts: Sequence[int]) -> Figure:
-    """Points coloured by their part.
-
-    Args:
-        cloud: ``(x, y, z, x, ...)``.
-        labels: the part of every point.
-        parts: of the shape's category; they get the same colours in every cloud of it.
-    """
+    """Points ``(x, y, z, x, ...)`` by their part, in the same colours for all of a category."""
     points, of = np.reshape(cloud, (-1, 3)), np.array(labels)
     return _cloud(
         [
