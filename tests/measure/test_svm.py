@@ -47,13 +47,6 @@ def test_the_smallest_of_equally_good_values_is_chosen():
     assert C_GRID[0] == result.C
 
 
-def test_accuracy_is_the_share_of_correct_predictions():
-    features, labels = blobs()
-    wrong = labels.copy()
-    wrong[:6] = 2
-    assert linear_svm(features, labels, features, wrong, C=1.0).accuracy == 0.75
-
-
 def test_two_classes_are_enough_and_one_is_not():
     assert linear_svm(*blobs(classes=2), *blobs(classes=2)).accuracy == 1.0
     with pytest.raises(DataError, match="training set has 1"):

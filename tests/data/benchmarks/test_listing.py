@@ -85,14 +85,6 @@ def test_stated_validation_split_is_kept(tmp_path: Path) -> None:
     assert (len(data.train), len(data.test)) == (4, 2)
 
 
-def test_list_of_parts(tmp_path: Path) -> None:
-    layouts.write_shapenetpart(tmp_path)
-    listing = list_benchmark(tmp_path)
-    assert listing is not None
-    assert listing.part_names[15] == "Chair/15"
-    assert len(listing.part_names) == 50
-
-
 def test_part_labels_come_along(tmp_path: Path) -> None:
     data = load_shapes(layouts.write_shapenetpart(tmp_path), SMALL, segmented=True)
     assert data.part_names[12] == "Chair/12"

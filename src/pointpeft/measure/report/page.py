@@ -151,7 +151,7 @@ def write_report(
 
     segmentation = is_segmentation(runs[0].metrics)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["script_json"] = _script_json
+    environment.policies |= {"json.dumps_function": _json, "json.dumps_kwargs": {}}
     page = environment.from_string(_part("template.html")).render(
         title=title,
         warning=warning,
@@ -195,13 +195,6 @@ def _part(name: str) -> str:
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
-
-
-def _script_json(value: Any) -> Any:
-    """JSON within an element of the page; no text in it can end the element."""
-    from markupsafe import Markup
-
-    return Markup(_json(value).replace("<", "\\u003c"))
 
 
 def _json(value: Any) -> str:
