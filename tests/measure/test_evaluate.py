@@ -25,7 +25,7 @@ CUT = {"seed": 0, "val_fraction": 0.2}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("POINTPEFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(analysis, "project", lambda features, seed=0: (features[:, :2], "PCA"))
+    monkeypatch.setattr(analysis, "project", lambda features: (features[:, :2], "PCA"))
 
 
 def write_shapes(path, kept=range(40), seed=3, prefix="", **arrays):

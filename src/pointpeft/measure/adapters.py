@@ -142,8 +142,7 @@ class LoadedAdapter:
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
         transform: how clouds are prepared.
-        source: the data that it was trained on; None where it does not say.
-        split: how these were cut; None where it does not say.
+        split: how its training data was cut; None where it does not say.
         statistics: of the raw training shapes, when known.
         notes: what is done to every shape because it was asked for.
     """
@@ -172,7 +171,6 @@ class LoadedAdapter:
         self.notes: tuple[str, ...] = ()
         if up_axis and up_axis != trained.up_axis:
             self.notes = (f"up-axis {up_axis} is turned to match {trained.up_axis} of training",)
-        self.source: str | None = given.get("source")
         self.split: dict[str, Any] | None = given.get("split")
         statistics = given.get("statistics")
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None

@@ -51,7 +51,7 @@ _ITERATIONS = 750  # 250 of them exaggerated; more do not change what is near wh
 _DECIMALS = 3
 
 
-def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]:
+def project(features: NDArray) -> tuple[NDArray[np.float64], str]:
     """A map of ``features (S, C)``, and how it was made: "t-SNE" or, of a few items, "PCA".
 
     t-SNE compares directions (cosine), starts from the first two principal components and runs on
@@ -68,11 +68,11 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     plane, method = np.zeros((len(features), 2)), "PCA"
     if len(features) > 1 and np.ptp(features, axis=0).any():
         components = min(2, *features.shape)
-        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
+        plane[:, :components] = PCA(components, random_state=0).fit_transform(features)
     if len(features) >= _FEWEST_FOR_TSNE and plane.any():
         tsne = TSNE(
             perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), metric="cosine",
-            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=seed,
+            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=0,
         )  # fmt: skip
         with threadpool_limits(1):  # threads would add up forces in another order every time
             places = tsne.fit_transform(features)
@@ -120,7 +120,6 @@ def analyse(
     before_train: NDArray,
     before_test: NDArray,
     part: str = "test",
-    seed: int = 0,
     outputs: Outputs | None = None,
 ) -> dict[str, Any]:
     """Confusion, feature maps before and after adaptation, and mistakes with their neighbours.
@@ -135,7 +134,6 @@ def analyse(
         before_train: features ``(S, C)`` of ``train`` by the encoder before adaptation.
         before_test: the same of ``test``, ``(T, C)``.
         part: what ``test`` is, in a word.
-        seed: of the maps, and of the choice of items when there are too many for a map.
         outputs: of ``model`` for ``test``, where they are known.
 
     Returns:
@@ -150,7 +148,7 @@ def analyse(
         "items": len(test),
         "class_names": list(names),
         "confusion": measured.confusion.tolist(),
-        "map": _map(model, train, test, before_train, before_test, features, seed),
+        "map": _map(model, train, test, before_train, before_test, features),
         "mistakes": _mistakes(train, test, before_train, before_test, logits),
     }
 
@@ -162,7 +160,6 @@ def _map(
     before_train: NDArray,
     before_test: NDArray,
     after_test: NDArray,
-    seed: int,
 ) -> dict[str, Any]:
     """The same items placed by their features before and after adaptation.
 
@@ -173,15 +170,15 @@ def _map(
     items = len(beside) + len(test)
     chosen = np.arange(items)
     if items > _MAPPED:
-        chosen = np.sort(np.random.default_rng(seed).permutation(items)[:_MAPPED])
+        chosen = np.sort(np.random.default_rng(0).permutation(items)[:_MAPPED])
     of_train, of_test = beside[chosen[chosen < len(beside)]], chosen[chosen >= len(beside)]
     of_test = of_test - len(beside)
     trained, tested = train.subset(of_train), test.subset(of_test)
-    before, method = project(_stack(before_train[of_train], before_test[of_test]), seed)
+    before, method = project(_stack(before_train[of_train], before_test[of_test]))
     after = None
     if model.count_parameters()["trainable_without_head"]:
         after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
-        after = project(_stack(after_train, after_test[of_test]), seed)[0].tolist()
+        after = project(_stack(after_train, after_test[of_test]))[0].tolist()
     return {
         "method": method,
         "items": items,

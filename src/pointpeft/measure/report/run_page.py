@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointpeft.formats import display_name, mean_and_spread, percent, percent_range, within_sentence
+from pointpeft.formats import (
+    counted,
+    display_name,
+    mean_and_spread,
+    percent,
+    percent_range,
+    within_sentence,
+)
 
 __all__ = [
     "ANALYSIS",
@@ -159,8 +166,8 @@ def _reached(metrics: dict[str, Any], split: str, of: str) -> str:
 def _classes(metrics: dict[str, Any]) -> str:
     """How many there are, and how many of them were measured if that is not all."""
     number, without = len(metrics["class_names"]), len(metrics.get("unmeasured_classes", ()))
-    one, several = ("category", "categories") if is_segmentation(metrics) else ("class", "classes")
-    of_all = f"{number} {one if number == 1 else several}"
+    kinds = ("category", "categories") if is_segmentation(metrics) else ("class", "classes")
+    of_all = counted(number, *kinds)
     return f"{number - without} of {of_all}" if without else of_all
 
 

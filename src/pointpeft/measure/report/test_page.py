@@ -151,16 +151,12 @@ def _mistakes_note(analysis: dict[str, Any]) -> str:
     rest = ", the surest mistakes first."
     if shown < mistakes["total"]:
         rest = f"; the {shown} surest of them are shown."
-    beside = (
-        "Beside each are the training shapes most similar to it before adaptation, as a memory "
-        "bank finds them."
-    )
-    if not any(item["neighbours"] for item in mistakes["listed"]):
-        beside = (
-            "The shapes that the model was trained on are not part of this data, so none are shown "
-            "beside."
+    if any(item["neighbours"] for item in mistakes["listed"]):
+        rest += (
+            " Beside each are the training shapes most similar to it before adaptation, as a "
+            "memory bank finds them."
         )
-    return f"{mistakes['total']} of {of} shapes were taken for another class{rest} {beside}"
+    return f"{mistakes['total']} of {of} shapes were taken for another class{rest}"
 
 
 def describe_parts(run: ReportRun) -> dict[str, Any]:
