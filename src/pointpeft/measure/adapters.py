@@ -147,6 +147,8 @@ class LoadedAdapter:
         notes: what is done to every shape because it was asked for.
     """
 
+    _segments: bool | None = None  # whether those of a sub-class must be for part segmentation
+
     def __init__(
         self,
         folder: str | Path,
@@ -160,6 +162,11 @@ class LoadedAdapter:
         self.device = device
         self.class_names, given = _described(self.model, folder)
         segments = self.model.sizes["num_parts"] is not None
+        if self._segments not in (None, segments):
+            other = "PartPredictor" if segments else "Predictor"
+            raise ConfigError(
+                f"the adapter in {folder} is for {self.task}: use {other} or `pointpeft predict`"
+            )
         if segments and self.model.parts is None:
             raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
         try:

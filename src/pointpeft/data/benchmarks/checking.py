@@ -10,7 +10,6 @@ import numpy as np
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Entries
 from pointpeft.data.benchmarks.episodes import (
     EPISODES,
-    find_episodes,
     read_episode,
     refuse_episodes,
 )
@@ -89,7 +88,7 @@ def check_benchmark(
         dataset = get_dataset(variant)
         return (_check(dataset, dataset.folder_in(path), progress),)
     checks = [_check(each, each.folder_in(path), progress) for each in find_datasets(path).values()]
-    episodes = find_episodes(path)
+    episodes = EPISODES.find(path)
     if episodes is not None:
         checks += [_check_episodes(path, kind) for kind in sorted(episodes.glob("*way_*shot"))]
     if not checks:

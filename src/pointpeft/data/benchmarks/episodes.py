@@ -17,7 +17,6 @@ from pointpeft.errors import DataError
 __all__ = [
     "EPISODES",
     "Episode",
-    "find_episodes",
     "make_episode",
     "read_episode",
     "refuse_episodes",
@@ -67,7 +66,7 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Be
     """
     root = Path(root).expanduser()
     there = root if root.name == EPISODES.folder else root / EPISODES.folder
-    folder = find_episodes(root) or there
+    folder = EPISODES.find(root) or there
     path = folder / f"{way}way_{shot}shot" / f"{fold}.pkl"
     if not path.is_file():
         found = ", ".join(file.stem for file in sorted(path.parent.glob("*.pkl")))
@@ -82,18 +81,13 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Be
     return Episode(train, test, classes)
 
 
-def find_episodes(root: Path) -> Path | None:
-    """The folder of published episodes: `root` or one directly in it; None if there is none."""
-    return EPISODES.find(root)
-
-
 def refuse_episodes(path: Path) -> None:
     """Refuse the folder of published episodes, or its place, where a data set is asked for.
 
     Raises:
         DataError: It says what episodes are for, or where they are expected.
     """
-    if path.is_dir() and find_episodes(path) == path:
+    if path.is_dir() and EPISODES.find(path) == path:
         raise DataError(
             f"{path}: holds few-shot episodes, each a task of its own; finetune takes them with "
             "few_shot.way and few_shot.shot"

@@ -166,20 +166,15 @@ def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> Benchmar
     about = labels[order], tuple(item.id for item in items), tuple(names)
     if not dataset.ragged:
         return BenchmarkSplit(np.stack(clouds), *about)
-    sizes = _sizes(path, stored, len(listing.items))[places][order]
+    sizes = stored.get(SIZE_KEY, np.zeros(0, int))
+    if sizes.shape != (len(listing.items),) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
+        raise DataError(f"{path}: no array {SIZE_KEY!r} (S,) of positive integers; convert it anew")
+    sizes = sizes[places][order]
     parts = [np.asarray(item.seg, np.int64) for item in items]
     points = tuple(cloud[:size] for cloud, size in zip(clouds, sizes, strict=True))
     return BenchmarkSplit(
         points, *about, tuple(part[:size] for part, size in zip(parts, sizes, strict=True))
     )
-
-
-def _sizes(path: Path, stored: dict[str, np.ndarray], count: int) -> np.ndarray:
-    """How many points of each shape are its own, `(S,)`."""
-    sizes = stored.get(SIZE_KEY)
-    if sizes is None or sizes.shape != (count,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
-        raise DataError(f"{path}: no array {SIZE_KEY!r} (S,) of positive integers; convert it anew")
-    return sizes
 
 
 def read_benchmark(name: str, root: str | Path, split: str) -> BenchmarkSplit:
