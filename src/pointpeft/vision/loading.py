@@ -42,21 +42,19 @@ _PATIENCE = 10.0  # seconds that the hub has to answer
 _EFFICIENTNET_SIZES = (224, 1280)  # side of an image, channels of the feature map
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
-_CLIP_NAMES = (
-    ("class_embedding", "embeddings.class_embedding"),
-    ("positional_embedding", "embeddings.position_embedding.weight"),
-    ("conv1.", "embeddings.patch_embedding."),
-    ("ln_pre.", "pre_layrnorm."),
-    ("ln_post.", "post_layernorm."),
-    ("transformer.resblocks.", "encoder.layers."),
-)
-_BLOCK_NAMES = (
-    (".ln_1.", ".layer_norm1."),
-    (".ln_2.", ".layer_norm2."),
-    (".attn.out_proj.", ".self_attn.out_proj."),
-    (".mlp.c_fc.", ".mlp.fc1."),
-    (".mlp.c_proj.", ".mlp.fc2."),
-)
+_CLIP_NAMES = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.": "embeddings.patch_embedding.",
+    "ln_pre.": "pre_layrnorm.",
+    "ln_post.": "post_layernorm.",
+    "transformer.resblocks.": "encoder.layers.",
+    ".ln_1.": ".layer_norm1.",
+    ".ln_2.": ".layer_norm2.",
+    ".attn.": ".self_attn.",
+    ".mlp.c_fc.": ".mlp.fc1.",
+    ".mlp.c_proj.": ".mlp.fc2.",
+}
 _HEAD_WIDTH = 64  # channels of an attention head in every CLIP of OpenAI
 _FIRST = "conv1.weight"  # by which a visual tower is found
 
@@ -144,25 +142,16 @@ def _to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in tower.items():
         values = tensor.float()
+        for theirs, ours in _CLIP_NAMES.items():
+            name = name.replace(theirs, ours)
         if name == "proj":  # used as x @ proj there
             renamed["visual_projection.weight"] = values.T
-        elif ".attn.in_proj_" in name:
-            block, kind = _rename(name).split(".attn.in_proj_")
+        elif ".in_proj_" in name:
             for part, rows in zip("qkv", values.chunk(3), strict=True):
-                renamed[f"vision_model.{block}.self_attn.{part}_proj.{kind}"] = rows
+                renamed[f"vision_model.{name.replace('in_proj_', f'{part}_proj.')}"] = rows
         else:
-            renamed[f"vision_model.{_rename(name)}"] = values
+            renamed[f"vision_model.{name}"] = values
     return renamed
-
-
-def _rename(name: str) -> str:
-    for theirs, ours in _CLIP_NAMES:
-        if name.startswith(theirs):
-            name = ours + name.removeprefix(theirs)
-            break
-    for theirs, ours in _BLOCK_NAMES:
-        name = name.replace(theirs, ours)
-    return name
 
 
 def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _check_episodes(root: Path, kind: Path) -> DatasetCheck:
     if numbers is None:
         problem = "expected a folder name such as 5way_10shot"
         return DatasetCheck(kind.name, title, kind, (), (), (problem,))
-    way, shot = int(numbers[1]), int(numbers[2])
+    way, shot = map(int, numbers.groups())
     there = [fold for fold in range(_FOLDS) if (kind / f"{fold}.pkl").is_file()]
     missing = sorted(set(range(_FOLDS)) - set(there))
     problems = [f"folds missing: {', '.join(map(str, missing))}"] if missing else []
