@@ -60,7 +60,8 @@ def output_folder(path: str | Path) -> Path:
         ConfigError: there is a file of that name.
     """
     path = Path(path)
-    _refuse_file(path)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"`output` {path} is a file; pass a folder")
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -74,17 +75,11 @@ def check_output(path: str | Path) -> None:
     Raises:
         ConfigError: it holds a run or a measurement, or is a file.
     """
-    if (Path(path) / RUN_CONFIG).exists():
+    if Path(path).is_file() or (Path(path) / RUN_CONFIG).exists():
         raise ConfigError(
-            f"`output` {path} already holds a run or a measurement; name another folder as "
-            "`output`, or remove this one"
+            f"`output` {path} is a file or already holds a run or a measurement; name another "
+            "folder as `output`, or remove it"
         )
-    _refuse_file(Path(path))
-
-
-def _refuse_file(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"`output` {path} is a file; pass a folder")
 
 
 def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) -> None:
