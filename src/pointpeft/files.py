@@ -11,7 +11,7 @@ from typing import Any
 
 from pointpeft.errors import PointPeftError
 
-__all__ = ["file_name", "no_trace_if_refused", "replacing", "shown_path", "write_json"]
+__all__ = ["file_name", "finite", "no_trace_if_refused", "replacing", "shown_path", "write_json"]
 
 
 @contextmanager
@@ -69,15 +69,15 @@ def shown_path(path: str | Path) -> str:
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON; NaN and infinity, which JSON does not have, as null."""
-    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    text = json.dumps(finite(content), indent=2, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """A value in which None stands for every number that is not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.data import ShapeSplit
+from pointpeft.data import InputTransform, ShapeSplit
 from pointpeft.measure import classify, extract_features
-from pointpeft.measure.analysis import analyse, analyse_adapter, project
+from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.analysis import analyse, analyse_change, project
 from tests.models.tiny import clouds
 from tests.peft.support import CONFIGS, adapted, encoder
 
@@ -116,12 +117,13 @@ def test_copes_with_few_or_no_items(train_items, test_items):
 
 def test_saved_adapter_is_measured_beside_its_own_encoder(model, tmp_path):
     pp.save_model(encoder(), tmp_path / "encoder.safetensors")
-    model.base_checkpoint = "../encoder.safetensors"
-    model.save_pretrained(tmp_path / "adapter")
+    model.base_checkpoint, transform = "../encoder.safetensors", InputTransform(64)
+    model.save_pretrained(tmp_path / "adapter", class_names=[*"abcd"], input_transform=transform)
     train, test = split(12, 5, "train/"), split(4, 9, "test/")
     before = [extract_features(encoder(), torch.from_numpy(part.points)) for part in (train, test)]
-    found = analyse_adapter(tmp_path / "adapter", train, test)
-    assert found == analyse(model, train, test, *before)
+    loaded = LoadedAdapter(tmp_path / "adapter")
+    found = analyse_change(loaded.backbone, loaded.model, train, test)
+    assert found == analyse(loaded.model, train, test, *before)
 
 
 def test_map_keeps_far_groups_apart():

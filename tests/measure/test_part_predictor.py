@@ -76,18 +76,18 @@ def test_an_unusable_file_is_an_error_of_its_prediction(trained, tmp_path):
 
 def test_a_category_must_be_said_and_known(trained, scan):
     predictor = PartPredictor(trained)
-    with pytest.raises(ConfigError, match="`category`, one of lamp, mug"):
+    with pytest.raises(ConfigError, match=r"`category`.*lamp, mug"):
         predictor.predict_file(scan[0])
-    with pytest.raises(ConfigError, match=r"'lmap'.*'lamp'.*the adapter knows lamp, mug"):
+    with pytest.raises(ConfigError, match=r"'lmap'.*'lamp'.*lamp, mug"):
         predictor.predict_file(scan[0], "lmap")
 
 
 def test_predictors_refuse_the_other_task(trained, archive, weights, tmp_path):  # noqa: F811
-    with pytest.raises(ConfigError, match="labels parts"):
+    with pytest.raises(ConfigError, match="PartPredictor"):
         Predictor(trained)
     given = [f"checkpoint={weights}", f"data.source={archive}", "method=linear", "trainer.epochs=1"]
     finetune(load_config(FinetuneConfig, [], [*TINY, *given]), tmp_path / "classes")
-    with pytest.raises(ConfigError, match="names classes"):
+    with pytest.raises(ConfigError, match="use Predictor"):
         PartPredictor(tmp_path / "classes")
 
 
@@ -150,7 +150,7 @@ def test_nothing_is_written_over(tmp_path: Path, read: str) -> None:
 
 def test_shapes_with_other_parts_are_not_mixed_with(tmp_path: Path) -> None:
     (tmp_path / "parts.txt").write_text("cup/wall\ncup/handle\n")
-    with pytest.raises(ConfigError, match=r"parts\.txt lists other parts"):
+    with pytest.raises(ConfigError, match=r"parts\.txt.*`output`"):
         write_predictions([prediction("x.obj")], PART_NAMES, tmp_path)
     assert (tmp_path / "parts.txt").read_text() == "cup/wall\ncup/handle\n"
     assert not (tmp_path / "lamp").exists()

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 import zipfile
 
@@ -169,11 +170,11 @@ def test_damaged_files_are_refused(content, tmp_path):
 
 def test_files_without_a_vision_transformer_are_refused(clip, tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="no visual tower of CLIP"):
+    with pytest.raises(CheckpointError, match=r"other\.pt.*visual"):
         load_teacher(tmp_path / "other.pt")
     resnet = {"visual.conv1.weight": torch.zeros(8, 3, 3, 3), "visual.bn1.weight": torch.zeros(8)}
     torch.save(resnet, tmp_path / "RN50.pt")
-    with pytest.raises(CheckpointError, match=r"RN50\.pt holds no vision transformer"):
+    with pytest.raises(CheckpointError, match=r"RN50\.pt"):
         load_teacher(tmp_path / "RN50.pt")
     state = clip.state_dict()
     del state["visual.ln_post.bias"]
@@ -183,7 +184,7 @@ def test_files_without_a_vision_transformer_are_refused(clip, tmp_path):
 
 
 def test_nothing_there_is_said_with_the_way_out(tmp_path):
-    with pytest.raises(ConfigError, match=r"nothing\.pt.*put the weights.*teacher='random'"):
+    with pytest.raises(ConfigError, match=r"nothing\.pt.*teacher='random'"):
         load_teacher(tmp_path / "nothing.pt")
 
 
@@ -226,12 +227,12 @@ def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
 def test_networks_that_are_no_vision_transformers_are_refused(tmp_path):
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1])
     transformers.ResNetModel(config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="pass a vision transformer"):
+    with pytest.raises(ConfigError, match="ResNet"):
         load_teacher(tmp_path)
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be read by transformers"):
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         load_teacher(tmp_path)
 
 

@@ -69,22 +69,19 @@ def _find_weights(folder: Path, base: dict[str, Any]) -> str | Path:
         return folder / recorded
     if recorded and of_run is not None and of_run.name == Path(recorded).name:
         return of_run
-    if recorded == EMBEDDED or _come_with_the_package(base):
+    name = base["name"]
+    if recorded == EMBEDDED or (
+        has_embedded_weights(name)
+        and state_hash(create_model(name, pretrained=True)) == base["hash"]
+    ):
         return EMBEDDED
     lacking = "does not say where its encoder's weights are"
     if recorded:
         lacking = f"was trained on {recorded}, which is not there"
     raise CheckpointError(
         f"the adapter in {folder} {lacking}; pass their file as `checkpoint`: weights of "
-        f"{base['name']} with the hash {base['hash'][:16]}"
+        f"{name} with the hash {base['hash'][:16]}"
     )
-
-
-def _come_with_the_package(base: dict[str, Any]) -> bool:
-    name = base["name"]
-    if not has_embedded_weights(name):
-        return False
-    return state_hash(create_model(name, pretrained=True)) == base["hash"]
 
 
 def _weights_of_run(folder: Path) -> Path | None:
@@ -145,11 +142,12 @@ class LoadedAdapter:
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
         transform: how clouds are prepared.
-        source: the data that it was trained on; None where it does not say.
-        split: how these were cut; None where it does not say.
+        split: how its training data was cut; None where it does not say.
         statistics: of the raw training shapes, when known.
         notes: what is done to every shape because it was asked for.
     """
+
+    _segments: bool | None = None  # whether those of a sub-class must be for part segmentation
 
     def __init__(
         self,
@@ -163,13 +161,23 @@ class LoadedAdapter:
         self.backbone.to(device)
         self.device = device
         self.class_names, given = _described(self.model, folder)
-        self.parts = _part_table(self.model, folder)
-        trained = _transform(given, folder)
+        segments = self.model.sizes["num_parts"] is not None
+        if self._segments not in (None, segments):
+            other = "PartPredictor" if segments else "Predictor"
+            raise ConfigError(
+                f"the adapter in {folder} is for {self.task}: use {other} or `pointpeft predict`"
+            )
+        if segments and self.model.parts is None:
+            raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
+        try:
+            self.parts = PartTable.from_dict(self.model.parts or {}) if segments else None
+            trained = InputTransform.from_dict(given["transform"])
+        except (DataError, TypeError) as error:
+            raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
         self.transform = replace(trained, up_axis=up_axis or trained.up_axis)  # type: ignore[arg-type]
         self.notes: tuple[str, ...] = ()
         if up_axis and up_axis != trained.up_axis:
             self.notes = (f"up-axis {up_axis} is turned to match {trained.up_axis} of training",)
-        self.source: str | None = given.get("source")
         self.split: dict[str, Any] | None = given.get("split")
         statistics = given.get("statistics")
         self.statistics = InputStatistics.from_dict(statistics) if statistics else None
@@ -206,21 +214,3 @@ def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], d
         "model.save_pretrained(folder, class_names=[...], input_transform=pp.InputTransform(...)), "
         "or convert the released file again with `classes`"
     )
-
-
-def _transform(given: dict[str, Any], folder: str | Path) -> InputTransform:
-    try:
-        return InputTransform.from_dict(given["transform"])
-    except (DataError, TypeError) as error:
-        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
-
-
-def _part_table(model: PeftModel, folder: str | Path) -> PartTable | None:
-    if model.sizes["num_parts"] is None:
-        return None
-    if model.parts is None:
-        raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
-    try:
-        return PartTable.from_dict(model.parts)
-    except DataError as error:
-        raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error

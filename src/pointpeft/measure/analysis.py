@@ -8,21 +8,20 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
 from pointpeft.errors import CheckpointError
 from pointpeft.locations import resolve_adapter
-from pointpeft.measure.adapters import load_base
 from pointpeft.measure.scores import extract_features, score
-from pointpeft.peft import PeftModel, load_adapter
+from pointpeft.peft import PeftModel
 from pointpeft.training.config import VALIDATION_BATCH
 
 __all__ = [
     "MEASURED_AT_A_TIME",
     "Outputs",
     "analyse",
-    "analyse_adapter",
     "analyse_change",
     "batch_of_run",
     "model_outputs",
@@ -38,9 +37,6 @@ def batch_of_run(adapter: str | Path) -> int:
 
     Published Point-PEFT makes something else of a cloud in another batch. An adapter that lies in
     no folder of a run has :data:`MEASURED_AT_A_TIME`.
-
-    Args:
-        adapter: adapter or run folder.
     """
     try:
         text = (resolve_adapter(adapter).parent / "config.yaml").read_text(encoding="utf-8")
@@ -55,7 +51,7 @@ _ITERATIONS = 750  # 250 of them exaggerated; more do not change what is near wh
 _DECIMALS = 3
 
 
-def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]:
+def project(features: NDArray) -> tuple[NDArray[np.float64], str]:
     """A map of ``features (S, C)``, and how it was made: "t-SNE" or, of a few items, "PCA".
 
     t-SNE compares directions (cosine), starts from the first two principal components and runs on
@@ -64,15 +60,19 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     Returns:
         Places ``(S, 2)`` without a unit, rounded.
     """
-    features = features.astype(np.float64)
-    plane, method = _principal_plane(features, seed), "PCA"
-    if len(features) >= _FEWEST_FOR_TSNE and plane.any():
-        from sklearn.manifold import TSNE  # takes a second, and only reports need it
-        from threadpoolctl import threadpool_limits
+    from sklearn.decomposition import PCA  # takes a second, as all of it, and only reports need it
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
+    features = features.astype(np.float64)
+    plane, method = np.zeros((len(features), 2)), "PCA"
+    if len(features) > 1 and np.ptp(features, axis=0).any():
+        components = min(2, *features.shape)
+        plane[:, :components] = PCA(components, random_state=0).fit_transform(features)
+    if len(features) >= _FEWEST_FOR_TSNE and plane.any():
         tsne = TSNE(
             perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), metric="cosine",
-            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=seed,
+            init=plane / plane[:, 0].std() * 1e-4, max_iter=_ITERATIONS, random_state=0,
         )  # fmt: skip
         with threadpool_limits(1):  # threads would add up forces in another order every time
             places = tsne.fit_transform(features)
@@ -81,22 +81,10 @@ def project(features: NDArray, seed: int = 0) -> tuple[NDArray[np.float64], str]
     return plane.round(_DECIMALS), method
 
 
-def _principal_plane(features: NDArray, seed: int) -> NDArray[np.float64]:
-    """Scores ``(S, 2)`` on the first two principal components; zeros where there are none."""
-    from sklearn.decomposition import PCA
-
-    plane = np.zeros((len(features), 2))
-    components = min(2, *features.shape)
-    if len(features) > 1 and np.ptp(features, axis=0).any():
-        plane[:, :components] = PCA(components, random_state=seed).fit_transform(features)
-    return plane
-
-
 _MAPPED = 2000  # items on the map; more make it neither clearer nor faster
 _SHOWN_MISTAKES = 40
 _NEIGHBOURS = 3
 _CLOUD_POINTS = 512
-_DECIMALS = 3
 
 
 class Outputs(NamedTuple):
@@ -111,32 +99,6 @@ class Outputs(NamedTuple):
     logits: NDArray
 
 
-def analyse_adapter(
-    folder: str | Path,
-    train: ShapeSplit,
-    test: ShapeSplit,
-    part: str = "test",
-    checkpoint: str | Path | None = None,
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """:func:`analyse` of a saved adapter, beside the encoder that it was trained on.
-
-    Args:
-        folder: adapter or run folder.
-        train: shapes that the adapter was trained on; may be empty.
-        test: shapes to measure; may be empty.
-        part: what ``test`` is, in a word.
-        checkpoint: weights of the encoder, if not where the adapter says.
-        device: where to compute.
-    """
-    backbone = load_base(folder, checkpoint).to(device)
-    model = load_adapter(backbone, folder).to(device)  # on a copy: the encoder stays as it was
-    outputs = None
-    if getattr(model.config, "reference_compat", False):  # a cloud hangs on its batch
-        outputs = model_outputs(model, _clouds(model, test), batch_size=batch_of_run(folder))
-    return analyse_change(backbone, model, train, test, part, outputs)
-
-
 def analyse_change(
     backbone: Any,
     model: PeftModel,
@@ -145,16 +107,7 @@ def analyse_change(
     part: str = "test",
     outputs: Outputs | None = None,
 ) -> dict[str, Any]:
-    """:func:`analyse` of a model beside the encoder that it was adapted from.
-
-    Args:
-        backbone: that encoder.
-        model: the adapted classifier.
-        train: shapes that it was trained on; may be empty.
-        test: shapes to measure; may be empty.
-        part: what ``test`` is, in a word.
-        outputs: of ``model`` for ``test``, where they are known.
-    """
+    """:func:`analyse` of a model beside the encoder that it was adapted from."""
     features = model.tuner.features
     before = [_encode(backbone, _clouds(model, split), features) for split in (train, test)]
     return analyse(model, train, test, before[0], before[1], part, outputs=outputs)
@@ -167,7 +120,6 @@ def analyse(
     before_train: NDArray,
     before_test: NDArray,
     part: str = "test",
-    seed: int = 0,
     outputs: Outputs | None = None,
 ) -> dict[str, Any]:
     """Confusion, feature maps before and after adaptation, and mistakes with their neighbours.
@@ -182,7 +134,6 @@ def analyse(
         before_train: features ``(S, C)`` of ``train`` by the encoder before adaptation.
         before_test: the same of ``test``, ``(T, C)``.
         part: what ``test`` is, in a word.
-        seed: of the maps, and of the choice of items when there are too many for a map.
         outputs: of ``model`` for ``test``, where they are known.
 
     Returns:
@@ -197,7 +148,7 @@ def analyse(
         "items": len(test),
         "class_names": list(names),
         "confusion": measured.confusion.tolist(),
-        "map": _map(model, train, test, before_train, before_test, features, seed),
+        "map": _map(model, train, test, before_train, before_test, features),
         "mistakes": _mistakes(train, test, before_train, before_test, logits),
     }
 
@@ -209,7 +160,6 @@ def _map(
     before_train: NDArray,
     before_test: NDArray,
     after_test: NDArray,
-    seed: int,
 ) -> dict[str, Any]:
     """The same items placed by their features before and after adaptation.
 
@@ -220,15 +170,15 @@ def _map(
     items = len(beside) + len(test)
     chosen = np.arange(items)
     if items > _MAPPED:
-        chosen = np.sort(np.random.default_rng(seed).permutation(items)[:_MAPPED])
+        chosen = np.sort(np.random.default_rng(0).permutation(items)[:_MAPPED])
     of_train, of_test = beside[chosen[chosen < len(beside)]], chosen[chosen >= len(beside)]
     of_test = of_test - len(beside)
     trained, tested = train.subset(of_train), test.subset(of_test)
-    before, method = project(_stack(before_train[of_train], before_test[of_test]), seed)
+    before, method = project(_stack(before_train[of_train], before_test[of_test]))
     after = None
     if model.count_parameters()["trainable_without_head"]:
         after_train, _ = model_outputs(model, _clouds(model, trained), before_train[of_train])
-        after = project(_stack(after_train, after_test[of_test]), seed)[0].tolist()
+        after = project(_stack(after_train, after_test[of_test]))[0].tolist()
     return {
         "method": method,
         "items": items,
@@ -249,10 +199,16 @@ def _mistakes(
     logits: NDArray,
 ) -> dict[str, Any]:
     """The wrongly classified shapes that the model was surest of, each with its neighbours."""
-    predictions, sure = logits.argmax(axis=1), _probabilities(logits).max(axis=1)
+    from sklearn.metrics.pairwise import cosine_similarity  # slow, and only reports need it
+
+    predictions = logits.argmax(axis=1)
+    sure = softmax(logits.astype(np.float64), axis=1).max(axis=1)
     wrong = np.flatnonzero(predictions != test.labels)
     shown = wrong[np.argsort(-sure[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    similarity = _similarity(before_test[shown], before_train)
+    similarity = np.zeros((len(shown), 0))
+    if len(shown) and len(train):
+        queries, keys = (rows.astype(np.float64) for rows in (before_test[shown], before_train))
+        similarity = cosine_similarity(queries, keys)
     clouds: dict[str, list[float]] = {}  # by place in train: mistakes share neighbours
     listed = []
     for i, similar in zip(shown.tolist(), similarity, strict=True):
@@ -278,13 +234,6 @@ def _mistakes(
             }
         )
     return {"total": len(wrong), "listed": listed, "clouds": clouds}
-
-
-def _similarity(queries: NDArray, features: NDArray) -> NDArray[np.float64]:
-    """Cosines ``(Q, S)`` of all pairs."""
-    if not len(queries) or not len(features):
-        return np.zeros((len(queries), len(features)))
-    return _unit(queries) @ _unit(features).T
 
 
 def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int]:
@@ -338,15 +287,6 @@ def _clouds(model: PeftModel, split: ShapeSplit) -> Tensor:
 def _stack(first: NDArray, second: NDArray) -> NDArray:
     """Rows of both; one without rows need not have the channels of the other."""
     return np.concatenate([rows for rows in (first, second) if len(rows)] or [first])
-
-
-def _unit(features: NDArray) -> NDArray[np.float64]:
-    features = features.astype(np.float64)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
-def _probabilities(logits: NDArray) -> NDArray[np.float64]:
-    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
 
 
 def _flat(points: NDArray) -> list[float]:

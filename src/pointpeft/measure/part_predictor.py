@@ -60,6 +60,8 @@ class PartPredictor(LoadedAdapter):
         ConfigError: the adapter is for classification.
     """
 
+    _segments = True
+
     def __init__(
         self,
         folder: str | Path,
@@ -68,10 +70,7 @@ class PartPredictor(LoadedAdapter):
         device: str = "cpu",
     ) -> None:
         super().__init__(folder, checkpoint, up_axis, device)
-        if self.parts is None:
-            raise ConfigError(
-                f"the adapter in {folder} names classes of whole shapes; use Predictor"
-            )
+        assert self.parts is not None, "an adapter of part segmentation"
         self.part_names = self.parts.names
         self.categories = self.parts.categories
         self._mask = part_mask(self.parts)

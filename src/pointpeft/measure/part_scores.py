@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,16 @@ from torch import Tensor, nn
 
 from pointpeft.data import PartTable, ShapeSplit
 from pointpeft.errors import DataError
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.peft import PeftModel
 
 __all__ = [
     "SegmentationScores",
-    "analyse_part_adapter",
     "analyse_parts",
     "by_part_name",
     "likeliest_parts",
     "mean_over_parts",
     "part_ious",
     "part_mask",
-    "restrict_to_category",
     "score_labels",
     "score_parts",
     "score_segmenter",
@@ -58,16 +54,6 @@ class SegmentationScores:
     instance_iou: float
 
 
-def restrict_to_category(scores: NDArray, parts: Sequence[int]) -> NDArray[np.int64]:
-    """The likeliest part of every point among those of its shape's category.
-
-    Args:
-        scores: logits or log-probabilities ``(N, parts)``.
-        parts: numbers of the category's parts.
-    """
-    return np.asarray(parts, dtype=np.int64)[scores[:, list(parts)].argmax(axis=1)]
-
-
 def score_parts(
     scores: Sequence[NDArray],
     targets: Sequence[NDArray],
@@ -89,7 +75,7 @@ def score_parts(
     category_of = {part: name for name, parts in categories.items() for part in parts}
     names = [_category(target, category_of, place) for place, target in enumerate(targets)]
     predicted = [
-        restrict_to_category(score, categories[name])
+        np.asarray(categories[name])[score[:, list(categories[name])].argmax(axis=1)]
         for score, name in zip(scores, names, strict=True)
     ]
     return score_labels(predicted, targets, names, categories)
@@ -101,13 +87,9 @@ def score_labels(
     names: Sequence[str],
     categories: Mapping[str, Sequence[int]],
 ) -> SegmentationScores:
-    """As :func:`score_parts`, for labels that are chosen already and categories that are known.
+    """As :func:`score_parts`, for chosen parts ``(N,)`` of shapes whose categories are named.
 
-    Args:
-        predicted: per shape ``(N,)``: parts of its category.
-        targets: per shape ``(N,)``: true parts.
-        names: the category of each shape.
-        categories: numbers of the parts of each category, which may share some.
+    Categories may share parts.
 
     Raises:
         DataError: there is no shape.
@@ -116,11 +98,11 @@ def score_labels(
         raise DataError("no shape to score")
     num_parts = 1 + max(part for parts in categories.values() for part in parts)
     ious: dict[str, list[NDArray]] = {name: [] for name in categories}
-    occurs: dict[str, list[NDArray]] = {name: [] for name in categories}
+    items = {name: np.zeros(len(parts), dtype=int) for name, parts in categories.items()}
     correct, seen = np.zeros(num_parts), np.zeros(num_parts)
     for found, target, name in zip(predicted, targets, names, strict=True):
         ious[name].append(part_ious(found, target, categories[name]))
-        occurs[name].append(np.isin(categories[name], target))
+        items[name] += np.isin(categories[name], target)
         seen += np.bincount(target, minlength=num_parts)
         correct += np.bincount(target[found == target], minlength=num_parts)
     shapes = {name: [mean_over_parts(one) for one in of] for name, of in ious.items()}
@@ -131,8 +113,8 @@ def score_labels(
         category_iou=means,
         part_iou={name: _of_parts(of, categories[name]) for name, of in ious.items()},
         part_items={
-            name: {part: sum(bool(one[i]) for one in of) for i, part in enumerate(categories[name])}
-            for name, of in occurs.items()
+            name: dict(zip(parts, items[name].tolist(), strict=True))
+            for name, parts in categories.items()
         },
         class_iou=float(np.mean([mean for mean in means.values() if mean is not None])),
         instance_iou=float(np.mean([iou for values in shapes.values() for iou in values])),
@@ -144,12 +126,7 @@ def score_segmenter(
 ) -> SegmentationScores | None:
     """Scores of a part-segmentation model on a split with part labels; None when it is empty.
 
-    Args:
-        model: called with points and category, such as a :class:`pointpeft.peft.PeftModel`.
-        split: prepared clouds.
-        parts: what the logits stand for, and which belong to which category.
-        num_points: of each cloud, counted from its first one, that the model sees.
-        batch_size: shapes at a time.
+    The model sees the first ``num_points`` of each cloud; arguments are those of :func:`segment`.
     """
     if not len(split) or split.seg is None:
         return None
@@ -200,10 +177,7 @@ def segment(
 def likeliest_parts(logits: Tensor, category: Tensor, mask: Tensor) -> Tensor:
     """Of each point the likeliest part of its shape's category, ``(B, N)``.
 
-    Args:
-        logits: ``(B, N, parts)``.
-        category: ``(B,)``.
-        mask: ``(categories, parts)``, see :func:`part_mask`.
+    Logits are ``(B, N, parts)``, categories ``(B,)``; the mask is that of :func:`part_mask`.
     """
     return logits.masked_fill(~mask[category].unsqueeze(1), -torch.inf).argmax(dim=-1)
 
@@ -230,23 +204,14 @@ def _category(target: NDArray, category_of: Mapping[int, str], place: int) -> st
 
 
 def shape_iou(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> float:
-    """Mean IoU of a shape over the parts of its category; one that is absent from both counts 1.
-
-    Args:
-        predicted: ``(N,)`` parts of the category.
-        target: ``(N,)`` true parts.
-        parts: numbers of the category's parts.
-    """
+    """Mean IoU of a shape over the parts of its category; one that is absent from both counts 1."""
     return mean_over_parts(part_ious(predicted, target, parts))
 
 
 def part_ious(predicted: NDArray, target: NDArray, parts: Sequence[int]) -> NDArray[np.float64]:
-    """IoU of each part of a shape, ``(parts,)``; NaN where it neither occurs nor is predicted.
+    """IoU of each of a category's parts, ``(parts,)``, for predicted and true parts ``(N,)``.
 
-    Args:
-        predicted: ``(N,)`` parts of the category.
-        target: ``(N,)`` true parts.
-        parts: numbers of the category's parts.
+    NaN where a part neither occurs nor is predicted.
     """
     ious = []
     for part in parts:
@@ -275,22 +240,12 @@ _CLOUD_POINTS = 1024
 _DECIMALS = 3
 
 
-def analyse_part_adapter(
-    folder: str | Path, split: ShapeSplit, part: str = "test", device: str = "cpu"
-) -> dict[str, Any]:
-    """:func:`analyse_parts` of a saved adapter or run folder."""
-    adapter = LoadedAdapter(folder, device=device)
-    assert adapter.parts is not None, "an adapter of part segmentation"
-    return analyse_parts(adapter.model, split, adapter.parts, adapter.transform.num_points, part)
-
-
 def analyse_parts(
     model: PeftModel,
     split: ShapeSplit,
     parts: PartTable,
     num_points: int,
     part: str = "test",
-    seed: int = 0,
 ) -> dict[str, Any]:
     """IoU of every category and part, the worst shapes, and shapes drawn at random.
 
@@ -300,7 +255,6 @@ def analyse_parts(
         parts: what the logits stand for, and which belong to which category.
         num_points: of each cloud, counted from its first one, that the model sees.
         part: what ``split`` is, in a word.
-        seed: of the choice at random.
 
     Returns:
         Plain values, ready for JSON; the same for the same arguments.
@@ -311,16 +265,19 @@ def analyse_parts(
     points = torch.from_numpy(split.points)[:, :num_points]
     found = segment(model, points, torch.from_numpy(split.labels), part_mask(parts))
     scores = score_split(found, split, parts)
-    shapes = [_shape(split, found, place, parts) for place in range(len(split))]
-    worst = np.argsort([shape["iou"] for shape in shapes], kind="stable")[:_SHOWN]
-    drawn = np.random.default_rng(seed).permutation(len(split))[:_SHOWN]
+    assert split.seg is not None, "read with part labels"
+    numbers = list(parts.categories.values())
+    shapes = zip(found, split.seg[:, : found.shape[1]], split.labels, strict=True)
+    ious = [shape_iou(one, true, numbers[label]) for one, true, label in shapes]
+    worst = np.argsort(ious, kind="stable")[:_SHOWN]
+    drawn = np.random.default_rng(0).permutation(len(split))[:_SHOWN]
     return content | {
         "category_items": np.bincount(split.labels, minlength=len(parts.categories)).tolist(),
         "category_iou": scores.category_iou,
         "part_iou": by_part_name(scores.part_iou, parts),
         "part_items": by_part_name(scores.part_items, parts),
-        "worst": [_with_cloud(shapes[i], split, found, i) for i in worst.tolist()],
-        "random": [_with_cloud(shapes[i], split, found, i) for i in drawn.tolist()],
+        "worst": [_shape(split, found, i, parts) for i in worst.tolist()],
+        "random": [_shape(split, found, i, parts) for i in drawn.tolist()],
     }
 
 
@@ -333,10 +290,13 @@ def by_part_name(of: dict[str, dict[int, Any]], parts: PartTable) -> dict[str, d
 
 
 def _shape(split: ShapeSplit, found: NDArray, place: int, parts: PartTable) -> dict[str, Any]:
+    """A shape with an even subsample of its points: clouds are in farthest point order."""
     assert split.seg is not None, "read with part labels"
     category = list(parts.categories)[int(split.labels[place])]
     numbers = parts.categories[category]
     ious = part_ious(found[place], split.seg[place, : found.shape[1]], numbers)
+    shown = min(_CLOUD_POINTS, found.shape[1])
+    cloud = split.points[place, :shown].astype(np.float64).round(_DECIMALS)
     return {
         "id": split.ids[place],
         "category": category,
@@ -345,18 +305,7 @@ def _shape(split: ShapeSplit, found: NDArray, place: int, parts: PartTable) -> d
             parts.names[number]: None if np.isnan(iou) else float(iou)
             for number, iou in zip(numbers, ious, strict=True)
         },
-    }
-
-
-def _with_cloud(
-    shape: dict[str, Any], split: ShapeSplit, found: NDArray, place: int
-) -> dict[str, Any]:
-    """With an even subsample of its points: clouds are in farthest point order."""
-    assert split.seg is not None, "read with part labels"
-    number = min(_CLOUD_POINTS, found.shape[1])
-    cloud = split.points[place, :number].astype(np.float64).round(_DECIMALS)
-    return shape | {
         "cloud": cloud.ravel().tolist(),
-        "true": split.seg[place, :number].tolist(),
-        "predicted": found[place, :number].tolist(),
+        "true": split.seg[place, :shown].tolist(),
+        "predicted": found[place, :shown].tolist(),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pointpeft.data import read_shape
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import DataError
 from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 
 __all__ = ["Prediction", "Predictor"]
@@ -45,18 +45,7 @@ class Predictor(LoadedAdapter):
         ConfigError: the adapter is for part segmentation.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        checkpoint: str | Path | None = None,
-        up_axis: str | None = None,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(folder, checkpoint, up_axis, device)
-        if self.parts is not None:
-            raise ConfigError(
-                f"the adapter in {folder} labels parts; use PartPredictor or `pointpeft predict`"
-            )
+    _segments = False
 
     def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
         """Classify each file, and the files in each folder.

@@ -75,14 +75,11 @@ def check_output(path: str | Path) -> None:
     Raises:
         ConfigError: it holds a run or a measurement, or is a file.
     """
-    path = Path(path)
-    if (path / RUN_CONFIG).exists():
+    if Path(path).is_file() or (Path(path) / RUN_CONFIG).exists():
         raise ConfigError(
-            f"`output` {path} already holds a run or a measurement; name another folder as "
-            "`output`, or remove this one"
+            f"`output` {path} is a file or already holds a run or a measurement; name another "
+            "folder as `output`, or remove it"
         )
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"`output` {path} is a file; pass a folder")
 
 
 def write_measurement(path: str | Path, config: Any, metrics: dict[str, Any]) -> None:

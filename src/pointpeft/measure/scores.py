@@ -60,9 +60,9 @@ class Scores:
 @torch.no_grad()
 def classify(model: nn.Module, points: Tensor, batch_size: int = 64) -> Tensor:
     """Logits ``(S, classes)`` of clouds ``(S, N, 3)``, in eval mode, on the CPU."""
-    device = next(model.parameters()).device
     model.eval()
-    return torch.cat([model(batch.to(device)).float().cpu() for batch in points.split(batch_size)])
+    device = next(model.parameters()).device
+    return torch.from_numpy(encode_batches(model, points, device, batch_size))
 
 
 @torch.no_grad()

@@ -168,27 +168,21 @@ class _Shapes:
     def choose(self, config: EvaluateConfig) -> tuple[ShapeSplit, str, list[str]]:
         """The shapes to measure, what they are called, and what is to be said of them."""
         split = config.split or "test"
-        if split == "all":
-            whole = self._joined()
-            return whole, split, self._trained(whole, "the adapter was trained on {} of the {}")
         if split == "val" and self.are_known and "val" not in self.known:
             raise DataError(
                 f"{config.data} has no val split: the adapter had no validation split in training, "
                 "its epoch was selected on the test split; measure that"
             )
-        stated: ShapeSplit = getattr(self.data, split)
-        if split == "train":
-            cut = self.are_known and not self.is_stated
-            part = self.of(split, stated) if cut else stated
+        part = self._joined() if split == "all" else getattr(self.data, split)
+        if split in ("train", "all"):
+            if split == "train" and self.are_known and not self.is_stated:
+                part = self.of(split, part)
             return part, split, self._trained(part, "the adapter was trained on {} of the {}")
-        if len(stated):
-            part = stated
-        elif self.are_known:
-            part = self._joined() if split == "test" else self.of(split, self._joined())
-        elif config.split is None:
+        if not len(part):
+            if not self.are_known and config.split is not None:
+                raise DataError(f"{config.data} has no {split} split; measure another one, or all")
             part = self._joined()  # all of new data is a test
-        else:
-            raise DataError(f"{config.data} has no {split} split; measure another one, or all")
+            part = part if split == "test" else self.of(split, part)
         if self.data.selects_on == "test":
             words = "{} of the {} test shapes are copies of training shapes, and measured too"
             return part, split, self._trained(part, words)

@@ -14,7 +14,6 @@ from pointpeft.formats import counted, percent
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_predictions
 from pointpeft.measure.part_scores import (
-    analyse_part_adapter,
     analyse_parts,
     by_part_name,
     likeliest_parts,
@@ -182,7 +181,8 @@ class PartSegmentation(Task):
 
     def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any]:
         """The same of a run's adapter, the best seed's if there are several."""
-        return analyse_part_adapter(folder, *held_out(data), device=device)
+        adapter = LoadedAdapter(folder, device=device)
+        return self.analyse(adapter, data.train, *held_out(data), None)
 
     def scores(self, metrics: dict[str, Any], split: str, in_detail: bool) -> Shown:
         """The IoU of every category, and over all shapes."""

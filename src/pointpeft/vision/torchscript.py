@@ -18,19 +18,6 @@ from torch import Tensor
 
 __all__ = ["is_torchscript", "read_torchscript"]
 
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive with a program in it."""
@@ -61,13 +48,6 @@ class _Box:
         self.values = state if isinstance(state, dict) else {}
 
 
-class _Storage:
-    """Stands for a type of storage, which a pickle names as a class."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-
 class _Unpickler(pickle.Unpickler):
     """Rebuilds tensors and boxes; the names it follows are all in :meth:`find_class`."""
 
@@ -80,24 +60,21 @@ class _Unpickler(pickle.Unpickler):
         """What stands for a class or function of the pickle."""
         if module.startswith("__torch__"):
             return _Box
-        if module == "torch" and name in _DTYPES:
-            return _Storage(_DTYPES[name])
+        if module == "torch" and name.endswith("Storage"):
+            return torch.serialization.StorageType(name).dtype
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) in (
-            ("torch._utils", "_rebuild_tensor"),
-            ("torch._utils", "_rebuild_tensor_v2"),
-        ):
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return _rebuild
         if module == "torch.jit._pickle":  # typed lists, which hold no weights
-            return _first
+            return lambda value, *_: value
         raise pickle.UnpicklingError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The values of a storage: ``("storage", type, file name, device, number)``."""
-        _, storage, key, _, count = pid
+        _, dtype, key, _, count = pid
         content = bytearray(self.archive.read(f"{self.folder}{key}"))
-        values = torch.frombuffer(content, dtype=storage.dtype) if content else torch.empty(0)
+        values = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0)
         if len(values) < count:
             raise pickle.UnpicklingError(f"storage {key} is too short")
         return values
@@ -105,10 +82,6 @@ class _Unpickler(pickle.Unpickler):
 
 def _rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
     return storage.as_strided(size, stride, offset)
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
 
 
 def _tensors(box: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -75,7 +75,7 @@ def test_part_labels_load_like_those_of_the_folder(tmp_path: Path) -> None:
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     folder = layouts.write_modelnet(tmp_path / "data", train=5)
     (tmp_path / "set.npz").write_text("mine")
-    with pytest.raises(DataError, match=r"set\.npz is there"):
+    with pytest.raises(DataError, match=r"set\.npz"):
         convert_benchmark(folder, tmp_path / "set.npz")
     assert (tmp_path / "set.npz").read_text() == "mine"
 
@@ -94,13 +94,13 @@ def test_archive_stays_in_its_file(tmp_path: Path) -> None:
 
 
 def test_unusable_sources_and_targets_are_refused(root: Path, mesh_folder: Path) -> None:
-    with pytest.raises(DataError, match=r"set\.npy: expected a file name that ends in \.npz"):
+    with pytest.raises(DataError, match=r"set\.npy.*\.npz"):
         convert_benchmark(root, root / "set.npy", "shapenet55")
-    with pytest.raises(DataError, match="holds several data sets"):
+    with pytest.raises(DataError, match="variant"):
         convert_benchmark(root, root / "set.npz")
-    with pytest.raises(DataError, match="no benchmark data set"):
+    with pytest.raises(DataError, match="known: modelnet40"):
         convert_benchmark(mesh_folder / "box", root / "set.npz")
-    with pytest.raises(DataError, match="holds few-shot episodes"):
+    with pytest.raises(DataError, match="few_shot"):
         convert_benchmark(root / "ModelNetFewshot", root / "set.npz")
     assert not (root / "set.npz").exists()
 

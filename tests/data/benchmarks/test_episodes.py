@@ -32,15 +32,15 @@ def test_episode_has_labels_and_original_classes(tmp_path: Path, below: str) -> 
 
 def test_missing_episode_shows_where_it_is_expected(tmp_path: Path) -> None:
     layouts.write_episode(tmp_path)
-    with pytest.raises(DataError, match=r"1\.pkl: no such file; folds there: 0; ModelNetFewshot"):
+    with pytest.raises(DataError, match=r"1\.pkl.*folds there: 0; ModelNetFewshot"):
         read_episode(tmp_path, 3, 4, 1)
-    with pytest.raises(DataError, match=r"5way_10shot.0\.pkl: no such file; ModelNetFewshot"):
+    with pytest.raises(DataError, match=r"5way_10shot.0\.pkl.*ModelNetFewshot"):
         read_episode(tmp_path, 5, 10, 0)
     folder = tmp_path / "other/ModelNetFewshot"
     for load in (load_shapes, lambda path: read_episode(path, 5, 10, 0)):
         with pytest.raises(DataError, match=r"(?s)<way>way_<shot>shot.*<-- missing.*Point-BERT"):
             load(folder)
-    with pytest.raises(DataError, match=r"few-shot episodes.*few_shot\.way"):
+    with pytest.raises(DataError, match=r"few_shot\.way"):
         load_shapes(tmp_path / "ModelNetFewshot")
 
 
@@ -50,15 +50,15 @@ CLOUD = np.zeros((5, 6), np.float32)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ([], "no 'train' and 'test'"),
+        ([], "'train' and 'test'"),
         ({"train": [CLOUD], "test": []}, "no list of shapes"),
-        ({"train": [(CLOUD, 0, 3)], "test": [(CLOUD, 0, 3)]}, "expected one class per label, 2"),
+        ({"train": [(CLOUD, 0, 3)], "test": [(CLOUD, 0, 3)]}, "one class per label, 2"),
         ({"train": [(CLOUD, 0, 3), (CLOUD, 1, 4)], "test": [(CLOUD, 0, 4)]}, "one class per label"),
         ({"train": [(CLOUD, 0, 3), (CLOUD, 1, 40)], "test": [(CLOUD, 0, 3)]}, "class 40"),
-        ({"train": [(CLOUD, 0, 3), (CLOUD, 1, 4)], "test": [(CLOUD, 0, 3)]}, "no test shape of"),
+        ({"train": [(CLOUD, 0, 3), (CLOUD, 1, 4)], "test": [(CLOUD, 0, 3)]}, "no test shape"),
         (
             {"train": [(CLOUD, 0, 3), (CLOUD[1:], 1, 4)], "test": [(CLOUD, 0, 3), (CLOUD, 1, 4)]},
-            "train clouds differ",
+            "train clouds",
         ),
     ],
 )
@@ -93,9 +93,9 @@ def test_seed_decides_the_made_episode() -> None:
 @pytest.mark.parametrize(
     ("train", "test", "reason"),
     [
-        ([5, 2], [20, 20], "desk: 2 training shapes, the episode needs 3"),
-        ([5, 5], [20, 4], "desk: 4 test shapes, the episode needs 20"),
-        ([5], [20], "only 1 classes"),
+        ([5, 2], [20, 20], "desk: 2 .* 3"),
+        ([5, 5], [20, 4], "desk: 4 .* 20"),
+        ([5], [20], "way=2.* 1 classes"),
     ],
 )
 def test_too_few_shapes_are_an_error(train: list[int], test: list[int], reason: str) -> None:
@@ -106,7 +106,7 @@ def test_too_few_shapes_are_an_error(train: list[int], test: list[int], reason: 
 def test_shapes_without_a_label_are_not_drawn() -> None:
     train, test = shapes([4, 4]), shapes([20, 20])
     unlabelled = ShapeSplit(train.points, np.full(8, -1), train.ids)
-    with pytest.raises(DataError, match="only 0 classes"):
+    with pytest.raises(DataError, match=r"way=2.* 0 classes"):
         make_episode(unlabelled, test, 2, 3)
 
 

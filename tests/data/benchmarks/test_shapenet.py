@@ -35,10 +35,10 @@ def test_missing_and_unknown_lines_are_named(tmp_path: Path) -> None:
         read_benchmark("shapenet55", tmp_path, "train")
     np.save(folder / "shapenet_pc/airplane-1.npy", np.zeros((40, 3)))
     layouts.write_lines(folder / "ShapeNet-55/test.txt", ["airplane-1.npy"])
-    with pytest.raises(DataError, match=r"test\.txt: 'airplane-1\.npy' is of no class"):
+    with pytest.raises(DataError, match=r"test\.txt: 'airplane-1\.npy'"):
         read_benchmark("shapenet55", tmp_path, "test")
     layouts.write_lines(folder / "ShapeNet-55/test.txt", [])
-    with pytest.raises(DataError, match=r"test\.txt: names no shape"):
+    with pytest.raises(DataError, match=r"test\.txt: .*no shape"):
         read_benchmark("shapenet55", tmp_path, "test")
 
 

@@ -60,7 +60,7 @@ def test_archive_follows_both_protocols(root: Path) -> None:
         return load_as_published(DataConfig(path, variant), SMALL)
 
     for load in (load_shapes, as_published):
-        with pytest.raises(DataError, match=r"set\.npz holds scanobjectnn_pb_t50_rs; leave"):
+        with pytest.raises(DataError, match=r"shapenet55.*set\.npz holds scanobjectnn_pb_t50_rs"):
             load(root / "set.npz", SMALL, variant="shapenet55")
 
 
@@ -70,7 +70,7 @@ def test_file_of_ones_own_is_no_published_data_set(tmp_path: Path) -> None:
     np.savez(path, points=points, label=[0, 0, 1, 1], names=["a", "b"])
     assert load_as_published(DataConfig(path), SMALL) is None
     assert load_unlabelled_as_published(path, None) is None
-    with pytest.raises(DataError, match="benchmark data set"):
+    with pytest.raises(DataError, match="obj_bg"):
         load_as_published(DataConfig(path, "obj_bg"), SMALL)
 
 
@@ -104,12 +104,12 @@ def test_shape_that_no_model_can_see_is_named(tmp_path: Path, wrong: float) -> N
         lambda: load_unlabelled_as_published(folder, None),
     )
     for load in loads:
-        with pytest.raises(DataError, match=r"02691156-a: .*(NaN|zero extent)"):
+        with pytest.raises(DataError, match=r"02691156-a: .*(NaN|zero extent|data check)"):
             load()
 
 
 def test_data_that_a_task_cannot_use_is_refused(root: Path) -> None:
-    with pytest.raises(DataError, match="ShapeNet-55 has no part labels"):
+    with pytest.raises(DataError, match=r"ShapeNet-55.* part"):
         load_as_published(DataConfig(root, "shapenet55"), SMALL, segmented=True)
-    with pytest.raises(DataError, match="clouds of ShapeNetPart differ in size"):
+    with pytest.raises(DataError, match="ShapeNetPart"):
         load_unlabelled_as_published(root, "shapenetpart")

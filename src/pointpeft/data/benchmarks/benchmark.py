@@ -175,24 +175,19 @@ class BenchmarkDataset(Layout, ABC):
             DataError: As for `entries` and `clouds`.
         """
         entries = self.entries(folder, split)
-        points, parts = self._read_all(entries.sources, progress)
-        return BenchmarkSplit(points, entries.labels, entries.ids, entries.class_names, parts)
-
-    def _read_all(
-        self, sources: tuple[Path, ...] | np.ndarray, progress: Progress | None
-    ) -> tuple[np.ndarray | tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
+        sources, about = entries.sources, (entries.labels, entries.ids, entries.class_names)
         if isinstance(sources, np.ndarray):
-            return sources, None
+            return BenchmarkSplit(sources, *about)
         clouds = reported(self.clouds(sources), len(sources), progress)
         if self.ragged:
             all_points, all_parts = zip(*clouds, strict=True)
-            return all_points, all_parts if self.part_names else None
+            return BenchmarkSplit(all_points, *about, all_parts if self.part_names else None)
         points = np.empty((0, 0, 3), np.float32)
         for place, cloud in enumerate(clouds):
             if place == 0:  # all are of its size; together they would not fit in memory twice
                 points = np.empty((len(sources), *cloud.points.shape), np.float32)
             points[place] = cloud.points
-        return points, None
+        return BenchmarkSplit(points, *about)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Entries
 from pointpeft.data.benchmarks.episodes import (
     EPISODES,
-    find_episodes,
     read_episode,
     refuse_episodes,
 )
@@ -89,7 +88,7 @@ def check_benchmark(
         dataset = get_dataset(variant)
         return (_check(dataset, dataset.folder_in(path), progress),)
     checks = [_check(each, each.folder_in(path), progress) for each in find_datasets(path).values()]
-    episodes = find_episodes(path)
+    episodes = EPISODES.find(path)
     if episodes is not None:
         checks += [_check_episodes(path, kind) for kind in sorted(episodes.glob("*way_*shot"))]
     if not checks:
@@ -152,7 +151,7 @@ def _check_episodes(root: Path, kind: Path) -> DatasetCheck:
     if numbers is None:
         problem = "expected a folder name such as 5way_10shot"
         return DatasetCheck(kind.name, title, kind, (), (), (problem,))
-    way, shot = int(numbers[1]), int(numbers[2])
+    way, shot = map(int, numbers.groups())
     there = [fold for fold in range(_FOLDS) if (kind / f"{fold}.pkl").is_file()]
     missing = sorted(set(range(_FOLDS)) - set(there))
     problems = [f"folds missing: {', '.join(map(str, missing))}"] if missing else []

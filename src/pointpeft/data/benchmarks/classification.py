@@ -1,19 +1,19 @@
 """ModelNet40 in its three layouts, and ScanObjectNN: real scans of objects, in three variants."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
 from pointpeft.data.benchmarks.files import (
     Expected,
+    as_integer,
     check_labels,
     check_listed,
+    class_labels,
     read_h5,
     read_lines,
     read_table,
@@ -30,11 +30,8 @@ radio range_hood sink sofa stairs stool table tent toilet tv_stand vase wardrobe
 """
 _OWNER = "https://modelnet.cs.princeton.edu"
 _NAMES = "modelnet40_shape_names.txt"
-_LISTS = {"train": "modelnet40_train.txt", "test": "modelnet40_test.txt"}
-_CACHES = {
-    "train": "modelnet40_train_8192pts_fps.dat",
-    "test": "modelnet40_test_8192pts_fps.dat",
-}
+_LIST, _CACHE = "modelnet40_{}.txt", "modelnet40_{}_8192pts_fps.dat"
+_PARTS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +41,11 @@ class ModelNet40(BenchmarkDataset):
     def entries(self, folder: Path, split: str) -> Entries:
         (part,) = self.parts_of(split)
         names = tuple(read_lines(self.require(folder, _NAMES)))
-        cache = folder / _CACHES[part]
+        cache = folder / _CACHE.format(part)
         if cache.is_file():
             points, labels = _read_cache(cache, len(names))
             return Entries(_cache_ids(folder, part, labels, names), labels, names, points)
-        list_file = self.require(folder, _LISTS[part])
+        list_file = self.require(folder, _LIST.format(part))
         ids = tuple(read_lines(list_file))
         labels = _list_labels(list_file, ids, names)
         files = tuple(
@@ -107,16 +104,20 @@ MODELNET40 = ModelNet40(
     folder="ModelNet/modelnet40_normal_resampled",
     tree=(
         Expected(_NAMES, "class names, one a line, in label order"),
-        Expected(_LISTS["train"], "<class>_<number>, one a line", instead=_CACHES["train"]),
-        Expected(_LISTS["test"], "<class>_<number>, one a line", instead=_CACHES["test"]),
+        *(
+            Expected(_LIST.format(part), "<class>_<number>, a line", instead=_CACHE.format(part))
+            for part in _PARTS
+        ),
         Expected(
             "*/*_*.txt",
             "<class>/<class>_<number>.txt: x,y,z,nx,ny,nz a line",
             telling=False,
-            instead=_CACHES["train"],
+            instead=_CACHE.format("train"),
         ),
-        Expected(_CACHES["train"], "or, instead of list and clouds, a pickle", needed=False),
-        Expected(_CACHES["test"], "or, instead of list and clouds, a pickle", needed=False),
+        *(
+            Expected(_CACHE.format(part), "or, instead of list and clouds, a pickle", needed=False)
+            for part in _PARTS
+        ),
     ),
     counts={"train": 9843, "test": 2468},
     owner=_OWNER,
@@ -143,23 +144,16 @@ MODELNET40_H5 = ModelNet40H5(
 
 def _list_labels(list_file: Path, ids: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """The class of `<class>_<number>` is all before its last underscore."""
-    number: Mapping[str, int] = {name: label for label, name in enumerate(names)}
-    classes = [id.rpartition("_")[0] for id in ids]
-    unknown = [id for id, name in zip(ids, classes, strict=True) if name not in number]
-    if unknown:
-        raise DataError(
-            f"{list_file}: {unknown[0]!r} is of no class; expected <class>_<number> with a class "
-            f"of {_NAMES}"
-        )
-    return np.array([number[name] for name in classes], dtype=np.int64)
+    return class_labels(list_file, ids, [id.rpartition("_")[0] for id in ids], names)
 
 
 def _read_cache(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Points `(S, N, 3)` and labels `(S,)` of a pickled `[clouds, labels]`."""
-    content = read_pickle(path)
-    if not _is_pair_of_lists(content):
-        raise DataError(f"{path}: {_CACHE_EXPECTED}")
-    clouds, labels = content
+    match read_pickle(path):
+        case [list(clouds), list(labels)] if len(clouds) == len(labels) > 0:
+            pass
+        case _:
+            raise DataError(f"{path}: {_CACHE_EXPECTED}")
     shape: tuple[int, ...] = getattr(clouds[0], "shape", ())
     if len(shape) != 2 or shape[1] < 3:
         raise DataError(f"{path}: a cloud {shape}; {_CACHE_EXPECTED}")
@@ -172,31 +166,21 @@ def _read_cache(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
         points[place] = cloud[:, :3]
         clouds[place] = None  # with its normals it takes twice the memory of what is kept
     try:
-        numbers = [index(np.asarray(label).reshape(()).item()) for label in labels]
+        numbers = np.array([as_integer(label) for label in labels], dtype=np.int64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: labels are no integers ({error}); {_CACHE_EXPECTED}") from error
-    check_labels(path, np.array(numbers), num_classes)
-    return points, np.array(numbers, dtype=np.int64)
+    check_labels(path, numbers, num_classes)
+    return points, numbers
 
 
 _CACHE_EXPECTED = "expected a pickle of [list of clouds (N, 6), list of as many labels (1,)]"
-
-
-def _is_pair_of_lists(content: Any) -> bool:
-    return (
-        isinstance(content, list | tuple)
-        and len(content) == 2
-        and isinstance(content[0], list)
-        and isinstance(content[1], list)
-        and len(content[0]) == len(content[1]) > 0
-    )
 
 
 def _cache_ids(
     folder: Path, part: str, labels: np.ndarray, names: Sequence[str]
 ) -> tuple[str, ...]:
     """Names from the list beside a cache, if it lists shapes of the same classes; else numbers."""
-    list_file = folder / _LISTS[part]
+    list_file = folder / _LIST.format(part)
     if list_file.is_file():
         ids = tuple(read_lines(list_file))
         if np.array_equal(_list_labels(list_file, ids, names), labels):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
 from pointpeft.data.benchmarks.classification import MODELNET40
-from pointpeft.data.benchmarks.files import Expected, Layout
+from pointpeft.data.benchmarks.files import Expected, Layout, as_integer
 from pointpeft.data.pickles import read_pickle
 from pointpeft.data.shape_data import ShapeSplit
 from pointpeft.errors import DataError
@@ -18,7 +17,6 @@ from pointpeft.errors import DataError
 __all__ = [
     "EPISODES",
     "Episode",
-    "find_episodes",
     "make_episode",
     "read_episode",
     "refuse_episodes",
@@ -68,7 +66,7 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Be
     """
     root = Path(root).expanduser()
     there = root if root.name == EPISODES.folder else root / EPISODES.folder
-    folder = find_episodes(root) or there
+    folder = EPISODES.find(root) or there
     path = folder / f"{way}way_{shot}shot" / f"{fold}.pkl"
     if not path.is_file():
         found = ", ".join(file.stem for file in sorted(path.parent.glob("*.pkl")))
@@ -83,18 +81,13 @@ def read_episode(root: str | Path, way: int, shot: int, fold: int) -> Episode[Be
     return Episode(train, test, classes)
 
 
-def find_episodes(root: Path) -> Path | None:
-    """The folder of published episodes: `root` or one directly in it; None if there is none."""
-    return EPISODES.find(root)
-
-
 def refuse_episodes(path: Path) -> None:
     """Refuse the folder of published episodes, or its place, where a data set is asked for.
 
     Raises:
         DataError: It says what episodes are for, or where they are expected.
     """
-    if path.is_dir() and find_episodes(path) == path:
+    if path.is_dir() and EPISODES.find(path) == path:
         raise DataError(
             f"{path}: holds few-shot episodes, each a task of its own; finetune takes them with "
             "few_shot.way and few_shot.shot"
@@ -153,13 +146,9 @@ def make_episode(
 def _rows(path: Path, rows: Any) -> list[tuple[int, int]]:
     """Label and original class of each shape of an episode's part."""
     try:
-        return [(_integer(label), _integer(original)) for _, label, original in rows]
+        return [(as_integer(label), as_integer(original)) for _, label, original in rows]
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: no list of shapes ({error}); {_CONTENT}") from error
-
-
-def _integer(value: Any) -> int:
-    return index(np.asarray(value).reshape(()).item())
 
 
 def _classes(path: Path, rows: Sequence[tuple[int, int]], way: int) -> tuple[int, ...]:

@@ -4,20 +4,23 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pointpeft.data.npz import refuse_transposed
+from pointpeft.data.npz import as_cloud, read_npy, refuse_transposed
 from pointpeft.errors import DataError
 from pointpeft.formats import enumerate_names
 
 __all__ = [
     "Expected",
     "Layout",
+    "as_integer",
     "check_labels",
     "check_listed",
+    "class_labels",
     "read_array",
     "read_h5",
     "read_json_list",
@@ -45,8 +48,10 @@ class Expected:
     instead: str | None = None
 
     def is_in(self, folder: Path) -> bool:
-        """Whether such a file exists."""
-        return any(folder.glob(self.path))
+        """Whether such a file exists, or the one that may take its place."""
+        return any(folder.glob(self.path)) or bool(
+            self.instead and (folder / self.instead).is_file()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,35 +100,14 @@ class Layout:
             raise DataError(f"{folder / path}: no such file; {self.expectation(folder)}")
         return folder / path
 
-    def missing(self, folder: Path) -> tuple[str, ...]:
-        """Paths of the tree without which the data set is incomplete."""
-        return tuple(
-            each.path
-            for each in self.tree
-            if each.needed
-            and not each.is_in(folder)
-            and not (each.instead and (folder / each.instead).is_file())
-        )
-
-    def show_tree(self, folder: Path | None = None) -> str:
-        """The expected tree as text, with a mark at what is missing in `folder`."""
-        missing = () if folder is None else self.missing(folder)
-        width = max(len(each.path) for each in self.tree)
-        lines = [f"  {self.folder}/"]
-        for each in self.tree:
-            mark = "  <-- missing" if each.path in missing else ""
-            lines.append(f"    {each.path:<{width}}  {each.what}{mark}")
-        return "\n".join(lines)
-
     def expectation(self, folder: Path) -> str:
         """What is expected where, what of it `folder` lacks, and where to get it."""
-        return (
-            f"{self.title} is expected as\n{self.show_tree(folder)}\n"
-            f"its owners distribute it at {self.owner}"
-        )
-
-
-"""Missing files that a message names before it says how many more there are."""
+        width = max(len(each.path) for each in self.tree)
+        lines = [f"{self.title} is expected as", f"  {self.folder}/"]
+        for each in self.tree:
+            mark = "  <-- missing" if each.needed and not each.is_in(folder) else ""
+            lines.append(f"    {each.path:<{width}}  {each.what}{mark}")
+        return "\n".join([*lines, f"its owners distribute it at {self.owner}"])
 
 
 def read_lines(path: Path) -> list[str]:
@@ -147,13 +131,7 @@ def read_json_list(path: Path) -> list[str]:
 
 
 def read_table(path: Path, columns: int, delimiter: str | None = None) -> np.ndarray:
-    """Rows of numbers `(N, columns or more)` float32 of a text file.
-
-    Args:
-        path: The file.
-        columns: Fewest columns that it must have.
-        delimiter: Between columns; by default white space.
-    """
+    """Rows of numbers `(N, columns or more)` float32 of a text file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a file without rows, refused below
@@ -168,35 +146,29 @@ def read_table(path: Path, columns: int, delimiter: str | None = None) -> np.nda
 def read_array(path: Path) -> np.ndarray:
     """A cloud `(N, 3)` float32 of an `.npy` file."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: cannot be read as npy ({error})") from error
-    if not _is_numeric(array) or array.ndim != 2 or array.shape[1] < 3 or not len(array):
-        raise DataError(f"{path}: {array.shape} of {array.dtype}; expected points (N, 3)")
-    refuse_transposed(array.shape, f"{path}: the array")
-    return np.ascontiguousarray(array[:, :3], np.float32)
+        return as_cloud(read_npy(path), "the array").astype(np.float32)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def read_h5(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points `(S, N, 3)` float32 and labels `(S,)` int64 of an HDF5 file.
-
-    Args:
-        path: A file with the data sets `data` and `label`.
-        num_classes: Labels are below it.
-    """
+    """Points `(S, N, 3)` float32 and labels `(S,)` int64: `data` and `label` of an HDF5 file."""
     import h5py  # here, so that importing the package does not wait for it
 
     try:
         with h5py.File(path, "r") as file:
-            data, label = (_h5_dataset(path, file, key) for key in ("data", "label"))
-            if len(data.shape) != 3 or data.shape[2] < 3 or not _is_numeric(data) or not data.size:
-                raise DataError(f"{path}: data {data.shape} of {data.dtype}; {_H5_EXPECTED}")
-            refuse_transposed(data.shape, f"{path}: data")
-            if label.size != len(data) or label.dtype.kind not in "iu":
+            missing = [key for key in ("data", "label") if not hasattr(file.get(key), "shape")]
+            if missing:
+                raise DataError(f"{path}: no data set {missing[0]!r} among {sorted(file)}")
+            data, label = file["data"], file["label"]
+            is_cloud = len(data.shape) == 3 and data.shape[2] >= 3 and data.dtype.kind in "fiu"
+            is_labelled = data.shape[:1] == (label.size,) and label.dtype.kind in "iu"
+            if not is_cloud or not data.size or not is_labelled:
                 raise DataError(
-                    f"{path}: label {label.shape} of {label.dtype} for data {data.shape}; "
-                    + _H5_EXPECTED
+                    f"{path}: data {data.shape} of {data.dtype}, label {label.shape} of "
+                    f"{label.dtype}; expected data (S, N, 3) of numbers and label (S,) of integers"
                 )
+            refuse_transposed(data.shape, f"{path}: data")
             points, labels = data[...], label[...]
     except DataError:
         raise
@@ -207,9 +179,6 @@ def read_h5(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     labels = labels.reshape(-1).astype(np.int64)
     check_labels(path, labels, num_classes)
     return np.ascontiguousarray(points[:, :, :3], np.float32), labels
-
-
-_H5_EXPECTED = "expected data (S, N, 3) of numbers and label (S,) of integers"
 
 
 def check_labels(path: Path, labels: np.ndarray, num_classes: int) -> None:
@@ -233,12 +202,19 @@ def check_listed(list_file: Path, files: Sequence[Path]) -> None:
         )
 
 
-def _h5_dataset(path: Path, file: Any, key: str) -> Any:
-    found = file.get(key)
-    if not hasattr(found, "shape"):
-        raise DataError(f"{path}: no data set {key!r} among {sorted(file)}; {_H5_EXPECTED}")
-    return found
+def class_labels(
+    list_file: Path, lines: Sequence[str], classes: Sequence[str], class_names: Sequence[str]
+) -> np.ndarray:
+    """Labels `(S,)` int64 of the classes that the lines of a list name."""
+    number = {name: label for label, name in enumerate(class_names)}
+    for line, name in zip(lines, classes, strict=True):
+        if name not in number:
+            raise DataError(
+                f"{list_file}: {line!r} is of no class; known: {enumerate_names(class_names)}"
+            )
+    return np.array([number[name] for name in classes], dtype=np.int64)
 
 
-def _is_numeric(array: Any) -> bool:
-    return array.dtype.kind in "fiu"
+def as_integer(value: Any) -> int:
+    """A label of a pickle: a number, or an array of a single one."""
+    return index(np.asarray(value).reshape(()).item())

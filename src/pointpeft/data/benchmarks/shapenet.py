@@ -11,6 +11,7 @@ from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
 from pointpeft.data.benchmarks.files import (
     Expected,
     check_listed,
+    class_labels,
     read_array,
     read_json_list,
     read_lines,
@@ -28,7 +29,7 @@ _SYNSETS = """
 03710193 03759954 03761084 03790512 03797390 03928116 03938244 03948459 03991062 04004475 04074963
 04090263 04099429 04225987 04256520 04330267 04379243 04401088 04460130 04468005 04530566 04554684
 """
-_LISTS = {"train": "ShapeNet-55/train.txt", "test": "ShapeNet-55/test.txt"}
+_LISTS = "ShapeNet-55/{}.txt"
 _CLOUDS = "shapenet_pc"
 
 
@@ -41,11 +42,12 @@ class ShapeNet55(BenchmarkDataset):
         labels: list[np.ndarray] = []
         files: list[Path] = []
         for part in self.parts_of(split):
-            list_file = self.require(folder, _LISTS[part])
+            list_file = self.require(folder, _LISTS.format(part))
             lines = read_lines(list_file)
             listed = [folder / _CLOUDS / line for line in lines]
             check_listed(list_file, listed)
-            labels.append(self._labels(list_file, lines))
+            synsets = [line.partition("-")[0] for line in lines]
+            labels.append(class_labels(list_file, lines, synsets, self.class_names))
             ids += [line.removesuffix(".npy") for line in lines]
             files += listed
         return Entries(tuple(ids), np.concatenate(labels), self.class_names, tuple(files))
@@ -53,24 +55,16 @@ class ShapeNet55(BenchmarkDataset):
     def read_file(self, path: Path) -> Cloud:
         return Cloud(read_array(path))
 
-    def _labels(self, list_file: Path, lines: Sequence[str]) -> np.ndarray:
-        number = {synset: label for label, synset in enumerate(self.class_names)}
-        unknown = [line for line in lines if line.partition("-")[0] not in number]
-        if unknown:
-            raise DataError(
-                f"{list_file}: {unknown[0]!r} is of no class; expected <synset>-<model>.npy with "
-                f"one of the {len(number)} synsets of ShapeNet-55"
-            )
-        return np.array([number[line.partition("-")[0]] for line in lines], dtype=np.int64)
-
 
 SHAPENET55 = ShapeNet55(
     name="shapenet55",
     title="ShapeNet-55",
     folder="ShapeNet55-34",
     tree=(
-        Expected(_LISTS["train"], "<synset>-<model>.npy, one a line"),
-        Expected(_LISTS["test"], "<synset>-<model>.npy, one a line"),
+        *(
+            Expected(_LISTS.format(part), "<synset>-<model>.npy, one a line")
+            for part in ("train", "test")
+        ),
         Expected(f"{_CLOUDS}/*.npy", "<synset>-<model>.npy: points (8192, 3)"),
     ),
     counts={"train": 41952, "test": 10518},

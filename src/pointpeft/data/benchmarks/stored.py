@@ -1,6 +1,5 @@
 """All benchmark data sets by name, in their folders or converted to one `.npz`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,8 +131,12 @@ def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset
         DataError: The file does not hold the data set that is named.
     """
     wanted = None if variant is None else get_dataset(variant)
-    name = _archived_name(path)
-    found = None if name is None else DATASETS.get(name)
+    found = None
+    if path.suffix.lower() == ".npz":
+        try:
+            found = DATASETS.get(str(read_npz(path).get(DATASET_KEY)))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
     if wanted is not None and wanted is not found:
         holds = f"holds {found.name}" if found else "does not say which benchmark data set it holds"
         raise DataError(
@@ -141,16 +144,6 @@ def archived_dataset(path: Path, variant: str | None = None) -> BenchmarkDataset
             "your own, and make one of a benchmark data set with `pointpeft data convert`"
         )
     return found
-
-
-def _archived_name(path: Path) -> str | None:
-    if path.suffix.lower() != ".npz":
-        return None
-    try:
-        name = read_npz(path).get(DATASET_KEY)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return None if name is None or name.shape != () else str(name)
 
 
 def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> BenchmarkSplit:
@@ -173,20 +166,15 @@ def _read_archive(dataset: BenchmarkDataset, path: Path, split: str) -> Benchmar
     about = labels[order], tuple(item.id for item in items), tuple(names)
     if not dataset.ragged:
         return BenchmarkSplit(np.stack(clouds), *about)
-    sizes = _sizes(path, stored, len(listing.items))[places][order]
+    sizes = stored.get(SIZE_KEY, np.zeros(0, int))
+    if sizes.shape != (len(listing.items),) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
+        raise DataError(f"{path}: no array {SIZE_KEY!r} (S,) of positive integers; convert it anew")
+    sizes = sizes[places][order]
     parts = [np.asarray(item.seg, np.int64) for item in items]
     points = tuple(cloud[:size] for cloud, size in zip(clouds, sizes, strict=True))
     return BenchmarkSplit(
         points, *about, tuple(part[:size] for part, size in zip(parts, sizes, strict=True))
     )
-
-
-def _sizes(path: Path, stored: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    """How many points of each shape are its own, `(S,)`."""
-    sizes = stored.get(SIZE_KEY)
-    if sizes is None or sizes.shape != (count,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
-        raise DataError(f"{path}: no array {SIZE_KEY!r} (S,) of positive integers; convert it anew")
-    return sizes
 
 
 def read_benchmark(name: str, root: str | Path, split: str) -> BenchmarkSplit:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.random import Generator
 
 from pointpeft.data.procedural.mesh import Array, Mesh, rotation
-from pointpeft.data.procedural.parts import deform
-from pointpeft.data.procedural.programs import PROGRAMS, Part
+from pointpeft.data.procedural.parts import Part, deform
+from pointpeft.data.procedural.programs import PROGRAMS
 from pointpeft.errors import DataError, nearest_hint
 
 __all__ = ["PROGRAMS", "ProceduralShape", "procedural_clouds", "procedural_shape"]

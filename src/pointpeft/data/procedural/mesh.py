@@ -5,17 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = [
-    "Mesh",
-    "extrude",
-    "frames",
-    "revolve",
-    "rotation",
-    "sheet",
-    "superquadric",
-    "sweep",
-]
-
 Array = np.ndarray
 """Shapes are in the docstrings of what takes and returns it."""
 

@@ -29,8 +29,6 @@ from pointpeft.data.procedural.parts import (
     vessel,
 )
 
-__all__ = ["building", "cabinet", "panel", "seat", "table", "turned", "vehicle", "winged"]
-
 
 def table(rng: Generator) -> list[Part]:
     """A top on legs, a frame or a column, with shelves and rails."""

@@ -20,34 +20,6 @@ from pointpeft.data.procedural.mesh import (
     sweep,
 )
 
-__all__ = [
-    "Y_TO_Z",
-    "Part",
-    "Y",
-    "around",
-    "ball",
-    "bar",
-    "bend",
-    "block",
-    "circle",
-    "curve",
-    "deform",
-    "foil",
-    "leaf",
-    "limb",
-    "mirrored",
-    "prism",
-    "rectangle",
-    "ring",
-    "rod",
-    "solid",
-    "surface",
-    "taper",
-    "tube",
-    "twist",
-    "vessel",
-]
-
 
 def log_uniform(rng: Generator, low: float, high: float, size: int | None = None) -> Any:
     """Numbers whose logarithm is uniform: ratios as likely as their inverses."""

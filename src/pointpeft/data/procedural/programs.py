@@ -43,20 +43,6 @@ from pointpeft.data.procedural.parts import (
     vessel,
 )
 
-__all__ = [
-    "PROGRAMS",
-    "Part",
-    "array",
-    "composition",
-    "creature",
-    "growth",
-    "plant",
-    "radial",
-    "stand",
-    "tool",
-    "wireframe",
-]
-
 
 def composition(rng: Generator) -> list[Part]:
     """A few unrelated solids that overlap (the programs of arXiv 2411.17467)."""

@@ -1,4 +1,4 @@
-"""Figures and the 3D views of clouds on a page.
+"""Figures and the 3D views of clouds on a page, as Plotly's script reads them.
 
 Colours such as ``var(--ink)`` are those of the page's style sheet, light or dark; its script puts
 them in.
@@ -7,27 +7,20 @@ them in.
 import html
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pointpeft.formats import percent
 from pointpeft.measure.report.run_page import ReportRun
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 __all__ = [
     "Figure",
-    "Gallery",
-    "Panel",
-    "Scene",
     "class_colour",
     "confusion",
     "curve",
     "feature_map",
     "part_cloud",
-    "plain",
     "run_colour",
     "shaded_cloud",
 ]
@@ -42,6 +35,7 @@ _CLASSES = (
 )  # fmt: skip
 _LONGEST_NAME = 16  # letters beside an axis
 _TICKS = 6
+_POINT = {"size": 2.4}
 
 
 def run_colour(place: int) -> str:
@@ -57,7 +51,7 @@ def class_colour(label: int, classes: int) -> str:
     return f"hsl({hue:.1f},{55 + 15 * kind}%,{(42, 58, 50)[kind]}%)"
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """Text as Plotly shows it as it is: it reads a little HTML in its texts."""
     return html.escape(text, quote=False)
 
@@ -65,16 +59,9 @@ def plain(text: str) -> str:
 def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
     """A metric by epoch, a line per run and seed, with a star at the epoch that was kept.
 
-    Args:
-        runs: of which the metric may be known.
-        key: its column in ``metrics.csv``.
-        form: of the numbers on the axis, as Plotly writes it.
-
-    Returns:
-        None where no run has the metric.
+    ``key`` is a column of ``metrics.csv`` and ``form`` that of the numbers on the axis, as Plotly
+    writes it. None where no run has the metric.
     """
-    import plotly.graph_objects as go
-
     traces, stars, epochs = [], [], 0
     for place, run in enumerate(runs):
         for seed, rows in run.histories.items():
@@ -82,22 +69,19 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
             if not any(value is not None and math.isfinite(value) for value in values):
                 continue
             epochs, name = max(epochs, len(rows)), seed if len(runs) == 1 else f"{run.name}, {seed}"
-            common = {"line_color": run_colour(place), "marker_color": run_colour(place)}
-            shown = f"{plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
-            traces.append(
-                go.Scatter(
-                    x=list(range(1, len(rows) + 1)), y=values, meta="epoch", hovertemplate=shown,
-                    mode="lines" if len(rows) > 1 else "markers", line_width=1.75, **common,
-                )
-            )  # fmt: skip
+            shown = f"{_plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
+            common, colour = {"type": "scatter", "hovertemplate": shown}, run_colour(place)
+            traces.append(common | {
+                "x": list(range(1, len(rows) + 1)), "y": values, "meta": "epoch",
+                "mode": "lines" if len(rows) > 1 else "markers",
+                "line": {"color": colour, "width": 1.75}, "marker": {"color": colour},
+            })  # fmt: skip
             best = run.best_epochs.get(seed)
             if best is not None and 0 < best <= len(values) and values[best - 1] is not None:
-                stars.append(
-                    go.Scatter(
-                        x=[best], y=[values[best - 1]], meta="kept: epoch", hovertemplate=shown,
-                        mode="markers", marker_symbol="star", marker_size=13, **common,
-                    )
-                )  # fmt: skip
+                stars.append(common | {
+                    "x": [best], "y": [values[best - 1]], "meta": "kept: epoch", "mode": "markers",
+                    "marker": {"color": colour, "symbol": "star", "size": 13},
+                })  # fmt: skip
     if not traces:
         return None
     step = next((s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500) if epochs / s <= _TICKS), 1000)
@@ -111,28 +95,26 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
     """True classes by row, predicted ones by column; the shade is the share of the row."""
-    import plotly.graph_objects as go
-
     table = np.array(counts)
     totals = table.sum(axis=1, keepdims=True)
     shares = table / np.maximum(totals, 1)
     hover = [
         [
-            f"true {plain(true)}<br>predicted {plain(found)}<br>{table[i, j]} of {totals[i, 0]} "
+            f"true {_plain(true)}<br>predicted {_plain(found)}<br>{table[i, j]} of {totals[i, 0]} "
             f"({percent(shares[i, j])})"
             for j, found in enumerate(names)
         ]
         for i, true in enumerate(names)
     ]
     places = list(range(len(names)))
-    axis = {"tickvals": places, "ticktext": [plain(_short(name)) for name in names],
+    axis = {"tickvals": places, "ticktext": [_plain(_short(name)) for name in names],
             "showgrid": False, "automargin": True}  # fmt: skip
-    heatmap = go.Heatmap(
-        x=places, y=places, z=shares.tolist(), zmin=0, zmax=1, xgap=1, ygap=1, showscale=False,
-        colorscale=[[0, "var(--tint)"], [1, "var(--accent)"]], hovertext=hover, hoverinfo="text",
-        text=[[str(value) if value else "" for value in row] for row in table.tolist()],
-        texttemplate="%{text}",
-    )  # fmt: skip
+    heatmap = {
+        "type": "heatmap", "x": places, "y": places, "z": shares.tolist(), "zmin": 0, "zmax": 1,
+        "xgap": 1, "ygap": 1, "showscale": False, "hovertext": hover, "hoverinfo": "text",
+        "colorscale": [[0, "var(--tint)"], [1, "var(--accent)"]], "texttemplate": "%{text}",
+        "text": [[str(value) if value else "" for value in row] for row in table.tolist()],
+    }  # fmt: skip
     return _figure(
         [heatmap],
         margin={"l": 10, "r": 4, "t": 4, "b": 10},
@@ -142,15 +124,10 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
 
 
 def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figure:
-    """Places of shapes, a trace per class and split; ``meta`` of a trace is its class.
+    """Places of shapes "before" or "after", a trace per class and split, its ``meta`` the class.
 
-    Args:
-        content: ``map`` of :func:`pointpeft.measure.analysis.analyse`.
-        key: which places, "before" or "after".
-        names: of the classes.
+    ``content`` is the ``map`` of :func:`pointpeft.measure.analysis.analyse`.
     """
-    import plotly.graph_objects as go
-
     places, labels = np.array(content[key]), np.array(content["labels"])
     held_out = np.array(content["held_out"])
     traces = []
@@ -159,15 +136,14 @@ def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figu
             of = np.flatnonzero((labels == label) & (held_out == held)).tolist()
             if not of:
                 continue
-            texts = [f"{plain(content['ids'][i])}<br>{plain(names[label])}" for i in of]
-            traces.append(
-                go.Scatter(
-                    x=places[of, 0].tolist(), y=places[of, 1].tolist(), mode="markers", meta=label,
-                    text=texts, hoverinfo="text", opacity=opacity,
-                    marker={"color": class_colour(label, len(names)), "symbol": symbol,
-                            "size": size, "line": {"color": "var(--paper)", "width": int(held)}},
-                )
-            )  # fmt: skip
+            texts = [f"{_plain(content['ids'][i])}<br>{_plain(names[label])}" for i in of]
+            traces.append({
+                "type": "scatter", "x": places[of, 0].tolist(), "y": places[of, 1].tolist(),
+                "mode": "markers", "meta": label, "text": texts, "hoverinfo": "text",
+                "opacity": opacity,
+                "marker": {"color": class_colour(label, len(names)), "symbol": symbol, "size": size,
+                           "line": {"color": "var(--paper)", "width": int(held)}},
+            })  # fmt: skip
     x, y = (_padded_range(places[:, axis]) for axis in (0, 1))  # hiding a class moves nothing
     return _figure(
         traces,
@@ -179,70 +155,51 @@ def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figu
 
 
 def shaded_cloud(cloud: Sequence[float], kind: str) -> Figure:
-    """Points ``(x, y, z, x, ...)``, shaded from the lowest to the highest, which gives depth.
-
-    Args:
-        cloud: the coordinates.
-        kind: "own" or "near", two colours of the style sheet.
-    """
-    points = np.array(cloud, np.float32).reshape(-1, 3)
+    """Points ``(x, y, z, x, ...)`` in the shades "own" or "near", the higher the darker."""
     shades = [[0, f"var(--{kind}-low)"], [1, f"var(--{kind}-high)"]]
-    return _cloud([_points(points, {"color": points[:, 1], "colorscale": shades})])
+    points = np.reshape(cloud, (-1, 3))
+    return _cloud([(points, {"color": points[:, 1].tolist(), "colorscale": shades})])
 
 
 def part_cloud(cloud: Sequence[float], labels: Sequence[int], parts: Sequence[int]) -> Figure:
-    """Points coloured by their part.
-
-    Args:
-        cloud: ``(x, y, z, x, ...)``.
-        labels: the part of every point.
-        parts: of the shape's category; they get the same colours in every cloud of it.
-    """
-    points, of = np.array(cloud, np.float32).reshape(-1, 3), np.array(labels)
+    """Points ``(x, y, z, x, ...)`` by their part, in the same colours for all of a category."""
+    points, of = np.reshape(cloud, (-1, 3)), np.array(labels)
     return _cloud(
         [
-            _points(points[of == part], {"color": class_colour(place, len(parts))})
+            (points[of == part], {"color": class_colour(place, len(parts))})
             for place, part in enumerate(parts)
             if (of == part).any()
         ]
     )
 
 
-def _points(points: np.ndarray, marker: dict[str, Any]) -> "go.Scatter3d":
-    import plotly.graph_objects as go
-
-    x, y, z = points.T
-    return go.Scatter3d(x=x, y=y, z=z, mode="markers", hoverinfo="skip", marker=marker)
-
-
-def _cloud(traces: Sequence["go.Scatter3d"]) -> Figure:
-    """Data, and the range that all axes share; the script adds size and camera."""
-    import plotly.graph_objects as go
-
-    reach = max(float(np.abs(trace[axis]).max()) for trace in traces for axis in "xyz")
-    return {"data": go.Figure(list(traces)).to_dict()["data"], "reach": 1.02 * reach or 1.0}
+def _cloud(groups: Sequence[tuple[np.ndarray, dict[str, Any]]]) -> Figure:
+    """Points with their markers, and the range of all axes; the script adds size and camera."""
+    data = [
+        dict(zip("xyz", points.T.tolist(), strict=True))
+        | {"type": "scatter3d", "mode": "markers", "hoverinfo": "skip", "marker": marker | _POINT}
+        for points, marker in groups
+    ]
+    reach = max(float(np.abs(points).max()) for points, _ in groups)
+    return {"data": data, "reach": 1.02 * reach or 1.0}
 
 
-def _figure(traces: Sequence[Any], **layout: Any) -> Figure:
-    import plotly.graph_objects as go
-
+def _figure(
+    traces: Sequence[Figure], xaxis: dict[str, Any], yaxis: dict[str, Any], **layout: Any
+) -> Figure:
     axis = {"zeroline": False, "gridcolor": "var(--line)", "linecolor": "var(--line)",
             "fixedrange": True}  # fmt: skip
-    figure = go.Figure(list(traces))
-    figure.update_layout(
-        template="none",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": "var(--soft)"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 44, "r": 10, "t": 8, "b": 36},
-        hoverlabel={"bgcolor": "var(--paper)", "bordercolor": "var(--line)",
-                    "font": {"color": "var(--ink)"}},
-        showlegend=False,
-    )  # fmt: skip
-    figure.update_layout({"xaxis": axis, "yaxis": axis})
-    figure.update_layout(**layout)
-    content: Figure = figure.to_dict()
-    return content
+    common = {
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "var(--soft)"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 44, "r": 10, "t": 8, "b": 36},
+        "hoverlabel": {"bgcolor": "var(--paper)", "bordercolor": "var(--line)",
+                       "font": {"color": "var(--ink)"}},
+        "showlegend": False,
+    }  # fmt: skip
+    axes = {"xaxis": axis | xaxis, "yaxis": axis | yaxis}
+    return {"data": traces, "layout": common | axes | layout}
 
 
 def _short(name: str) -> str:
@@ -253,36 +210,3 @@ def _padded_range(values: np.ndarray) -> list[float]:
     low, high = float(values.min()), float(values.max())
     space = 0.06 * (high - low) or 1.0
     return [low - space, high + space]
-
-
-class Panel(NamedTuple):
-    """A shape with what is written below it."""
-
-    title: str
-    lines: Sequence[str]
-    cloud: str  # its key in the gallery
-
-
-class Scene(NamedTuple):
-    """Shapes that are seen at the same time.
-
-    Attributes:
-        name: by which it is chosen.
-        words: pairs of plain text and text to stress, in their order.
-        panels: shapes, beside each other.
-        key: names and colours of the parts.
-    """
-
-    name: str
-    words: Sequence[tuple[str, str]]
-    panels: Sequence[Panel]
-    key: Sequence[tuple[str, str]] = ()
-
-
-class Gallery(NamedTuple):
-    """Scenes under a title; scenes may share clouds."""
-
-    title: str
-    note: str
-    scenes: Sequence[Scene]
-    clouds: dict[str, Figure]

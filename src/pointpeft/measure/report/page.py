@@ -1,20 +1,13 @@
 """The report: one page with a table, learning curves, and what each run got right and wrong."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pointpeft.files import replacing
-from pointpeft.formats import (
-    count,
-    human_bytes,
-    mean_and_spread,
-    percent_range,
-    seconds,
-)
+from pointpeft.files import finite, replacing
+from pointpeft.formats import count, human_bytes, percent_range, seconds
 from pointpeft.measure.report.figures import Figure, curve, run_colour
 from pointpeft.measure.report.run_page import (
     ANALYSIS,
@@ -23,20 +16,11 @@ from pointpeft.measure.report.run_page import (
     is_segmentation,
     read_run,
     summary,
+    with_spread,
 )
 from pointpeft.measure.report.test_page import describe_classes, describe_parts
 
-__all__ = [
-    "REPORT",
-    "Curve",
-    "Table",
-    "curves",
-    "kept_epochs",
-    "results_notes",
-    "results_table",
-    "write_report",
-    "write_run_report",
-]
+__all__ = ["REPORT", "write_report", "write_run_report"]
 
 Metrics = dict[str, Any]
 _CURVES = (
@@ -49,30 +33,28 @@ _CURVES = (
 )
 
 
-class Table(NamedTuple):
-    """Headings, and cells by row."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-
-class Curve(NamedTuple):
-    """A learning curve under its title."""
-
-    title: str
-    figure: Figure
-
-
-def results_table(runs: Sequence[ReportRun]) -> Table:
-    """What the runs reach, and what they cost."""
+def _results_table(runs: Sequence[ReportRun]) -> tuple[list[str], list[list[str]]]:
+    """What the runs reach, and what they cost: headings, and cells by row."""
     first = runs[0].metrics
-    split = first.get("split", "test")
-    columns = _iou_columns(split) if is_segmentation(first) else _accuracy_columns(split)
-    validated = "val_instance_iou" if is_segmentation(first) else "val_accuracy"
-    if any(run.metrics.get(validated) is not None for run in runs):
-        columns["Validation IoU" if is_segmentation(first) else "Validation accuracy"] = (
-            lambda metrics: _with_spread(metrics, validated)
+    split, segmentation = first.get("split", "test"), is_segmentation(first)
+    columns: dict[str, Callable[[Metrics], str]] = {}
+
+    def add_share(title: str, key: str) -> None:
+        columns[title] = lambda metrics: with_spread(metrics, key)
+
+    if segmentation:
+        add_share("IoU over shapes", f"{split}_instance_iou")
+        add_share("IoU over categories", f"{split}_class_iou")
+        add_share("Accuracy of points", f"{split}_accuracy")
+    else:
+        title = "Test accuracy" if split == "test" else f"Accuracy ({split})"
+        add_share(title, f"{split}_accuracy")
+        columns["95 % interval"] = lambda metrics: percent_range(
+            metrics.get(f"{split}_accuracy_interval")
         )
+    validated = "val_instance_iou" if segmentation else "val_accuracy"
+    if any(run.metrics.get(validated) is not None for run in runs):
+        add_share("Validation IoU" if segmentation else "Validation accuracy", validated)
     columns |= {
         "Trainable parameters": lambda metrics: count(metrics.get("trainable_parameters")),
         "Stored size": lambda metrics: human_bytes(metrics.get("stored_bytes")),
@@ -82,42 +64,21 @@ def results_table(runs: Sequence[ReportRun]) -> Table:
         "Peak memory": lambda metrics: human_bytes(metrics.get("peak_memory_bytes")),
     }
     rows = [[run.name, *(cell(run.metrics) for cell in columns.values())] for run in runs]
-    return Table(["Method", *columns], rows)
+    return ["Method", *columns], rows
 
 
-def _accuracy_columns(split: str) -> dict[str, Callable[[Metrics], str]]:
-    title = "Test accuracy" if split == "test" else f"Accuracy ({split})"
-    return {
-        title: lambda metrics: _with_spread(metrics, f"{split}_accuracy"),
-        "95 % interval": lambda metrics: percent_range(metrics.get(f"{split}_accuracy_interval")),
-    }
-
-
-def _iou_columns(split: str) -> dict[str, Callable[[Metrics], str]]:
-    return {
-        "IoU over shapes": lambda metrics: _with_spread(metrics, f"{split}_instance_iou"),
-        "IoU over categories": lambda metrics: _with_spread(metrics, f"{split}_class_iou"),
-        "Accuracy of points": lambda metrics: _with_spread(metrics, f"{split}_accuracy"),
-    }
-
-
-def _with_spread(metrics: Metrics, key: str) -> str:
-    return mean_and_spread(metrics.get(key), metrics.get(f"{key}_std"))
-
-
-def results_notes(runs: Sequence[ReportRun]) -> list[str]:
+def _results_notes(runs: Sequence[ReportRun]) -> list[str]:
     """What a reader of the table must know."""
     first, notes = runs[0].metrics, []
     split = first.get("split", "test")
-    interval, items = f"{split}_accuracy_interval", f"{split}_items"
-    if first.get(interval) is not None:
+    items = first.get(f"{split}_items")
+    if first.get(f"{split}_accuracy_interval") is not None:
         notes.append(
-            f"The 95 % interval says how sure an accuracy is that was measured on "
-            f"{first[items]} shapes: other shapes of the same kind would likely give a number "
-            "within it."
+            f"The 95 % interval says how sure an accuracy is that was measured on {items} shapes: "
+            "other shapes of the same kind would likely give a number within it."
         )
     without = first.get("unmeasured_classes", [])
-    if without and first.get(items):
+    if without and items:
         what = "category" if is_segmentation(first) else "class"
         notes.append(f"Not measured, since no shape of the {what} was there: {', '.join(without)}.")
     if is_segmentation(first):
@@ -129,18 +90,18 @@ def results_notes(runs: Sequence[ReportRun]) -> list[str]:
     return notes
 
 
-def curves(runs: Sequence[ReportRun]) -> list[Curve]:
-    """What is known of every epoch."""
+def _curves(runs: Sequence[ReportRun]) -> list[tuple[str, Figure]]:
+    """What is known of every epoch, under its title."""
     points = " of points" if is_segmentation(runs[0].metrics) else ""
     drawn = []
     for key, title, form in _CURVES:
         figure = curve(runs, key, form)
         if figure is not None:
-            drawn.append(Curve(title + (points if "accuracy" in key else ""), figure))
+            drawn.append((title + (points if "accuracy" in key else ""), figure))
     return drawn
 
 
-def kept_epochs(runs: Sequence[ReportRun]) -> str:
+def _kept_epochs(runs: Sequence[ReportRun]) -> str:
     """Which epochs were kept, in words; nothing where it is not known."""
     found = []
     for run in runs:
@@ -188,19 +149,21 @@ def write_report(
     from jinja2 import Environment  # slow to import, as is Plotly, and only reports need them
     from plotly.offline import get_plotlyjs
 
+    segmentation = is_segmentation(runs[0].metrics)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["script_json"] = _script_json
+    environment.policies |= {"json.dumps_function": _json, "json.dumps_kwargs": {}}
     page = environment.from_string(_part("template.html")).render(
         title=title,
         warning=warning,
         summary=summary(runs),
-        results=results_table(runs),
-        notes=results_notes(runs),
-        curves=curves(runs),
-        kept=kept_epochs(runs),
+        results=_results_table(runs),
+        notes=_results_notes(runs),
+        curves=_curves(runs),
+        kept=_kept_epochs(runs),
         runs=[(run.name, run_colour(place)) for place, run in enumerate(runs)],
         shown=next((i for i, r in enumerate(runs) if r.metrics["method"] == _SHOWN_FIRST), 0),
-        details=[_details(run) for run in runs],
+        segmentation=segmentation,
+        details=[(describe_parts if segmentation else describe_classes)(run) for run in runs],
         settings=_settings(runs),
         style=_part("report.css"),
         script=_part("report.js"),
@@ -208,13 +171,6 @@ def write_report(
     )
     _write(Path(path), page)
     return Path(path)
-
-
-def _details(run: ReportRun) -> dict[str, Any]:
-    """What the template calls ``classes`` or ``parts``."""
-    if is_segmentation(run.metrics):
-        return {"parts": describe_parts(run)}
-    return {"classes": describe_classes(run)}
 
 
 def _settings(runs: Sequence[ReportRun]) -> dict[str, str | list[str]]:
@@ -241,21 +197,5 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _script_json(value: Any) -> Any:
-    """JSON within an element of the page; no text in it can end the element."""
-    from markupsafe import Markup
-
-    return Markup(_json(value).replace("<", "\\u003c"))
-
-
 def _json(value: Any) -> str:
-    return json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Without the numbers that JSON does not know: a browser refuses to read them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False)

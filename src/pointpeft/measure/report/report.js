@@ -11,15 +11,6 @@ const content = script => JSON.parse(script.textContent.replace(
 // Plotly draws in steps: what is done to a plot waits for what was begun before.
 const after = (plot, step) => { plot.work = (plot.work ?? Promise.resolve()).then(step); };
 
-const webgl = (() => {
-  const context = kind => document.createElement("canvas").getContext(kind);
-  try {
-    return Boolean(context("webgl2") ?? context("webgl"));
-  } catch {
-    return false;
-  }
-})();
-
 function drawFigures(within) {
   for (const figure of all(".figure", within)) {
     const [script, plot] = figure.children, { data, layout } = content(script);
@@ -37,14 +28,8 @@ const CLOUD_LAYOUT = { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(
 
 function drawCloud(plot, { data, reach }) {
   const axis = { visible: false, range: [-reach, reach] };
-  const traces = data.map(trace => ({ ...trace, type: webgl ? "scatter3d" : "scatter",
-    marker: { ...trace.marker, size: webgl ? 2.4 : 3 } }));
-  const flat = { ...axis, fixedrange: true };
-  const layout = webgl
-    ? { scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "cube", camera,
-      dragmode: "orbit" } }
-    : { xaxis: flat, yaxis: { ...flat, scaleanchor: "x" } };
-  return Plotly.react(plot, traces, { ...CLOUD_LAYOUT, ...layout }, CONFIG)
+  const scene = { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "cube", camera, dragmode: "orbit" };
+  return Plotly.react(plot, data, { ...CLOUD_LAYOUT, scene }, CONFIG)
     .then(() => plot.on("plotly_relayout", change => turnAll(plot, change["scene.camera"])));
 }
 
@@ -63,7 +48,6 @@ function setUpGallery(gallery) {
   const scenes = all(".scene", gallery);
   if (!scenes.length) return;
   const clouds = content(gallery.querySelector("script"));
-  gallery.querySelector(".flat").hidden = webgl;
   gallery.clear = () => scenes.filter(scene => !scene.hidden).forEach(scene => {
     all(".plot", scene).forEach(plot => after(plot, () => Plotly.purge(plot)));
     scene.hidden = true;

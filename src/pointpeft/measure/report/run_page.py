@@ -7,9 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointpeft.formats import display_name, mean_and_spread, percent, percent_range, within_sentence
+from pointpeft.formats import (
+    counted,
+    display_name,
+    mean_and_spread,
+    percent,
+    percent_range,
+    within_sentence,
+)
 
-__all__ = ["ANALYSIS", "ReportRun", "data_name", "is_segmentation", "read_run", "summary"]
+__all__ = [
+    "ANALYSIS",
+    "ReportRun",
+    "data_name",
+    "is_segmentation",
+    "read_run",
+    "summary",
+    "with_spread",
+]
 
 ANALYSIS = "analysis.json"
 """Name of the file, in a run folder, of what the page shows beside the metrics."""
@@ -45,16 +60,27 @@ def read_run(folder: str | Path) -> ReportRun:
     folder = Path(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     method = metrics.get("method")
-    seeds = _seed_folders(folder, metrics)
-    analysis, config = folder / ANALYSIS, folder / "config.yaml"
+    seeds = {f"seed {seed}": folder / f"seed{seed}" for seed in metrics.get("seeds", ())}
+    histories, best_epochs = {}, {}
+    for label, place in (seeds or {f"seed {metrics.get('seed')}": folder}).items():
+        if (table := place / "metrics.csv").is_file():
+            histories[label] = _rows(table)
+        own = json.loads(_text(place / "metrics.json") or "{}")
+        if own.get("best_epoch") is not None:
+            best_epochs[label] = int(own["best_epoch"])
+    analysis = _text(folder / ANALYSIS)
     return ReportRun(
         name=display_name(method) if method else folder.resolve().name,
         metrics=metrics,
-        histories=_histories(seeds),
-        analysis=json.loads(analysis.read_text(encoding="utf-8")) if analysis.is_file() else None,
-        config=config.read_text(encoding="utf-8") if config.is_file() else None,
-        best_epochs=_best_epochs(seeds),
+        histories=histories,
+        analysis=json.loads(analysis) if analysis else None,
+        config=_text(folder / "config.yaml"),
+        best_epochs=best_epochs,
     )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def is_segmentation(metrics: dict[str, Any]) -> bool:
@@ -62,35 +88,10 @@ def is_segmentation(metrics: dict[str, Any]) -> bool:
     return metrics.get("task") == "part_segmentation"
 
 
-def _seed_folders(folder: Path, metrics: dict[str, Any]) -> dict[str, Path]:
-    """Folders of a run's seeds by their labels: of one seed it is the run's."""
-    if seeds := metrics.get("seeds"):
-        return {f"seed {seed}": folder / f"seed{seed}" for seed in seeds}
-    return {f"seed {metrics.get('seed')}": folder}
-
-
-def _histories(seeds: dict[str, Path]) -> dict[str, list[dict[str, float | None]]]:
-    files = {label: folder / "metrics.csv" for label, folder in seeds.items()}
-    return {label: _rows(file) for label, file in files.items() if file.is_file()}
-
-
-def _best_epochs(seeds: dict[str, Path]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for label, folder in seeds.items():
-        file = folder / "metrics.json"
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if content.get("best_epoch") is not None:
-            found[label] = int(content["best_epoch"])
-    return found
-
-
 def _rows(file: Path) -> list[dict[str, float | None]]:
     with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
-
-
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 def summary(runs: Sequence[ReportRun]) -> str:
@@ -102,14 +103,20 @@ def summary(runs: Sequence[ReportRun]) -> str:
     if len(runs) == 1:
         text = f"{model}, adapted to {data} by {_way(runs[0])}, {_result(first)}"
     else:
-        ways = _NUMBERS[len(runs)] if len(runs) < len(_NUMBERS) else str(len(runs))
-        each = [f"{_with_spread(run.metrics, 'test_accuracy')} ({_way(run)})" for run in runs]
+        each = [f"{with_spread(run.metrics, 'test_accuracy')} ({_way(run)})" for run in runs]
         of = f"{first['test_items']} test shapes" if first.get("test_items") else "the test shapes"
         text = (
-            f"{model}, adapted to {data} in {ways} ways, recognises {', '.join(each[:-1])} and "
-            f"{each[-1]} of {of}"
+            f"{model}, adapted to {data} in {len(runs)} ways, recognises "
+            f"{', '.join(each[:-1])} and {each[-1]} of {of}"
         )
-    return text + _spread(first) + _selection(first)
+    if len(first.get("seeds", ())) > 1:
+        text += f", mean ± standard deviation of {len(first['seeds'])} seeds"
+    return text + _selection(first)
+
+
+def with_spread(metrics: dict[str, Any], key: str) -> str:
+    """A share by its key, with its standard deviation over seeds."""
+    return mean_and_spread(metrics.get(key), metrics.get(f"{key}_std"))
 
 
 def data_name(metrics: dict[str, Any]) -> str:
@@ -149,30 +156,19 @@ def _reached(metrics: dict[str, Any], split: str, of: str) -> str:
     if is_segmentation(metrics):
         by_category = metrics.get(f"{split}_class_iou")
         categories = "" if by_category is None else f" and {percent(by_category)} over categories"
-        iou = _with_spread(metrics, f"{split}_instance_iou")
+        iou = with_spread(metrics, f"{split}_instance_iou")
         return f"finds the parts of {of} with a mean IoU of {iou} over shapes{categories}"
     interval = metrics.get(f"{split}_accuracy_interval")
     sure = "" if interval is None else f" (95 % interval {percent_range(interval)})"
-    return f"recognises {_with_spread(metrics, f'{split}_accuracy')} of {of}{sure}"
+    return f"recognises {with_spread(metrics, f'{split}_accuracy')} of {of}{sure}"
 
 
 def _classes(metrics: dict[str, Any]) -> str:
     """How many there are, and how many of them were measured if that is not all."""
     number, without = len(metrics["class_names"]), len(metrics.get("unmeasured_classes", ()))
-    one, several = ("category", "categories") if is_segmentation(metrics) else ("class", "classes")
-    of_all = f"{number} {one if number == 1 else several}"
+    kinds = ("category", "categories") if is_segmentation(metrics) else ("class", "classes")
+    of_all = counted(number, *kinds)
     return f"{number - without} of {of_all}" if without else of_all
-
-
-def _with_spread(metrics: dict[str, Any], key: str) -> str:
-    if metrics.get(key) is None:
-        return "an unknown share"
-    return mean_and_spread(metrics[key], metrics.get(f"{key}_std"))
-
-
-def _spread(metrics: dict[str, Any]) -> str:
-    seeds = len(metrics.get("seeds", ()))
-    return f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
 
 
 def _selection(metrics: dict[str, Any]) -> str:

@@ -1,13 +1,15 @@
-"""What a report shows of the test shapes of a run: their classes, or their parts."""
+"""What a report shows of the test shapes of a run: their classes, or their parts.
 
-from typing import Any, NamedTuple
+Functions return dictionaries that name what the template reads. A gallery has scenes, of shapes
+seen at the same time: ``words`` are pairs of plain text and text to stress, ``panels`` title, lines
+and cloud of each shape, ``key`` names and colours of the parts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 from pointpeft.formats import count, percent, percent_range
 from pointpeft.measure.report.figures import (
-    Figure,
-    Gallery,
-    Panel,
-    Scene,
     class_colour,
     confusion,
     feature_map,
@@ -17,34 +19,12 @@ from pointpeft.measure.report.figures import (
 from pointpeft.measure.report.run_page import ReportRun
 from pointpeft.measure.scores import wilson_interval
 
-__all__ = ["Classes", "FeatureMap", "Parts", "describe_classes", "describe_parts"]
+__all__ = ["describe_classes", "describe_parts"]
 
 _MOST_CONFUSIONS = 8
 
 
-class FeatureMap(NamedTuple):
-    """Features as points in a plane, before and after adaptation."""
-
-    title: str
-    note: str
-    key: list[tuple[int, str, str]]  # label, name, colour
-    markers: str
-    before: Figure
-    after: Figure | None
-
-
-class Classes(NamedTuple):
-    """What a page says of one classifier."""
-
-    note: str
-    matrix: Figure | None
-    confusions: list[tuple[str, str, str]]  # true, predicted, how many
-    classes: list[dict[str, Any]]
-    map: FeatureMap | None
-    mistakes: Gallery | None
-
-
-def describe_classes(run: ReportRun) -> Classes:
+def describe_classes(run: ReportRun) -> dict[str, Any]:
     """All that is known of a classifier; parts of it are None where that is not known."""
     analysis, metrics = run.analysis or {}, run.metrics
     counts = (
@@ -52,14 +32,14 @@ def describe_classes(run: ReportRun) -> Classes:
     )
     names = metrics["class_names"]
     measured = any(any(row) for row in counts)
-    return Classes(
-        note=_note(run) if measured else "No shape was measured.",
-        matrix=confusion(counts, names) if measured else None,
-        confusions=_confusions(counts, names),
-        classes=_classes(counts, names) if measured else [],
-        map=_map(run),
-        mistakes=_mistakes(analysis) if analysis.get("items") else None,
-    )
+    return {
+        "note": _note(run) if measured else "No shape was measured.",
+        "matrix": confusion(counts, names) if measured else None,
+        "confusions": _confusions(counts, names),
+        "classes": _classes(counts, names) if measured else [],
+        "map": _map(run),
+        "mistakes": _mistakes(analysis) if analysis.get("items") else None,
+    }
 
 
 def _part(run: ReportRun) -> str:
@@ -83,7 +63,7 @@ def _note(run: ReportRun) -> str:
 
 
 def _confusions(counts: list[list[int]], names: list[str]) -> list[tuple[str, str, str]]:
-    """The most frequent ones, first the most frequent."""
+    """The most frequent ones, first the most frequent: true class, predicted one, how many."""
     pairs = [
         (number, i, j)
         for i, row in enumerate(counts)
@@ -103,71 +83,63 @@ def _classes(counts: list[list[int]], names: list[str]) -> list[dict[str, Any]]:
     for label, name in enumerate(names):
         items = sum(counts[label])
         accuracy = counts[label][label] / items if items else None
-        sure = None if accuracy is None else wilson_interval(accuracy, items)
-        shown = "not measured" if accuracy is None else percent(accuracy)
-        rows.append(
-            {
-                "name": name,
-                "items": items,
-                "accuracy": accuracy,
-                "shown": shown,
-                "interval": percent_range(sure),
-            }
-        )
-    return sorted(rows, key=lambda row: 2.0 if row["accuracy"] is None else row["accuracy"])
+        interval = percent_range(None if accuracy is None else wilson_interval(accuracy, items))
+        rows.append(_row(name, accuracy, items) | {"interval": interval})
+    return sorted(rows, key=lambda row: 2.0 if row["share"] is None else row["share"])
 
 
-def _map(run: ReportRun) -> FeatureMap | None:
+def _row(name: str, share: float | None, items: int) -> dict[str, Any]:
+    """A class, category or part with its accuracy or IoU."""
+    shown = "not measured" if share is None else percent(share)
+    return {"name": name, "share": share, "shown": shown, "items": items}
+
+
+def _map(run: ReportRun) -> dict[str, Any] | None:
+    """Features as points in a plane, before and after adaptation."""
     content = (run.analysis or {}).get("map")
     if not content or not content["shown"]:
         return None
     names = run.metrics["class_names"]
-    adapted = content["after"] is not None
     drawn = f"{count(content['items'])} shapes"
     if content["shown"] < content["items"]:
         drawn = f"{count(content['shown'])} of {drawn}, drawn at random"
-    frozen = (
-        "" if adapted else "The head alone was trained, so the features are the same before and "
-        "after adaptation. "
-    )  # fmt: skip
-    part = {"all": "measured", "train": "measured"}.get(_part(run), _part(run))
+    part = "measured" if _part(run) in ("all", "train") else _part(run)
     markers = ["● training"] if False in content["held_out"] else []
     markers += [f"◆ {part}"] if True in content["held_out"] else []
-    return FeatureMap(
-        title="Features before and after adaptation" if adapted
-        else "Features of the pre-trained encoder",
-        note=f"{frozen}{drawn}, placed by {content['method']}: near each other means alike to the "
-        "network. Directions and distances between far groups mean nothing. Click a class to hide "
-        "it.",
-        key=[(label, names[label], class_colour(label, len(names)))
-             for label in sorted(set(content["labels"]))],
-        markers="   ".join(markers),
-        before=feature_map(content, "before", names),
-        after=feature_map(content, "after", names) if adapted else None,
-    )  # fmt: skip
+    labels = sorted(set(content["labels"]))
+    return {
+        "drawn": f"{drawn}, placed by {content['method']}",
+        "key": [(label, names[label], class_colour(label, len(names))) for label in labels],
+        "markers": "   ".join(markers),
+        "before": feature_map(content, "before", names),
+        "after": feature_map(content, "after", names) if content["after"] else None,
+    }
 
 
-def _mistakes(analysis: dict[str, Any]) -> Gallery:
+def _mistakes(analysis: dict[str, Any]) -> dict[str, Any]:
     """Wrongly classified shapes, each beside its neighbours among the training shapes."""
     names, mistakes = analysis["class_names"], analysis["mistakes"]
-    near = {key: shaded_cloud(cloud, "near") for key, cloud in mistakes["clouds"].items()}
+    clouds = {key: shaded_cloud(cloud, "near") for key, cloud in mistakes["clouds"].items()}
     scenes = []
     for place, item in enumerate(mistakes["listed"]):
         true, found = names[item["label"]], names[item["predicted"]]
-        panels = [Panel(true, ("the shape itself", item["id"]), f"own{place}")]
+        clouds[f"own{place}"] = shaded_cloud(item["cloud"], "own")
+        panels = [(true, ("the shape itself", item["id"]), f"own{place}")]
         panels += [
-            Panel(
-                names[other["label"]],
-                (f"similarity {other['similarity']:.4f}", other["id"]),
-                other["cloud"],
-            )
-            for other in item["neighbours"]
-        ]
-        near[f"own{place}"] = shaded_cloud(item["cloud"], "own")
+            (names[near["label"]], (f"similarity {near['similarity']:.4f}", near["id"]),
+             near["cloud"])
+            for near in item["neighbours"]
+        ]  # fmt: skip
         words = (("This is ", true), ("; the model says ", found),
                  (f" with a probability of {percent(item['probability'])}.", ""))  # fmt: skip
-        scenes.append(Scene(f"{found} instead of {true} ({item['id']})", words, panels))
-    return Gallery("Wrongly classified shapes", _mistakes_note(analysis), scenes, near)
+        name = f"{found} instead of {true} ({item['id']})"
+        scenes.append({"name": name, "words": words, "panels": panels})
+    return {
+        "title": "Wrongly classified shapes",
+        "note": _mistakes_note(analysis),
+        "scenes": scenes,
+        "clouds": clouds,
+    }
 
 
 def _mistakes_note(analysis: dict[str, Any]) -> str:
@@ -179,37 +151,19 @@ def _mistakes_note(analysis: dict[str, Any]) -> str:
     rest = ", the surest mistakes first."
     if shown < mistakes["total"]:
         rest = f"; the {shown} surest of them are shown."
-    beside = (
-        "Beside each are the training shapes most similar to it before adaptation, as a memory "
-        "bank finds them."
-    )
-    if not any(item["neighbours"] for item in mistakes["listed"]):
-        beside = (
-            "The shapes that the model was trained on are not part of this data, so none are shown "
-            "beside."
+    if any(item["neighbours"] for item in mistakes["listed"]):
+        rest += (
+            " Beside each are the training shapes most similar to it before adaptation, as a "
+            "memory bank finds them."
         )
-    return f"{mistakes['total']} of {of} shapes were taken for another class{rest} {beside}"
+    return f"{mistakes['total']} of {of} shapes were taken for another class{rest}"
 
 
-class Parts(NamedTuple):
-    """What a page says of one part segmenter.
-
-    Attributes:
-        note: on the table.
-        categories: each with its name, number of shapes, IoU, and the same of its parts.
-        galleries: the worst shapes, and some at random.
-    """
-
-    note: str
-    categories: list[dict[str, Any]]
-    galleries: list[Gallery]
-
-
-def describe_parts(run: ReportRun) -> Parts:
-    """All that is known of a part segmenter."""
+def describe_parts(run: ReportRun) -> dict[str, Any]:
+    """All that is known of a part segmenter: IoU of categories and parts, and some shapes."""
     analysis = run.analysis or {}
     if not analysis.get("items"):
-        return Parts("No shape was measured.", [], [])
+        return {"note": "No shape was measured.", "categories": [], "galleries": []}
     seeds, part = len(run.metrics.get("seeds", ())), analysis["part"]
     of = "all" if part == "all" else f"the {part}"
     note = (
@@ -224,12 +178,7 @@ def describe_parts(run: ReportRun) -> Parts:
         "random": ("Shapes drawn at random", "Drawn from all that were measured."),
     }
     galleries = [_gallery(analysis, kind, *words) for kind, words in kinds.items()]
-    return Parts(note, _categories(analysis), galleries)
-
-
-def _row(name: str, iou: float | None, items: int) -> dict[str, Any]:
-    return {"name": name, "iou": iou, "shown": percent(iou) if iou is not None else "not measured",
-            "items": items}  # fmt: skip
+    return {"note": note, "categories": _categories(analysis), "galleries": galleries}
 
 
 def _categories(analysis: dict[str, Any]) -> list[dict[str, Any]]:
@@ -243,27 +192,21 @@ def _categories(analysis: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _gallery(analysis: dict[str, Any], kind: str, title: str, note: str) -> Gallery:
+def _gallery(analysis: dict[str, Any], kind: str, title: str, note: str) -> dict[str, Any]:
     scenes, clouds = [], {}
     for place, shape in enumerate(analysis[kind]):
         category, names = shape["category"], analysis["names"]
-        numbers = analysis["categories"][category]
-        panels = []
-        for which, caption in (("true", "True parts"), ("predicted", "Predicted parts")):
+        numbers, iou = analysis["categories"][category], percent(shape["iou"])
+        panels: list[tuple[str, Sequence[str], str]] = []
+        for which in ("true", "predicted"):
             clouds[f"{which}{place}"] = part_cloud(shape["cloud"], shape[which], numbers)
-            panels.append(Panel(caption, (), f"{which}{place}"))
+            panels.append((f"{which.capitalize()} parts", (), f"{which}{place}"))
         key = [
             (f"{names[number]} {percent(shape['parts'][names[number]])}",
              class_colour(i, len(numbers)))
             for i, number in enumerate(numbers)
         ]  # fmt: skip
-        scenes.append(
-            Scene(
-                f"{category}, IoU {percent(shape['iou'])} ({shape['id']})",
-                (("", category), (" with an IoU of ", percent(shape["iou"])),
-                 (f": {shape['id']}", "")),
-                panels,
-                key,
-            )
-        )  # fmt: skip
-    return Gallery(title, note, scenes, clouds)
+        words = (("", category), (" with an IoU of ", iou), (f": {shape['id']}", ""))
+        name = f"{category}, IoU {iou} ({shape['id']})"
+        scenes.append({"name": name, "words": words, "panels": panels, "key": key})
+    return {"title": title, "note": note, "scenes": scenes, "clouds": clouds}
