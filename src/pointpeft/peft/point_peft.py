@@ -204,6 +204,13 @@ class PointPeftTuner(Tuner):
         exclude = exclude if self.config.exclude_self else None
         return {"bank_prompt": self.bank.prompt(query, self.config.num_prompts, exclude)}
 
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+        """The queries, as the frozen encoder makes them."""
+        if self.bank is None:
+            return {}
+        with torch.autocast(points.device.type, enabled=False):
+            return {"query": self.query(model.backbone.tokenize(points))}
+
     def query(self, found: Tokenized) -> Tensor:
         """What the frozen encoder makes of the clouds, ``(B, C)``.
 
