@@ -201,3 +201,19 @@ def test_damaged_missing_and_dangerous_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read"):
         read_bank(path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_prototypes_stand_for_clusters():
+    torch.manual_seed(0)
+    directions = F.normalize(torch.randn(3, 24), dim=1)
+    places = torch.arange(30) % 3
+    items = F.normalize(directions[places] + 0.01 * torch.randn(30, 24), dim=1)
+    bank = pp.MemoryBank(items.T.half(), places + 5)
+    bank.encoder_hash = "abc"
+    small = bank.prototypes(3)
+    assert small.features.dtype == torch.float16
+    assert (len(small), small.encoder_hash) == (3, "abc")
+    found = small.retrieve(directions, 1)
+    assert (found.similarity > 0.99).all()
+    assert small.labels[found.indices[:, 0]].tolist() == [5, 6, 7]
+    assert bank.prototypes(30) is bank
