@@ -36,6 +36,8 @@ _PUBLIC = {
     "Tuner": "pointpeft.peft",
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
+    "embed": "pointpeft.measure",
+    "Index": "pointpeft.measure",
     "PartPredictor": "pointpeft.measure",
     "Predictor": "pointpeft.measure",
     "FinetuneConfig": "pointpeft.training",
@@ -54,6 +56,7 @@ __all__ = [
     "FullConfig",
     "HuggingFaceConfig",
     "IDPTConfig",
+    "Index",
     "InputTransform",
     "KNNConfig",
     "LinearConfig",
@@ -74,6 +77,7 @@ __all__ = [
     "VPTShallowConfig",
     "build_classifier",
     "create_model",
+    "embed",
     "finetune",
     "get_peft_model",
     "list_methods",
@@ -89,7 +93,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pointpeft.create import create_model
     from pointpeft.data import InputTransform, load_shapes
-    from pointpeft.measure import PartPredictor, Predictor
+    from pointpeft.measure import Index, PartPredictor, Predictor, embed
     from pointpeft.models import build_classifier, list_models, save_model
     from pointpeft.peft import (
         AdapterConfig,
