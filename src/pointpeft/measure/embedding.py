@@ -245,7 +245,7 @@ def _embed(
     results = prepared_items(listing.items, cache)
     for item, result in reported(results, len(listing.items), progress):
         if not isinstance(result, Prepared):
-            problems.append(Problem(item.id, str(result).removeprefix(f"{item.origin}: ")))
+            problems.append(_problem(item, result))
             continue
         usable.append(item)
         noted.append((item.id, result.notes))
@@ -268,6 +268,12 @@ def _embed(
         problems=tuple(problems),
         notes=(*listing.notes, *item_notes(noted), *cache.notes),
     )
+
+
+def _problem(item: Item, error: Exception) -> Problem:
+    """Why an item cannot be used, without its name."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return Problem(item.id, reason or str(error).removeprefix(f"{item.origin}: "))
 
 
 def _load_backbone(name: str, checkpoint: str | Path | None, sizes: dict[str, Any]) -> Any:

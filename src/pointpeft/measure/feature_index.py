@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pointpeft import __version__
 from pointpeft.data import InputTransform, Problem
+from pointpeft.data.feature_files import StoredFeatures, read_features, write_features
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.measure.feature_files import StoredFeatures, read_features, write_features
 from pointpeft.measure.nearest import Matches, near_duplicates, nearest
 from pointpeft.measure.shape_sources import ShapeSource
 
@@ -73,7 +73,7 @@ class FeatureModel:
         Raises:
             DataError: a key is unknown, missing or of another kind.
         """
-        known = {field.name: values.get(field.name) for field in fields(cls)}
+        known: dict[str, Any] = {field.name: values.get(field.name) for field in fields(cls)}
         texts = ("name", "weights", "version")
         if set(values) != set(known) or not all(isinstance(known[key], str) for key in texts):
             raise DataError(f"the model is described by {sorted(values)}, not {sorted(known)}")
@@ -92,6 +92,10 @@ class NearDuplicates(NamedTuple):
 
     places: NDArray[np.int64]
     similarities: NDArray[np.float32]
+
+    def pairs(self) -> list[tuple[int, float]]:
+        """The places with their similarities."""
+        return list(zip(self.places.tolist(), self.similarities.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

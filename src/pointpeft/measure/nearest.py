@@ -31,6 +31,11 @@ class Matches(NamedTuple):
     places: NDArray[np.int64]
     similarities: NDArray[np.float32]
 
+    def pairs(self) -> Iterator[list[tuple[int, float]]]:
+        """For every query the places with their similarities."""
+        for row in zip(self.places.tolist(), self.similarities.tolist(), strict=True):
+            yield list(zip(*row, strict=True))
+
 
 def nearest(queries: NDArray, features: NDArray, top: int) -> Matches:
     """The rows of largest cosine similarity, found by comparing with every row.
@@ -113,5 +118,6 @@ def _blocks(features: NDArray, size: int, start: int = 0) -> Iterator[tuple[int,
 def _unit(rows: NDArray) -> NDArray[np.float32]:
     """Rows of unit length, which half precision does not quite keep; zeros stay."""
     rows = np.asarray(rows, dtype=np.float32)
-    lengths: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit

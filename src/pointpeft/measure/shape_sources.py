@@ -43,8 +43,9 @@ class ShapeSource:
         """Shapes by their names: prepared points ``(N, 3)``, or a sentence where there are none."""
         found: dict[str, NDArray[np.float32] | str] = dict.fromkeys(ids, _GONE)
         for item, one in prepared_items(self._items(list(found)), cloud_cache(transform)):
-            usable = isinstance(one, Prepared)
-            found[item.id] = one.points[: transform.num_points] if usable else _UNREADABLE
+            found[item.id] = _UNREADABLE
+            if isinstance(one, Prepared):
+                found[item.id] = one.points[: transform.num_points]
         return found
 
     def _items(self, ids: Sequence[str]) -> list[Item]:

@@ -13,7 +13,13 @@ from pointpeft.data.npz import read_npz
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import replacing
 
-__all__ = ["StoredFeatures", "check_target", "read_features", "write_features"]
+__all__ = [
+    "StoredFeatures",
+    "check_target",
+    "existing_features",
+    "read_features",
+    "write_features",
+]
 
 _SUFFIXES = (".npz", ".parquet")
 _KEY = b"pointpeft"
@@ -67,6 +73,19 @@ def write_features(path: str | Path, stored: StoredFeatures) -> None:
         write(temporary, stored)
 
 
+def existing_features(path: str | Path) -> Path:
+    """The path of a file of features, which is not read.
+
+    Raises:
+        DataError: there is no such file, or it has another suffix.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        seen = "another kind of file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {seen}; {_EXPECTED}, {' or '.join(_SUFFIXES)}")
+    return path
+
+
 def read_features(path: str | Path) -> StoredFeatures:
     """What :func:`write_features` wrote; the features of a large ``.npz`` stay in the file.
 
@@ -74,10 +93,7 @@ def read_features(path: str | Path) -> StoredFeatures:
         DataError: no such file, another kind of file, or a damaged one.
         ConfigError: pyarrow is missing.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-        seen = "another kind of file" if path.exists() else "no such file"
-        raise DataError(f"{path}: {seen}; {_EXPECTED}, {' or '.join(_SUFFIXES)}")
+    path = existing_features(path)
     try:
         read = _read_parquet if path.suffix.lower() == ".parquet" else _read_npz
         stored = read(path)
