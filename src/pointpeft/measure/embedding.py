@@ -25,6 +25,7 @@ from pointpeft.measure.feature_index import FeatureModel, Index
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.shape_sources import ShapeSource, cloud_cache, list_sources
 from pointpeft.models import build_backbone, get_entry, state_hash
+from pointpeft.models.safetensors_files import tensors_hash
 
 __all__ = ["ShapeEncoder", "embed"]
 
@@ -101,7 +102,7 @@ class ShapeEncoder:
         adapted = loaded.model
         spec = adapted.base_spec
         stated = _plain(spec.config | {"num_points": spec.num_points})
-        own = state_hash(adapted.adapter)
+        own = tensors_hash(adapted.adapter.stored_state())
         model = FeatureModel(spec.name, stated, adapted.base_hash, loaded.transform, own)
         alone = getattr(adapted.config, "reference_compat", False)
         return cls(lambda points: model_outputs(adapted, points).features, model, alone)
