@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Matches", "near_duplicates", "nearest"]
+__all__ = ["Matches", "near_duplicates", "nearest", "unit_blocks", "unit_rows"]
 
 _ROWS = 65_536
 """Rows that queries are compared with at a time."""
@@ -46,7 +46,7 @@ def nearest(queries: NDArray, features: NDArray, top: int) -> Matches:
         top: how many to find; K is S where there are fewer.
     """
     found = [
-        _nearest(_unit(queries[start : start + _QUERIES]), features, min(top, len(features)))
+        _nearest(unit_rows(queries[start : start + _QUERIES]), features, min(top, len(features)))
         for start in range(0, len(queries), _QUERIES)
     ]
     return Matches(*(np.concatenate(each) for each in zip(*found, strict=True)))
@@ -56,7 +56,7 @@ def _nearest(queries: NDArray, features: NDArray, top: int) -> Matches:
     """The same for a few queries of unit length: the best so far, and those of every block."""
     places = np.zeros((len(queries), 0), dtype=np.int64)
     similar = np.zeros((len(queries), 0), dtype=np.float32)
-    for start, rows in _blocks(features, _ROWS):
+    for start, rows in unit_blocks(features, _ROWS):
         of_block = queries @ rows.T
         near = np.broadcast_to(np.arange(len(rows)), of_block.shape)
         if top < len(rows):
@@ -87,8 +87,8 @@ def near_duplicates(
         Places of the rows of each group, ascending; the largest group first.
     """
     group = np.arange(len(features))
-    for start, rows in _blocks(features, _TILE):
-        for other, columns in _blocks(features, _TILE, start):
+    for start, rows in unit_blocks(features, _TILE):
+        for other, columns in unit_blocks(features, _TILE, start):
             first, second = np.nonzero(rows @ columns.T >= threshold - _ROUNDING)
             later = second + other > first + start
             if later.any():
@@ -109,13 +109,15 @@ def _joined(group: NDArray, first: NDArray, second: NDArray) -> NDArray:
     ]
 
 
-def _blocks(features: NDArray, size: int, start: int = 0) -> Iterator[tuple[int, NDArray]]:
+def unit_blocks(
+    features: NDArray, size: int = _ROWS, start: int = 0
+) -> Iterator[tuple[int, NDArray]]:
     """Rows of unit length in float32, some at a time, each time with the place of the first."""
     for place in range(start, len(features), size):
-        yield place, _unit(features[place : place + size])
+        yield place, unit_rows(features[place : place + size])
 
 
-def _unit(rows: NDArray) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray) -> NDArray[np.float32]:
     """Rows of unit length, which half precision does not quite keep; zeros stay."""
     rows = np.asarray(rows, dtype=np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
