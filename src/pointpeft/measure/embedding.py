@@ -133,20 +133,22 @@ class ShapeEncoder:
         if (adapter is not None) != (model.adapter is not None):
             needs = "pass the folder of that as `adapter`" if model.adapter else "leave it out"
             raise ConfigError(f"`adapter`: the features were made by {model}; {needs}")
-        if adapter is not None:
-            found = cls.of_adapter(adapter, checkpoint, up_axis, device)
-        elif checkpoint is None and not has_embedded_weights(model.name):
+        if checkpoint is None and adapter is None and not has_embedded_weights(model.name):
             raise CheckpointError(
                 f"the features were made by {model}, which do not come with the package; pass "
                 "their file as `checkpoint`"
             )
-        else:
-            found = cls.of_backbone(model.name, checkpoint, up_axis, device, dict(model.sizes))
+        sizes = dict(model.sizes)
+        try:
+            if adapter is not None:
+                found = cls.of_adapter(adapter, checkpoint, up_axis, device)
+            else:
+                found = cls.of_backbone(model.name, checkpoint, up_axis, device, sizes)
+        except CheckpointError as error:
+            raise CheckpointError(f"the features were made by {model}: {error}") from error
         if differences := found.model.differs(model):
             remedy = "" if adapter or checkpoint else "; pass their file as `checkpoint`"
-            raise CheckpointError(
-                f"other weights than the index was made with: {differences}{remedy}"
-            )
+            raise CheckpointError(f"the features were made by another model: {differences}{remedy}")
         return found
 
     def encode(self, points: Tensor) -> NDArray[np.float16]:
