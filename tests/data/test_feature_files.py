@@ -1,5 +1,6 @@
 """Files of features: whole or refused."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -38,6 +39,12 @@ def test_what_is_written_is_read(stored, path):
     assert np.array_equal(again.labels, stored.labels)
     assert (again.ids, again.class_names) == (stored.ids, stored.class_names)
     assert again.metadata == stored.metadata
+
+
+def test_names_that_are_no_text_do_not_end_the_writing(stored, path):
+    odd = dataclasses.replace(stored, ids=("\udcff.obj", *stored.ids[1:]))
+    write_features(path, odd)
+    assert read_features(path).ids[1:] == stored.ids[1:]
 
 
 def test_a_file_is_not_written_over(stored, path):

@@ -150,7 +150,7 @@ def _write_parquet(path: Path, stored: StoredFeatures) -> None:
     )
     table = arrow.table(
         {
-            "id": arrow.array(stored.ids, arrow.string()),
+            "id": arrow.array([_text(id) for id in stored.ids], arrow.string()),
             "class": arrow.array(
                 [names[label] if label >= 0 else None for label in stored.labels.tolist()],
                 arrow.string(),
@@ -160,6 +160,11 @@ def _write_parquet(path: Path, stored: StoredFeatures) -> None:
     )
     about = {"metadata": dict(stored.metadata), "classes": names}
     parquet.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), path)
+
+
+def _text(id: str) -> str:
+    """A name without what only file systems know how to write."""
+    return id.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _read_parquet(path: Path) -> StoredFeatures:
