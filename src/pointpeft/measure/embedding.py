@@ -148,7 +148,9 @@ class ShapeEncoder:
             raise CheckpointError(f"the features were made by {model}: {error}") from error
         if differences := found.model.differs(model):
             remedy = "" if adapter or checkpoint else "; pass their file as `checkpoint`"
-            raise CheckpointError(f"the features were made by another model: {differences}{remedy}")
+            raise CheckpointError(
+                f"the model is another one than that of the features: {differences}{remedy}"
+            )
         return found
 
     def encode(self, points: Tensor) -> NDArray[np.float16]:

@@ -52,7 +52,7 @@ class FeatureModel:
         The axis of files that points up may differ, and so may the version.
         """
         if (self.name, self.weights, self.adapter) != (other.name, other.weights, other.adapter):
-            return f"{self} is another model than {other}"
+            return f"{self} and {other}"
         mine, others = self._settings(), other._settings()
         return "; ".join(
             f"{key} is {mine.get(key)!r} and {others.get(key)!r}"
