@@ -36,6 +36,7 @@ _PUBLIC = {
     "Tuner": "pointpeft.peft",
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
+    "push_to_hub": "pointpeft.hub",
     "embed": "pointpeft.measure",
     "Index": "pointpeft.measure",
     "PartPredictor": "pointpeft.measure",
@@ -86,6 +87,7 @@ __all__ = [
     "load_config",
     "load_shapes",
     "pretrain",
+    "push_to_hub",
     "register_method",
     "save_model",
 ]
@@ -93,6 +95,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pointpeft.create import create_model
     from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.hub import push_to_hub
     from pointpeft.measure import Index, PartPredictor, Predictor, embed
     from pointpeft.models import build_classifier, list_models, save_model
     from pointpeft.peft import (

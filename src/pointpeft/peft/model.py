@@ -227,6 +227,7 @@ class PeftModel(nn.Module):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Any:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
@@ -237,13 +238,15 @@ class PeftModel(nn.Module):
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
             category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
+            features: what enters the head of a classifier for these clouds ``(B, F)``, where it is
+                known and cannot change, see :meth:`pointpeft.Tuner.constants`.
 
         Raises:
             ConfigError: no adapter is active, or ``category`` is missing, not wanted, or not one
                 number of a category for each cloud.
         """
         if not self._disabled:
-            return self.adapter(points, query, exclude, category)
+            return self.adapter(points, query, exclude, category, features)
         if getattr(self.base, "task", None) == "part_segmentation":
             return self.base(points, category)
         return self.base(points)
