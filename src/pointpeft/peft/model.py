@@ -57,8 +57,8 @@ class PeftModel(nn.Module):
         base_hash: identity of its encoder, see :func:`pointpeft.models.state_hash`.
         adapters: by name, see :class:`pointpeft.peft.adapter.Adapter`. What is known of the active
             one is read and set on the model itself: ``model``, ``tuner``, ``config``,
-            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec`` and
-            ``base_checkpoint``.
+            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec``,
+            ``base_checkpoint`` and the method ``describe``.
         active: name of the adapter that acts; None where there is none, or the one that did was
             deleted.
     """
@@ -74,6 +74,7 @@ class PeftModel(nn.Module):
     sizes: dict[str, int | None] = _OfActive()  # type: ignore[assignment]
     base_spec: Any = _OfActive()
     base_checkpoint: str | None = _OfActive()  # type: ignore[assignment]
+    describe: Any = _OfActive()
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -353,19 +354,6 @@ class PeftModel(nn.Module):
         """
         self.describe(class_names, input_transform, parts)
         save_adapter(self.adapter, folder)
-
-    def describe(
-        self,
-        class_names: Sequence[str] | None = None,
-        input_transform: "InputTransform | None" = None,
-        parts: "PartTable | None" = None,
-    ) -> None:
-        """Note what is needed to use the active adapter; arguments as in :meth:`save_pretrained`.
-
-        Raises:
-            ConfigError: as there.
-        """
-        self.adapter.describe(class_names, input_transform, parts)
 
 
 def get_peft_model(
