@@ -125,9 +125,9 @@ def judge(rows: Sequence[Row]) -> list[Row]:
 
 COLUMNS = (
     "method", "model", "test accuracy", "against the best", "validation", "lr", "trainable",
-    "stored", "seconds per epoch", "seconds in all", "peak memory", "seeds",
+    "stored", "seconds", "peak memory", "seeds",
 )  # fmt: skip
-"""Headings of :func:`row_cells`."""
+"""Headings of :func:`row_cells`; the seconds are those of a whole training."""
 
 
 def row_cells(row: Row) -> tuple[str, ...]:
@@ -142,7 +142,6 @@ def row_cells(row: Row) -> tuple[str, ...]:
         "-" if row["lr"] is None else f"{row['lr']:.2g}",
         count(row["trainable_parameters"]),
         human_bytes(row["stored_bytes"]),
-        seconds(row["seconds_per_epoch"]),
         seconds(row["training_seconds"]),
         human_bytes(row["peak_memory_bytes"]),
         str(len(row["seeds"])),

@@ -149,7 +149,7 @@ class _Grid:
         self._more = 0
         cells = [cell for cell in asked if read_cell(cell) is None]
         self.done += len(asked) - len(cells)
-        for cell, died in self.engine(cells, self.jobs):
+        for cell, died in self.engine(cells, self.jobs) if cells else ():
             if died is not None:
                 note_failure(cell, "ProcessEnded", died)
             failure = read_failure(cell)
@@ -190,6 +190,7 @@ def _groups(comparison: Comparison, output: Path) -> list[_Group]:
                 config = replace(
                     settings, data=data, model=model, checkpoint=weights, method=name,
                     peft={**settings.peft, **own}, seeds=1,
+                    trainer=replace(settings.trainer, devices="1"),
                 )  # fmt: skip
                 run = ResolvedRun.of(config)
                 label = method if ":" not in name else method.replace(name, run.method.method)

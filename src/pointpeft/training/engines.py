@@ -7,6 +7,7 @@ with one thread, whatever runs beside it.
 import contextlib
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, get_context
@@ -50,7 +51,7 @@ def run_in_processes(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, s
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
-                process = context.Process(target=_run_alone, args=(cell,))
+                process = context.Process(target=_run_alone, args=(cell, sys.path))
                 process.start()
                 running[process.sentinel] = process, cell
             for sentinel in connection.wait(list(running)):
@@ -85,7 +86,7 @@ def run_on_ray(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, str | N
         for cell in cells:
             uses = on_gpu and cell.config.trainer.accelerator != "cpu"
             placed = task.options(num_cpus=1, num_gpus=1 / jobs if uses else 0)
-            running[placed.remote(cell)] = cell
+            running[placed.remote(cell, sys.path)] = cell
         while running:
             for done in ray.wait(list(running))[0]:
                 cell = running.pop(done)
@@ -109,11 +110,15 @@ def _import_ray() -> Any:
     return ray
 
 
-def _run_alone(cell: Cell) -> None:
-    """Run a cell in a process that is there for it: on one thread, and in silence."""
+def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
+    """Run a cell in a process that is there for it: on one thread, and in silence.
+
+    A method of the user's own may lie in one of the ``paths`` of the caller.
+    """
     import torch
     from threadpoolctl import threadpool_limits
 
+    sys.path.extend(path for path in paths if path not in sys.path)
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # of libraries that are not loaded yet
     torch.set_num_threads(1)
     logging.getLogger("pointpeft").addHandler(logging.NullHandler())  # its log.txt has it all

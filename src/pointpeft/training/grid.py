@@ -55,6 +55,11 @@ class Comparison:
         check_choices(self.settings, ["protocol"], ("honest",))
         if self.settings.few_shot.way is not None:
             raise ConfigError("few_shot.way draws episodes, which are not compared; use `shots`")
+        if self.settings.trainer.devices not in ("auto", "1"):
+            raise ConfigError(
+                f"trainer.devices={self.settings.trainer.devices}: each run takes one device; "
+                "`jobs` says how many there are at a time"
+            )
         if self.seeds < 1:
             raise ConfigError(f"`seeds` must be at least 1, got {self.seeds}")
         if any(number is not None and number < 1 for number in self.shots):

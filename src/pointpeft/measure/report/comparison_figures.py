@@ -12,6 +12,7 @@ __all__ = ["accuracy_against", "accuracy_by_shots"]
 Row = Mapping[str, Any]
 
 _PERCENT = ".0~%"
+_MARGIN = {"l": 48, "r": 12, "t": 20, "b": 52}
 
 
 def accuracy_against(rows: Sequence[Row], key: str, title: str) -> Figure | None:
@@ -32,7 +33,7 @@ def accuracy_against(rows: Sequence[Row], key: str, title: str) -> Figure | None
     models = list(dict.fromkeys(row["model"] for row in rows))
     traces = [
         {
-            "type": "scatter", "mode": "markers+text", "textposition": "top center",
+            "type": "scatter", "mode": "markers+text", "textposition": "top right",
             "x": [row[key] or min(positive) / 3 for row in of], "y": _accuracies(of),
             "error_y": _spread(of), "text": [plain(row["method"]) for row in of],
             "hovertext": [_hover(row, key, title) for row in of], "hoverinfo": "text",
@@ -42,13 +43,14 @@ def accuracy_against(rows: Sequence[Row], key: str, title: str) -> Figure | None
         if (of := [row for row in known if row["model"] == model])
     ]  # fmt: skip
     low, high = math.log10(min(positive) / 3), math.log10(max(positive))
-    space = 0.1 * (high - low) + 0.1
+    space = 0.1 * (high - low) + 0.1  # and twice as much for names at the right end
     return figure(
         traces,
         xaxis={"type": "log", "title": {"text": title, "standoff": 6}, "showgrid": False,
-               "range": [low - space, high + space], "dtick": 1},
+               "range": [low - space, high + 2 * space], "dtick": 1},
         yaxis={"tickformat": _PERCENT},
         hovermode="closest",
+        margin=_MARGIN,
     )  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def accuracy_by_shots(rows: Sequence[Row]) -> Figure | None:
                "showgrid": False, "tickvals": list(places.values()), "ticktext": texts},
         yaxis={"tickformat": _PERCENT},
         showlegend=True,
+        margin=_MARGIN,
     )  # fmt: skip
 
 
