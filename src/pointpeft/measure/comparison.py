@@ -93,12 +93,17 @@ def _median(cells: Sequence[Mapping[str, Any]], key: str) -> float | None:
 def tables(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that were measured on the same test shapes after the same number of shots, best first.
 
+    Of equally good ones the one that validates best stands first.
     Tables stand in the order in which their first rows are given.
     """
     found: dict[tuple, list[Row]] = {}
     for row in rows:
         found.setdefault((row["data"], row["test_shapes"], row["shots"]), []).append(row)
-    return [sorted(table, key=lambda row: -row["test_accuracy"]) for table in found.values()]
+    return [sorted(table, key=_rank) for table in found.values()]
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    return -row["test_accuracy"], -(row["val_accuracy"] or 0.0), row["method"]
 
 
 def judge(rows: Sequence[Row]) -> list[Row]:
