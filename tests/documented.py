@@ -17,11 +17,12 @@ from pointpeft.compat.command import program as published
 from pointpeft.data import archive, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import config_class, registry
-from pointpeft.training import SvmConfig, load_config
+from pointpeft.training import SvmConfig, engines, load_config
 from pointpeft.training.config import SvmCheckConfig, TrainerConfig
 from pointpeft.training.config_files import setting_names
 from tests.data.benchmarks import layouts
 from tests.training import support
+from tests.training.comparing import run_here
 
 CLASSES = ("chair", "sofa", "table")
 """Classes of homeobjects that are left."""
@@ -43,7 +44,7 @@ KINDS = {
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """One epoch, few procedural shapes, few shapes of the data set that comes with the package.
 
-    Methods that are registered are forgotten again.
+    Methods that are registered are forgotten again. Runs of a comparison stay in this process.
     """
 
     def limit(kind: type, part: str, most: int) -> None:
@@ -61,6 +62,7 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     few = few_homeobjects()
     patch.setattr(archive, "load_homeobjects", lambda: few)
     patch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    patch.setattr(engines, "run_in_processes", run_here)
     made = export.export_procedural.__defaults__
     patch.setattr(export.export_procedural, "__defaults__", (made[0], 6, 512, made[3]))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, data, options, pretrain, search
+from pointpeft.cli import adapt, compare, data, options, pretrain, search
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -49,6 +49,12 @@ _OF_FILE = {
     "classes": "those of --preset",
 }
 """What is done with a released file where an option is not given."""
+_OF_GRID = {
+    "method": "svm, linear, point-peft",
+    "shots": "all",
+    "lr_factor": "0.33, 1, 3",
+}
+"""What is compared where an option is not given."""
 
 app.command(cls=options.verb("FinetuneConfig"))(adapt.finetune)
 app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set without parts"))(
@@ -75,6 +81,7 @@ app.command(
         html="no page",
     )
 )(search.search)
+app.command(cls=options.verb("FinetuneConfig", **_OF_GRID))(compare.compare)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)

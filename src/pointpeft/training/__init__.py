@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Any
 # Public name -> module; loaded on first access: settings are checked before Lightning is there.
 _PUBLIC = {
     "FinetuneConfig": "pointpeft.training.config",
+    "Comparison": "pointpeft.training.grid",
     "PretrainConfig": "pointpeft.training.config",
     "SvmConfig": "pointpeft.training.config",
     "load_config": "pointpeft.training.config_files",
+    "compare": "pointpeft.training.comparison",
     "evaluate_backbone": "pointpeft.measure.backbone_svm",
     "finetune": "pointpeft.training.finetuning",
     "pretrain": "pointpeft.training.pretraining",
 }
 
 __all__ = [
+    "Comparison",
     "FinetuneConfig",
     "PretrainConfig",
     "SvmConfig",
+    "compare",
     "evaluate_backbone",
     "finetune",
     "load_config",
@@ -26,9 +30,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pointpeft.measure.backbone_svm import evaluate_backbone
+    from pointpeft.training.comparison import compare
     from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
     from pointpeft.training.config_files import load_config
     from pointpeft.training.finetuning import finetune
+    from pointpeft.training.grid import Comparison
     from pointpeft.training.pretraining import pretrain
 
 

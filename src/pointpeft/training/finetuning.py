@@ -200,6 +200,7 @@ def finetune(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     data: ShapeData | None = None,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Adapt a backbone to a labelled data set and write a run folder.
 
@@ -217,6 +218,8 @@ def finetune(
         resume: continue an interrupted run in ``output``.
         progress: called with (done, total) while shapes are read.
         data: what to train on, or to draw episodes from, instead of what ``config.data`` names.
+        report: whether the run is held to a linear SVM and shown in ``report.html``; of one of many
+            runs both may take longer than the training. It is not for episodes.
 
     Returns:
         What ``metrics.json`` holds.
@@ -231,7 +234,7 @@ def finetune(
     if data is not None:
         run = run.having(_with_source_of(run.config, data))
     if run.config.few_shot.way is None:
-        return train_seeds(run, output, resume, progress, data)
+        return train_seeds(run, output, resume, progress, data, report)
     return few_shot(run, output, resume, progress, data)
 
 

@@ -181,6 +181,7 @@ def train_seeds(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     data: ShapeData | None = None,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Train with each seed of a run, and write its folder with its report.
 
@@ -190,7 +191,7 @@ def train_seeds(
     run.prepare(config, resume)
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
-    if finished and page.is_file():
+    if finished and (page.is_file() or not report):
         larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
         log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
         return finished
@@ -201,9 +202,11 @@ def train_seeds(
                 page.unlink(missing_ok=True)  # of fewer epochs, if there is one
             run.begin(config)
             metrics = _all_seeds(resolved, data, run, resume)
-            metrics |= svm_beside(resolved, data, metrics) if is_first_process() else {}
+            if report and is_first_process():
+                metrics |= svm_beside(resolved, data, metrics)
         if is_first_process():
             write_json(run.metrics, metrics)
+        if report and is_first_process():
             device = training_device(config)
             if (analysis := resolved.task.analyse_run(run.path, data, device)) is not None:
                 write_run_report(run.path, analysis)

@@ -20,7 +20,9 @@ __all__ = [
     "confusion",
     "curve",
     "feature_map",
+    "figure",
     "part_cloud",
+    "plain",
     "run_colour",
     "shaded_cloud",
 ]
@@ -51,7 +53,7 @@ def class_colour(label: int, classes: int) -> str:
     return f"hsl({hue:.1f},{55 + 15 * kind}%,{(42, 58, 50)[kind]}%)"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text as Plotly shows it as it is: it reads a little HTML in its texts."""
     return html.escape(text, quote=False)
 
@@ -69,7 +71,7 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
             if not any(value is not None and math.isfinite(value) for value in values):
                 continue
             epochs, name = max(epochs, len(rows)), seed if len(runs) == 1 else f"{run.name}, {seed}"
-            shown = f"{_plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
+            shown = f"{plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
             common, colour = {"type": "scatter", "hovertemplate": shown}, run_colour(place)
             traces.append(common | {
                 "x": list(range(1, len(rows) + 1)), "y": values, "meta": "epoch",
@@ -85,7 +87,7 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
     if not traces:
         return None
     step = next((s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500) if epochs / s <= _TICKS), 1000)
-    return _figure(
+    return figure(
         [*traces, *stars],
         xaxis={"title": {"text": "epoch", "standoff": 6}, "showgrid": False, "dtick": step,
                "tick0": 0},
@@ -100,14 +102,14 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
     shares = table / np.maximum(totals, 1)
     hover = [
         [
-            f"true {_plain(true)}<br>predicted {_plain(found)}<br>{table[i, j]} of {totals[i, 0]} "
+            f"true {plain(true)}<br>predicted {plain(found)}<br>{table[i, j]} of {totals[i, 0]} "
             f"({percent(shares[i, j])})"
             for j, found in enumerate(names)
         ]
         for i, true in enumerate(names)
     ]
     places = list(range(len(names)))
-    axis = {"tickvals": places, "ticktext": [_plain(_short(name)) for name in names],
+    axis = {"tickvals": places, "ticktext": [plain(_short(name)) for name in names],
             "showgrid": False, "automargin": True}  # fmt: skip
     heatmap = {
         "type": "heatmap", "x": places, "y": places, "z": shares.tolist(), "zmin": 0, "zmax": 1,
@@ -115,7 +117,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
         "colorscale": [[0, "var(--tint)"], [1, "var(--accent)"]], "texttemplate": "%{text}",
         "text": [[str(value) if value else "" for value in row] for row in table.tolist()],
     }  # fmt: skip
-    return _figure(
+    return figure(
         [heatmap],
         margin={"l": 10, "r": 4, "t": 4, "b": 10},
         xaxis={**axis, "tickangle": -50, "range": [-0.5, len(names) - 0.5]},
@@ -136,7 +138,7 @@ def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figu
             of = np.flatnonzero((labels == label) & (held_out == held)).tolist()
             if not of:
                 continue
-            texts = [f"{_plain(content['ids'][i])}<br>{_plain(names[label])}" for i in of]
+            texts = [f"{plain(content['ids'][i])}<br>{plain(names[label])}" for i in of]
             traces.append({
                 "type": "scatter", "x": places[of, 0].tolist(), "y": places[of, 1].tolist(),
                 "mode": "markers", "meta": label, "text": texts, "hoverinfo": "text",
@@ -145,7 +147,7 @@ def feature_map(content: dict[str, Any], key: str, names: Sequence[str]) -> Figu
                            "line": {"color": "var(--paper)", "width": int(held)}},
             })  # fmt: skip
     x, y = (_padded_range(places[:, axis]) for axis in (0, 1))  # hiding a class moves nothing
-    return _figure(
+    return figure(
         traces,
         margin=dict.fromkeys("lrtb", 6),
         hovermode="closest",
@@ -184,9 +186,10 @@ def _cloud(groups: Sequence[tuple[np.ndarray, dict[str, Any]]]) -> Figure:
     return {"data": data, "reach": 1.02 * reach or 1.0}
 
 
-def _figure(
+def figure(
     traces: Sequence[Figure], xaxis: dict[str, Any], yaxis: dict[str, Any], **layout: Any
 ) -> Figure:
+    """Traces on two axes in the style of the page; ``layout`` wins over that."""
     axis = {"zeroline": False, "gridcolor": "var(--line)", "linecolor": "var(--line)",
             "fixedrange": True}  # fmt: skip
     common = {

@@ -1,14 +1,12 @@
 """The report: one page with a table, learning curves, and what each run got right and wrong."""
 
-import json
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pointpeft.files import finite, replacing
 from pointpeft.formats import count, human_bytes, percent_range, seconds
 from pointpeft.measure.report.figures import Figure, curve, run_colour
+from pointpeft.measure.report.rendering import as_json, write_page, write_text
 from pointpeft.measure.report.run_page import (
     ANALYSIS,
     ReportRun,
@@ -125,7 +123,7 @@ def write_run_report(folder: str | Path, analysis: dict[str, Any]) -> Path:
         The page.
     """
     folder = Path(folder)
-    _write(folder / ANALYSIS, _json(analysis))
+    write_text(folder / ANALYSIS, as_json(analysis))
     run = read_run(folder)
     return write_report(folder / REPORT, f"{run.name} on {data_name(run.metrics)}", [run])
 
@@ -146,13 +144,10 @@ def write_report(
     """
     if not runs:
         raise ValueError("runs is empty: a report needs at least one")
-    from jinja2 import Environment  # slow to import, as is Plotly, and only reports need them
-    from plotly.offline import get_plotlyjs
-
     segmentation = is_segmentation(runs[0].metrics)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.policies |= {"json.dumps_function": _json, "json.dumps_kwargs": {}}
-    page = environment.from_string(_part("template.html")).render(
+    return write_page(
+        path,
+        "run.html",
         title=title,
         warning=warning,
         summary=summary(runs),
@@ -165,12 +160,7 @@ def write_report(
         segmentation=segmentation,
         details=[(describe_parts if segmentation else describe_classes)(run) for run in runs],
         settings=_settings(runs),
-        style=_part("report.css"),
-        script=_part("report.js"),
-        library=get_plotlyjs(),
     )
-    _write(Path(path), page)
-    return Path(path)
 
 
 def _settings(runs: Sequence[ReportRun]) -> dict[str, str | list[str]]:
@@ -186,16 +176,3 @@ def _settings(runs: Sequence[ReportRun]) -> dict[str, str | list[str]]:
         items = list(dict.fromkeys(text for run in runs for text in run.metrics.get(key, ())))
         found[f"{title} ({len(items)})"] = items
     return found
-
-
-def _part(name: str) -> str:
-    return files("pointpeft.measure.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,54 @@
+"""Writes docs/leaderboard.md from the results in benchmarks/results/compare, a file for each row.
+
+python scripts/write_leaderboard.py
+"""
+
+from pathlib import Path
+
+from pointpeft.measure.comparison import (
+    COLUMNS,
+    Row,
+    judge,
+    read_rows,
+    row_cells,
+    table_title,
+    tables,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results/compare"
+PAGE = ROOT / "docs/leaderboard.md"
+INTRODUCTION = """# Leaderboard
+
+Results of `pointpeft compare`. Rows of one table were measured on the same test shapes after
+training on the same number of shapes. A paired permutation test, adjusted by Holm's method, says
+whether a row differs from the best one beyond chance. [Comparing methods](comparing.md) explains
+the terms.
+
+To add a row, run `pointpeft compare` and copy files from the folder `rows` of its output into
+`benchmarks/results/compare`. Then run `scripts/write_leaderboard.py`, which writes this page. Look
+at the columns before you compare rows from several runs: epochs and seeds should be equal. Times are
+those of the machine that ran it.
+"""
+
+
+def table(rows: list[Row]) -> str:
+    """A table in Markdown."""
+    columns = (*COLUMNS, "epochs")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row in rows:
+        epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
+        lines.append(f"| {' | '.join((*row_cells(row), epochs))} |")
+    return "\n".join(lines)
+
+
+def page(results: Path) -> str:
+    """The text of the page, of the rows in a folder."""
+    parts = [INTRODUCTION.strip()]
+    for rows in tables(judge(read_rows(results))):
+        parts += [f"## {table_title(rows)}", table(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(RESULTS), encoding="utf-8")

@@ -1,0 +1,210 @@
+"""Results of a comparison: a row for each method, tables of rows that can be held together."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointpeft.files import file_name, replacing, write_json
+from pointpeft.formats import count, counted, human_bytes, mean_and_spread, percent, seconds
+from pointpeft.measure.paired import holm, paired_p_value
+from pointpeft.tasks.shown import Shown
+
+__all__ = [
+    "COLUMNS",
+    "Row",
+    "judge",
+    "make_row",
+    "read_rows",
+    "row_cells",
+    "shown",
+    "table_title",
+    "tables",
+    "write_results",
+]
+
+Row = dict[str, Any]
+
+_LEVEL = 0.05
+"""P-value below which a difference is beyond chance."""
+_PER_SHAPE = "correct"
+_ROWS = "rows"
+"""Folder of rows as single files."""
+
+
+def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Row:
+    """One row, of the runs with all seeds.
+
+    Args:
+        labels: ``data``, ``model``, ``method``, ``shots`` (None: all), ``lr`` (None: there is none)
+            and ``lr_search``, the validation accuracy by learning rate.
+        cells: of each run its metrics, ``test_ids`` and ``test_correct``.
+
+    Returns:
+        The labels; ``seeds``; ``test_accuracy`` and ``val_accuracy``, means, and
+        ``test_accuracy_std``, None of a single seed; ``trainable_parameters``; ``stored_bytes``;
+        ``seconds_per_epoch`` and ``epochs``, or ``fit_seconds``, the rest None;
+        ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest; ``test_items`` and
+        ``test_shapes``, a hash of their names; and ``correct``, of each test shape the share of
+        seeds that classify it rightly.
+    """
+    first = cells[0]
+    names = "\n".join(first["test_ids"])
+    per_epoch, fit = (_median(cells, key) for key in ("seconds_per_epoch", "fit_seconds"))
+    epochs = None if per_epoch is None else _median(cells, "epochs")
+    test = [cell["test_accuracy"] for cell in cells]
+    return {
+        **labels,
+        "data_title": first.get("data_title"),
+        "seeds": [cell["seed"] for cell in cells],
+        "test_accuracy": float(np.mean(test)),
+        "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
+        "test_accuracy_per_seed": test,
+        "val_accuracy": _mean(cells, "val_accuracy"),
+        "trainable_parameters": first["trainable_parameters"],
+        "stored_bytes": first["stored_bytes"],
+        "epochs": epochs,
+        "seconds_per_epoch": per_epoch,
+        "fit_seconds": fit,
+        "training_seconds": fit if per_epoch is None or epochs is None else per_epoch * epochs,
+        "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
+        "train_items": first["train_items"],
+        "test_items": first["test_items"],
+        "test_shapes": hashlib.sha256(names.encode()).hexdigest()[:16],
+        "versions": first["versions"],
+        _PER_SHAPE: np.mean([cell["test_correct"] for cell in cells], axis=0).round(6).tolist(),
+    }
+
+
+def _mean(cells: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [cell[key] for cell in cells if cell.get(key) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _median(cells: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [cell[key] for cell in cells if cell.get(key) is not None]
+    return float(np.median(values)) if values else None
+
+
+def tables(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that were measured on the same test shapes after the same number of shots, best first.
+
+    Of equally good ones the one that validates best stands first.
+    Tables stand in the order in which their first rows are given.
+    """
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["data"], row["test_shapes"], row["shots"]), []).append(row)
+    return [sorted(table, key=_rank) for table in found.values()]
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    return -row["test_accuracy"], -(row["val_accuracy"] or 0.0), row["method"]
+
+
+def judge(rows: Sequence[Row]) -> list[Row]:
+    """The rows, table by table, with what the paired test says of them.
+
+    Each is held to the best one of its table by :func:`paired_p_value`, and the p-values of a table
+    are adjusted by :func:`holm`.
+
+    Returns:
+        With ``p_to_best``, None of the best one itself, and ``verdict``: "best", "no difference to
+        the best" or "below the best".
+    """
+    judged = []
+    for best, *others in tables(rows):
+        found = holm([paired_p_value(best[_PER_SHAPE], row[_PER_SHAPE]) for row in others])
+        judged.append({**best, "p_to_best": None, "verdict": "best"})
+        for row, p in zip(others, found, strict=True):
+            verdict = "below the best" if p < _LEVEL else "no difference to the best"
+            judged.append({**row, "p_to_best": p, "verdict": verdict})
+    return judged
+
+
+# As text -----------------------------------------------------------------------------------------
+
+COLUMNS = (
+    "method", "model", "test accuracy", "against the best", "validation", "lr", "trainable",
+    "stored", "seconds", "peak memory", "seeds",
+)  # fmt: skip
+"""Headings of :func:`row_cells`; the seconds are those of a whole training."""
+
+
+def row_cells(row: Row) -> tuple[str, ...]:
+    """A judged row as people read it."""
+    p = row["p_to_best"]
+    return (
+        row["method"],
+        row["model"],
+        mean_and_spread(row["test_accuracy"], row["test_accuracy_std"]),
+        row["verdict"] if p is None else f"{row['verdict']} (p = {p:.2g})",
+        percent(row["val_accuracy"]),
+        "-" if row["lr"] is None else f"{row['lr']:.2g}",
+        count(row["trainable_parameters"]),
+        human_bytes(row["stored_bytes"]),
+        seconds(row["training_seconds"]),
+        human_bytes(row["peak_memory_bytes"]),
+        str(len(row["seeds"])),
+    )
+
+
+def table_title(table: Sequence[Row]) -> str:
+    """Data, shots and test shapes of a table."""
+    first = table[0]
+    shots = "all training shapes"
+    if first["shots"] is not None:
+        shots = f"{counted(first['shots'], 'training shape')} of each class"
+    name = first["data_title"] or first["data"]
+    return f"{name}, {shots}, {counted(first['test_items'], 'test shape')}"
+
+
+def shown(table: Sequence[Row]) -> Shown:
+    """A table of judged rows for the terminal."""
+    return Shown(COLUMNS, [row_cells(row) for row in table])
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+def write_results(output: str | Path, results: Mapping[str, Any]) -> None:
+    """Write ``results.json``, ``results.csv`` and, as single files below ``rows``, the rows.
+
+    Args:
+        output: folder.
+        results: ``rows``, judged, and whatever is to stand beside them in the JSON.
+    """
+    output = Path(output)
+    write_json(output / "results.json", results)
+    rows = results["rows"]
+    names = [key for key in (rows[0] if rows else {}) if not _is_nested(rows, key)]
+    with (
+        replacing(output / "results.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**row, "shots": "all" if row["shots"] is None else row["shots"]})
+    for row in rows:
+        own = {key: row[key] for key in row if key not in ("p_to_best", "verdict")}  # of a table
+        write_json(output / _ROWS / f"{_name(row)}.json", own)
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """Rows that lie in a folder as single files, in the order of their names."""
+    files = sorted(Path(folder).glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _is_nested(rows: Sequence[Row], key: str) -> bool:
+    return any(isinstance(row[key], dict | list) for row in rows)
+
+
+def _name(row: Row) -> str:
+    shots = "all" if row["shots"] is None else f"{row['shots']}shot"
+    return file_name("-".join((row["data"], row["model"], row["method"], shots)))

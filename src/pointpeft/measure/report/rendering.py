@@ -1,0 +1,47 @@
+"""Pages that need no other file and no network: template, style, script and Plotly in one."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pointpeft.files import finite, replacing
+
+__all__ = ["as_json", "write_page", "write_text"]
+
+
+def write_page(path: str | Path, template: str, **content: Any) -> Path:
+    """Write a page.
+
+    Args:
+        path: the page.
+        template: its file in this folder, which extends ``page.html``.
+        content: what the template shows, ``title`` and ``summary`` among it.
+    """
+    from jinja2 import Environment, FunctionLoader  # slow to import, as is Plotly
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_part)
+    )
+    environment.policies |= {"json.dumps_function": as_json, "json.dumps_kwargs": {}}
+    page = environment.get_template(template).render(
+        style=_part("report.css"), script=_part("report.js"), library=get_plotlyjs(), **content
+    )
+    write_text(path, page)
+    return Path(path)
+
+
+def as_json(value: Any) -> str:
+    """A value as short JSON; None stands for numbers that it does not have."""
+    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file, whole or not at all; what UTF-8 does not have is replaced."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _part(name: str) -> str:
+    return files("pointpeft.measure.report").joinpath(name).read_text(encoding="utf-8")

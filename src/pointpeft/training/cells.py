@@ -1,0 +1,116 @@
+"""One run of a comparison: its data, its folder, and which test shapes it classifies rightly."""
+
+import json
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pointpeft.data import ShapeData
+from pointpeft.data.shots import take_shots
+from pointpeft.errors import DataError
+from pointpeft.files import write_json
+from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.scores import classify
+from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
+from pointpeft.training.finetuning import finetune
+from pointpeft.training.inputs import load_data, make_backbone, training_device
+from pointpeft.training.run_folder import RunFolder
+
+__all__ = ["CORRECT", "FAILURE", "Cell", "note_failure", "read_cell", "read_failure", "run_cell"]
+
+CORRECT = "correct.json"
+"""Which test shapes a cell classifies rightly: ``ids``, and ``correct``, in the same order."""
+FAILURE = "failure.json"
+"""Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        config: all of its settings; nothing is open any more.
+        shots: training shapes of each class; None: all.
+        folder: of the run, an absolute path.
+        name: what progress and failures call it.
+    """
+
+    config: FinetuneConfig
+    shots: int | None
+    folder: Path
+    name: str
+
+    def load(self) -> ShapeData:
+        """Its data; which shapes it is trained on hangs on the seed.
+
+        Raises:
+            DataError: unusable data, no test split, or too few shapes of a class.
+        """
+        num_points = make_backbone(self.config)[0].spec.num_points
+        data = load_data(self.config.data, num_points)
+        if not len(data.test):
+            raise DataError(f"{self.config.data.source} has no test split to compare on")
+        if self.shots is None:
+            return data
+        train = take_shots(data.train, self.shots, self.config.seed, data.class_names)
+        note = f"training shapes of each class: {self.shots}, drawn with seed {self.config.seed}"
+        return replace(data, train=train, notes=(*data.notes, note))
+
+
+def run_cell(cell: Cell) -> None:
+    """Fill the folder of a cell, or go on where it was left; any error is noted there."""
+    for name in (FAILURE, CORRECT):  # of fewer epochs, if there are some
+        (cell.folder / name).unlink(missing_ok=True)
+    try:
+        data = cell.load()
+        begun = RunFolder(cell.folder).config.is_file()
+        finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
+        write_json(cell.folder / CORRECT, _correct(cell, data))
+    except Exception as error:  # whatever it is, the other cells go on
+        note_failure(cell, type(error).__name__, str(error), traceback.format_exc())
+
+
+def _correct(cell: Cell, data: ShapeData) -> dict[str, Any]:
+    config = cell.config
+    adapter = LoadedAdapter(cell.folder, device=training_device(config))
+    points = torch.from_numpy(data.test.points)[:, : data.transform.num_points]
+    logits = classify(adapter.model, points, VALIDATION_BATCH * config.trainer.batch_size)
+    right = logits.argmax(1).numpy() == data.test.labels
+    return {"ids": list(data.test.ids), "correct": right.tolist()}
+
+
+def note_failure(cell: Cell, error: str, message: str, trace: str = "") -> None:
+    """Write why a cell has no result."""
+    content = {"error": error, "message": message, "traceback": trace}
+    write_json(cell.folder / FAILURE, content)
+
+
+def read_failure(cell: Cell) -> dict[str, str] | None:
+    """Why a cell has no result; None: it has one, or was not run."""
+    file = cell.folder / FAILURE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def read_cell(cell: Cell) -> dict[str, Any] | None:
+    """What a finished cell measured: its metrics, with ``test_ids`` and ``test_correct``.
+
+    None: it is not finished, or was begun with other settings.
+
+    Raises:
+        DataError: the file of what is right is damaged.
+    """
+    run = RunFolder(cell.folder)
+    file = run.path / CORRECT
+    if not run.config.is_file():
+        return None
+    metrics = run.finished_metrics(cell.config)
+    if metrics is None or not file.is_file():
+        return None
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return metrics | {"test_ids": known["ids"], "test_correct": known["correct"]}
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{file} is damaged: {error}; remove it and resume") from error

@@ -1,0 +1,304 @@
+"""A grid of runs: equal terms, run folders, going on, and failures."""
+
+import csv
+import importlib.util
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.training import cells as cells_of
+from pointpeft.training import engines
+from pointpeft.training.cells import FAILURE, Cell, read_cell, read_failure
+from pointpeft.training.comparison import compare
+from pointpeft.training.grid import Comparison, split_method
+from pointpeft.training.resolved import ResolvedRun
+from tests.training.comparing import run_here
+from tests.training.support import TINY, write_meshes
+
+SEEDS = 2
+
+
+@pytest.fixture
+def make(weights, archive):
+    """A small comparison, with changes."""
+
+    def make(*overrides, **changes):
+        settings = pp.load_config(pp.FinetuneConfig, [], [*TINY, "trainer.epochs=2", *overrides])
+        given = {
+            "methods": ("knn", "linear"), "checkpoints": (str(weights),), "data": (str(archive),),
+            "lr_factors": (1.0, 30.0), "seeds": SEEDS,
+        }  # fmt: skip
+        return Comparison(settings, **(given | changes))
+
+    return make
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the cells that were run, all of them in this process."""
+    names = []
+
+    def run(cells, jobs):
+        for cell, died in run_here(cells, jobs):
+            names.append(cell.name)
+            yield cell, died
+
+    monkeypatch.setattr(engines, "run_in_processes", run)
+    return names
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_grid_runs_and_is_summed_up(make, ran, tmp_path):
+    told = []
+    results = compare(
+        make(shots=(2, None)), tmp_path / "out", progress=lambda *each: told.append(each[1:])
+    )
+    assert told == [(n, 10) for n in range(1, 11)]  # (1 + 2 rates) x 2 shots, and second seeds
+    assert results["failures"] == []
+    rows = {(row["method"], row["shots"]): row for row in results["rows"]}
+    assert set(rows) == {(m, s) for m in ("knn", "linear") for s in (2, None)}
+    for row in rows.values():
+        assert row["seeds"] == [0, 1]
+        assert row["test_accuracy"] == pytest.approx(np.mean(row["correct"]), abs=1e-5)
+        assert row["train_items"] == (32 if row["shots"] is None else 8)
+    assert len({row["test_shapes"] for row in rows.values()}) == 1
+    for name in ("results.json", "results.csv", "compare.html", "config.yaml"):
+        assert (tmp_path / "out" / name).is_file()
+    with (tmp_path / "out/results.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+def test_the_rate_is_chosen_on_the_validation_split_alone(make, ran, tmp_path):
+    results = compare(make(methods=("linear",)), tmp_path / "out")
+    (row,) = results["rows"]
+    (folder,) = (tmp_path / "out").glob("*/*/linear/all")
+    reached = {
+        float(place.name.removeprefix("lr")): metrics_of(place / "seed0")["val_accuracy"]
+        for place in folder.iterdir()
+    }
+    assert set(reached) == {1.0, 30.0}
+    best = max(reached, key=lambda factor: (reached[factor], -factor))
+    assert row["lr"] == pytest.approx(best * pp.LinearConfig.learning_rate)
+    assert row["lr_search"] == {f"{f * pp.LinearConfig.learning_rate:g}": v
+                                for f, v in reached.items()}  # fmt: skip
+    assert [path.parent.name for path in folder.glob("*/seed1")] == [f"lr{best:g}"]
+
+
+def test_a_cell_is_an_ordinary_run(make, ran, tmp_path):
+    compare(make(methods=("linear",), lr_factors=(1.0,)), tmp_path / "out")
+    (folder,) = (tmp_path / "out").glob("*/*/linear/all/lr1/seed0")
+    config = pp.load_config(pp.FinetuneConfig, [folder / "config.yaml"])
+    again = pp.finetune(config, tmp_path / "again")
+    metrics, known = metrics_of(folder), json.loads((folder / "correct.json").read_text())
+    assert again["test_accuracy"] == metrics["test_accuracy"] == np.mean(known["correct"])
+    assert "svm_test_accuracy" not in metrics
+    assert not (folder / "report.html").exists()
+    meshes = write_meshes(tmp_path / "meshes", {"box": 1})
+    (found,) = pp.Predictor(folder).predict([meshes])
+    assert found.error is None
+
+
+def test_all_methods_are_trained_on_the_same_shapes(make, ran, tmp_path, monkeypatch):
+    seen = {}
+    finetune = cells_of.finetune
+
+    def noted(config, folder, **others):
+        seen.setdefault(config.seed, []).append(others["data"])
+        return finetune(config, folder, **others)
+
+    monkeypatch.setattr(cells_of, "finetune", noted)
+    compare(make(shots=(2,), lr_factors=(1.0,)), tmp_path / "out")
+    for of_seed in seen.values():
+        assert len({data.train.ids for data in of_seed}) == 1
+    everything = [data for of_seed in seen.values() for data in of_seed]
+    assert len({data.train.ids for data in everything}) == SEEDS
+    assert len({(data.val.ids, data.test.ids) for data in everything}) == 1
+
+
+def test_finished_runs_are_not_repeated(make, ran, tmp_path):
+    compare(make(), tmp_path / "out")
+    done = list(ran)
+    first = metrics_of(tmp_path / "out" / next((tmp_path / "out").rglob("seed1")))
+    with pytest.raises(ConfigError, match="resume"):
+        compare(make(), tmp_path / "out")
+    before = (tmp_path / "out/results.json").read_text()
+    compare(make(), tmp_path / "out", resume=True)
+    assert ran == done
+    assert (tmp_path / "out/results.json").read_text() == before
+    compare(make(methods=("knn", "linear", "svm")), tmp_path / "out", resume=True)
+    assert [name.partition(" ")[0] for name in ran[len(done) :]] == ["svm"] * SEEDS
+    assert first == metrics_of(tmp_path / "out" / next((tmp_path / "out").rglob("seed1")))
+
+
+def test_settings_of_all_runs_do_not_change_on_the_way(make, ran, tmp_path):
+    compare(make(methods=("knn",)), tmp_path / "out")
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        compare(make("label_smoothing=0.1"), tmp_path / "out", resume=True)
+
+
+def test_a_failure_is_noted_and_the_others_go_on(make, ran, tmp_path, monkeypatch):
+    finetune = cells_of.finetune
+
+    def broken(config, folder, **others):
+        if config.method == "linear" and config.seed == 1:
+            raise RuntimeError("out of luck")
+        return finetune(config, folder, **others)
+
+    monkeypatch.setattr(cells_of, "finetune", broken)
+    results = compare(make(lr_factors=(1.0,)), tmp_path / "out")
+    (failure,) = results["failures"]
+    assert failure["error"] == "RuntimeError"
+    assert "out of luck" in failure["message"]
+    note = json.loads((tmp_path / "out" / failure["folder"] / FAILURE).read_text())
+    assert "broken" in note["traceback"]
+    rows = {row["method"]: row["seeds"] for row in results["rows"]}
+    assert rows == {"knn": [0, 1], "linear": [0]}
+    monkeypatch.setattr(cells_of, "finetune", finetune)
+    done = len(ran)
+    healed = compare(make(lr_factors=(1.0,)), tmp_path / "out", resume=True)
+    assert healed["failures"] == []
+    assert len(ran) == done + 1
+    assert not list((tmp_path / "out").rglob(FAILURE))
+
+
+def test_a_method_without_any_run_has_no_row(make, ran, tmp_path):
+    """One shape of each class is too few to choose C by; with C given it is enough."""
+    results = compare(make(methods=("svm", "svm,C=1"), shots=(1,)), tmp_path / "out")
+    assert [row["method"] for row in results["rows"]] == ["svm,C=1"]
+    assert {failure["error"] for failure in results["failures"]} == {"DataError"}
+
+
+def test_a_search_without_a_result_trains_no_other_seeds(make, ran, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(cells_of, "finetune", broken)
+    results = compare(make(methods=("linear",)), tmp_path / "out")
+    assert (len(ran), len(results["failures"]), results["rows"]) == (2, 2, [])
+
+
+def test_settings_of_a_method_are_its_own():
+    assert split_method("lora") == ("lora", {})
+    assert split_method("lora,r=4,lora_alpha=2.5") == ("lora", {"r": 4, "lora_alpha": 2.5})
+    assert split_method("my.module:Config,sizes=[1,2]") == (
+        "my.module:Config", {"sizes": [1, 2]}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"methods": ()}, "method"),
+        ({"methods": ("linear", "linear")}, "method"),
+        ({"models": ("point_mae_small", "point_bert_small")}, "checkpoint"),
+        ({"shots": (0,)}, "shots"),
+        ({"shots": (3, 3)}, "shots"),
+        ({"lr_factors": (1.0, -1.0)}, "lr_factor"),
+        ({"lr_factors": (float("nan"),)}, "lr_factor"),
+        ({"seeds": 0}, "seeds"),
+        ({"data": ("a/x.npz", "b/x.npz")}, "data"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(make, changes, named):
+    with pytest.raises(ConfigError, match=named):
+        make(**changes)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("task=part_segmentation", "task"),
+        ("few_shot.way=2", "few_shot.way"),
+        ("trainer.devices=2", "trainer.devices"),
+    ],
+)
+def test_settings_that_are_not_compared_are_refused(make, override, named):
+    with pytest.raises(ConfigError, match=named):
+        make(override)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "named"),
+    [
+        ({"methods": ("linaer",)}, ConfigError, "linear"),
+        ({"methods": ("knn,C=1",)}, ConfigError, "C"),
+        ({"data": ("none",)}, DataError, "none"),
+        ({"checkpoints": ("none.pth",)}, CheckpointError, "none.pth"),
+        ({"shots": (99,)}, DataError, "shots"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_is_run(
+    make, ran, tmp_path, changes, error, named
+):
+    with pytest.raises(error, match=named):
+        compare(make(**changes), tmp_path / "out")
+    assert (ran, (tmp_path / "out").exists()) == ([], False)
+
+
+@pytest.mark.parametrize(("option", "value"), [("jobs", 0), ("engine", "slurm")])
+def test_options_are_checked(make, tmp_path, option, value):
+    with pytest.raises(ConfigError, match=option):
+        compare(make(), tmp_path / "out", **{option: value})
+
+
+def test_without_a_validation_split_no_rate_is_chosen(make, ran, tmp_path):
+    given = ("data.val_fraction=0",)
+    data = write_meshes(tmp_path / "a/train", dict.fromkeys(("box", "torus"), 3)).parent
+    write_meshes(data / "test", dict.fromkeys(("box", "torus"), 2), start=5)
+    with pytest.raises(DataError, match="lr_factor"):
+        compare(make(*given, data=(str(data),)), tmp_path / "out")
+    one = make(*given, data=(str(data),), lr_factors=(1.0,), seeds=1)
+    assert len(compare(one, tmp_path / "out")["rows"]) == 2
+
+
+# Engines -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_cells(make, tmp_path, monkeypatch):
+    """A cell that can be run, and one that takes its process with it."""
+    (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    comparison = make()
+    config = replace(
+        comparison.settings, checkpoint=comparison.checkpoints[0], method="knn",
+        data=replace(comparison.settings.data, source=comparison.data[0]),
+    )  # fmt: skip
+    good = Cell(ResolvedRun.of(config).config, None, tmp_path / "good", "good")
+    bad = replace(
+        good, config=replace(config, method="deadly:X"), folder=tmp_path / "bad", name="bad"
+    )
+    return good, bad
+
+
+def test_a_process_that_dies_takes_no_other_along(two_cells):
+    good, bad = two_cells
+    died = {cell.name: reason for cell, reason in engines.run_in_processes([good, bad], 2)}
+    assert died["good"] is None
+    assert "7" in died["bad"]
+    assert read_failure(good) is None
+    assert read_cell(good)["test_items"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_runs_cells_as_processes_do(two_cells, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    good, bad = two_cells
+    died = {cell.name: reason for cell, reason in engines.run_on_ray([good, bad], 1)}
+    assert died["good"] is None
+    assert died["bad"]
+    assert read_cell(good)["test_items"] == 8
+
+
+def test_ray_is_asked_for_by_name(make, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pointpeft\[ray\]"):
+        compare(make(), tmp_path / "out", engine="ray")
