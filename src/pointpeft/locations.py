@@ -13,6 +13,7 @@ __all__ = [
     "EMBEDDED",
     "ENCODER",
     "RUN_CONFIG",
+    "TRAINING_FEATURES",
     "anonymous",
     "existing_weights",
     "names_embedded",
@@ -34,6 +35,8 @@ ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
+TRAINING_FEATURES = "training_features.safetensors"
+"""What an adapter may remember of its training shapes, beside its weights."""
 _HASHED = "sha256:"
 
 

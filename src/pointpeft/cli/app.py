@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, data, options, pretrain
+from pointpeft.cli import adapt, data, options, predicting, pretrain
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -51,9 +51,13 @@ app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set wit
 )
 app.command(
     cls=options.verb(
-        **_OF_ADAPTER, category="the only one the adapter knows", output="runs/predict"
+        **(_OF_ADAPTER | {"batch_size": "32"}),
+        category="the only one the adapter knows",
+        output="of classes none, of parts runs/predict",
+        workers="the cores, up to 8; for a few files 0",
+        neighbors_from="none: shapes go by their hashes",
     )
-)(adapt.predict)
+)(predicting.predict)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)
