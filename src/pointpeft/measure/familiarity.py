@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from pointpeft.data import ShapeData
 from pointpeft.errors import DataError
@@ -54,6 +55,12 @@ class Familiarity:
     bank: MemoryBank
     class_names: Sequence[str]
     names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, bank: MemoryBank, class_names: Sequence[str]) -> "Familiarity":
+        """With a copy of a bank whose features have norm one in full precision, not in half."""
+        features = F.normalize(bank.features.float(), dim=0)
+        return cls(MemoryBank(features, bank.labels, bank.ids), class_names)
 
     def naming(self, data: ShapeData) -> "Familiarity":
         """The same with the names of the training shapes, of the data that they are in.
@@ -114,6 +121,6 @@ class Familiarity:
         places = torch.linspace(0, M - 1, min(M, _COMPARED)).round().long()
         found = []
         for some in places.to(self.bank.features.device).split(_AT_A_TIME):
-            query = self.bank.features.T[some].float()
+            query = self.bank.features.T[some]
             found.append(self.bank.retrieve(query, 1, exclude=some).similarity[:, 0])
         return torch.cat(found).sort().values.cpu().numpy()

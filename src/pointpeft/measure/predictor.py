@@ -164,7 +164,7 @@ class Predictor(LoadedAdapter):
             return None
         if bank.features.shape[0] != model.trunk.num_features:
             raise CheckpointError(f"the adapter in {self.folder} has features of another encoder")
-        found = Familiarity(bank.to(self.device), names)
+        found = Familiarity.of(bank.to(self.device), names)
         return found if neighbors_from is None else found.naming(self._data(neighbors_from))
 
     def _data(self, source: str) -> Any:

@@ -111,7 +111,7 @@ def _text(row: Row) -> str:
 @contextmanager
 def _write_csv(path: Path, end: int) -> Iterator[Write]:
     with _going_on(path, end) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)
         if not end:
             writer.writerow(COLUMNS)
 
