@@ -7,6 +7,7 @@ the next. It does not compare with training shapes, which the other ways do.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -87,6 +88,7 @@ def main() -> None:
             "files": arguments.files,
             "points": POINTS,
             "threads": arguments.threads,
+            "load_average": os.getloadavg()[1],
             "note": "two cores, shared with other work while this ran: compare the ways, not "
             "machines",
             "files_per_second": results,

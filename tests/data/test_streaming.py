@@ -48,6 +48,8 @@ def test_files_are_read_when_they_are_asked_for(files: list[Path]) -> None:
     assert list(stream)[-1].error is not None
 
 
-def test_few_files_start_no_process() -> None:
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 0), (4, 4), (64, 8)])
+def test_few_files_and_few_cores_start_no_process(monkeypatch, cores: int, workers: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
     assert default_workers(3) == 0
-    assert 1 <= default_workers(100_000) <= 8
+    assert default_workers(100_000) == workers

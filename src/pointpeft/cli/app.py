@@ -54,7 +54,7 @@ app.command(
         **(_OF_ADAPTER | {"batch_size": "32"}),
         category="the only one the adapter knows",
         output="of classes none, of parts runs/predict",
-        workers="the cores, up to 8; for a few files 0",
+        workers="the cores, up to 8; below 256 files or 4 cores 0",
         neighbors_from="none: shapes go by their hashes",
     )
 )(predicting.predict)

@@ -32,8 +32,10 @@ _MOST_RAW = 2_000_000
 _AHEAD = 3
 """Chunks for each process that are read before they are asked for."""
 _MOST_WORKERS = 8
-_WORTH_IT = 128
+_WORTH_IT = 256
 """Files from which on it pays to start processes, which takes seconds."""
+_FEWEST_CORES = 4
+"""With fewer ones the model needs them all, and other processes make it slower."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,14 @@ class ReadyFile:
 
 
 def default_workers(files: int) -> int:
-    """Processes that read so many files: one for each core, up to 8; none for a few files."""
-    if files < _WORTH_IT:
-        return 0
+    """Processes that read so many files: one for each core, up to 8.
+
+    None for fewer than 256 files, or on fewer than four cores.
+    """
     usable = getattr(os, "sched_getaffinity", None)  # not on every platform
     cores = len(usable(0)) if usable else os.cpu_count() or 1
+    if files < _WORTH_IT or cores < _FEWEST_CORES:
+        return 0
     return min(_MOST_WORKERS, cores)
 
 
