@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pointpeft as pp
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
+from pointpeft.peft.hugging_face import LoRAConfig
 
 BATCH, POINTS, CLASSES, BANK = 8, 2048, 15, 11392
 METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
@@ -30,6 +31,16 @@ METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
     "point-peft, query given": pp.PointPeftConfig,
     "idpt": pp.IDPTConfig,
     "stag": pp.STAGConfig,
+    "stag-sl": lambda: pp.STAGConfig(run_length=3, first_block=3),
+    "dapt": pp.DAPTConfig,
+    "pointgst": pp.PointGSTConfig,
+    "ppt": pp.PPTConfig,
+    "bitfit": pp.BitFitConfig,
+    "norm": pp.NormConfig,
+    "vpt-deep": pp.VPTDeepConfig,
+    "adapter": pp.AdapterConfig,
+    "lora": LoRAConfig,
+    "linear, features known": pp.LinearConfig,
 }
 
 
@@ -43,11 +54,13 @@ class Step:
         self.model = pp.get_peft_model(model, METHODS[method](), bank).train()
         self.points = F.normalize(torch.randn(BATCH, POINTS, 3), dim=-1)
         self.labels = torch.arange(BATCH) % CLASSES
-        self.query = torch.randn(BATCH, 384) if method.endswith("given") else None
+        self.given = {"query": torch.randn(BATCH, 384)} if method.endswith("given") else {}
+        if method.endswith("known"):  # as in later epochs without augmentation
+            self.given = {"features": torch.randn(BATCH, 768)}
 
     def loss(self) -> Tensor:
         """The forward pass."""
-        return F.cross_entropy(self.model(self.points, query=self.query), self.labels)
+        return F.cross_entropy(self.model(self.points, **self.given), self.labels)
 
     def seconds(self) -> tuple[float, float]:
         """Of the forward and the backward pass."""

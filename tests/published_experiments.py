@@ -63,8 +63,10 @@ PRE_TRAINING = {
 }
 LINEAR_SVM = {
     "modelnet40": Experiment(None, I2P_FIRST, None, C=0.0093),
+    "point-bert_modelnet40": Experiment(None, ONE_SCALE, None),
     "point-m2ae_modelnet40": Experiment(None, M2AE_MODELNET, None, C=0.012),
     "point-m2ae_scan_obj-bg": Experiment(None, M2AE, None, C=0.042),
+    "point-mae_modelnet40": Experiment(None, ONE_SCALE, None),
     "scan_obj-bg": Experiment(None, I2P, None, C=0.018),
 }
 FINE_TUNING = {

@@ -36,6 +36,9 @@ _PUBLIC = {
     "Tuner": "pointpeft.peft",
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
+    "push_to_hub": "pointpeft.hub",
+    "embed": "pointpeft.measure",
+    "Index": "pointpeft.measure",
     "PartPredictor": "pointpeft.measure",
     "Predictor": "pointpeft.measure",
     "FinetuneConfig": "pointpeft.training",
@@ -54,6 +57,7 @@ __all__ = [
     "FullConfig",
     "HuggingFaceConfig",
     "IDPTConfig",
+    "Index",
     "InputTransform",
     "KNNConfig",
     "LinearConfig",
@@ -74,6 +78,7 @@ __all__ = [
     "VPTShallowConfig",
     "build_classifier",
     "create_model",
+    "embed",
     "finetune",
     "get_peft_model",
     "list_methods",
@@ -82,6 +87,7 @@ __all__ = [
     "load_config",
     "load_shapes",
     "pretrain",
+    "push_to_hub",
     "register_method",
     "save_model",
 ]
@@ -89,7 +95,8 @@ __all__ = [
 if TYPE_CHECKING:
     from pointpeft.create import create_model
     from pointpeft.data import InputTransform, load_shapes
-    from pointpeft.measure import PartPredictor, Predictor
+    from pointpeft.hub import push_to_hub
+    from pointpeft.measure import Index, PartPredictor, Predictor, embed
     from pointpeft.models import build_classifier, list_models, save_model
     from pointpeft.peft import (
         AdapterConfig,

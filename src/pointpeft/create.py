@@ -11,7 +11,7 @@ from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path
-from pointpeft.locations import EMBEDDED
+from pointpeft.locations import EMBEDDED, resolve_checkpoint
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
 from pointpeft.models.registry import (
     ModelEntry,
@@ -55,7 +55,8 @@ def create_model(
         num_classes: number of logits, for classification.
         num_parts: parts of all categories together, for part segmentation.
         num_categories: categories whose parts they are.
-        checkpoint: weights to load: a released ``.pth`` file or one of ours (``.safetensors``).
+        checkpoint: weights to load: a released ``.pth`` file or one of ours (``.safetensors``), the
+            folder of a pre-training run, or either on the hub, ``hf://owner/name``.
             A released file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
         reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
@@ -87,6 +88,7 @@ def create_model(
         checkpoint = _embedded_weights(entry)
     content = None
     if checkpoint:
+        checkpoint = resolve_checkpoint(checkpoint)
         _check_held(checkpoint, entry, chosen)
         content = read_checkpoint(checkpoint)
     objective = {}

@@ -1,10 +1,12 @@
 """Where weights and adapters lie; looked up without importing anything slow."""
 
 import hashlib
+import importlib
 import logging
 from pathlib import Path
+from typing import Any
 
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 
 __all__ = [
     "ADAPTER",
@@ -12,10 +14,12 @@ __all__ = [
     "BEST_ENCODER",
     "EMBEDDED",
     "ENCODER",
+    "HUB",
     "RUN_CONFIG",
     "TRAINING_FEATURES",
     "anonymous",
     "existing_weights",
+    "hub_library",
     "names_embedded",
     "resolve_adapter",
     "resolve_checkpoint",
@@ -25,6 +29,8 @@ log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
 """What weights that come with the package are called."""
+HUB = "hf://"
+"""What the address of a repository on the hub of Hugging Face begins with, ``hf://owner/name``."""
 RUN_CONFIG = "config.yaml"
 """The file by which the folder of a run or of a measurement is known."""
 ENCODER = "backbone.safetensors"
@@ -76,12 +82,13 @@ def resolve_checkpoint(path: str | Path) -> Path:
     Of a run in which a check said which epoch was the best, it is the encoder of that epoch.
 
     Args:
-        path: a weights file, looked at only when it is read, or a pre-training run folder.
+        path: a weights file, looked at only when it is read, a pre-training run folder, or either
+            on the hub, ``hf://owner/name``.
 
     Raises:
         CheckpointError: a folder without encoder weights.
     """
-    path = Path(path)
+    path = _fetched(path)
     if not path.is_dir():
         return path
     encoder, best = path / ENCODER, path / BEST_ENCODER
@@ -95,13 +102,39 @@ def resolve_checkpoint(path: str | Path) -> Path:
     )
 
 
+def _fetched(path: str | Path) -> Path:
+    """A path on this machine, also of what lies on the hub."""
+    if not str(path).startswith(HUB):
+        return Path(path)
+    library = hub_library()
+    try:
+        return Path(library.snapshot_download(str(path).removeprefix(HUB)))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be had: {error}") from error
+
+
+def hub_library() -> Any:
+    """The library of the hub of Hugging Face, an optional dependency.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise ConfigError(
+            f"{HUB}... needs the library huggingface_hub: pip install huggingface_hub"
+        ) from error
+
+
 def resolve_adapter(folder: str | Path) -> Path:
     """The adapter folder meant by ``folder``: itself, or ``folder/adapter`` of a run.
 
     Raises:
         CheckpointError: there is none.
     """
-    for candidate in (Path(folder), Path(folder) / ADAPTER):
+    folder = _fetched(folder)
+    for candidate in (folder, folder / ADAPTER):
         if (candidate / ADAPTER_CONFIG).is_file():
             return candidate
     raise CheckpointError(

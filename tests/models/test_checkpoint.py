@@ -102,9 +102,9 @@ def test_a_file_of_another_model_says_which_one(path):
     with pytest.raises(CheckpointError, match="holds 'point_mae', not 'i2p_mae': `model`=point_ma"):
         pp.create_model("i2p_mae", checkpoint=path)
     save_model(tiny("pretraining", "point_bert_dvae"), path)
-    with pytest.raises(CheckpointError, match="'point_bert': pass it as the setting `tokenizer`"):
+    with pytest.raises(CheckpointError, match=r"point_bert.*`tokenizer`"):
         tiny("pretraining", "point_bert", checkpoint=path)
-    with pytest.raises(CheckpointError, match="'point_bert': pass a file of point_bert"):
+    with pytest.raises(CheckpointError, match="point_bert"):
         tiny("classification", "point_bert", checkpoint=path)
 
 
@@ -122,13 +122,13 @@ def test_truncated_and_empty_files_are_refused(path):
 )
 def test_files_of_others_are_refused(metadata, path):
     save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
-    with pytest.raises(CheckpointError, match="does not hold a pointpeft model"):
+    with pytest.raises(CheckpointError, match="pointpeft"):
         read_checkpoint(path)
 
 
 def test_a_file_that_names_no_model_is_refused(path):
     save_file({"weight": torch.zeros(2)}, path, metadata={"pointpeft": '{"task": "features"}'})
-    with pytest.raises(CheckpointError, match="does not hold a pointpeft model"):
+    with pytest.raises(CheckpointError, match="pointpeft"):
         read_checkpoint(path)
 
 

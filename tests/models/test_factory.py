@@ -78,7 +78,7 @@ def test_what_is_unknown_is_answered_with_what_is_known(arguments, words):
 
 
 def test_a_misspelt_setting_of_pretraining_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean 'mask_ratio'"):
+    with pytest.raises(ConfigError, match="mask_ratio"):
         tiny("pretraining", mask_ratoi=0.5)
 
 
@@ -115,7 +115,7 @@ def test_settings_out_of_range_are_refused_when_the_model_is_made(settings):
 
 def test_weights_that_are_not_shipped_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(create, "_weights_path", lambda entry: tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="ships no weights for 'point_mae'"):
+    with pytest.raises(CheckpointError, match="point_mae"):
         tiny(pretrained=True)
     assert not create.has_embedded_weights("point_mae")
 

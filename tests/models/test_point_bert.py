@@ -149,7 +149,7 @@ def test_only_training_moves_the_key_network_and_the_queue():
 
 
 def test_a_batch_larger_than_the_queue_is_refused():
-    with pytest.raises(ConfigError, match="17 clouds does not fit into queue_size=16"):
+    with pytest.raises(ConfigError, match=r"17.*queue_size=16"):
         bert()(clouds(17))
 
 
@@ -333,7 +333,7 @@ def test_settings_of_pretraining_that_do_not_work_are_refused(settings):
 
 
 def test_part_segmentation_needs_channels_for_its_norms():
-    with pytest.raises(ConfigError, match="dim that is a multiple of 4, got 18"):
+    with pytest.raises(ConfigError, match=r"dim .*4.*18"):
         tiny("part_segmentation", "point_bert", dim=18)
 
 

@@ -52,7 +52,7 @@ def test_tokens_follow_the_cloud_when_it_is_moved():
 
 @pytest.mark.parametrize(("groups", "size"), [(65, 8), (8, 65)])
 def test_clouds_with_too_few_points_are_refused(groups, size):
-    with pytest.raises(DataError, match=f"64 points per cloud.*{groups} groups of {size}"):
+    with pytest.raises(DataError, match=f"64.*{groups}.*{size}"):
         PatchTokenizer(groups, size, 24)(clouds())
 
 

@@ -46,19 +46,19 @@ def test_valid_calls_pass(op):
 
 @pytest.mark.parametrize(("op", "name", "kind"), TENSORS)
 def test_wrong_rank(op, name, kind):
-    with pytest.raises(ValueError, match=rf"^{name} must have shape .*unsqueeze"):
+    with pytest.raises(ValueError, match=rf"^{name} .*unsqueeze"):
         call(op, **{name: GOOD[kind][0]})
 
 
 @pytest.mark.parametrize(("op", "name", "kind"), TENSORS)
 def test_empty_cloud(op, name, kind):
-    with pytest.raises(ValueError, match=f"^{name} must hold at least one"):
+    with pytest.raises(ValueError, match=f"^{name} .*one"):
         call(op, **{name: GOOD[kind][:, :0]})
 
 
 @pytest.mark.parametrize(("op", "name", "kind"), TENSORS)
 def test_integer_dtype(op, name, kind):
-    with pytest.raises(ValueError, match=f"^{name} must be floating point, got torch.int64"):
+    with pytest.raises(ValueError, match=f"^{name} .*torch.int64"):
         call(op, **{name: GOOD[kind].long()})
 
 
@@ -67,7 +67,7 @@ def test_integer_dtype(op, name, kind):
 def test_values_that_are_not_finite(op, name, kind, value):
     bad = GOOD[kind].clone()
     bad[1, 3, 0] = value
-    with pytest.raises(ValueError, match=f"^{name} must be finite, got 1 .* cloud 1"):
+    with pytest.raises(ValueError, match=f"^{name} .*finite.* 1 .*cloud 1"):
         call(op, **{name: bad})
 
 
@@ -75,7 +75,7 @@ def test_values_that_are_not_finite(op, name, kind, value):
     ("op", "name"), [case.values[:2] for case in TENSORS if case.values[2] == "cloud"]
 )
 def test_last_dimension(op, name):
-    with pytest.raises(ValueError, match=rf"^{name} must have shape .* got \(2, 8, 4\)"):
+    with pytest.raises(ValueError, match=rf"^{name} .*\(2, 8, 4\)"):
         call(op, **{name: torch.ones(2, 8, 4)})
 
 
@@ -84,31 +84,31 @@ def test_last_dimension(op, name):
     [case for case in TENSORS if case.values[0] is not ops.farthest_point_sample],  # one tensor
 )
 def test_mismatched_batch(op, name, kind):
-    with pytest.raises(ValueError, match="must have the batch size of"):
+    with pytest.raises(ValueError, match="batch"):
         call(op, **{name: GOOD[kind][:1]})
 
 
 @pytest.mark.parametrize(
     ("op", "changes", "message"),
     [
-        (ops.farthest_point_sample, {"num_samples": 9}, "num_samples .* = 8, got 9"),
-        (ops.farthest_point_sample, {"num_samples": 0}, "num_samples .* got 0"),
-        (ops.knn, {"k": 9}, "k must be between 1 and the number of points = 8, got 9"),
-        (ops.knn, {"k": 0}, "k must be between 1"),
-        (ops.group_points, {"k": 9}, "k must be between 1 and the number of points = 8, got 9"),
-        (ops.ball_query, {"k": 0}, "k must be at least 1, got 0"),
-        (ops.ball_query, {"radius": 0.0}, "radius must be positive and finite, got 0.0"),
-        (ops.ball_query, {"radius": math.nan}, "radius must be positive and finite, got nan"),
-        (ops.three_interpolate, {"k": 0}, "k must be at least 1, got 0"),
-        (ops.three_interpolate, {"features": torch.ones(2, 7, 5)}, "features .* 7 rows for 8"),
+        (ops.farthest_point_sample, {"num_samples": 9}, "^num_samples .*8.*9"),
+        (ops.farthest_point_sample, {"num_samples": 0}, "^num_samples .*0"),
+        (ops.knn, {"k": 9}, "^k .*8.*9"),
+        (ops.knn, {"k": 0}, "^k .*0"),
+        (ops.group_points, {"k": 9}, "^k .*8.*9"),
+        (ops.ball_query, {"k": 0}, "^k .*0"),
+        (ops.ball_query, {"radius": 0.0}, "^radius .*0.0"),
+        (ops.ball_query, {"radius": math.nan}, "^radius .*nan"),
+        (ops.three_interpolate, {"k": 0}, "^k .*0"),
+        (ops.three_interpolate, {"features": torch.ones(2, 7, 5)}, "^features .*7.*8"),
         (ops.gather_points, {"indices": torch.tensor([[8], [0]])}, r"\[0, 8\), .* 0 to 8"),
         (ops.gather_points, {"indices": torch.tensor([[-1], [0]])}, r"\[0, 8\), .* -1 to 0"),
-        (ops.gather_points, {"indices": torch.zeros(2, 1)}, "indices must be int64 or int32"),
+        (ops.gather_points, {"indices": torch.zeros(2, 1)}, "^indices .*int"),
         (ops.gather_points, {"indices": torch.zeros(3, 1).long()}, "indices .* 3 and 2"),
-        (ops.chamfer_distance, {"norm": "l3"}, "norm must be one of l1, l2, got 'l3'"),
-        (ops.chamfer_distance, {"reduction": "sum"}, "reduction must be one of .* got 'sum'"),
-        (ops.earth_mover_distance, {"method": "auction"}, "method .* got 'auction'"),
-        (ops.earth_mover_distance, {"b": torch.ones(2, 7, 3)}, "b must have as many .* 7 and 8"),
+        (ops.chamfer_distance, {"norm": "l3"}, "^norm .*l3"),
+        (ops.chamfer_distance, {"reduction": "sum"}, "^reduction .*sum"),
+        (ops.earth_mover_distance, {"method": "auction"}, "^method .*auction"),
+        (ops.earth_mover_distance, {"b": torch.ones(2, 7, 3)}, "^b .*7.*8"),
     ],
 )
 def test_settings_out_of_range(op, changes, message):

@@ -38,7 +38,7 @@ def test_local_attention_equals_attention_group_by_group():
 
 
 def test_local_attention_refuses_heads_that_do_not_divide_its_width():
-    with pytest.raises(ValueError, match="multiple of num_heads, got 6 and 4"):
+    with pytest.raises(ValueError, match=r"num_heads.*6.*4"):
         LocalAttention(8, 6, 4)
 
 

@@ -294,8 +294,8 @@ def test_a_model_with_a_bank_runs_in_double_precision(points):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_prompts": 2}, "num_prompts must be an integer of at least 3.*got 2"),
-        ({"attention_dim": 7}, "attention_dim must be a multiple of attention_heads, got 7 and 6"),
+        ({"num_prompts": 2}, "num_prompts.*3.*2"),
+        ({"attention_dim": 7}, "attention_dim.*attention_heads.*7.*6"),
         ({"reference_compat": True, "use_prompt": False}, "reference_compat"),
         ({"reference_compat": True, "use_adapter": False}, "reference_compat"),
     ],

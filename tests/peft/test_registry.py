@@ -84,14 +84,14 @@ def test_settings_come_back_from_plain_values(config):
 
 
 def test_an_unknown_method_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match="'pointpeft': did you mean 'point-peft'"):
+    with pytest.raises(ConfigError, match=r"pointpeft.*'point-peft'"):
         config_class("pointpeft")
     with pytest.raises(ConfigError, match=r"methods: adapter, .*point-peft"):
         config_class("zzz")
 
 
 def test_an_unknown_setting_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"no setting 'adapter_dmi': did you mean 'adapter_dim'"):
+    with pytest.raises(ConfigError, match=r"adapter_dmi.*'adapter_dim'"):
         pp.PointPeftConfig.from_dict({"adapter_dmi": 3})
     with pytest.raises(ConfigError, match="settings: none"):
         pp.LinearConfig.from_dict({"rank": 3})

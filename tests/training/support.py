@@ -76,7 +76,7 @@ def write_archive(
 
 def adapter_bytes(run: Path) -> dict[str, bytes]:
     """The files of a run's adapter, but for how far up from it the weights of its encoder lie."""
-    files = sorted((run / "adapter").iterdir())
+    files = sorted(file for file in (run / "adapter").rglob("*") if file.is_file())
     return {file.name: file.read_bytes().replace(b"../", b"") for file in files}
 
 

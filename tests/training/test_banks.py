@@ -44,3 +44,14 @@ def test_another_process_waits_for_the_content(made, monkeypatch):
     assert torch.equal(waiting.labels, first.labels)
     assert waiting.ids == first.ids
     assert not waiting.features.any()
+
+
+def test_a_bank_of_prototypes_is_as_large_as_asked(finetune_config, monkeypatch):
+    config = finetune_config("method=point-peft", "peft.bank_size=6")
+    of_run = Banks(load_data(config.data, 64), ResolvedRun.of(config))
+    encoder = make_backbone(config)[0]
+    bank = of_run.of(encoder)
+    assert len(bank) == 6
+    assert bank.encoder_hash is not None
+    monkeypatch.setattr(inputs, "is_first_process", lambda: False)
+    assert of_run.of(encoder).features.shape == bank.features.shape

@@ -14,7 +14,7 @@ import pointpeft as pp
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.measure import Predictor
+from pointpeft.measure import Predictor, load_adapted
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.training.support import (
     CLASSES,
@@ -26,7 +26,7 @@ from tests.training.support import (
     write_meshes,
 )
 
-METHODS = sorted(pp.list_methods())
+METHODS = ["full", "linear", "vpt-deep", "lora", "point-peft", "idpt", "dapt", "stag"]
 ENOUGH = ["trainer.batch_size=8", "trainer.epochs=25", "optimizer.lr=3e-3"]
 
 
@@ -50,12 +50,12 @@ def test_run_folder_is_complete(trained):
         assert (folder / name).stat().st_size > 0, name
     assert list(folder.glob("**/events.out.tfevents.*"))
     assert {f.name for f in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
-    assert set(adapter_bytes(folder)) == {
+    assert {file.name for file in (folder / "adapter").iterdir()} == {
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
         *([] if method == "point-peft" else ["training_features.safetensors"]),  # else a bank
-    }
+    } | ({"hugging_face"} if method == "lora" else set())
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -105,7 +105,8 @@ def test_checkpoints_hold_no_frozen_weights(trained):
             held = {re.sub(r"^model\.model\.backbone\.", "", key) for key in state}
             assert not held & encoder
         if method != "full":
-            assert not [key for key in state if "attn.qkv" in key or ".mlp.fc1.weight" in key]
+            frozen = [key for key in state if "attn.qkv" in key or ".mlp.fc1.weight" in key]
+            assert not [key for key in frozen if ".lora_" not in key]
             assert path.stat().st_size < 3 * metrics["stored_bytes"] + 200_000
 
 
@@ -342,3 +343,28 @@ def test_refuses_values_out_of_range(run_finetune, override):
     name = override.split("=")[0].split(".")[1]
     with pytest.raises(ConfigError, match=name):
         run_finetune(override)
+
+
+@pytest.mark.parametrize("method", ["svm", "knn"])
+def test_a_method_that_is_fitted_needs_no_epoch(run_finetune, tmp_path, method):
+    metrics = run_finetune(f"method={method}", "trainer.epochs=50")
+    folder = tmp_path / "run"
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert metrics["test_accuracy"] >= 0.5  # chance: 0.25
+    assert (metrics["epochs"], metrics["seconds_per_epoch"]) == (0, None)
+    assert metrics["fit_seconds"] > 0
+    assert (folder / "report.html").is_file()
+    assert not list(folder.rglob("*.ckpt"))
+    loaded = load_adapted(folder)
+    assert loaded.config.method == method
+    assert (
+        run_finetune(f"method={method}", "trainer.epochs=50", name="again")["test_accuracy"]
+        == (metrics["test_accuracy"])
+    )
+
+
+def test_an_svm_that_is_better_is_told_of(run_finetune, caplog):
+    with caplog.at_level(logging.WARNING, "pointpeft"):
+        metrics = run_finetune("method=linear", "trainer.epochs=1", "optimizer.lr=1e-6")
+    assert metrics["svm_test_accuracy"] > metrics["test_accuracy"]
+    assert "--method svm" in caplog.text

@@ -104,3 +104,52 @@ def test_weights_enter_loss_and_score():
 def test_class_weights_have_their_place(settings):
     with pytest.raises(ConfigError, match="class_weights"):
         pp.FinetuneConfig(**settings)
+
+
+def bank_method():
+    trunk = tiny("features").eval()
+    config = pp.PointPeftConfig(num_prompts=5, adapter_dim=4, bank_adapter_dim=3, attention_dim=6)
+    bank = pp.MemoryBank.build(trunk, [torch.randn(8, 64, 3)])
+    return pp.get_peft_model(pp.build_classifier(trunk, 4), config, bank)
+
+
+@pytest.mark.parametrize("method", ["linear", "point-peft"])
+@pytest.mark.parametrize("augmentation", ["none", "scale-shift"])
+def test_what_cannot_change_is_computed_once_with_equal_results(method, augmentation):
+    torch.manual_seed(0)
+    model = bank_method() if method == "point-peft" else None
+    model = model or pp.get_peft_model(tiny("classification"), pp.LinearConfig())
+    schedule = Schedule.of(OptimizerConfig(lr=1e-3), 1)
+    module = ClassificationModule(model, schedule, recipe(augmentation, 64)).eval()
+    module.log_training = module.log_means = lambda values, of: None
+    calls = []
+    compute = model.tuner.constants
+    model.tuner.constants = lambda *given: calls.append(given) or compute(*given)
+    points, labels = torch.randn(6, 64, 3), torch.arange(6) % 4
+    loss = []
+    for rows in ([0, 1, 2], [3, 4, 5], [5, 1, 3], [0, 2, 4]):
+        index = torch.tensor(rows)
+        batch = {"points": points[index], "label": labels[index], "index": index}
+        with torch.no_grad():
+            torch.manual_seed(7)
+            loss.append(module.training_step(batch, 0))
+            torch.manual_seed(7)
+            plain = model(module.augmentation(batch["points"]), exclude=index)
+        torch.testing.assert_close(loss[-1], F.cross_entropy(plain, batch["label"]))
+    assert len(calls) == (2 if augmentation == "none" else 0)
+    for _ in range(2):
+        with torch.no_grad():
+            module.validation_step(batch, 0)
+    assert len(calls) == (3 if augmentation == "none" else 1)
+
+
+def test_a_cloud_that_fills_a_batch_up_is_not_remembered():
+    model = pp.get_peft_model(tiny("classification"), pp.LinearConfig())
+    module = ClassificationModule(
+        model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64)
+    ).eval()
+    points = torch.randn(3, 64, 3)
+    for index in (torch.tensor([0, 1, -1]), torch.tensor([0, 1, -1])):
+        found = module.constants("val", points, index)["features"]
+        torch.testing.assert_close(found, model.model.forward_features(points, model.tuner))
+    assert set(module._constants["val"]) == {0, 1}

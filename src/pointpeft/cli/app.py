@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, data, options, predicting, pretrain
+from pointpeft.cli import adapt, data, options, predicting, pretrain, search
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -36,6 +36,11 @@ _OF_ADAPTER = {
     "batch_size": "as in the adapter's run",
 }
 """What is done with an adapter where an option is not given."""
+_OF_FEATURES = {
+    "checkpoint": "embedded weights; of an adapter, where it says that they are",
+    "method": "one that comes with the package",
+}
+"""What is done with features where an option is not given."""
 _OF_FILE = {
     "model": "the one that the file shows",
     "preset": "none",
@@ -58,6 +63,22 @@ app.command(
         neighbors_from="none: shapes go by their hashes",
     )
 )(predicting.predict)
+app.command(
+    cls=options.verb(
+        **_OF_FEATURES,
+        model="point_mae_small",
+        adapter="none, the backbone is frozen",
+        up_axis="y, or as in the adapter",
+    )
+)(search.embed)
+app.command(
+    cls=options.verb(
+        **_OF_FEATURES,
+        adapter="none, the backbone is frozen",
+        up_axis="as in the index",
+        html="no page",
+    )
+)(search.search)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)

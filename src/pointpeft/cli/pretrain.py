@@ -144,13 +144,14 @@ def demo(
         "method", "trainable", "stored", "test accuracy", "seconds per epoch", "peak memory"
     )
     for row in rows:
-        spread = f" +- {percent(row['test_accuracy_std'])}" if "test_accuracy_std" in row else ""
+        spread = f" +- {percent(row['test_accuracy_std'])}" if row.get("test_accuracy_std") else ""
+        seconds = row["seconds_per_epoch"]
         table.add_row(
             row["method"],
             f"{row['trainable_parameters']:,}",
             human_bytes(row["stored_bytes"]),
             percent(row["test_accuracy"]) + spread,
-            f"{row['seconds_per_epoch']:.2f}",
+            "-" if seconds is None else f"{seconds:.2f}",
             human_bytes(row["peak_memory_bytes"]),
         )
     show_table(table)

@@ -21,7 +21,9 @@ __all__ = [
     "Problem",
     "Progress",
     "fit_parts",
+    "item_notes",
     "load_items",
+    "prepared_items",
     "reported",
     "with_parts",
 ]
@@ -82,7 +84,7 @@ def load_items(
     if on_error not in get_args(OnError):
         raise DataError(f"on_error={on_error!r}: expected 'skip' or 'refuse'")
     items, prepared, problems = [], [], []
-    results = _results(listing.items, cache)
+    results = prepared_items(listing.items, cache)
     for item, result in reported(results, len(listing.items), progress):
         if isinstance(result, Prepared):
             items.append(item)
@@ -90,14 +92,15 @@ def load_items(
         else:
             problems.append(Problem(item.id, str(result).removeprefix(f"{item.origin}: ")))
     _check_enough(source, len(items), problems, on_error)
-    notes = (*_item_notes(items, prepared), *cache.notes)
+    own = ((item.id, one.notes) for item, one in zip(items, prepared, strict=True))
+    notes = (*item_notes(own), *cache.notes)
     return Loaded(tuple(items), tuple(prepared), notes, tuple(problems))
 
 
-def _results(
+def prepared_items(
     items: Sequence[Item], cache: PreparedCache
 ) -> Iterator[tuple[Item, Prepared | Exception]]:
-    """Each item with its prepared form or its error."""
+    """Each item with its prepared form or its error; few of them are in memory at a time."""
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]
         yield from zip(batch, _prepare(batch, cache), strict=True)
@@ -203,10 +206,10 @@ def _check_enough(
         raise DataError(f"{source}: {what}\n{listed}")
 
 
-def _item_notes(items: Sequence[Item], prepared: Sequence[Prepared]) -> list[str]:
-    """The notes of single items, one line for all that share a text."""
+def item_notes(noted: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """The notes of single items, given by their names, one line for all that share a text."""
     by_note: dict[str, list[str]] = {}
-    for item, one in zip(items, prepared, strict=True):
-        for note in one.notes:
-            by_note.setdefault(note, []).append(item.id)
+    for id, notes in noted:
+        for note in notes:
+            by_note.setdefault(note, []).append(id)
     return [f"{enumerate_names(ids)}: {note}" for note, ids in by_note.items()]

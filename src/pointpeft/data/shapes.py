@@ -26,7 +26,14 @@ from pointpeft.data.splits import (
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
-__all__ = ["EMBEDDED_NAME", "absolute_source", "check_source", "load_shapes", "load_unlabelled"]
+__all__ = [
+    "EMBEDDED_NAME",
+    "absolute_source",
+    "check_source",
+    "list_shapes",
+    "load_shapes",
+    "load_unlabelled",
+]
 
 EMBEDDED_NAME = "homeobjects"
 """The data set that comes with the package."""
@@ -132,7 +139,7 @@ def load_unlabelled(
     Raises:
         DataError: As for `load_shapes`.
     """
-    listing = _list_whatever(source, variant)
+    listing = list_shapes(source, variant)
     kept = tuple(item for item in listing.items if item.split not in ("val", "test"))
     notes = list(listing.notes)
     if len(kept) < len(listing.items):
@@ -215,8 +222,12 @@ def _list_source(
     raise DataError(f"{path}: {seen}; give {EMBEDDED_NAME!r}, an .npz or a folder, {EXPECTED_TREE}")
 
 
-def _list_whatever(source: str | Path, variant: str | None) -> Listing:
-    """All shapes of a source, with their classes where it has some."""
+def list_shapes(source: str | Path, variant: str | None = None) -> Listing:
+    """All shapes of a source, none of them read, with their classes where it has some.
+
+    Raises:
+        DataError: As for `load_unlabelled`, of a source that is missing or of another form.
+    """
     listing = _list_source(source, labelled=False, variant=variant)
     try:
         labelled = _list_source(source, labelled=True, variant=variant)
@@ -224,7 +235,7 @@ def _list_whatever(source: str | Path, variant: str | None) -> Listing:
         return listing
     classes = {item.id: item.class_name for item in labelled.items}
     items = (replace(item, class_name=classes.get(item.id)) for item in listing.items)
-    return replace(listing, items=tuple(items))
+    return replace(listing, items=tuple(items), class_names=labelled.class_names)
 
 
 def _fix_classes(listing: Listing, class_names: Sequence[str] | None) -> tuple[str, ...]:

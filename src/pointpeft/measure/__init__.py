@@ -1,6 +1,8 @@
 """Measuring and applying trained models."""
 
 from pointpeft.measure.adapters import load_adapted
+from pointpeft.measure.embedding import embed
+from pointpeft.measure.feature_index import Index
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor
 from pointpeft.measure.part_scores import SegmentationScores, score_parts
 from pointpeft.measure.predictor import Prediction, Predictor
@@ -8,6 +10,7 @@ from pointpeft.measure.scores import Scores, classify, extract_features, score
 from pointpeft.measure.svm import SvmResult, linear_svm
 
 __all__ = [
+    "Index",
     "PartPrediction",
     "PartPredictor",
     "Prediction",
@@ -16,6 +19,7 @@ __all__ = [
     "SegmentationScores",
     "SvmResult",
     "classify",
+    "embed",
     "extract_features",
     "linear_svm",
     "load_adapted",

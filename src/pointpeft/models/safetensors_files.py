@@ -81,11 +81,15 @@ def state_hash(module: nn.Module) -> str:
 
     An encoder has the same one in every model: what only some models need of it does not count.
     """
-    digest = hashlib.sha256()
     optional = tuple(getattr(module, "optional_state", ()))
-    for name, tensor in sorted(module.state_dict().items()):
-        if name.startswith(optional):
-            continue
+    state = module.state_dict().items()
+    return tensors_hash({name: tensor for name, tensor in state if not name.startswith(optional)})
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and float32 values of some tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         values = tensor.detach().cpu()
         digest.update((values.float() if values.is_floating_point() else values).numpy().tobytes())

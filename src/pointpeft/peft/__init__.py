@@ -7,12 +7,12 @@ from pointpeft.peft.dapt import DAPTConfig
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.hugging_face import HuggingFaceConfig
 from pointpeft.peft.idpt import IDPTConfig
+from pointpeft.peft.knn import KNNConfig
 from pointpeft.peft.linear import LinearConfig
 from pointpeft.peft.linear_svm import SVMConfig
 from pointpeft.peft.loading import load_adapter
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.model import PeftModel, get_peft_model
-from pointpeft.peft.nearest import KNNConfig
 from pointpeft.peft.norm_tuning import NormConfig
 from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.pointgst import PointGSTConfig

@@ -111,9 +111,12 @@ class Adapter(nn.Module):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
         self._check_category(points, category)
+        if features is not None:
+            return self.tuner.entered(self.model)(features)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
         with torch.autocast(found.points.device.type, enabled=False):  # retrieval in full precision

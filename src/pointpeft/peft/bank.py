@@ -96,6 +96,30 @@ class MemoryBank(nn.Module):
         bank.encoder_hash = state_hash(backbone)
         return bank
 
+    def prototypes(self, count: int, seed: int = 0) -> "MemoryBank":
+        """A smaller bank, of the means of ``count`` clusters (k-means), each of unit length.
+
+        Args:
+            count: clusters; a bank of no more items is returned as it is.
+            seed: of the clustering.
+
+        Returns:
+            A bank in float16, with the most frequent label of each cluster.
+        """
+        if count >= len(self):
+            return self
+        from sklearn.cluster import KMeans  # here: the library is slow to import
+
+        features = self.features.T.float().cpu().numpy()
+        found = KMeans(count, n_init=1, random_state=seed).fit(features)
+        centers = torch.from_numpy(found.cluster_centers_).float()
+        columns = F.normalize(centers, dim=1).T.contiguous().half()
+        members = [self.labels.cpu()[torch.from_numpy(found.labels_ == c)] for c in range(count)]
+        labels = torch.stack([each.mode().values for each in members])
+        bank = MemoryBank(columns, labels, (f"prototype {c}" for c in range(count)))
+        bank.encoder_hash = self.encoder_hash
+        return bank
+
     def check(self, channels: int, k: int, excluding: bool = False) -> None:
         """Refuse to serve queries of other channels, or more items than there are.
 

@@ -1,6 +1,9 @@
 """Linear probing: the head is trained on a frozen backbone."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -19,6 +22,12 @@ class LinearTuner(Tuner):
     """Trains the head only. Half of its input is a class token that stays at its random start."""
 
     mergeable = True
+
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+        """Of a classifier, all that its head is given."""
+        if model.task != "classification":
+            return {}
+        return {"features": model.forward_features(points, self)}
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``."""

@@ -117,6 +117,14 @@ class Tuner(Method, abc.ABC):
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
 
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+        """What clouds ``(B, N, 3)`` give that no training of the adapter changes, ``(B, F)`` each.
+
+        They are named as the arguments of the adapted model that take them. Where the same clouds
+        come again, in validation or without augmentation, they are computed once.
+        """
+        return {}
+
     def attach(self, model: Any) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
 

@@ -57,8 +57,8 @@ class PeftModel(nn.Module):
         base_hash: identity of its encoder, see :func:`pointpeft.models.state_hash`.
         adapters: by name, see :class:`pointpeft.peft.adapter.Adapter`. What is known of the active
             one is read and set on the model itself: ``model``, ``tuner``, ``config``,
-            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec`` and
-            ``base_checkpoint``.
+            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec``,
+            ``base_checkpoint`` and the method ``describe``.
         active: name of the adapter that acts; None where there is none, or the one that did was
             deleted.
     """
@@ -74,6 +74,7 @@ class PeftModel(nn.Module):
     sizes: dict[str, int | None] = _OfActive()  # type: ignore[assignment]
     base_spec: Any = _OfActive()
     base_checkpoint: str | None = _OfActive()  # type: ignore[assignment]
+    describe: Any = _OfActive()
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -227,6 +228,7 @@ class PeftModel(nn.Module):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Any:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
@@ -237,13 +239,15 @@ class PeftModel(nn.Module):
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
             category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
+            features: what enters the head of a classifier for these clouds ``(B, F)``, where it is
+                known and cannot change, see :meth:`pointpeft.Tuner.constants`.
 
         Raises:
             ConfigError: no adapter is active, or ``category`` is missing, not wanted, or not one
                 number of a category for each cloud.
         """
         if not self._disabled:
-            return self.adapter(points, query, exclude, category)
+            return self.adapter(points, query, exclude, category, features)
         if getattr(self.base, "task", None) == "part_segmentation":
             return self.base(points, category)
         return self.base(points)
@@ -350,19 +354,6 @@ class PeftModel(nn.Module):
         """
         self.describe(class_names, input_transform, parts)
         save_adapter(self.adapter, folder)
-
-    def describe(
-        self,
-        class_names: Sequence[str] | None = None,
-        input_transform: "InputTransform | None" = None,
-        parts: "PartTable | None" = None,
-    ) -> None:
-        """Note what is needed to use the active adapter; arguments as in :meth:`save_pretrained`.
-
-        Raises:
-            ConfigError: as there.
-        """
-        self.adapter.describe(class_names, input_transform, parts)
 
 
 def get_peft_model(

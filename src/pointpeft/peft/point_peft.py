@@ -72,6 +72,7 @@ class PointPeftConfig(PeftConfig):
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter
     init_scale: float = 0.01  # of the adapters' first up-projections; in the paper 1
+    bank_size: int | None = None  # k-means prototypes in place of the items; None: the items
     exclude_self: bool = False  # leave a training item out when it looks up the bank
     reference_compat: bool = False  # as the papers' code computes, faults included
     query_grouping: dict[str, Any] | None = None  # of the encoder of queries, where it differs
@@ -83,6 +84,10 @@ class PointPeftConfig(PeftConfig):
                 check_counts(name, width)
             elif width is not None:
                 check_sizes(self, [name])
+        if self.bank_size is not None:
+            check_sizes(self, ["bank_size"])
+            if self.exclude_self:
+                raise ConfigError("exclude_self=True needs the items: leave bank_size out")
         if self.num_prompts is not None:
             check_sizes(self, ["num_prompts"], least=3)  # query, mean, and a nearest item
         if self.prompt_blocks is not None:
@@ -207,6 +212,13 @@ class PointPeftTuner(Tuner):
     def frozen_features(self, trunk: Trunk, found: Tokenized) -> Tensor:
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
+
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+        """The queries, as the frozen encoder makes them."""
+        if self.bank is None:
+            return {}
+        with torch.autocast(points.device.type, enabled=False):
+            return {"query": self.query(model.backbone.tokenize(points))}
 
     def query(self, found: Tokenized) -> Tensor:
         """What the frozen encoder makes of the clouds, ``(B, C)``.

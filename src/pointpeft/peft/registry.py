@@ -17,10 +17,10 @@ from pointpeft.peft.hugging_face import (
     VeRAConfig,
 )
 from pointpeft.peft.idpt import IDPTConfig, IDPTTuner
+from pointpeft.peft.knn import KNNConfig, KNNTuner
 from pointpeft.peft.linear import LinearConfig, LinearTuner
 from pointpeft.peft.linear_svm import SVMConfig, SVMTuner
 from pointpeft.peft.method import PeftConfig, Tuner
-from pointpeft.peft.nearest import KNNConfig, KNNTuner
 from pointpeft.peft.norm_tuning import NormConfig, NormTuner
 from pointpeft.peft.point_peft import PointPeftConfig, PointPeftTuner
 from pointpeft.peft.pointgst import PointGSTConfig, PointGSTTuner

@@ -17,6 +17,7 @@ from pointpeft.locations import (
     anonymous,
     resolve_adapter,
 )
+from pointpeft.models.registry import get_entry
 from pointpeft.models.safetensors_files import write_safetensors
 from pointpeft.peft.method import PeftConfig
 
@@ -269,13 +270,20 @@ def _card(config: dict[str, Any]) -> str:
     classes = ", ".join(config["class_names"] or []) or "not recorded"
     source = base["checkpoint"] or "memory"
     weights = "pretrained=True" if source == EMBEDDED else 'checkpoint="..."'
-    return f"""# {config["method"]["method"]} adapter for {base["name"]}
+    licence = get_entry(base["name"]).licence
+    return f"""---
+library_name: pointpeft
+tags: [point-cloud, 3d, {config["task"].replace("_", "-")}]
+---
+# {config["method"]["method"]} adapter for {base["name"]}
 
 | | |
 |---|---|
 | base model | `{base["name"]}`, weights `{base["hash"][:SHOWN_OF_HASH]}`, from {source} |
 | trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
 | classes | {classes} |
+| licence of the base model | {licence} |
+| licence of the training data | not recorded: ask who made it |
 
 ```sh
 pointpeft predict --adapter this_folder part.stl

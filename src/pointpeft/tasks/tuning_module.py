@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from pointpeft.data import ShapeData, ShapeSplit
-from pointpeft.data.transforms import Compose
+from pointpeft.data.transforms import Compose, FirstPoints
 from pointpeft.errors import CheckpointError
 from pointpeft.peft import PeftModel
 from pointpeft.training.optimizer import Schedule, configure_adamw
@@ -61,6 +61,32 @@ class TuningModule(L.LightningModule):
         self.schedule = schedule
         self.augmentation = augmentation
         self.strict_loading = False
+        self._repeated = all(isinstance(step, FirstPoints) for step in augmentation.steps)
+        self._constants: dict[str, dict[int, dict[str, Tensor]]] = {"train": {}, split: {}}
+
+    @torch.no_grad()
+    def constants(self, split: str, points: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """What training leaves as it is of clouds that come again, from when they came first.
+
+        Args:
+            split: "train", whose clouds come again where augmentation leaves them alone, or the
+                one that is validated.
+            points: ``(B, N, 3)``.
+            index: their places in the split, ``(B,)``; -1 for a cloud that is not known again.
+
+        Returns:
+            Arguments of the model, see :meth:`pointpeft.Tuner.constants`.
+        """
+        if split == "train" and not self._repeated:
+            return {}
+        known, places = self._constants[split], index.tolist()
+        if not all(place in known for place in places):
+            found = self.model.tuner.constants(self.model.model, points)
+            for row, place in enumerate(places):
+                known[place] = {name: values[row] for name, values in found.items()}
+            known.pop(-1, None)
+            return found
+        return {name: torch.stack([known[p][name] for p in places]) for name in known[places[0]]}
 
     def log_training(self, values: Mapping[str, Tensor], items: int) -> None:
         """Log means over the epoch of values that are means over the ``items`` of a batch."""

@@ -180,16 +180,20 @@ class Banks:
         In other processes than the first one it has no content before training begins, when
         :meth:`pointpeft.tasks.tuning_module.TuningModule.setup` brings it.
         """
-        train = self.data.train
+        train, size = self.data.train, getattr(self.run.method, "bank_size", None)
         if not is_first_process():
-            empty = torch.zeros(backbone.num_features, len(train), dtype=torch.float16)
-            return MemoryBank(empty, torch.from_numpy(train.labels), train.ids)
+            items = min(size or len(train), len(train))
+            empty = torch.zeros(backbone.num_features, items, dtype=torch.float16)
+            about = (torch.from_numpy(train.labels), train.ids) if items == len(train) else ()
+            return MemoryBank(empty, *about)
         encoder = state_hash(backbone)
         if encoder not in self._built:
             backbone.to(training_device(self.run.config))
             features = tuner_class(self.run.method).features
             with torch.random.fork_rng([]):  # loaders draw; a seed is to mean the same without
                 bank = MemoryBank.build(backbone, self._batches(), features)
+            if size is not None:
+                bank = bank.prototypes(size, self.run.config.seed)
             backbone.cpu()
             log.info("memory bank: %d items of %d channels", len(bank), bank.features.shape[0])
             self._built[encoder] = bank

@@ -1,0 +1,65 @@
+"""Adapters and backbones on the hub of Hugging Face; ``hf://owner/name`` reads them."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pointpeft.errors import ConfigError
+from pointpeft.locations import ENCODER, HUB, hub_library, resolve_adapter
+from pointpeft.models import save_model
+from pointpeft.peft import PeftModel
+
+__all__ = ["push_to_hub"]
+
+
+def push_to_hub(
+    what: nn.Module | str | Path, repo: str, private: bool = False, message: str | None = None
+) -> str:
+    """Upload an adapter or a backbone.
+
+    Args:
+        what: a :class:`PeftModel`, of which the active adapter is uploaded; a backbone made by
+            ``create_model``; or the folder of an adapter or run.
+        repo: ``owner/name``; it is made if it is not there.
+        private: make it readable for its owner only.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ConfigError: the library huggingface_hub is not installed, or refuses.
+        CheckpointError: the folder holds no adapter.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(what, PeftModel):
+            what.save_pretrained(folder)
+        elif isinstance(what, nn.Module):
+            save_model(what, Path(folder) / ENCODER)
+            (Path(folder) / "README.md").write_text(_card(what, repo), encoding="utf-8")
+        else:
+            folder = str(resolve_adapter(what))
+        api = hub_library().HfApi()
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{HUB}{repo} cannot be written: {error}") from error
+
+
+def _card(model: Any, repo: str) -> str:
+    spec = model.spec
+    return f"""---
+library_name: pointpeft
+tags: [point-cloud, 3d]
+---
+# {spec.name}
+
+```python
+import pointpeft as pp
+
+backbone = pp.create_model("{spec.name}", checkpoint="{HUB}{repo}")
+```
+"""
