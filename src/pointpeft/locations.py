@@ -16,6 +16,7 @@ __all__ = [
     "ENCODER",
     "HUB",
     "RUN_CONFIG",
+    "TRAINING_FEATURES",
     "anonymous",
     "existing_weights",
     "hub_library",
@@ -40,6 +41,8 @@ ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file by which an adapter folder is known."""
+TRAINING_FEATURES = "training_features.safetensors"
+"""What an adapter may remember of its training shapes, beside its weights."""
 _HASHED = "sha256:"
 
 

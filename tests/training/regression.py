@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from pointpeft.data import read_shape
 from pointpeft.errors import DataError
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.models import build_classifier
-from pointpeft.tasks.shown import Predicted, Shown
-from pointpeft.tasks.task import Task
+from pointpeft.tasks.shown import Outcome, Predicted
+from pointpeft.tasks.task import PredictOptions, Task
 from pointpeft.tasks.tuning_module import TuningModule
 
 
@@ -65,14 +66,14 @@ class Regression(Task):
         count = model.input["transform"]["num_points"]
         return model.eval()(points[:, :count])[:, 0].numpy()
 
-    def predict(self, folder, files, category=None, output=None, **adapter):
-        from pointpeft.data import read_shape
+    def predict(self, folder, files, options=PredictOptions(), **adapter):  # noqa: B008
+        self.refuse_options(folder, options, "category", "output", "resume", "neighbors_from")
+        loaded = LoadedAdapter(folder, **adapter)
+        found = (self._outcome(loaded, file) for file in files)
+        return Predicted(found, ("file", "number"), len(files), loaded.notes)
 
-        self.refuse_options(folder, category, output)
-        loaded, rows = LoadedAdapter(folder, **adapter), []
-        for file in files:
-            prepared = loaded.prepare(read_shape(file))
-            (number,) = self._numbers(loaded.model, torch.from_numpy(prepared.points)[None])
-            rows.append((str(file), f"{number:.3f}"))
-        values = [{"file": file, "number": float(number)} for file, number in rows]
-        return Predicted([], Shown(("file", "number"), rows), values, loaded.notes)
+    def _outcome(self, loaded, file):
+        prepared = loaded.prepare(read_shape(file))
+        (number,) = self._numbers(loaded.model, torch.from_numpy(prepared.points)[None])
+        value = {"file": str(file), "number": float(number)}
+        return Outcome(str(file), value, [(str(file), f"{number:.3f}")])

@@ -1,6 +1,5 @@
-"""Verbs around an adapter: finetune, evaluate, predict."""
+"""Verbs that make an adapter and measure it: finetune, evaluate."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from pointpeft.cli.console import headline, reading, resumable, show, speak, tel
 from pointpeft.formats import counted, human_bytes, percent, percent_range
 from pointpeft.locations import resolve_adapter
 
-__all__ = ["evaluate", "finetune", "predict"]
+__all__ = ["evaluate", "finetune"]
 
 
 def finetune(
@@ -105,46 +104,6 @@ def evaluate(
         warn(item, label="skipped")
     tell(f"metrics: {output / 'metrics.json'}")
     _show_scores(metrics, output, metrics["split"], in_detail=True)
-
-
-def predict(
-    files: Annotated[list[Path], typer.Argument(help="Meshes, scans, or folders of them.")],
-    adapter: options.Adapter,
-    category: Annotated[str | None, typer.Option(help="Of parts: what the shapes are.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Of parts: folder for labelled clouds.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    checkpoint: options.Checkpoint = None,
-    method: options.Method = None,
-    up_axis: options.UpAxis = None,
-    device: options.Device = None,
-) -> None:
-    """Name the class of each mesh or scan, or the parts that its points belong to."""
-    resolve_adapter(adapter)
-    options.know_method(method)
-    from pointpeft.measure.adapters import adapter_task, list_shape_files  # slow
-    from pointpeft.measure.evaluate import choose_device
-    from pointpeft.tasks.table import find_task
-
-    device = choose_device(device or "auto")
-    found = find_task(adapter_task(adapter)).predict(
-        adapter, list_shape_files(files), category, output,
-        checkpoint=checkpoint, up_axis=up_axis, device=device,
-    )  # fmt: skip
-    for note in found.notes:
-        warn(note, label="note")
-    if as_json:
-        print(json.dumps(list(found.values), indent=2))
-    else:
-        show(found.shown)
-        for one in found.outcomes:
-            for warning in one.warnings:
-                warn(f"{one.file}: {warning}")
-            if one.error:
-                warn(one.error, label="not read")
-    if any(one.error for one in found.outcomes):
-        raise typer.Exit(1)
 
 
 def _show_scores(metrics: dict[str, Any], output: Path, split: str, in_detail: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, compare, data, options, pretrain, search
+from pointpeft.cli import adapt, compare, data, options, predicting, pretrain, search
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -62,9 +62,13 @@ app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set wit
 )
 app.command(
     cls=options.verb(
-        **_OF_ADAPTER, category="the only one the adapter knows", output="runs/predict"
+        **(_OF_ADAPTER | {"batch_size": "32"}),
+        category="the only one the adapter knows",
+        output="of classes none, of parts runs/predict",
+        workers="the cores, up to 8; below 256 files or 4 cores 0",
+        neighbors_from="none: shapes go by their hashes",
     )
-)(adapt.predict)
+)(predicting.predict)
 app.command(
     cls=options.verb(
         **_OF_FEATURES,

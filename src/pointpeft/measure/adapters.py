@@ -137,6 +137,7 @@ class LoadedAdapter:
         device: where to compute.
 
     Attributes:
+        folder: of the adapter.
         backbone: the encoder as it was before its adaptation.
         model: the adapted model, in eval mode.
         class_names: in the order of the logits, or of the category numbers.
@@ -159,7 +160,7 @@ class LoadedAdapter:
         self.backbone = load_base(folder, checkpoint)
         self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
         self.backbone.to(device)
-        self.device = device
+        self.device, self.folder = device, resolve_adapter(folder)
         self.class_names, given = _described(self.model, folder)
         segments = self.model.sizes["num_parts"] is not None
         if self._segments not in (None, segments):

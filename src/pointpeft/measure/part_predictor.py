@@ -1,6 +1,6 @@
 """From a saved part-segmentation adapter and a file to a part for every point."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_scores import part_mask, segment
 from pointpeft.measure.records import output_folder
 
-__all__ = ["PartPrediction", "PartPredictor", "write_predictions"]
+__all__ = ["PartPrediction", "PartPredictor", "write_as_found", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,31 @@ def write_predictions(
     Raises:
         ConfigError: a file would replace another one, or the folder holds shapes with other parts.
     """
-    targets = _targets(predictions, Path(output))
-    if taken := [target for target in targets if target is not None and target.exists()]:
+    named = [(one.file, one.category) for one in predictions]
+    return [path for _, path in write_as_found(predictions, named, part_names, output)]
+
+
+def write_as_found(
+    predictions: Iterable[PartPrediction],
+    named: Sequence[tuple[str, str]],
+    part_names: Sequence[str],
+    output: str | Path,
+) -> Iterator[tuple[PartPrediction, Path | None]]:
+    """:func:`write_predictions` of predictions that are yet to be made, each as it comes.
+
+    What cannot be written is refused at once, before any is made.
+
+    Args:
+        predictions: in the order of ``named``.
+        named: file and category of each.
+        part_names: in label order.
+        output: the folder.
+
+    Returns:
+        Each prediction with the file written.
+    """
+    targets = _targets(named, Path(output))
+    if taken := [target for target in targets if target.exists()]:
         raise ConfigError(f"{taken[0]} is there already: name another folder as `output`")
     listed = Path(output) / PART_NAMES
     if listed.exists() and read_part_names(listed) != tuple(part_names):
@@ -169,22 +192,23 @@ def write_predictions(
     output_folder(output)
     with replacing(listed) as temporary:
         temporary.write_text("\n".join(part_names) + "\n", encoding="utf-8")
-    for one, target in zip(predictions, targets, strict=True):
-        if target is not None:
-            write_labelled_ply(target, one.points, one.seg)
-    return targets
+    return (_written(one, target) for one, target in zip(predictions, targets, strict=True))
 
 
-def _targets(predictions: Sequence[PartPrediction], folder: Path) -> list[Path | None]:
-    """A file for each prediction; names that occur again are numbered."""
-    targets: list[Path | None] = []
-    taken: set[Path] = set()
-    for one in predictions:
-        name, number = Path(one.file).stem, 1
-        while (target := folder / file_name(one.category) / f"{name}.ply") in taken:
+def _written(one: PartPrediction, target: Path) -> tuple[PartPrediction, Path | None]:
+    if one.error:
+        return one, None
+    write_labelled_ply(target, one.points, one.seg)
+    return one, target
+
+
+def _targets(named: Sequence[tuple[str, str]], folder: Path) -> list[Path]:
+    """A file for each file of a category; names that occur again are numbered."""
+    targets: dict[Path, None] = {}
+    for file, category in named:
+        name, number = Path(file).stem, 1
+        while (target := folder / file_name(category) / f"{name}.ply") in targets:
             number += 1
-            name = f"{Path(one.file).stem}-{number}"
-        if not one.error:
-            taken.add(target)
-        targets.append(None if one.error else target)
-    return targets
+            name = f"{Path(file).stem}-{number}"
+        targets[target] = None
+    return list(targets)

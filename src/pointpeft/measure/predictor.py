@@ -1,14 +1,20 @@
-"""From a saved adapter and a file to a class."""
+"""From a saved adapter and files to classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from pointpeft.data import read_shape
-from pointpeft.errors import DataError
+from pointpeft.data import load_shapes
+from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
+from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
+from pointpeft.peft.training_features import read_training_features
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -26,6 +32,10 @@ class Prediction:
         ranking: the most probable classes with their probabilities, descending.
         warnings: what the reader noticed, and in what the input differs from the training data.
         error: why the file cannot be used, or None.
+        unusual: the share of training shapes that are nearer to their nearest one than this shape
+            is, 0 to 1: 0.5 is ordinary, 1 is farther off than any. None where the adapter
+            remembers no training shapes.
+        nearest: the training shapes that are most like this one, the nearest one first.
     """
 
     file: str
@@ -34,40 +44,148 @@ class Prediction:
     ranking: tuple[tuple[str, float], ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unusual: float | None = None
+    nearest: tuple[Neighbor, ...] = ()
 
 
 class Predictor(LoadedAdapter):
     """Classifies files with a saved adapter, preparing them as in its training.
 
-    Arguments are those of :class:`LoadedAdapter`.
+    Args:
+        folder: as for :class:`LoadedAdapter`, as are those behind it.
+        neighbors_from: the training data, by which the nearest shapes get their names.
 
     Raises:
-        ConfigError: the adapter is for part segmentation.
+        ConfigError: the adapter is for part segmentation, or remembers no training shapes although
+            their names are asked for.
+        DataError: ``neighbors_from`` is unusable, or not the training data.
     """
 
     _segments = False
 
+    def __init__(
+        self, folder: str | Path, *given: Any, neighbors_from: str | None = None, **others: Any
+    ) -> None:
+        super().__init__(folder, *given, **others)
+        self._familiarity = self._remembered(neighbors_from)
+        # By the papers' code a cloud is something else in another batch.
+        self._is_alone = bool(getattr(self.model.config, "reference_compat", False))
+
     def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
         """Classify each file, and the files in each folder.
 
-        One that cannot be read gives a prediction with its ``error``.
+        One that cannot be read gives a prediction with its ``error``. :meth:`stream` does the same
+        for more files than fit into memory, or faster.
         """
-        return [self.predict_file(file) for file in list_shape_files(files)]
+        return list(self.stream(files))
 
     def predict_file(self, file: str | Path) -> Prediction:
         """Classify one mesh or scan."""
-        try:
-            shape = read_shape(file)
-            prepared = self.prepare(shape)
-        except DataError as error:
-            return Prediction(str(file), error=str(error))
-        points = torch.from_numpy(prepared.points[: self.transform.num_points])
-        with torch.no_grad():
-            logits = self.model(points.unsqueeze(0).to(self.device))[0]
-        probabilities = (logits.float() / self.model.adapter.temperature).softmax(0).cpu()
-        top = probabilities.topk(min(_TOP, len(self.class_names)))
-        ranking = tuple(
-            (self.class_names[i], p)
-            for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        (found,) = self._predict([file], 1, 0)
+        return found
+
+    def stream(
+        self, files: Sequence[str | Path], batch_size: int = 32, workers: int = 0
+    ) -> Iterator[Prediction]:
+        """Predictions as they are made, in the order of the files.
+
+        Args:
+            files: meshes and scans, and folders of them.
+            batch_size: clouds that the model sees at once.
+            workers: processes that read and prepare files; 0: this one does. A script that asks for
+                some needs ``if __name__ == "__main__":`` around its commands.
+
+        Raises:
+            ConfigError: ``batch_size`` or ``workers`` is no such number.
+            DataError: a folder holds no shape file, or a process has ended, as for lack of memory.
+        """
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if type(value) is not int or value < least:
+                raise ConfigError(f"`{name}` must be an integer of at least {least}, got {value!r}")
+        return self._predict(list_shape_files(files), batch_size, workers)
+
+    def _predict(
+        self, files: Sequence[str | Path], batch_size: int, workers: int
+    ) -> Iterator[Prediction]:
+        ready = stream_files(files, self.transform, self.statistics, workers)
+        for batch in in_batches(ready, 1 if self._is_alone else batch_size):
+            clouds = [one.points for one in batch if one.points is not None]
+            made = iter(self._outputs(np.stack(clouds)) if clouds else ())
+            for one in batch:
+                readable = one.points is not None
+                yield self._prediction(one, *next(made)) if readable else _unreadable(one)
+
+    @torch.no_grad()
+    def _outputs(
+        self, clouds: np.ndarray
+    ) -> list[tuple[list[float], float | None, tuple[Neighbor, ...]]]:
+        """Of each cloud of ``(B, N, 3)`` the probabilities, how unusual it is, and neighbours."""
+        points, familiarity = torch.from_numpy(clouds).to(self.device), self._familiarity
+        query, given = self._query(points) if familiarity else (None, points)
+        logits = self.model(given, query=query)
+        probabilities = (logits.float() / self.model.adapter.temperature).softmax(1).tolist()
+        if familiarity is None or query is None:
+            return [(row, None, ()) for row in probabilities]
+        found = familiarity.unusual(query), familiarity.nearest(query)
+        return list(zip(probabilities, *found, strict=True))
+
+    def _query(self, points: Tensor) -> tuple[Tensor, Any]:
+        """Frozen features ``(B, C)`` of clouds, and the clouds with all that can be shared."""
+        model = self.model
+        found = model.trunk.tokenize(points)
+        query = model.tuner.frozen_features(model.trunk, found)
+        return query, found if model.adapter.keeps_tokenizer else points
+
+    def _prediction(
+        self,
+        ready: ReadyFile,
+        probabilities: list[float],
+        unusual: float | None,
+        nearest: tuple[Neighbor, ...],
+    ) -> Prediction:
+        order = np.argsort(-np.array(probabilities), kind="stable")[:_TOP]
+        ranking = tuple((self.class_names[place], probabilities[place]) for place in order)
+        warnings = ready.warnings
+        if unusual is not None and unusual >= UNUSUAL_FROM:
+            warnings = (*warnings, _far_off(unusual))
+        return Prediction(ready.file, *ranking[0], ranking, warnings, None, unusual, nearest)
+
+    def _remembered(self, neighbors_from: str | None) -> Familiarity | None:
+        model, names = self.model, self.class_names
+        bank = model.bank
+        if bank is None:
+            bank = read_training_features(self.folder, model.base_hash, len(names))
+        if bank is None:
+            if neighbors_from is not None:
+                raise ConfigError(
+                    f"the adapter in {self.folder} remembers no training shapes: leave "
+                    "`neighbors_from` out, or train it again"
+                )
+            return None
+        if bank.features.shape[0] != model.trunk.num_features:
+            raise CheckpointError(f"the adapter in {self.folder} has features of another encoder")
+        found = Familiarity.of(bank.to(self.device), names)
+        return found if neighbors_from is None else found.naming(self._data(neighbors_from))
+
+    def _data(self, source: str) -> Any:
+        """Labelled data, with surfaces sampled as for training so that it is in the cache."""
+        return load_shapes(
+            source,
+            self.transform,
+            variant=(self.model.input or {}).get("variant"),
+            class_names=self.class_names,
+            val_fraction=0.0,
+            seed=(self.split or {}).get("seed", 0),
         )
-        return Prediction(str(file), *ranking[0], ranking, self.warnings(shape, prepared))
+
+
+def _unreadable(ready: ReadyFile) -> Prediction:
+    return Prediction(ready.file, error=ready.error)
+
+
+def _far_off(unusual: float) -> str:
+    others = "any" if unusual == 1 else f"{int(unusual * 1000) / 10:g} %"
+    return (
+        f"unlike the training shapes: it is farther from them than {others} of them from the "
+        "nearest other one"
+    )

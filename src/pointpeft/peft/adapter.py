@@ -127,7 +127,8 @@ class Adapter(nn.Module):
     @property
     def keeps_tokenizer(self) -> bool:
         """Whether clouds are tokenized as by the frozen encoder, so that adapters may share it."""
-        return not any(".tokenizer" in name for name in self._trained)
+        moves = not self.tuner.freezes_statistics  # of norms, in the tokenizer too
+        return not moves and not any(".tokenizer" in name for name in self._trained)
 
     def _check_category(self, points: Tensor | Tokenized, category: Tensor | None) -> None:
         if self.model.task != "part_segmentation":

@@ -104,6 +104,15 @@ class Tuner(Method, abc.ABC):
         """What the method knows clouds by, ``(B, N, 3) -> (B, C)``: rows of a bank, and queries."""
         return trunk.retrieval_features(points)
 
+    def frozen_features(self, trunk: Trunk, found: Tokenized) -> Tensor:
+        """:meth:`features` of clouds as they are looked up, ``(B, C)``.
+
+        Args:
+            trunk: the frozen encoder, in eval mode.
+            found: the clouds as it tokenized them.
+        """
+        return self.features(trunk, found)
+
     @abc.abstractmethod
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
@@ -186,11 +195,17 @@ class FittedTuner(Tuner):
     def classify(self, features: Tensor) -> Tensor:
         """Logits of features, ``(B, C) -> (B, classes)``."""
 
+    def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
+        """The features, where they are known."""
+        return {} if query is None else {"features": query}
+
     def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""
         with torch.autocast(found.points.device.type, enabled=False):
-            features = self.features(model.backbone.eval(), found).float()
-            return self.classify(self.entry(features))
+            features = context.get("features")
+            if features is None:
+                features = self.features(model.backbone.eval(), found)
+            return self.classify(self.entry(features.float()))
 
     def trains(self, name: str) -> bool:
         """What is fitted, which is all that is stored."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
 from pointpeft.models import Scale
 from pointpeft.models.point_m2ae import check_counts
-from pointpeft.models.trunk import Stream, Tokenized
+from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
@@ -208,6 +208,10 @@ class PointPeftTuner(Tuner):
                 query = self.query(found)
         exclude = exclude if self.config.exclude_self else None
         return {"bank_prompt": self.bank.prompt(query, self.config.num_prompts, exclude)}
+
+    def frozen_features(self, trunk: Trunk, found: Tokenized) -> Tensor:
+        """The queries of the bank, where there is one."""
+        return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
     def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
         """The queries, as the frozen encoder makes them."""

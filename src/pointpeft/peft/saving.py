@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing, write_json
-from pointpeft.locations import ADAPTER_CONFIG, EMBEDDED, anonymous, resolve_adapter
+from pointpeft.locations import (
+    ADAPTER_CONFIG,
+    EMBEDDED,
+    TRAINING_FEATURES,
+    anonymous,
+    resolve_adapter,
+)
 from pointpeft.models.registry import get_entry
 from pointpeft.models.safetensors_files import write_safetensors
 from pointpeft.peft.method import PeftConfig
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHOD_CLASS",
     "SHOWN_OF_HASH",
+    "adapter_digest",
     "copy_adapter",
     "plain",
     "read_adapter_config",
@@ -44,10 +51,11 @@ SHOWN_OF_HASH = 16  # characters of a hash that are shown
 
 
 def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
-    """Write ``adapter_config.json``, ``adapter_adapter.safetensors`` and a card into ``folder``.
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
     An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
-    holds the old adapter or the new one, whole. Other files in it are left alone. The place of the
+    holds the old adapter or the new one, whole. Training features of the older one are removed, and
+    other files are left alone. The place of the
     encoder's weights is written relative to ``folder``, so that both may be moved together. No
     absolute path is written and no name of an item, but hashes of them: an adapter may be given
     away.
@@ -74,6 +82,7 @@ def _replace(folder: Path, write: Callable[[Path], object], config: dict[str, An
         config: all else.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAINING_FEATURES).unlink(missing_ok=True)  # of another adapter; one can do without
     new = folder / _NEXT_WEIGHTS
     write(new)
     try:
@@ -111,6 +120,21 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def adapter_digest(folder: str | Path, *settings: object) -> str:
+    """16 hexadecimal digits: of another adapter, or with other settings, there are others.
+
+    Where the weights of the encoder lie makes no difference.
+
+    Raises:
+        CheckpointError: the adapter is damaged or incomplete.
+    """
+    config = read_adapter_config(folder)
+    del config["base_model"]["checkpoint"]
+    known = [config, _file_hash(weights_file(folder)), *settings]
+    text = json.dumps(known, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:SHOWN_OF_HASH]
+
+
 def copy_adapter(source: str | Path, target: str | Path) -> None:
     """Make the folder ``target`` a copy of an adapter, which finds the encoder's weights too.
 
@@ -129,6 +153,9 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
             shutil.copyfile(weights, temporary)
 
     _replace(target, write, config)
+    if (remembered := source / TRAINING_FEATURES).is_file():
+        with replacing(target / TRAINING_FEATURES) as temporary:
+            shutil.copyfile(remembered, temporary)
     if (others := source / OTHERS).is_dir():
         shutil.copytree(others, target / OTHERS, dirs_exist_ok=True)
 

@@ -17,7 +17,6 @@ from pointpeft.formats import percent, percent_range
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import Outputs, analyse_change, batch_of_run, model_outputs
 from pointpeft.measure.calibration import calibration_error, fit_temperature
-from pointpeft.measure.predictor import Prediction, Predictor
 from pointpeft.measure.rotations import rotated_accuracies
 from pointpeft.measure.scores import (
     Scores,
@@ -29,8 +28,9 @@ from pointpeft.measure.scores import (
 )
 from pointpeft.models.registry import build_classifier
 from pointpeft.peft import PeftModel
+from pointpeft.tasks.class_predictions import predict_classes
 from pointpeft.tasks.shown import Predicted, Shown, basis, interval, spread
-from pointpeft.tasks.task import Task
+from pointpeft.tasks.task import PredictOptions, Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.optimizer import Schedule
@@ -251,26 +251,12 @@ class Classification(Task):
         self,
         folder: Path,
         files: list[Path],
-        category: str | None = None,
-        output: Path | None = None,
+        options: PredictOptions = PredictOptions(),  # noqa: B008 - frozen
         **adapter: Any,
     ) -> Predicted:
-        """The likeliest classes of each file."""
-        self.refuse_options(folder, category, output)
-        predictor = Predictor(folder, **adapter)
-        found = [predictor.predict_file(file) for file in files]
-        rows = [
-            (
-                one.file,
-                str(one.label),
-                percent(one.probability),
-                ", ".join(f"{name} {percent(value)}" for name, value in one.ranking[1:]),
-            )
-            for one in found
-            if one.error is None
-        ]
-        shown = Shown(("file", "class", "probability", "next"), rows)
-        return Predicted(found, shown, [_as_json(one) for one in found], predictor.notes)
+        """The likeliest classes of each file, how unusual it is, and training shapes like it."""
+        self.refuse_options(folder, options, "category")
+        return predict_classes(folder, files, options, **adapter)
 
 
 def balanced_weights(labels: NDArray, num_classes: int) -> Tensor:
@@ -324,17 +310,6 @@ def _in_detail(metrics: dict[str, Any], split: str) -> list[str]:
         f"({percent_range((min(space), max(space)))})",
         f"most confused: {pairs or 'nothing'}",
     ]
-
-
-def _as_json(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "file": prediction.file,
-        "class": prediction.label,
-        "probability": prediction.probability,
-        "ranking": [{"class": name, "probability": p} for name, p in prediction.ranking],
-        "warnings": list(prediction.warnings),
-        "error": prediction.error,
-    }
 
 
 def _scores(model: PeftModel, split: ShapeSplit, num_points: int, batch_size: int) -> Scores | None:

@@ -1,5 +1,6 @@
 """Part segmentation: a part for every point of a shape whose category is known."""
 
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.formats import counted, percent
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_predictions
+from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_as_found
 from pointpeft.measure.part_scores import (
     analyse_parts,
     by_part_name,
@@ -24,8 +25,8 @@ from pointpeft.measure.part_scores import (
 from pointpeft.measure.scores import class_counts
 from pointpeft.models.registry import build_segmenter
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
-from pointpeft.tasks.shown import Predicted, Shown, spread
-from pointpeft.tasks.task import Task
+from pointpeft.tasks.shown import Outcome, Predicted, Shown, spread
+from pointpeft.tasks.task import PredictOptions, Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.optimizer import Schedule
@@ -211,23 +212,19 @@ class PartSegmentation(Task):
         self,
         folder: Path,
         files: list[Path],
-        category: str | None = None,
-        output: Path | None = None,
+        options: PredictOptions = PredictOptions(),  # noqa: B008 - frozen
         **adapter: Any,
     ) -> Predicted:
         """The parts of each file, written as a labelled cloud below ``output``."""
+        self.refuse_options(folder, options, "resume", "batch_size", "workers", "neighbors_from")
         predictor = PartPredictor(folder, **adapter)
-        category = predictor.choose_category(category)
-        found = [predictor.predict_file(file, category) for file in files]
-        written = write_predictions(found, predictor.part_names, output or Path("runs/predict"))
-        rows = []
-        for one, path in zip(found, written, strict=True):
-            for row, (name, share) in enumerate(one.shares):
-                ends = (one.file, str(path)) if row == 0 else ("", "")
-                rows.append((ends[0], name, percent(share), ends[1]))
-        values = [_as_json(*pair) for pair in zip(found, written, strict=True)]
-        shown = Shown(("file", "part", "share of points", "written to"), rows)
-        return Predicted(found, shown, values, predictor.notes)
+        category = predictor.choose_category(options.category)
+        output = options.output or Path("runs/predict")
+        found = (predictor.predict_file(file, category) for file in files)
+        named = [(str(file), category) for file in files]
+        written = write_as_found(found, named, predictor.part_names, output)
+        columns = ("file", "part", "share of points", "written to")
+        return Predicted(starmap(_outcome, written), columns, len(files), predictor.notes)
 
 
 def _metrics(
@@ -253,6 +250,14 @@ def _val_iou(
         return {}
     key = "val_instance_iou"
     return {key: _metrics(model, data.val, "val", parts, num_points, batch)[key]}
+
+
+def _outcome(one: PartPrediction, written: Path | None) -> Outcome:
+    rows = [
+        (one.file if row == 0 else "", name, percent(share), str(written) if row == 0 else "")
+        for row, (name, share) in enumerate(one.shares)
+    ]
+    return Outcome(one.file, _as_json(one, written), rows, one.warnings, one.error)
 
 
 def _as_json(prediction: PartPrediction, written: Path | None) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What a task has printed of its results, as plain values: the command line only prints it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from pointpeft.formats import counted, enumerate_names, percent, percent_range
 
-__all__ = ["Predicted", "Shown", "basis", "interval", "spread"]
+__all__ = ["Outcome", "Predicted", "Shown", "basis", "interval", "spread"]
 
 _MOST_NAMES = 8
 
@@ -61,18 +62,43 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What was found in some files.
+class Outcome:
+    """What was found in one file.
 
     Attributes:
-        outcomes: one for each file, with ``file``, ``warnings`` and ``error``, which is None where
-            the file could be used.
-        shown: for people.
-        values: for programs: one for each file, ready for JSON.
-        notes: what was done to every file because it was asked for.
+        file: as it was named.
+        value: for programs: ready for JSON.
+        rows: for people: of the table, none where the file cannot be used.
+        warnings: what was noticed.
+        error: why the file cannot be used, or None.
     """
 
-    outcomes: Sequence[Any]
-    shown: Shown
-    values: Sequence[dict[str, Any]] = field(default_factory=list)
+    file: str
+    value: dict[str, Any]
+    rows: Sequence[tuple[str, ...]] = ()
+    warnings: Sequence[str] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is found in some files, one after the other.
+
+    Attributes:
+        outcomes: one for each file, made when it is asked for.
+        columns: names of the columns of the table.
+        total: files that there are outcomes of.
+        notes: what is done to every file because it was asked for.
+        written: the file that the outcomes are written into, if there is one: then no table is
+            shown.
+        done: files whose results were in it before.
+        failed: how many of those could not be read.
+    """
+
+    outcomes: Iterable[Outcome]
+    columns: tuple[str, ...]
+    total: int
     notes: Sequence[str] = ()
+    written: Path | None = None
+    done: int = 0
+    failed: int = 0

@@ -1,12 +1,13 @@
 """What a backbone is adapted for: all that is done differently by task."""
 
 import abc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, check_sizes
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.peft import PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
@@ -14,7 +15,35 @@ from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.optimizer import Schedule
 
-__all__ = ["Task"]
+__all__ = ["PredictOptions", "Task"]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How :meth:`Task.predict` goes about it.
+
+    Attributes:
+        category: what the shapes are, for tasks that need to know it.
+        output: file or folder that results are written into.
+        resume: go on with the file ``output``.
+        batch_size: clouds that the model sees at once; None: 32.
+        workers: processes that read files; None: as many as suit the number of files.
+        neighbors_from: the training data, to name its shapes.
+
+    Raises:
+        ConfigError: a number is none.
+    """
+
+    category: str | None = None
+    output: Path | None = None
+    resume: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    neighbors_from: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["batch_size"])
+        check_sizes(self, ["workers"], least=0)
 
 
 class Task(abc.ABC):
@@ -151,8 +180,7 @@ class Task(abc.ABC):
         self,
         folder: Path,
         files: list[Path],
-        category: str | None = None,
-        output: Path | None = None,
+        options: PredictOptions = PredictOptions(),
         **adapter: Any,
     ) -> Predicted:
         """Apply a saved adapter to files.
@@ -160,22 +188,22 @@ class Task(abc.ABC):
         Args:
             folder: adapter or run folder.
             files: meshes and scans; one that cannot be read has an outcome with its ``error``.
-            category: what the shapes are, for tasks that need to know it.
-            output: where files are written, by tasks that write some.
+            options: how; :meth:`refuse_options` refuses those that a task has no use for.
             adapter: arguments of :class:`LoadedAdapter`.
 
         Raises:
-            ConfigError: the task has no use for ``category`` or ``output``.
+            ConfigError: the task has no use for an option.
         """
 
-    def refuse_options(self, folder: Path, category: str | None, output: Path | None) -> None:
+    def refuse_options(self, folder: Path, options: PredictOptions, *names: str) -> None:
         """Refuse options of :meth:`predict` that a task has no use for.
 
         Raises:
-            ConfigError: there are some.
+            ConfigError: one of those called ``names`` is given.
         """
-        if category or output:
-            raise ConfigError(
-                f"the adapter in {folder} is for {self.name}: leave --category and --output out; "
-                "--json prints what a program can read"
-            )
+        for name in names:
+            if getattr(options, name) not in (None, False):
+                raise ConfigError(
+                    f"the adapter in {folder} is for {self.name}: leave `{name}` out; --json "
+                    "prints what a program can read"
+                )

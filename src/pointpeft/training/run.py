@@ -32,6 +32,7 @@ from pointpeft.training.inputs import (
 )
 from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.processes import Share, is_first_process, on_first_process
+from pointpeft.training.remembering import remember_training_shapes
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.results import measure, summarize
 from pointpeft.training.run_folder import RunFolder
@@ -138,6 +139,7 @@ def _measured(
     batch_size = VALIDATION_BATCH * resolved.config.trainer.batch_size
     resolved.task.calibrate(model, data, batch_size)
     model.save_pretrained(run.adapter)
+    remember_training_shapes(model, resolved, data, run.adapter)
     return measure(model, resolved, data, run, seconds)
 
 
