@@ -27,8 +27,8 @@ the terms.
 
 To add a row, run `pointpeft compare` and copy files from the folder `rows` of its output into
 `benchmarks/results/compare`. Then run `scripts/write_leaderboard.py`, which writes this page. Look
-at the columns before you compare rows from several runs: epochs and seeds should be equal. Times are
-those of the machine that ran it.
+at the columns before you compare rows from several runs: epochs and seeds should be equal.
+Times are those of the machine that ran it.
 """
 
 

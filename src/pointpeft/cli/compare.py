@@ -74,9 +74,6 @@ def compare(
         seeds=seeds,
         **{name: tuple(values) for name, values in lists.items() if values},  # type: ignore[arg-type]
     )
-    comparison.check_sources()
-    for each in comparison.methods:
-        options.know_method(each.partition(",")[0])
     _run(comparison, output, resume, jobs, engine)
 
 
@@ -88,6 +85,9 @@ def _numbers(shots: list[str] | None) -> list[int | None]:
 
 
 def _run(comparison: "Comparison", output: Path, resume: bool, jobs: int, engine: str) -> None:
+    comparison.check_sources()
+    for each in comparison.methods:
+        options.know_method(each.partition(",")[0])
     from pointpeft.measure.comparison import shown, table_title, tables  # slow
     from pointpeft.measure.report.comparison_page import PAGE
     from pointpeft.training.comparison import compare as run_all

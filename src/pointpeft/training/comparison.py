@@ -10,7 +10,7 @@ from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
 from pointpeft.formats import percent
-from pointpeft.measure.comparison import judge, make_row, write_results
+from pointpeft.measure.comparison import Row, judge, make_row, write_results
 from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.training.cells import Cell, note_failure, read_cell, read_failure
@@ -113,18 +113,23 @@ def compare(
     chosen = [(group, found) for group in groups if (found := _search(group, factors, first))]
     seeds = range(first, first + comparison.seeds)
     grid.run(group.cell(found.best, n) for group, found in chosen for n in seeds if n > first)
-    rows = []
-    for group, found in chosen:
-        cells = [read_cell(group.cell(found.best, seed)) for seed in seeds]
-        if done := [metrics for metrics in cells if metrics is not None]:
-            rows.append(make_row({**group.labels, "lr": found.lr, "lr_search": found.tried}, done))
     failures = [{**each, "folder": _below(each["folder"], run.path)} for each in grid.failures]
-    judged = judge(rows)
+    judged = judge(_rows(chosen, seeds))
     results = {"rows": judged, "failures": failures, "versions": versions()}
     write_results(run.path, results)
     if judged:
         write_comparison_page(run.path / PAGE, judged)
     return results
+
+
+def _rows(chosen: Sequence[tuple[_Group, "_Search"]], seeds: Iterable[int]) -> list[Row]:
+    """The rows of all groups in which a run has ended."""
+    rows = []
+    for group, found in chosen:
+        cells = [read_cell(group.cell(found.best, seed)) for seed in seeds]
+        if done := [metrics for metrics in cells if metrics is not None]:
+            rows.append(make_row({**group.labels, "lr": found.lr, "lr_search": found.tried}, done))
+    return rows
 
 
 class _Grid:

@@ -23,6 +23,7 @@ Engine = Callable[[Sequence[Cell], int], Iterator[tuple[Cell, str | None]]]
 """Takes cells and how many run at a time; yields each that ended, and what ended its process."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_INTERRUPTED = 130
 
 
 def find_engine(name: str) -> Engine:
@@ -128,4 +129,7 @@ def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
         contextlib.redirect_stdout(nothing),
         contextlib.redirect_stderr(nothing),
     ):
-        run_cell(cell)
+        try:
+            run_cell(cell)
+        except KeyboardInterrupt:  # Ctrl-C reaches all processes; the first one speaks of it
+            sys.exit(_INTERRUPTED)
