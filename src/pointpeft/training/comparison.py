@@ -15,8 +15,8 @@ from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.training.cells import Cell, note_failure, read_cell, read_failure
 from pointpeft.training.config import FinetuneConfig
-from pointpeft.training.engines import Engine, find_engine
 from pointpeft.training.grid import Comparison, backbone_label, data_label, split_method
+from pointpeft.training.parallel import Engine, find_engine
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.run_folder import RunFolder
 
