@@ -54,8 +54,8 @@ def predict(
     """Name the class of each mesh or scan, or the parts that its points belong to."""
     resolve_adapter(adapter)
     options.know_method(method)
+    from pointpeft.devices import choose_device
     from pointpeft.measure.adapters import adapter_task, list_shape_files  # slow
-    from pointpeft.measure.evaluate import choose_device
     from pointpeft.tasks.table import find_task
     from pointpeft.tasks.task import PredictOptions
 

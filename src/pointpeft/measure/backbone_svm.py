@@ -10,8 +10,8 @@ import torch
 
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData
+from pointpeft.devices import choose_device
 from pointpeft.errors import DataError
-from pointpeft.measure.evaluate import choose_device
 from pointpeft.measure.records import (
     check_output,
     peak_memory_bytes,

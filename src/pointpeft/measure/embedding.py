@@ -16,11 +16,11 @@ from pointpeft.data import InputTransform, Problem
 from pointpeft.data.loading import Progress, item_notes, prepared_items, reported
 from pointpeft.data.prepare import Prepared
 from pointpeft.data.splits import Item, Listing
+from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.locations import names_embedded, resolve_checkpoint
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import model_outputs
-from pointpeft.measure.evaluate import choose_device
 from pointpeft.measure.feature_index import FeatureModel, Index
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.shape_sources import ShapeSource, cloud_cache, list_sources

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pointpeft.compat.protocol import find_protocol
+from pointpeft.devices import choose_device
 from pointpeft.errors import ConfigError
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import batch_of_run
@@ -28,20 +27,7 @@ from pointpeft.progress import Meter
 from pointpeft.tasks.table import find_task
 from pointpeft.tasks.task import Task
 
-__all__ = ["choose_device", "evaluate_adapter"]
-
-
-def choose_device(name: str) -> str:
-    """A torch device for "auto", "cpu" or "cuda".
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`device` cuda: no usable GPU was found; take cpu")
-    return name
+__all__ = ["evaluate_adapter"]
 
 
 @undisturbed()

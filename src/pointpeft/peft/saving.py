@@ -39,7 +39,7 @@ __all__ = [
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
-_WEIGHTS_HASH = "weights_sha256"
+WEIGHTS_HASH = "weights_sha256"
 OTHERS = "hugging_face"
 """Folder in an adapter that the library ``peft`` reads, for methods that come from it."""
 METHOD_CLASS = "method_class"
@@ -82,14 +82,14 @@ def _replace(folder: Path, write: Callable[[Path], object], config: dict[str, An
         config: all else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRAINING_FEATURES).unlink(missing_ok=True)  # of another adapter; one can do without
     new = folder / _NEXT_WEIGHTS
     write(new)
     try:
-        write_json(folder / ADAPTER_CONFIG, config | {_WEIGHTS_HASH: _file_hash(new)})
+        write_json(folder / ADAPTER_CONFIG, config | {WEIGHTS_HASH: _file_hash(new)})
     except OSError:  # a full disk: the older adapter stays
         new.unlink()
         raise
+    (folder / TRAINING_FEATURES).unlink(missing_ok=True)  # of the older adapter
     new.replace(folder / WEIGHTS)
     with replacing(folder / CARD) as temporary:
         temporary.write_text(_card(config), encoding="utf-8")
@@ -101,7 +101,7 @@ def weights_file(folder: str | Path) -> Path:
     Raises:
         CheckpointError: they are missing, or are not those that the adapter was saved with.
     """
-    stated = read_adapter_config(folder).get(_WEIGHTS_HASH)
+    stated = read_adapter_config(folder).get(WEIGHTS_HASH)
     path, new = Path(folder) / WEIGHTS, Path(folder) / _NEXT_WEIGHTS
     if new.is_file() and stated == _file_hash(new):  # saving was interrupted after its one step
         return new

@@ -12,6 +12,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.locations import TRAINING_FEATURES, anonymous
 from pointpeft.models.safetensors_files import read_safetensors, write_safetensors
 from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.saving import WEIGHTS_HASH, read_adapter_config
 
 __all__ = [
     "MOST_SHAPES",
@@ -64,7 +65,11 @@ def write_training_features(
     """
     columns = F.normalize(torch.from_numpy(features), dim=1).T.contiguous().half()
     state = {"features": columns, "labels": torch.from_numpy(np.asarray(labels)).long()}
-    notes = {"ids": [anonymous(name) for name in ids], "encoder_hash": encoder_hash}
+    notes = {
+        "ids": [anonymous(name) for name in ids],
+        "encoder_hash": encoder_hash,
+        WEIGHTS_HASH: read_adapter_config(folder).get(WEIGHTS_HASH),
+    }
     write_safetensors(Path(folder) / TRAINING_FEATURES, state, notes)
 
 
@@ -88,6 +93,7 @@ def read_training_features(
     try:
         bank = MemoryBank(state["features"], state["labels"], notes["ids"])
         fits = notes["encoder_hash"] == encoder_hash
+        fits &= notes[WEIGHTS_HASH] == read_adapter_config(folder).get(WEIGHTS_HASH)
         fits &= int(bank.labels.min()) >= 0 and int(bank.labels.max()) < num_classes
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; remove it to do without") from error

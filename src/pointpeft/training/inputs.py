@@ -13,9 +13,9 @@ from pointpeft.create import create_model, has_embedded_weights
 from pointpeft.data import ShapeData, load_shapes
 from pointpeft.data.cache import unpack_digests
 from pointpeft.data.shapes import absolute_source
+from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError
 from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
-from pointpeft.measure.evaluate import choose_device
 from pointpeft.models import state_hash
 from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.peft import MemoryBank

@@ -1,0 +1,20 @@
+"""Where to compute."""
+
+import torch
+
+from pointpeft.errors import ConfigError
+
+__all__ = ["choose_device"]
+
+
+def choose_device(name: str) -> str:
+    """A torch device for "auto", "cpu" or "cuda".
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`device` cuda: no usable GPU was found; take cpu")
+    return name
