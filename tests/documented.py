@@ -17,7 +17,7 @@ from pointpeft.compat.command import program as published
 from pointpeft.data import archive, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import config_class, registry
-from pointpeft.training import SvmConfig, engines, load_config
+from pointpeft.training import SvmConfig, load_config, parallel
 from pointpeft.training.config import SvmCheckConfig, TrainerConfig
 from pointpeft.training.config_files import setting_names
 from tests.data.benchmarks import layouts
@@ -62,7 +62,7 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     few = few_homeobjects()
     patch.setattr(archive, "load_homeobjects", lambda: few)
     patch.setattr(registry, "_METHODS", dict(registry._METHODS))
-    patch.setattr(engines, "run_in_processes", run_here)
+    patch.setattr(parallel, "run_in_processes", run_here)
     made = export.export_procedural.__defaults__
     patch.setattr(export.export_procedural, "__defaults__", (made[0], 6, 512, made[3]))
 

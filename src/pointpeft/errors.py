@@ -59,7 +59,8 @@ def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str =
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:
     """ "did you mean 'x'? " when something known resembles ``name``, else nothing."""
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = [each for each in known if each.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 

@@ -45,7 +45,7 @@ def push_to_hub(
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever its library and the network give
             raise ConfigError(f"{HUB}{repo} cannot be written: {error}") from error
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pointpeft.training import cells, engines
+from pointpeft.training import cells, parallel
 from tests.cli.conftest import run
 from tests.training.comparing import run_here
 from tests.training.support import TINY
@@ -13,7 +13,7 @@ from tests.training.support import TINY
 @pytest.fixture
 def compare(archive, weights, tmp_path, monkeypatch):
     """Runs ``compare`` with further arguments, its cells in this process."""
-    monkeypatch.setattr(engines, "run_in_processes", run_here)
+    monkeypatch.setattr(parallel, "run_in_processes", run_here)
 
     def command(*arguments):
         return run(

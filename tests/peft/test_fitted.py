@@ -104,3 +104,8 @@ def test_a_single_class_is_refused():
 def test_wrong_settings_are_named(make, word):
     with pytest.raises(ConfigError, match=word):
         make()
+
+
+def test_an_svm_that_was_never_fitted_does_not_predict(points):
+    with pytest.raises(ConfigError, match="svm"):
+        pp.get_peft_model(classifier(), pp.SVMConfig()).eval()(points)

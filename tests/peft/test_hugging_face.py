@@ -74,8 +74,8 @@ def test_layers_that_are_multiplied_in_parts_are_adapted_too(points):
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"rank": 4}, "rank"),
-        ({"r": "four"}, "r"),
+        ({"rank": 4}, "'rank'.*'r'"),
+        ({"r": "four"}, "^r .*four"),
         ({"bias": "all"}, "bias"),
         ({"target_modules": ["no_such_layer"]}, "no_such_layer"),
     ],

@@ -225,3 +225,11 @@ def test_linear_and_full_compute_what_the_plain_model_computes(points):
         model = settle(classifier()).eval()
         expected = model(points)
         assert torch.equal(pp.get_peft_model(model, config)(points), expected)
+
+
+@pytest.mark.parametrize(("local", "size"), [(32, 8), (5, 4), (3, 2), (1, 1)])
+def test_local_graphs_of_pointgst_divide_the_patches(local, size, points):
+    model = pp.get_peft_model(classifier(), pp.PointGSTConfig(rank=3, local=local)).eval()
+    stream = model.model.backbone.embed(points)
+    assert model.tuner.bases(stream.geometry).local.shape == (3, 8 // size, size, size)
+    assert model(points).isfinite().all()

@@ -11,7 +11,7 @@ import pytest
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.training import cells as cells_of
-from pointpeft.training import engines
+from pointpeft.training import parallel
 from pointpeft.training.cells import FAILURE, Cell, read_cell, read_failure
 from pointpeft.training.comparison import compare
 from pointpeft.training.grid import Comparison, split_method
@@ -47,7 +47,7 @@ def ran(monkeypatch):
             names.append(cell.name)
             yield cell, died
 
-    monkeypatch.setattr(engines, "run_in_processes", run)
+    monkeypatch.setattr(parallel, "run_in_processes", run)
     return names
 
 
@@ -280,7 +280,7 @@ def two_cells(make, tmp_path, monkeypatch):
 
 def test_a_process_that_dies_takes_no_other_along(two_cells):
     good, bad = two_cells
-    died = {cell.name: reason for cell, reason in engines.run_in_processes([good, bad], 2)}
+    died = {cell.name: reason for cell, reason in parallel.run_in_processes([good, bad], 2)}
     assert died["good"] is None
     assert "7" in died["bad"]
     assert read_failure(good) is None
@@ -292,7 +292,7 @@ def test_a_process_that_dies_takes_no_other_along(two_cells):
 def test_ray_runs_cells_as_processes_do(two_cells, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     good, bad = two_cells
-    died = {cell.name: reason for cell, reason in engines.run_on_ray([good, bad], 1)}
+    died = {cell.name: reason for cell, reason in parallel.run_on_ray([good, bad], 1)}
     assert died["good"] is None
     assert died["bad"]
     assert read_cell(good)["test_items"] == 8

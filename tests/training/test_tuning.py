@@ -11,6 +11,7 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.tasks.classification import ClassificationModule, balanced_weights
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import Schedule
+from pointpeft.training.resolved import ResolvedRun
 from tests.models.tiny import tiny
 
 
@@ -104,6 +105,11 @@ def test_weights_enter_loss_and_score():
 def test_class_weights_have_their_place(settings):
     with pytest.raises(ConfigError, match="class_weights"):
         pp.FinetuneConfig(**settings)
+
+
+def test_class_weights_are_for_methods_that_train():
+    with pytest.raises(ConfigError, match="class_weights"):
+        ResolvedRun.of(pp.FinetuneConfig(method="svm", class_weights="balanced"))
 
 
 def bank_method():

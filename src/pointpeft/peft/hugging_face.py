@@ -8,7 +8,7 @@ trunk stays as it is. An adapter holds a folder ``hugging_face`` too, which that
 import copy
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,6 +29,7 @@ __all__ = [
 
 _LAYERS = r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 """Linear layers of all blocks, on every backbone."""
+_THEIR_NAMES = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
 _OF_RUNS = ("task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision")
 
 
@@ -63,13 +64,17 @@ class HuggingFaceConfig(PeftConfig):
                 f"method {self.method!r} has no peft_type {name!r}: "
                 f"{nearest_hint(name, list(kinds))}one of {', '.join(kinds)}"
             )
+        defaults = {each.name: each.default for each in fields(kinds[name])}
         known = [key for key in kinds[name].__dataclass_fields__ if key not in _OF_RUNS]
         for key in settings:
             if key not in known:
                 raise ConfigError(
-                    f"method {self.method!r} has no setting {key!r}: {nearest_hint(key, known)}"
+                    f"method {self.method!r} has no setting {key!r}: "
+                    f"{nearest_hint(_THEIR_NAMES.get(key, key), known)}"
                     f"settings: {', '.join(known)}"
                 )
+            if type(defaults.get(key)) is int and type(settings[key]) is not int:
+                raise ConfigError(f"{key} must be an integer, got {settings[key]!r}")
         try:
             return kinds[name](**settings)
         except (TypeError, ValueError) as error:

@@ -68,6 +68,8 @@ class SVMTuner(FittedTuner):
 
     def classify(self, features: Tensor) -> Tensor:
         """Votes of the pairs, with their margins between votes, ``(B, C) -> (B, classes)``."""
+        if not bool(self.present.any()):
+            raise ConfigError("svm is not fitted yet: call fit")
         first, second = self.first, self.second
         seen = (self.present[first] & self.present[second]).to(features.dtype)
         margins = self.pairs(features - self.origin) * seen
@@ -150,8 +152,8 @@ def _cross_validate(features: NDArray, labels: NDArray, smallest_class: int) -> 
     folds = min(_FOLDS, smallest_class)
     if folds < 2:
         raise DataError(
-            "C cannot be cross-validated: a class has a single training item; pass C (in the "
-            "papers 0.01 to 0.042)"
+            "C cannot be cross-validated: a class has a single training item; add items to it, or "
+            "pass C, for --method svm as peft.C=1 (in the papers 0.01 to 0.042)"
         )
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = [cross_val_score(_machine(C), features, labels, cv=splits).mean() for C in C_GRID]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.errors import check_choices, check_sizes
 from pointpeft.models.trunk import Geometry, Stream
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -30,25 +30,12 @@ class PointGSTConfig(PeftConfig):
     learning_rate = 2e-3  # in the paper 5e-4, for a hundred times as many steps
 
     rank: int = 36  # channels r of the bottleneck
-    local: int = 32  # patches of a local graph; where there are fewer patches, all of them
+    local: int = 32  # patches of a local graph, at most: the largest number that divides them all
     reference_compat: bool = False  # with the faults of the paper's code
 
     def __post_init__(self) -> None:
         check_sizes(self, ["rank", "local"])
         check_choices(self, ["reference_compat"], (True, False))
-
-    def resolve(self, backbone: Any) -> "PointGSTConfig":
-        """As it is.
-
-        Raises:
-            ConfigError: patches cannot be cut into local graphs.
-        """
-        for scale in backbone.scales:
-            if scale.num_groups % min(self.local, scale.num_groups):
-                raise ConfigError(
-                    f"local={self.local} must divide the {scale.num_groups} patches of a scale"
-                )
-        return self
 
 
 class Bases(NamedTuple):
@@ -97,7 +84,8 @@ class PointGSTTuner(Tuner):
         """Those of the centers of a batch."""
         centers = geometry.centers.float()
         order = morton_order(centers)
-        size = min(self.config.local, centers.shape[1])
+        G = centers.shape[1]
+        size = max(n for n in range(1, min(self.config.local, G) + 1) if G % n == 0)
         runs = centers.gather(1, order.unsqueeze(-1).expand(-1, -1, 3)).unflatten(1, (-1, size))
         with torch.autocast(centers.device.type, enabled=False):
             return Bases(self.basis(centers), order, self.basis(runs))

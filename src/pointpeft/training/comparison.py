@@ -15,6 +15,7 @@ from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.training.cells import Cell, note_failure, read_cell, read_failure
 from pointpeft.training.config import FinetuneConfig
+from pointpeft.training.config_files import load_config
 from pointpeft.training.grid import Comparison, backbone_label, data_label, split_method
 from pointpeft.training.parallel import Engine, find_engine
 from pointpeft.training.resolved import ResolvedRun
@@ -105,6 +106,13 @@ def compare(
     groups = _groups(comparison, Path(output).resolve())
     run = RunFolder(output)
     run.prepare(base, resume)
+    if resume and (begun := load_config(FinetuneConfig, [run.config]).trainer.epochs) != (
+        base.trainer.epochs
+    ):
+        raise ConfigError(
+            f"{run.path} was begun with trainer.epochs={begun}, not {base.trainer.epochs}, and all "
+            "runs of a comparison have the same; name another `output`"
+        )
     _check_data(groups, comparison)
     run.begin(base)
     first, factors = comparison.settings.seed, comparison.lr_factors

@@ -47,6 +47,10 @@ class ResolvedRun:
         name = config.method or task.method
         config = protocol.resolve(replace(config, method=name))
         method = find_method(name).from_dict(config.peft)
+        if method.fitted and config.class_weights != "none":
+            raise ConfigError(
+                f"class_weights={config.class_weights} is for methods that train, not for {name}"
+            )
         lr = config.optimizer.lr or task.learning_rate(method)
         augmentation = config.data.augmentation or task.augmentation
         config = replace(

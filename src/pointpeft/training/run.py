@@ -57,6 +57,7 @@ def train_one_seed(
     data = redraw(data, config.seed)
     L.seed_everything(config.seed, verbose=False)
     if resolved.method.fitted:
+        log.info("%s: fitted at once; epochs, rate and seed change nothing", _title(config))
         model = _make_model(resolved, data, run, banks)
         fitted = fit_method(model, resolved, data)
         metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
@@ -195,7 +196,8 @@ def train_seeds(
     finished = run.finished_metrics(config) if resume else None
     if finished and (page.is_file() or not report):
         larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
-        log.info("%s had ended: nothing is trained; a larger %s goes on", run.path, larger)
+        further = "" if resolved.method.fitted else f"; a larger {larger} goes on"
+        log.info("%s had ended: nothing is trained%s", run.path, further)
         return finished
     with run.logging():
         data, metrics = _prepare(resolved, progress, data), finished
