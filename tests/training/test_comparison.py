@@ -139,8 +139,11 @@ def test_finished_runs_are_not_repeated(make, ran, tmp_path):
 
 def test_settings_of_all_runs_do_not_change_on_the_way(make, ran, tmp_path):
     compare(make(methods=("knn",)), tmp_path / "out")
-    with pytest.raises(ConfigError, match="label_smoothing"):
-        compare(make("label_smoothing=0.1"), tmp_path / "out", resume=True)
+    before = (tmp_path / "out/results.csv").read_text()
+    for changed in ("label_smoothing=0.1", "trainer.epochs=1"):
+        with pytest.raises(ConfigError, match=changed.partition("=")[0]):
+            compare(make(changed), tmp_path / "out", resume=True)
+    assert (tmp_path / "out/results.csv").read_text() == before
 
 
 def test_a_failure_is_noted_and_the_others_go_on(make, ran, tmp_path, monkeypatch):
