@@ -87,3 +87,10 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
 def test_methods_for_one_scale_are_refused_elsewhere(backbone, method):
     with pytest.raises(ConfigError, match=backbone):
         pp.get_peft_model(pp.build_classifier(encoder(backbone), 4), CONFIGS[method]())
+
+
+@pytest.mark.parametrize("method", ["dapt, published", "pointgst, published", "ppt, published"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_methods_with_their_faults_train_on_every_backbone(backbone, method):
+    model, _ = adapted(backbone, method, "classification")
+    assert logits(model.eval(), clouds(4)).isfinite().all()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pointpeft.compat.pretraining import published_features
 from pointpeft.models import Geometry
-from pointpeft.models.trunk import Stream, Tokenized
+from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.ops import farthest_point_sample, gather_points
 from pointpeft.peft.dapt import DAPTTuner
 from pointpeft.peft.idpt import IDPTTuner
@@ -160,16 +160,17 @@ class PublishedPPTTuner(PPTTuner):
 
     def embed(self, model: Any, stream: Stream) -> Stream:
         """The stream, whose state are the tokens of the second cut."""
-        trunk = model.backbone
-        if not self.training or len(trunk.scales) > 1:
+        if not self.training or isinstance(model, Trunk):  # of several scales, which call by itself
             return stream
+        trunk = model.backbone
         patches = trunk.tokenizer.group(stream.geometry.points).neighborhoods
         second = patches[:, : self.config.num_prompts]
         return stream.with_state(trunk.tokenizer.project(trunk.tokenizer.embed(second)))
 
     def prompts(self, stream: Stream, count: int) -> Tensor:
-        """Those of the second call."""
-        return super().prompts(stream, count) if stream.state is None else stream.state
+        """Those of the second call, where there was one; else the state is of a finer scale."""
+        found = stream.state
+        return found if isinstance(found, Tensor) else super().prompts(stream, count)
 
 
 WITH_FAULTS: dict[str, type[Tuner]] = {

@@ -158,7 +158,10 @@ class Method(nn.Module):
         return model.make_head(num_classes)
 
     def embed(self, model: Any, stream: Stream) -> Stream:
-        """The stream before the first block of each scale."""
+        """The stream before the first block of each scale.
+
+        ``model`` is what has the encoder, or an encoder of several scales itself.
+        """
         return stream
 
     def block(self, place: int, block: Any, stream: Stream) -> Stream:

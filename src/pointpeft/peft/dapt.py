@@ -122,6 +122,7 @@ class _Modulation(nn.Module):
         self.beta = nn.Parameter(torch.normal(0.0, std, (dim,)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., C) -> (..., C)``."""
         return torch.addcmul(self.beta, x, self.gamma)
 
 
@@ -141,6 +142,7 @@ class _DynamicAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, C) -> (B, T, C)``."""
         m = self.norm(x)
         return F.relu(self.scale(m)) * self.up(self.dropout(F.gelu(self.down(m))))
 
