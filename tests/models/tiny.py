@@ -45,9 +45,13 @@ _BERT = {"queue_size": 16, "feature_dim": 10, "num_tokens": 12}
 _IMAGES = {
     "teacher": "random", "teacher_image_size": 32, "teacher_patch_size": 8, "teacher_channels": 5,
 }  # fmt: skip
+# Where gradients of what is rebuilt stop, the gradient of the loss is none of a function.
+_CENTERS = {"decoder_depth": 2, "detach_centers": False}
 _PRETRAINING = {
     "i2p_mae": _IMAGES,
     "i2p_mae_small": _IMAGES,
+    "pcp_mae": _CENTERS,
+    "pcp_mae_small": _CENTERS,
     "point_bert": _BERT,
     "point_bert_small": _BERT,
     "point_mae": {"decoder_depth": 2},

@@ -6,7 +6,7 @@ adds a class token and a head; pre-training is in ``point_mae_pretraining.py``.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +72,10 @@ class PointMAE(Trunk):
 
     Attributes:
         scales: the one scale that there is.
+        position_embedding: makes, of a width C, what embeds centers, ``(..., 3) -> (..., C)``.
     """
+
+    position_embedding: Callable[[int], nn.Module] = staticmethod(position_mlp)
 
     def __init__(self, config: PointMAEConfig | None = None) -> None:
         super().__init__()
@@ -82,7 +85,7 @@ class PointMAE(Trunk):
         self.tokenizer = PatchTokenizer(
             c.num_groups, c.group_size, c.dim, c.patch_widths, c.skip_near_origin, c.embed_dim
         )
-        self.pos_embed = position_mlp(c.dim)
+        self.pos_embed = self.position_embedding(c.dim)
         rates = drop_path_rates(c.drop_path, c.depth)
         self.blocks = nn.ModuleList(Block(c.dim, c.num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(c.dim)

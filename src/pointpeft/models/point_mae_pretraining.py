@@ -16,7 +16,16 @@ from pointpeft.ops._numerics import full_precision, working
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.ops.gathering import select
 
-__all__ = ["InstanceContrast", "PointMAEPretraining", "PointMAEPretrainingConfig"]
+__all__ = [
+    "Decoder",
+    "InstanceContrast",
+    "MaskedPatches",
+    "MaskingConfig",
+    "PointMAEPretraining",
+    "PointMAEPretrainingConfig",
+    "check_fit",
+    "mask_patches",
+]
 
 
 class InstanceContrast(nn.Module):
@@ -51,29 +60,55 @@ class InstanceContrast(nn.Module):
 
 
 @dataclass(frozen=True)
-class PointMAEPretrainingConfig:
-    """Settings of masked pre-training; the defaults are the published ones."""
+class MaskingConfig:
+    """What all masked autoencoders of patches have: what is hidden, and what rebuilds it."""
 
     mask_ratio: float = 0.6  # share of the patches that is hidden
     mask_type: MaskType = "random"  # or "block": neighbours
     decoder_depth: int = 4  # blocks of the decoder
     decoder_num_heads: int = 6  # heads of its attention
     loss: Literal["l1", "l2"] = "l2"  # Chamfer distance, "l2" or "l1"
+
+    def __post_init__(self) -> None:
+        check_choices(self, ["mask_type"], get_args(MaskType))
+        check_choices(self, ["loss"], ("l1", "l2"))
+        check_numbers(self, ["mask_ratio"])
+        check_sizes(self, ("decoder_depth", "decoder_num_heads"))
+
+
+@dataclass(frozen=True)
+class PointMAEPretrainingConfig(MaskingConfig):
+    """Settings of masked pre-training; the defaults are the published ones."""
+
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
     contrast: float = 0.0  # weight of instance contrast between two views; in the papers none
     temperature: float = 0.1  # of the contrast
 
     def __post_init__(self) -> None:
-        check_choices(self, ["mask_type"], get_args(MaskType))
-        check_choices(self, ["loss"], ("l1", "l2"))
+        super().__post_init__()
         check_choices(self, ["embed_masked"], (True, False))
-        check_numbers(self, ["mask_ratio", "contrast", "temperature"])
+        check_numbers(self, ["contrast", "temperature"])
         if self.contrast < 0 or self.temperature <= 0:
             raise ConfigError(
                 f"contrast={self.contrast} must not be negative and "
                 f"temperature={self.temperature} must be positive"
             )
-        check_sizes(self, ("decoder_depth", "decoder_num_heads"))
+
+
+def check_fit(backbone: PointMAE, config: MaskingConfig) -> None:
+    """Refuse settings of pre-training that an encoder cannot have.
+
+    Raises:
+        ConfigError: nothing or all would be hidden, or the decoder's heads do not divide ``dim``.
+    """
+    C, G, c = backbone.num_features, backbone.config.num_groups, config
+    if not 0 < int(c.mask_ratio * G) < G:
+        raise ConfigError(
+            f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of num_groups={G} "
+            "patches; some must be hidden and some visible"
+        )
+    if C % c.decoder_num_heads:
+        raise ConfigError(f"dim={C} must be a multiple of decoder_num_heads={c.decoder_num_heads}")
 
 
 class Decoder(nn.Module):
@@ -91,6 +126,45 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x + positions, geometry)
         return self.norm(x[:, -num_hidden:])
+
+
+class MaskedPatches(NamedTuple):
+    """Patches of a batch, and which of them are hidden.
+
+    Attributes:
+        neighborhoods: points relative to their centers, ``(B, G, S, 3)``.
+        centers: ``(B, G, 3)``.
+        visible: places of the visible patches, in ascending order, ``(B, V)``.
+        hidden: those of the hidden ones, ``(B, M)``.
+    """
+
+    neighborhoods: Tensor
+    centers: Tensor
+    visible: Tensor
+    hidden: Tensor
+
+    def target(self) -> Tensor:
+        """Points of the hidden patches relative to their centers, ``(B M, S, 3)``."""
+        size = self.neighborhoods.shape[2:]
+        return select(self.neighborhoods.flatten(2), self.hidden).flatten(0, 1).unflatten(1, size)
+
+
+def mask_patches(
+    backbone: PointMAE, points: Tensor, mask: Tensor | None, config: MaskingConfig
+) -> MaskedPatches:
+    """Group ``points (B, N, 3)`` and hide patches by ``mask (B, G)``, which is drawn when absent.
+
+    Raises:
+        ValueError: the mask hides more patches of one cloud than of another.
+    """
+    patches, centers = backbone.tokenizer.group(points)
+    G, c = centers.shape[1], config
+    if mask is None:
+        mask, M = patch_mask(centers, c.mask_ratio, c.mask_type), int(c.mask_ratio * G)
+    else:
+        M = count_hidden(mask)
+    visible, hidden = order_visible_first(mask).split([G - M, M], dim=1)
+    return MaskedPatches(patches, centers, visible, hidden)
 
 
 class Visible(NamedTuple):
@@ -128,16 +202,8 @@ class PointMAEPretraining(nn.Module):
     def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointMAEPretrainingConfig()
-        C, G = backbone.num_features, backbone.config.num_groups
-        if not 0 < int(c.mask_ratio * G) < G:
-            raise ConfigError(
-                f"mask_ratio={c.mask_ratio} hides {int(c.mask_ratio * G)} of num_groups={G} "
-                "patches; some must be hidden and some visible"
-            )
-        if C % c.decoder_num_heads:
-            raise ConfigError(
-                f"dim={C} must be a multiple of decoder_num_heads={c.decoder_num_heads}"
-            )
+        check_fit(backbone, c)
+        C = backbone.num_features
         self.backbone = backbone
         self.mask_token = nn.Parameter(torch.empty(1, 1, C))
         self.decoder_pos_embed = position_mlp(C)
@@ -174,20 +240,12 @@ class PointMAEPretraining(nn.Module):
         Raises:
             ValueError: the mask hides more patches of one cloud than of another.
         """
-        c = self.pretraining_config
-        patches, centers = self.backbone.tokenizer.group(points)
-        B, G, S, _ = patches.shape
-        if mask is None:
-            mask, M = patch_mask(centers, c.mask_ratio, c.mask_type), int(c.mask_ratio * G)
-        else:
-            M = count_hidden(mask)
-        visible, hidden = order_visible_first(mask).split([G - M, M], dim=1)
-        geometry = Geometry(points, centers)
-        tokens = self._embed(patches, visible)
-        seen = select(centers, visible)
+        masked = mask_patches(self.backbone, points, mask, self.pretraining_config)
+        geometry = Geometry(points, masked.centers)
+        tokens = self._embed(masked.neighborhoods, masked.visible)
+        seen, hidden = (select(masked.centers, each) for each in (masked.visible, masked.hidden))
         tokens = self.backbone.encode(Stream(tokens, self.backbone.pos_embed(seen), geometry))
-        target = select(patches.flatten(2), hidden).view(B * M, S, 3)
-        return Visible(tokens, seen, select(centers, hidden), target, geometry)
+        return Visible(tokens, seen, hidden, masked.target(), geometry)
 
     def rebuild(self, visible: Visible) -> Tensor:
         """Points of the hidden patches relative to their centers, ``(B M, S, 3)``."""

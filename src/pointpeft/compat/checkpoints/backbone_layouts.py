@@ -1,6 +1,9 @@
-"""Layouts of published checkpoints of backbones: Point-BERT, Point-MAE, Point-M2AE and I2P-MAE."""
+"""Layouts of published checkpoints of backbones: Point-BERT, Point-MAE, PCP-MAE, the M2AE family."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from pointpeft.models.checkpoint import TOKENIZER_CONVOLUTIONS, Layout
 
@@ -8,6 +11,9 @@ __all__ = [
     "BACKBONE_LAYOUTS",
     "I2P_MAE_PRETRAINED",
     "I2P_MAE_PRETRAINED_WITH_TEACHER",
+    "PCP_MAE_CLASSIFICATION",
+    "PCP_MAE_PRETRAINED",
+    "PCP_MAE_SEGMENTATION",
     "POINT_BERT_CLASSIFICATION",
     "POINT_BERT_PRETRAINED",
     "POINT_BERT_SEGMENTATION",
@@ -21,6 +27,7 @@ __all__ = [
     "PUBLISHED_DEPTHS",
     "TEACHER",
     "block_places",
+    "by_positions",
     "i2p_mae_pretrained_layout",
     "point_m2ae_classification_layout",
     "point_m2ae_pretrained_layout",
@@ -172,6 +179,40 @@ POINT_MAE_SEGMENTATION = Layout(
 )
 
 
+PCP_MAE_PRETRAINED = replace(
+    POINT_MAE_PRETRAINED,
+    name="PCP-MAE, pre-trained",
+    markers=("MAE_encoder.mask_pos_token", "MAE_decoder."),
+    rules=(
+        ("MAE_encoder.mask_pos_token", "mask_pos_token"),
+        *POINT_MAE_PRETRAINED.rules,
+        ("pred_pos_decoder.", "center_blocks."),
+        ("pred_pos_proj.", "center_head."),
+    ),
+    model="pcp_mae",
+)
+PCP_MAE_CLASSIFICATION, PCP_MAE_SEGMENTATION = (
+    replace(layout, name=layout.name.replace("Point-MAE", "PCP-MAE"), model="pcp_mae")
+    for layout in (POINT_MAE_CLASSIFICATION, POINT_MAE_SEGMENTATION)
+)
+_CODED = {
+    POINT_MAE_CLASSIFICATION.name: PCP_MAE_CLASSIFICATION,
+    POINT_MAE_SEGMENTATION.name: PCP_MAE_SEGMENTATION,
+}
+
+
+def by_positions(layout: Layout, state: Mapping[str, Tensor]) -> Layout:
+    """``layout``, or PCP-MAE's of the same names, if positions are embedded by codes of centers.
+
+    Args:
+        layout: by the names of the entries.
+        state: the entries under their published names.
+    """
+    weight = state.get("pos_embed.0.weight")
+    plain = weight is None or weight.shape[-1] == 3
+    return layout if plain else _CODED.get(layout.name, layout)
+
+
 PUBLISHED_DEPTHS = (5, 5, 5)
 """Blocks per scale of every released file; a file shows its own."""
 
@@ -299,15 +340,18 @@ BACKBONE_LAYOUTS = (
     POINT_BERT_PRETRAINED,
     POINT_BERT_CLASSIFICATION,
     POINT_BERT_SEGMENTATION,
+    PCP_MAE_PRETRAINED,
     POINT_MAE_PRETRAINED,
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_SEGMENTATION,
+    PCP_MAE_CLASSIFICATION,
+    PCP_MAE_SEGMENTATION,
     POINT_M2AE_PRETRAINED,
     POINT_M2AE_CLASSIFICATION,
     POINT_M2AE_SEGMENTATION,
     I2P_MAE_PRETRAINED_WITH_TEACHER,
     I2P_MAE_PRETRAINED,
 )
-"""In the order in which they are tried: Point-BERT's have all that Point-MAE's have, and I2P-MAE's
-files may have a teacher beside all else. Fine-tuned, I2P-MAE has the names and shapes of
-Point-M2AE."""
+"""In the order in which they are tried: Point-BERT's and PCP-MAE's have all that Point-MAE's have,
+and I2P-MAE's files may have a teacher beside all else. Fine-tuned, PCP-MAE has the names of
+Point-MAE, see :func:`by_positions`, and I2P-MAE the names and shapes of Point-M2AE."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pointpeft.compat.checkpoints.backbone_layouts import by_positions
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
 from pointpeft.errors import CheckpointError
 from pointpeft.files import shown_path
@@ -115,6 +116,7 @@ def objective_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, An
     )
     return known_sizes(
         decoder_depth=shapes.count(r"decoder\.blocks\.(\d+)\.") or None,
+        center_depth=shapes.count(r"center_blocks\.blocks\.(\d+)\.") or None,
         decoder_depths=depths or None,
         decoder_residuals=residuals if steps else None,
         points_per_group=members,
@@ -236,6 +238,7 @@ def _read_published(path: Path) -> Checkpoint:
     layout = recognise(list(state), LAYOUTS)
     if layout is None:
         raise CheckpointError(_unknown(path, list(state)))
+    layout = by_positions(layout, state)
     facts = content.get(WRITTEN_HERE)
     metadata = dict(facts) if isinstance(facts, Mapping) else {}
     return Checkpoint(path, layout.name, layout.ours(state), metadata, layout)
