@@ -13,6 +13,7 @@ class Recipe(NamedTuple):
     warmup: int  # epochs
     batch_size: int
     grad_clip: float | None
+    head_factor: float = 1.0  # times lr: the rate of the head
 
 
 class Sizes(NamedTuple):
@@ -35,6 +36,9 @@ class Experiment(NamedTuple):
 
 
 TUNED = Recipe(5e-4, 0.05, 300, 300, 10, 32, 10.0)
+PCP_SCAN = Recipe(2e-5, 0.05, 300, 300, 10, 32, 10.0, 10.0)
+PCP_MODELNET = Recipe(1e-5, 0.05, 300, 300, 10, 32, 10.0, 10.0)
+PCP_EPISODE = Recipe(5e-4, 0.05, 150, 150, 10, 32, 10.0, 10.0)
 EPISODE = Recipe(5e-4, 0.05, 150, 150, 10, 32, 10.0)
 PARTS = Recipe(2e-4, 0.05, 300, 300, 10, 16, 10.0)
 PARTS_BERT = Recipe(5e-4, 0.05, 300, 300, 10, 16, None)
@@ -53,9 +57,11 @@ I2P_OBJECTS = Sizes(2048, (512, 256, 64), (32, 16, 16), (0.32, 0.64, 1.28))
 I2P_PB = Sizes(2048, (512, 256, 64), (32, 16, 16), (0.48, 0.96, 1.92))
 
 MOVED, TURNED, BOTH = "scale-shift", "rotate", "scale-rotate"
+MOVED_AND_TURNED = "scale-shift-rotate"
 
 PRE_TRAINING = {
     "i2p-mae": Experiment(Recipe(1e-3, 0.05, 300, 400, 10, 64, None), I2P, MOVED, C=0.01),
+    "pcp-mae": Experiment(Recipe(5e-4, 0.05, 300, 300, 10, 128, None), ONE_SCALE, MOVED_AND_TURNED),
     "point-bert": Experiment(Recipe(5e-4, 0.05, 300, 300, 3, 128, None), ONE_SCALE, MOVED, C=1.0),
     "point-bert-dvae": Experiment(Recipe(5e-4, 5e-4, 300, 300, 10, 64, None), ONE_SCALE, "none"),
     "point-m2ae": Experiment(Recipe(1e-3, 0.05, 300, 400, 10, 128, None), M2AE, MOVED, C=0.01),
@@ -74,6 +80,11 @@ FINE_TUNING = {
     "scan_obj-bg": Experiment(TUNED, I2P_OBJECTS, BOTH),
     "scan_obj": Experiment(TUNED, I2P_OBJECTS, BOTH),
     "scan_pb": Experiment(TUNED, I2P_PB, BOTH),
+    "pcp-mae_modelnet40": Experiment(PCP_MODELNET, ONE_SCALE, MOVED),
+    "pcp-mae_modelnet40_8k": Experiment(PCP_MODELNET, ONE_SCALE_8K, MOVED),
+    "pcp-mae_scan_obj-bg": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
+    "pcp-mae_scan_obj": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
+    "pcp-mae_scan_pb": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
     "point-bert_modelnet40": Experiment(TUNED, ONE_SCALE, MOVED),
     "point-bert_modelnet40_2k": Experiment(TUNED, ONE_SCALE_2K, MOVED),
     "point-bert_modelnet40_4k": Experiment(TUNED, ONE_SCALE_4K, MOVED),
@@ -115,6 +126,7 @@ PEFT = {
     "point-mae_scan_pb_aug": Experiment(TUNED, ONE_SCALE_2K, BOTH),
 }
 FEW_SHOT = {
+    "pcp-mae": Experiment(PCP_EPISODE, ONE_SCALE, TURNED),
     "point-bert": Experiment(EPISODE, ONE_SCALE, MOVED),
     "point-m2ae": Experiment(EPISODE, M2AE_MODELNET, MOVED),
     "point-mae": Experiment(EPISODE, ONE_SCALE, MOVED),

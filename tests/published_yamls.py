@@ -118,6 +118,19 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "Point-MAE fewshot": ("few-shot/point-mae", {
         **_TUNED, **_data("ModelNet40FewShot"), **_FEW, **_transformer(encoder_dims=384),
     }),
+    "PCP-MAE pretrain/base": ("pre-training/pcp-mae", {
+        **_PRETRAINED, "optimizer.kwargs.lr": 0.0005, "scheduler.kwargs.epochs": 300,
+        "total_bs": 128, "npoints": 1024, **_data("ShapeNet-55", npoints=1024),
+        "model.NAME": "PCP_MAE", "model.group_size": 32, "model.num_group": 64,
+        "model.loss": "cdl2", "model.pred_loss": "l2", "model.ita": 0.1,
+        "model.pred_pos_transformer_layer": 0, "model.add_detach": True, "model.cls_token": False,
+        "model.aug": "None", "model.ablation": "None",
+        **_under("model.transformer_config.", _MAE_OBJECTIVE),
+    }),
+    "PCP-MAE finetune_scan_hardest": ("fine-tuning/pcp-mae_scan_pb", {
+        **_TUNED, "optimizer.kwargs.lr": 2e-5, **_data("ScanObjectNN_hardest"), "npoints": 2048,
+        **_transformer(groups=128, encoder_dims=384, type="full"),
+    }),
     "Point-BERT Mixup_models/Point-BERT": ("pre-training/point-bert", {
         **_PRETRAINED, "optimizer.kwargs.lr": 0.0005, "scheduler.kwargs.epochs": 300,
         "scheduler.kwargs.initial_epochs": 3, "total_bs": 128, "consider_metric": "CDL1",

@@ -135,6 +135,7 @@ def trained(config):
         optimizer.warmup_epochs,
         trainer.batch_size,
         optimizer.grad_clip,
+        optimizer.head_lr_factor,
     )
 
 

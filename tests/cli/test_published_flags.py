@@ -179,7 +179,8 @@ def test_errors_name_the_flags_that_there_are(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "votes"), [("point_bert", "9"), ("point_mae", "299"), ("i2p_mae", "49")]
+    ("model", "votes"),
+    [("point_bert", "9"), ("point_mae", "299"), ("pcp_mae", "51"), ("i2p_mae", "49")],
 )
 def test_votes_are_as_many_as_published(model, votes):
     assert given("--vote", model=model) == {"votes": votes}

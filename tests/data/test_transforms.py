@@ -126,7 +126,8 @@ def test_too_few_points_are_refused(clouds: Tensor, transform: FirstPoints | Ran
 
 
 @pytest.mark.parametrize(
-    "name", ["scale-shift", "rotate", "scale-rotate", "part-segmentation", "none"]
+    "name",
+    ["scale-shift", "rotate", "scale-shift-rotate", "scale-rotate", "part-segmentation", "none"],
 )
 def test_recipes_are_per_sample_and_repeatable(clouds: Tensor, name: str) -> None:
     transform = recipe(name, 32)

@@ -24,7 +24,7 @@ every_predictor = pytest.mark.parametrize(("name", "task"), PREDICTING)
 # which a tiny network of the others has as well, but for pre-training of Point-MAE, where the small
 # one does not embed what is hidden. I2P-MAE is Point-M2AE but for pre-training and what it
 # retrieves. What predicts holds an encoder.
-SAME = ("point_bert_small", "point_m2ae_small", "i2p_mae_small")
+SAME = ("pcp_mae_small", "point_bert_small", "point_m2ae_small", "i2p_mae_small")
 NETWORKS = [
     (name, task)
     for name, task in ENTRIES

@@ -20,6 +20,7 @@ from tests.parity.i2p_mae import (
     check_i2p_projection,
     check_i2p_svm_features,
 )
+from tests.parity.pcp_mae import check_pcp_classification, check_pcp_pretrain
 from tests.parity.point_bert import (
     check_bert_classification,
     check_bert_part_segmentation,
@@ -62,6 +63,8 @@ KINDS = {
     "i2p_mae_pretrain": check_i2p_pretrain,
     "i2p_mae_svm_features": check_i2p_svm_features,
     "i2p_mae_cls": check_i2p_classification,
+    "pcp_mae_pretrain": check_pcp_pretrain,
+    "pcp_mae_cls": check_pcp_classification,
     "point_peft_mae": check_point_peft_mae,
     "point_peft_m2ae": check_point_peft_m2ae,
     "idpt_mae": check_idpt,
@@ -75,6 +78,8 @@ KINDS = {
 MODELS = {
     "Point_MAE": check_pretrain,
     "PointTransformer (Point-MAE)": check_classification,
+    "PCP_MAE": check_pcp_pretrain,
+    "PointTransformer (PCP-MAE)": check_pcp_classification,
     "PointTransformer_best (Point-PEFT on Point-MAE)": check_point_peft_mae,
     "Point-PEFT M2AE models/Point_Mask_Rev_FT_scan.py PointTransformer_best": check_point_peft_m2ae,
     "PointTransformer (IDPT on Point-MAE)": check_idpt,

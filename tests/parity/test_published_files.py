@@ -20,6 +20,8 @@ FILES = {
     "point_mae_pretrain": ("Point-MAE, pre-trained", {}),
     "point_mae_cls_scan": ("Point-MAE, fine-tuned for classification", {"preset": "scanobjectnn"}),
     "point_mae_partseg": ("Point-MAE, fine-tuned for part segmentation", {}),
+    "pcp_mae_pretrain": ("PCP-MAE, pre-trained", {}),
+    "pcp_mae_cls_scan": ("PCP-MAE, fine-tuned for classification", {"preset": "scanobjectnn"}),
     "point_m2ae_pretrain": ("Point-M2AE, pre-trained", {}),
     "point_m2ae_cls_modelnet": ("Point-M2AE or I2P-MAE, fine-tuned for classification", {}),
     "point_m2ae_cls_scan": (

@@ -9,7 +9,8 @@ from pointpeft.models.registry import build_segmenter
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS
 
-BACKBONES = ("point_mae", "point_bert", "point_m2ae", "i2p_mae")
+BACKBONES = ("point_mae", "pcp_mae", "point_bert", "point_m2ae", "i2p_mae")
+SEVERAL_SCALES = ("point_m2ae", "i2p_mae")
 ONE_SCALE_ONLY = ("stag",)
 PARTS = {"names": ["a", "b", "c"], "categories": {"x": [0, 1], "y": [1, 2]}}
 METHODS = [name for name in CONFIGS if "published" not in name]
@@ -17,7 +18,7 @@ PAIRS = [
     (backbone, method)
     for backbone in BACKBONES
     for method in METHODS
-    if backbone in ("point_mae", "point_bert") or not method.startswith(ONE_SCALE_ONLY)
+    if backbone not in SEVERAL_SCALES or not method.startswith(ONE_SCALE_ONLY)
 ]
 every_pair = pytest.mark.parametrize(("backbone", "method"), PAIRS)
 every_task = pytest.mark.parametrize("task", ["classification", "part_segmentation"])
@@ -83,7 +84,7 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
 
 
 @pytest.mark.parametrize("method", ONE_SCALE_ONLY)
-@pytest.mark.parametrize("backbone", ["point_m2ae", "i2p_mae"])
+@pytest.mark.parametrize("backbone", SEVERAL_SCALES)
 def test_methods_for_one_scale_are_refused_elsewhere(backbone, method):
     with pytest.raises(ConfigError, match=backbone):
         pp.get_peft_model(pp.build_classifier(encoder(backbone), 4), CONFIGS[method]())

@@ -1,6 +1,7 @@
 """The learning rate's course and which parameters are decayed."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ from torch import nn
 
 from pointpeft.compat.schedule import published_groups, published_learning_rate
 from pointpeft.create import create_model
+from pointpeft.errors import ConfigError
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import (
     Schedule,
+    configure_adamw,
     learning_rate_factor,
     parameter_groups,
 )
@@ -91,6 +94,57 @@ def test_everything_trainable_is_in_one_group():
     model = Example()
     ids = [id(p) for group in parameter_groups(model, 0.1) for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+class Headed(nn.Module):
+    """A network with a head, as an optimizer is configured for it."""
+
+    trainer = SimpleNamespace(estimated_stepping_batches=10)
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+
+
+def names_by_group(model, optimizer):
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [{names[id(p)] for p in group["params"]} for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("rule", ["default", "published"])
+def test_the_head_has_a_rate_of_its_own(rule):
+    """It rises from and falls to the same lowest rate; published, all of it is decayed."""
+    model, config = Headed(), OptimizerConfig(lr=1e-3, warmup=0.5, rule=rule, head_lr_factor=10.0)
+    found = configure_adamw(model, Schedule.of(config, 20))
+    groups = names_by_group(model, found["optimizer"])
+    assert groups[:2] == [{"body.bias"}, {"body.weight"}]
+    head = {"head.weight", "head.bias", "cls_token"}
+    assert groups[2:] == (
+        [head] if rule == "published" else [head - {"head.weight"}, {"head.weight"}]
+    )
+    decays = [group["weight_decay"] for group in found["optimizer"].param_groups]
+    assert decays == ([0, 0.05, 0.05] if rule == "published" else [0, 0.05, 0, 0.05])
+    rates = found["lr_scheduler"]["scheduler"]
+    assert rates.get_last_lr() == pytest.approx([1e-6] * len(groups))
+    steps = 5 if rule == "default" else 9  # epochs, where it is published
+    for _ in range(steps):
+        found["optimizer"].step()
+        rates.step()
+    body, last = rates.get_last_lr()[1], rates.get_last_lr()[-1]
+    assert last - 1e-6 == pytest.approx((1e-2 - 1e-6) / (1e-3 - 1e-6) * (body - 1e-6))
+    assert body > 5e-4
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"head_lr_factor": 0.0}, "head_lr_factor"),
+     ({"lr": 1e-3, "head_lr_factor": 0.1, "min_lr": 5e-4}, "min_lr")],
+    ids=str,
+)  # fmt: skip
+def test_rates_of_the_head_that_cannot_be_are_refused(settings, named):
+    with pytest.raises(ConfigError, match=named):
+        OptimizerConfig(**settings)
 
 
 def published(epoch, epochs=300, **settings):

@@ -50,6 +50,7 @@ class PublishedVotes(NamedTuple):
 
 _VOTES = {
     "point_bert": PublishedVotes(9, Thresholds(always=0.915, if_best=0.90)),
+    "pcp_mae": PublishedVotes(51),
     "point_mae": PublishedVotes(299, Thresholds(always=0.921, if_best=0.91)),
 }
 

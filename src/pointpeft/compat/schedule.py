@@ -1,12 +1,14 @@
 """What the published training loops schedule: learning rate, weight decay, BatchNorm's momentum."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pointpeft.models.heads import is_of_head
 from pointpeft.training.config import OptimizerConfig
 
 __all__ = [
@@ -39,22 +41,29 @@ def published_learning_rate(
     return low + 0.5 * (lr - low) * (1 + math.cos(math.pi * t / T))
 
 
-def published_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def published_groups(
+    module: torch.nn.Module, weight_decay: float, head_apart: bool = False
+) -> list[dict[str, Any]]:
     """Trainable parameters without decay and with it.
 
     Vectors and tokens are not decayed, and nothing of the tokenizers and propagations of
-    hierarchical backbones is.
+    hierarchical backbones is. With ``head_apart`` the head and the class token are a third group,
+    all of which is decayed, as in PCP-MAE's code.
     """
     plain: list[torch.nn.Parameter] = []
     decayed: list[torch.nn.Parameter] = []
+    head: list[torch.nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and head_apart and is_of_head(name):
+            head.append(parameter)
+        elif parameter.requires_grad:
             exempt = parameter.ndim == 1 or "token" in name.rpartition(".")[2]
             exempt |= any(layer in name for layer in _TOKENIZERS)
             (plain if exempt else decayed).append(parameter)
     return [
         {"params": plain, "weight_decay": 0.0},
         {"params": decayed, "weight_decay": weight_decay},
+        *([{"params": head, "weight_decay": weight_decay}] if head_apart else []),
     ]
 
 
@@ -62,9 +71,17 @@ def configure_rule(
     task: L.LightningModule, lr: float, cosine_epochs: int, config: OptimizerConfig
 ) -> dict[str, Any]:
     """AdamW on the trainable parameters, its rate set at every epoch."""
-    optimizer = torch.optim.AdamW(published_groups(task, config.weight_decay), lr=lr)
+    factor = config.head_lr_factor
+    groups = published_groups(task, config.weight_decay, head_apart=factor != 1)
+    for group in groups[2:]:
+        group["lr"] = lr * factor
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+
+    def course(lr: float) -> Callable[[int], float]:
+        return lambda epoch: published_learning_rate(epoch, lr, cosine_epochs, config) / lr
+
     rates = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: published_learning_rate(epoch, lr, cosine_epochs, config) / lr
+        optimizer, [course(group["lr"]) for group in optimizer.param_groups]
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "epoch"}}
 

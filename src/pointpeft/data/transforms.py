@@ -175,8 +175,8 @@ def recipe(name: str | None, num_points: int) -> Compose:
 
     Args:
         name: "scale-shift" (Point-MAE; also for None), "rotate" (about y; its variant for
-            ScanObjectNN), "scale-rotate" (Point-PEFT), "part-segmentation" (Point-MAE's, which
-            keeps proportions) or "none".
+            ScanObjectNN), "scale-shift-rotate" (both, as PCP-MAE is pre-trained), "scale-rotate"
+            (Point-PEFT), "part-segmentation" (Point-MAE's, which keeps proportions) or "none".
         num_points: Points the model sees.
 
     Raises:
@@ -194,6 +194,7 @@ def recipe(name: str | None, num_points: int) -> Compose:
 _RECIPES: dict[str, tuple[Transform, ...]] = {
     "scale-shift": (RandomScaleShift(),),
     "rotate": (RandomRotation("y"),),
+    "scale-shift-rotate": (RandomScaleShift(), RandomRotation("y")),
     "scale-rotate": (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
     "part-segmentation": (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
     "none": (),

@@ -9,7 +9,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.layers import check_batch
 from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
-__all__ = ["Classifier", "classification_head"]
+__all__ = ["Classifier", "classification_head", "is_of_head"]
 
 
 class Classifier(nn.Module, abc.ABC):
@@ -109,3 +109,11 @@ def classification_head(
         nn.Dropout(dropout),
         nn.Linear(hidden, num_classes),
     )
+
+
+_OF_HEAD = ("head", "cls_token", "cls_pos")
+
+
+def is_of_head(name: str) -> bool:
+    """Whether a parameter belongs to the head of a classification model or is its class token."""
+    return any(part in _OF_HEAD for part in name.split("."))

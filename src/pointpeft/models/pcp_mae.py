@@ -13,7 +13,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.point_mae import PointMAE, PointMAEConfig
 from pointpeft.ops._numerics import working
 
-__all__ = ["CodeEmbedding", "PCPMAE", "PCPMAEConfig", "position_code"]
+__all__ = ["PCPMAE", "CodeEmbedding", "PCPMAEConfig", "position_code"]
 
 _WAVES = 6  # a sine and a cosine of each coordinate
 

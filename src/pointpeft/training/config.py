@@ -1,5 +1,6 @@
 """Typed settings of training runs; `config_files.py` reads and writes them."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,8 @@ class DataConfig:
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
-    # random changes of training clouds: "scale-shift", "rotate" (about y), "scale-rotate",
-    # "part-segmentation", "none"; None: what suits the method
+    # random changes of training clouds: "scale-shift", "rotate" (about y), "scale-shift-rotate",
+    # "scale-rotate", "part-segmentation", "none"; None: what suits the method
     augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets
@@ -51,6 +52,7 @@ class OptimizerConfig:
     lr: float | None = None  # largest learning rate; None: what suits the tuning method
     min_lr: float = 1e-6  # learning rate at the end of the cosine
     weight_decay: float = 0.05  # of matrices; biases, norms and tokens have none
+    head_lr_factor: float = 1.0  # times lr: the rate of the head and the class token
     warmup: float = 0.1  # share of the epochs in which the learning rate rises
     grad_clip: float | None = 10.0  # largest L2 norm of the gradient; None: any
     rule: str = "default"  # or "published": schedule and weight decay of the papers' code
@@ -69,9 +71,13 @@ class OptimizerConfig:
             raise ConfigError(
                 f"optimizer.bn_momentum_decay must lie in (0, 1], got {self.bn_momentum_decay}"
             )
+        if not 0 < self.head_lr_factor < math.inf:
+            raise ConfigError(
+                f"optimizer.head_lr_factor must be positive, got {self.head_lr_factor}"
+            )
         if self.lr is not None and not self.lr > 0:
             raise ConfigError(f"optimizer.lr must be positive, got {self.lr}")
-        if not 0 <= self.min_lr <= (self.lr or 1.0):
+        if not 0 <= self.min_lr <= (self.lr or 1.0) * min(1.0, self.head_lr_factor):
             raise ConfigError(f"optimizer.min_lr must lie in [0, lr], got {self.min_lr}")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"optimizer.warmup is a share in [0, 1), got {self.warmup}")

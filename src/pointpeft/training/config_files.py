@@ -42,6 +42,8 @@ ALIASES: dict[str, str] = {
     **{
         f"finetune_scan_{theirs}": f"fine-tuning/point-mae_{ours}" for theirs, ours in _SCAN.items()
     },
+    # PCP-MAE; its other names are those of Point-MAE
+    "pretrain/base": "pre-training/pcp-mae",
     # Point-BERT
     "Mixup_models/Point-BERT": "pre-training/point-bert",
     "ShapeNet55_models/dvae": "pre-training/point-bert-dvae",

@@ -1,6 +1,7 @@
 """Optimiser and schedule shared by all tasks."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,30 @@ from torch import nn
 
 from pointpeft.compat.schedule import configure_rule
 from pointpeft.errors import ConfigError
+from pointpeft.models.heads import is_of_head
 from pointpeft.training.config import OptimizerConfig
 
 __all__ = ["Schedule", "configure_adamw", "learning_rate_factor", "parameter_groups"]
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    module: nn.Module, weight_decay: float, head_apart: bool = False
+) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: without decay and with it.
 
-    Vectors (biases, norms) and tokens are not decayed.
+    Vectors (biases, norms) and tokens are not decayed. With ``head_apart`` two more groups follow,
+    those of the head and the class token.
     """
     trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
     exempt = {name for name, p in trained if p.ndim == 1 or "token" in name.rpartition(".")[2]}
+    apart = {name for name, _ in trained if head_apart and is_of_head(name)}
     return [
-        {"params": [p for n, p in trained if n in exempt], "weight_decay": 0.0},
-        {"params": [p for n, p in trained if n not in exempt], "weight_decay": weight_decay},
+        {
+            "params": [p for n, p in trained if (n in exempt) == spared and (n in apart) == head],
+            "weight_decay": 0.0 if spared else weight_decay,
+        }
+        for head in ((False, True) if head_apart else (False,))
+        for spared in (True, False)
     ]
 
 
@@ -73,9 +83,16 @@ def configure_adamw(task: L.LightningModule, schedule: Schedule) -> dict[str, An
     c = schedule.settings
     if c.rule != "default":
         return configure_rule(task, schedule.lr, schedule.cosine_epochs, c)
-    optimizer = torch.optim.AdamW(parameter_groups(task, c.weight_decay), lr=schedule.lr)
-    total, floor = task.trainer.estimated_stepping_batches, c.min_lr / schedule.lr
+    groups = parameter_groups(task, c.weight_decay, head_apart=c.head_lr_factor != 1)
+    for group in groups[2:]:
+        group["lr"] = schedule.lr * c.head_lr_factor
+    optimizer = torch.optim.AdamW(groups, lr=schedule.lr)
+    total = task.trainer.estimated_stepping_batches
+
+    def course(lr: float) -> Callable[[int], float]:
+        return lambda step: learning_rate_factor(step / total, c.warmup, c.min_lr / lr)
+
     rates = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step / total, c.warmup, floor)
+        optimizer, [course(group["lr"]) for group in optimizer.param_groups]
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}

@@ -1,4 +1,4 @@
-"""Layouts of published checkpoints of backbones: Point-BERT, Point-MAE, PCP-MAE, the M2AE family."""
+"""Layouts of published checkpoints of backbones: of Point-BERT, Point-MAE, PCP-MAE, I2P-MAE, ..."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

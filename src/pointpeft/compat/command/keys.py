@@ -53,6 +53,11 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.smooth": "label_smoothing",
     "model.clip_config.visual_encoder": "pretraining.teacher",
     "model.adapter_config.adapter_dim": "peft.adapter_dim",  # one width, or one per scale
+    # PCP-MAE
+    "model.pred_loss": "pretraining.center_loss",
+    "model.ita": "pretraining.center_weight",
+    "model.add_detach": "pretraining.detach_centers",
+    "model.pred_pos_transformer_layer": "pretraining.center_depth",
     # Point-BERT and its tokenizer
     "model.replace_pob": "pretraining.replace_probability",
     "model.mask_rand": "pretraining.random_mask",
@@ -72,6 +77,7 @@ and ``model.dvae_config.x`` are read as ``model.x``."""
 _NESTED = ("model.transformer_config.", "model.dvae_config.")
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "model.loss": {"cdl1": "l1", "cdl2": "l2"},
+    "model.pred_loss": {"l1": "l1", "l2": "l2", "sml1": "smooth_l1", "cos": "cosine"},
     "model.mask_type": {"rand": "random", "block": "block"},
     "dataset.train.others.whole": {"True": "whole", "False": "train"},
 }

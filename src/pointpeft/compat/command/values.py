@@ -88,6 +88,10 @@ ONLY: Mapping[str, str] = {
         for prefix in ("", "svm.")
         for part, split in (("train", "train"), ("val", "test"), ("test", "test"))
     },
+    "model.type": "full",
+    "model.cls_token": "false",
+    "model.aug": "None",
+    "model.ablation": "None",
     "model.adapter_config.adapter_drop_path_rate": "0.1",
     "model.prompt.NUM_TOKENS": "100",  # published code does not read it, nor the next
     "model.hd_s1": "true",
@@ -126,6 +130,7 @@ _FACTS: Mapping[str, Mapping[Any, tuple[str | None, ...]]] = {
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "point_mae": ("Point_MAE", "PointTransformer", "PointTransformer_best",
                   "PointTransformer_modelnet"),
+    "pcp_mae": ("PCP_MAE", "PointTransformer"),
     "point_bert": ("Point_BERT", "PointTransformer"),
     "point_bert_dvae": ("DiscreteVAE",),
     "point_m2ae": ("Point_M2AE", "Point_M2AE_ModelNet40", "Point_M2AE_ScanObjectNN",
@@ -226,7 +231,9 @@ def _teacher_channels(given: Given) -> tuple[str, ...] | None:
 
 
 def _subset(given: Given) -> tuple[str, ...]:
-    whole = given.beside.get("dataset.train.others.whole") is True  # which reads more
+    # This reads more, and so does what PCP-MAE is pre-trained on, whatever is stated.
+    whole = given.beside.get("dataset.train.others.whole") is True
+    whole |= given.pretrains and given.settings.model.startswith("pcp_mae")
     return () if whole else (f"data.train_split={given.value}",)
 
 
