@@ -37,6 +37,8 @@ ENCODER = "backbone.safetensors"
 """Name of the encoder's file in the folder of a run."""
 BEST_ENCODER = "backbone_best.safetensors"
 """Encoder of the best epoch, where there is a check that says which one that is."""
+_RELEASED = "model.safetensors"
+"""Name of the only weights in a repository of the hub, as most libraries upload them."""
 ADAPTER = "adapter"
 """Name of the adapter's folder there."""
 ADAPTER_CONFIG = "adapter_config.json"
@@ -79,7 +81,8 @@ def names_embedded(checkpoint: str | Path | None, model: str) -> bool:
 def resolve_checkpoint(path: str | Path) -> Path:
     """The weights file meant by ``path``: itself, or the encoder's in the folder of a run.
 
-    Of a run in which a check said which epoch was the best, it is the encoder of that epoch.
+    Of a run in which a check said which epoch was the best, it is the encoder of that epoch. Of a
+    repository of another library it is ``model.safetensors``.
 
     Args:
         path: a weights file, looked at only when it is read, a pre-training run folder, or either
@@ -96,6 +99,8 @@ def resolve_checkpoint(path: str | Path) -> Path:
         chosen, which = (best, "best") if best.is_file() else (encoder, "last")
         log.info("%s: the encoder of its %s epoch, %s", path, which, chosen.name)
         return chosen
+    if (path / _RELEASED).is_file():
+        return path / _RELEASED
     raise CheckpointError(
         f"folder {path} holds no {ENCODER}, which pre-training writes at its end; resume the run "
         f"there, or pass a weights file, such as the best encoder so far, {BEST_ENCODER}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointpeft.compat.checkpoints.backbone_layouts import by_positions
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
+from pointpeft.compat.checkpoints.torch_pointcloud import as_published
 from pointpeft.errors import CheckpointError
 from pointpeft.files import shown_path
 from pointpeft.formats import enumerate_names
@@ -177,8 +178,9 @@ WRITTEN_HERE = "pointpeft"
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read weights under our names from a safetensors file of ours or a published pickle.
+    """Read weights under our names from a safetensors file or a published pickle.
 
+    A safetensors file is one of ours, or holds published weights, as those of torch-pointcloud do.
     Pickles are read with ``weights_only=True``: they may hold tensors and numbers, never code.
 
     Raises:
@@ -187,7 +189,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = existing_weights(path)
     if path.suffix == ".safetensors":
-        return _read_ours(path)
+        return _read_safetensors(path)
     return _read_published(path)
 
 
@@ -209,16 +211,19 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
     return report
 
 
-def _read_ours(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path) -> Checkpoint:
     state, metadata = read_safetensors(path)
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     if not {"name", "task"} <= metadata.keys():
-        hint = "; it is an adapter: use load_adapter" if "bank_ids" in metadata else ""
-        raise CheckpointError(f"{path} does not hold a pointpeft model{hint}")
+        if "bank_ids" in metadata:
+            raise CheckpointError(
+                f"{path} does not hold a pointpeft model; it is an adapter: use load_adapter"
+            )
+        return _recognised(path, as_published(_without_prefix(state)), {})
     if metadata["task"] == "features":
         state = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    layout = f"pointpeft {metadata['name']}, {metadata['task']}"
-    return Checkpoint(path, layout, state, metadata)
+    title = f"pointpeft {metadata['name']}, {metadata['task']}"
+    return Checkpoint(path, title, state, metadata)
 
 
 def _read_published(path: Path) -> Checkpoint:
@@ -234,13 +239,17 @@ def _read_published(path: Path) -> Checkpoint:
             "and text, which could run code when loaded "
             f"({found[0] if found else type(error).__name__})"
         ) from error
-    state = _without_prefix(_unwrap(path, content))
+    state = _without_prefix(_unwrap(path, content))  # refuses what is no mapping
+    facts = content.get(WRITTEN_HERE)
+    return _recognised(path, state, dict(facts) if isinstance(facts, Mapping) else {})
+
+
+def _recognised(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
+    """Weights under published names."""
     layout = recognise(list(state), LAYOUTS)
     if layout is None:
         raise CheckpointError(_unknown(path, list(state)))
     layout = by_positions(layout, state)
-    facts = content.get(WRITTEN_HERE)
-    metadata = dict(facts) if isinstance(facts, Mapping) else {}
     return Checkpoint(path, layout.name, layout.ours(state), metadata, layout)
 
 
@@ -284,11 +293,17 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _unknown(path: Path, names: list[str]) -> str:
     """Why a file with these entries is refused."""
+    first = enumerate_names(names)
+    if path.suffix == ".safetensors":
+        return (
+            f"{path} does not hold a pointpeft model, and none of Point-BERT, Point-MAE and "
+            f"Point-M2AE by torch-pointcloud; its first entries: {first}"
+        )
     if any(name.startswith(("backbone.", "tuner.")) for name in names):
         run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
         return (
             f"{path} is what a training run of pointpeft resumes from, not a file of weights: pass "
             f"the folder of that run, {run}, or go on with the run by `resume`"
         )
-    known, first = ", ".join(each.name for each in LAYOUTS), enumerate_names(names)
+    known = ", ".join(each.name for each in LAYOUTS)
     return f"{path} is of no known layout; its first entries: {first}; known: {known}"
