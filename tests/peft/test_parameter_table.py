@@ -19,7 +19,7 @@ METHODS = (
 )
 
 
-@pytest.mark.parametrize("name", ["point_bert", "point_mae", "point_m2ae", "i2p_mae"])
+@pytest.mark.parametrize("name", ["point_bert", "point_mae", "pcp_mae", "point_m2ae", "i2p_mae"])
 def test_documented_counts_are_those_of_the_models(name):
     (row,) = [
         line
