@@ -32,7 +32,7 @@ class DataConfig:
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
-    # random changes of training clouds: "scale-shift", "rotate" (about y), "scale-shift-rotate",
+    # random changes in training: "scale-shift", "rotate" (about y), "scale-shift-rotate",
     # "scale-rotate", "part-segmentation", "none"; None: what suits the method
     augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
