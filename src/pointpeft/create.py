@@ -55,8 +55,9 @@ def create_model(
         num_classes: number of logits, for classification.
         num_parts: parts of all categories together, for part segmentation.
         num_categories: categories whose parts they are.
-        checkpoint: weights to load: a released ``.pth`` file or one of ours (``.safetensors``), the
-            folder of a pre-training run, or either on the hub, ``hf://owner/name``.
+        checkpoint: weights to load: a released ``.pth`` file, one of ours or of torch-pointcloud
+            (``.safetensors``), the folder of a pre-training run, or either on the hub,
+            ``hf://owner/name``.
             A released file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
         reset_head: begin with a fresh head where the checkpoint has one too, for other classes.

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.command.program import PROTOCOL_NOTE
 from pointpeft.measure import analysis
 from tests.cli.published import (
@@ -106,6 +107,27 @@ def test_fine_tuning_of_i2p_mae(config, pretrained):
     measured = metrics(config, "fine-tuning/finetune")
     assert measured["method"] == "full"
     assert len(measured["class_names"]) == (40 if config == "modelnet40" else 15)
+
+
+def test_pretraining_and_fine_tuning_of_pcp_mae(workplace):
+    """The head has its own rate, and the file is known for what it is."""
+    assert succeeded(
+        run("pre-training/pcp-mae.yaml", *ONE_SCALE, "model.ita=0.2", "model.pred_loss=cos")
+    )
+    folder = workplace / "experiments/pcp-mae/pre-training/default"
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["pretraining"] == {"center_weight": 0.2, "center_loss": "cosine"}
+    assert (settings["data"]["train_split"], settings["data"]["augmentation"]) == (
+        "whole", "scale-shift-rotate",
+    )  # fmt: skip
+    file = folder / "ckpt-last.pth"
+    assert succeeded(
+        run("fine-tuning/pcp-mae_scan_pb.yaml", "--finetune_model", "--ckpts", file, *ONE_SCALE)
+    )
+    folder = workplace / "experiments/pcp-mae_scan_pb/fine-tuning/default"
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (settings["optimizer"]["lr"], settings["optimizer"]["head_lr_factor"]) == (2e-5, 10.0)
+    assert read_checkpoint(folder / "ckpt-best.pth").title.startswith("PCP-MAE, fine-tuned")
 
 
 @pytest.mark.parametrize(

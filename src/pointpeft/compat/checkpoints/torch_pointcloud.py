@@ -120,7 +120,9 @@ def _in_order(name: str, tensor: Tensor) -> Tensor:
     Those are coordinates; a token has as many channels as come out.
     """
     found = re.fullmatch(_CARRIED, name)
-    return tensor.roll(len(tensor) if found[2] else 3, dims=1) if found else tensor
+    if found is None or tensor.ndim != 2:  # which will not fit
+        return tensor
+    return tensor.roll(len(tensor) if found[2] else 3, dims=1)
 
 
 _OF_PERCEPTRON = re.compile(r"(.+)\.(lins|norms)\.(\d+)\.(?:module\.)?(\w+)")
