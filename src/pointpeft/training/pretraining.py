@@ -21,12 +21,19 @@ from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_c
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
 from pointpeft.process_state import undisturbed
-from pointpeft.training.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.training.callbacks import (
+    EpochTimer,
+    History,
+    MeanLoss,
+    ProgressBar,
+    StepSeeds,
+)
 from pointpeft.training.config import PretrainConfig
 from pointpeft.training.engine import fit, make_trainer
+from pointpeft.training.faults import Faults
 from pointpeft.training.inputs import shapes_seen
-from pointpeft.training.loaders import pretraining_loader
 from pointpeft.training.optimizer import Schedule, configure_adamw
+from pointpeft.training.pretraining_batches import PretrainingBatches, PretrainingClouds
 from pointpeft.training.pretraining_checks import BestEpoch, RebuildingCheck, SvmCheck
 from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.training.protocol import HONEST
@@ -62,10 +69,7 @@ class PretrainingModule(L.LightningModule):
         """Loss, a scalar, of a batch ``{"points": (B, N, 3)}`` or of several views of it."""
         self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
-        loss = self.model(torch.cat(views))
-        size = len(views[0])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        return loss
+        return self.model(torch.cat(views))
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
@@ -161,17 +165,20 @@ def _train(
         run,
         config.seed,
         [
-            BatchNormMomentum(config.optimizer), *checks, history, timer,
+            StepSeeds(config.seed), BatchNormMomentum(config.optimizer), MeanLoss(), *checks,
+            history, timer,
             Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,
         grad_clip=config.optimizer.grad_clip,
+        faults=_faults(config, run, clouds),
+        minutes=config.checkpoint_minutes,
     )  # fmt: skip
-    loader = pretraining_loader(
+    batches = PretrainingBatches(
         clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
         config.trainer.num_workers, config.seed, protocol.drop_last, Share.of(trainer),
     )  # fmt: skip
-    fit(trainer, task, loader, run.resume_from if resume else None)
+    fit(trainer, task, batches, run.resume_from if resume else None)
 
     def conclude() -> dict[str, Any]:
         metrics = {
@@ -193,6 +200,12 @@ def _train(
         return metrics
 
     return on_first_process(trainer, conclude)
+
+
+def _faults(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> Faults:
+    """What ends the run and what is left out."""
+    names = PretrainingClouds(clouds.train, clouds.num_points, config.seed).names
+    return Faults(run.last, config.on_fault == "skip", config.data.on_error == "skip", names)
 
 
 def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> list[BestEpoch]:

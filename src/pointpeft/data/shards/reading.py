@@ -46,9 +46,7 @@ class ShardedShapes:
     objects: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    _held: OrderedDict[tuple[int, int], np.ndarray] = field(
-        default_factory=OrderedDict, repr=False
-    )
+    _held: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, repr=False)
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -26,6 +26,8 @@ __all__ = ["write_shards"]
 
 _STORED = 2048
 """Points that are stored of a shape unless another number is asked for."""
+
+
 @dataclass(frozen=True)
 class _Made:
     """A procedural shape that is not made yet, with what is asked of an :class:`Item`."""
