@@ -29,7 +29,7 @@ class Faults(L.Callback):
         last: the checkpoint to go on from.
         skip_steps: leave out a step whose loss is not finite, with its effect on running
             statistics; ten in a row, or all of an epoch, end the run all the same.
-        skip_data: leave out what a batch says is ``"unreadable"``.
+        skip_data: go on without what a batch says is ``"unreadable"``.
         names: of the items at the places ``"index"`` of a batch, for messages.
     """
 
@@ -49,22 +49,22 @@ class Faults(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Remember what a step that is left out must not change."""
+        """Look at the data, and remember what a step that is left out must not change."""
         self._batch = batch
+        if "unreadable" in batch:
+            problem = self._unreadable()
+            if not self._agreed(trainer, not problem):
+                raise DataError(problem or "another process cannot read its data, and says which")
         if self.skip_steps:
             self._buffers = {name: each.clone() for name, each in task.named_buffers()}
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
-        """Look at the data and the loss before they are used."""
-        unreadable, problem = self._unreadable(), ""
-        if not loss.isfinite():
-            problem = f"the loss is {loss.item()}{self._of_what()}"
-        self._skips = not self._agreed(trainer, not unreadable and not problem)
+        """Look at the loss before it is used."""
+        problem = "" if loss.isfinite() else f"the loss is {loss.item()}{self._of_what()}"
+        self._skips = not self._agreed(trainer, not problem)
         if not self._skips:
             self._in_a_row = 0
             return
-        if not self._agreed(trainer, not unreadable):
-            raise DataError(unreadable or "another process cannot read its data, and says which")
         self._in_a_row += 1
         most = min(_MOST_IN_A_ROW, int(trainer.num_training_batches))
         if not self.skip_steps or self._in_a_row >= most:
@@ -97,7 +97,7 @@ class Faults(L.Callback):
 
     def _unreadable(self) -> str:
         """What of the batch could not be read, if the run is to stop; else it is logged once."""
-        found = self._batch.get("unreadable", [])
+        found = self._batch["unreadable"]
         if found and not (self.skip_data and self._batch["points"].isfinite().all()):
             return (
                 f"{'; '.join(found)}. Mend the shard and --resume, or leave out what cannot be "
@@ -110,13 +110,10 @@ class Faults(L.Callback):
         return ""
 
     def _of_what(self) -> str:
-        """The items of the batch by name; those alone with coordinates that are not finite."""
+        """The items of the batch by name."""
         if self.names is None:
             return ""
-        index, points = self._batch["index"], self._batch["points"]
-        bad = ~points.isfinite().flatten(1).all(dim=1)
-        names = self.names((index[bad.to(index.device)] if bad.any() else index).tolist())
-        return f", of a batch of {enumerate_names(names)}"
+        return f", of a batch of {enumerate_names(self.names(self._batch['index'].tolist()))}"
 
     def _agreed(self, trainer: L.Trainer, good: bool) -> bool:
         """Whether it is good in all processes."""

@@ -29,28 +29,25 @@ _FRESH_BLOCK = 256
 class PretrainingClouds(Dataset):
     """Stored clouds and, beyond the last of them, an endless stream of procedural ones.
 
-    What cannot be read is said in ``"unreadable"`` of a batch, in place of an error, which would
-    reach the trainer as the traceback of a worker.
+    What cannot be read of shards is said in ``"unreadable"`` of a batch, in place of an error,
+    which would reach the trainer as the traceback of a worker.
     """
 
     def __init__(self, stored: ShapeSplit | ShardedShapes, num_points: int, seed: int = 0) -> None:
         self.stored, self.num_points, self.seed = stored, num_points, seed
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A whole batch ``{"points", "index", "unreadable"}``.
-
-        Index ``len(stored) + k`` is number k of the stream.
-        """
+        """A whole batch ``{"points", "index"}``; index ``len(stored) + k`` is number k made."""
         S = len(self.stored)
         places, fresh = [i for i in indices if i < S], [i for i in indices if i >= S]
-        points, unreadable = self._read(places)
+        points, about = self._read(places)
         if fresh:
             made = procedural_clouds([i - S for i in fresh], self.seed, self.num_points)
             points = np.concatenate([points, made])
         return {
             "points": torch.from_numpy(points),
             "index": torch.tensor([*places, *fresh]),
-            "unreadable": unreadable,
+            **about,
         }
 
     def names(self, index: Sequence[int]) -> list[str]:
@@ -63,14 +60,15 @@ class PretrainingClouds(Dataset):
             found = [self.stored.ids[place] for place in places]
         return [*found, *(f"procedural shape {i - S}" for i in index if i >= S)]
 
-    def _read(self, places: list[int]) -> tuple[np.ndarray, list[str]]:
+    def _read(self, places: list[int]) -> tuple[np.ndarray, dict[str, list[str]]]:
         if not isinstance(self.stored, ShardedShapes):
-            return self.stored.points[places, : self.num_points], []
+            return self.stored.points[places, : self.num_points], {}
         try:
-            return self.stored.read(places, self.num_points)
+            points, problems = self.stored.read(places, self.num_points)
         except DataError as error:
-            nothing = np.full((len(places), self.num_points, 3), np.nan, np.float32)
-            return nothing, [str(error)]
+            points = np.full((len(places), self.num_points, 3), np.nan, np.float32)
+            problems = [str(error)]
+        return points, {"unreadable": problems}
 
 
 class BlockSampler(EpochSampler):
