@@ -13,6 +13,7 @@ import torch
 from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.data.shards.reading import WINDOW
 from pointpeft.errors import ConfigError, DataError, TrainingError
+from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.pretraining_batches import BlockSampler, PretrainingBatches
 from pointpeft.training.processes import Share
@@ -215,6 +216,12 @@ def test_a_run_does_not_go_on_with_other_shapes(run_pretrain, own_shards, sharde
     write_shards("procedural", own_shards, procedural=500, num_points=80, workers=0)
     with pytest.raises(ConfigError, match=r"data\.source"):
         run_pretrain(*settings, resume=True)
+
+
+def test_more_shapes_than_fit_into_a_file_are_not_remembered(run_pretrain, monkeypatch, tmp_path):
+    monkeypatch.setattr("pointpeft.training.pretraining._MOST_REMEMBERED", 31)
+    run_pretrain("trainer.epochs=1")
+    assert not shapes_seen(tmp_path / "pretrain/backbone.safetensors")
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_minutes=0", "on_fault=stay"])

@@ -48,6 +48,9 @@ log = logging.getLogger("pointpeft")
 PTH_LAST, PTH_BEST = "ckpt-last.pth", "ckpt-best.pth"
 """The whole model as the repository of its paper keeps it, where that is asked for."""
 
+_MOST_REMEMBERED = 6_000_000
+"""Shapes whose hashes fit into the header of a safetensors file, 100 MB."""
+
 
 class PretrainingModule(L.LightningModule):
     """Trains a pre-training model, whose forward returns its loss.
@@ -123,7 +126,11 @@ def pretrain(
         )  # fmt: skip
         run.begin(config)
         before = config.checkpoint and resolve_checkpoint(config.checkpoint)
-        clouds = replace(clouds, seen=clouds.train.marks() | shapes_seen(before))
+        seen = clouds.train.marks() | shapes_seen(before)
+        if len(seen) > _MOST_REMEMBERED:
+            log.warning("more shapes than an encoder can remember: it will not say which it knows")
+            seen = frozenset()
+        clouds = replace(clouds, seen=seen)
         return _train(config, run, model, clouds, resume)
 
 

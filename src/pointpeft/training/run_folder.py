@@ -244,7 +244,7 @@ class TimedCheckpoint(L.Callback):
 
     Args:
         path: the file, which the end of an epoch writes, too.
-        minutes: that must have passed, by the clock of the first process.
+        minutes: that must have passed, by the clock of any process.
         check: raises an error where the weights are not to be kept.
     """
 
@@ -265,7 +265,7 @@ class TimedCheckpoint(L.Callback):
     ) -> None:
         """Write one, if it is time and the epoch does not end."""
         due = time.monotonic() - self._last >= self.seconds and not trainer.is_last_batch
-        if trainer.strategy.broadcast(due):
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
             self.check(trainer, task)
             trainer.save_checkpoint(self.path)
             self._last = time.monotonic()
