@@ -185,6 +185,14 @@ def test_streaming_goes_on_with_the_same_items_and_to_the_same_weights(two, stre
     ).read_bytes()
 
 
+def test_all_processes_leave_out_the_step_of_one(two):
+    folder, _, printed = two
+    losses = [float(row["train_loss"]) for row in rows(folder / "skipped")]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    assert printed.count("step 2 is left out") == 1
+
+
 def test_all_processes_stop_where_one_cannot_read(streamed):
     said = [found["error"] for found in streamed]
     assert any("shard-00000" in text for text in said)

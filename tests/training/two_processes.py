@@ -170,6 +170,20 @@ def streamed_items(folder: Path) -> dict[str, list[list[int]]]:
     return found
 
 
+def run_without_a_step(folder: Path) -> None:
+    """A run in which the loss of the second process alone is no number, once."""
+    step = PretrainingModule.training_step
+
+    def spoiled(self: Any, batch: Any, index: int) -> Tensor:
+        broken = self.global_rank == 1 and (self.current_epoch, index) == (0, 1)
+        return step(self, batch, index) * (float("nan") if broken else 1)
+
+    settings = [*PRETRAINING, *STREAMING, f"data.source={folder / 'shards'}", "on_fault=skip"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", spoiled)
+        pretrain(load_config(PretrainConfig, [], settings), folder / "skipped")
+
+
 def error_of_a_damaged_shard(folder: Path) -> str:
     """What this process ends with where one of them cannot read its data."""
     source = f"data.source={folder / 'damaged'}"
@@ -226,4 +240,5 @@ if __name__ == "__main__":
     command("pretrain", "--data", archive, "--output", str(folder / "pretrain"), *PRETRAINING)
     items = streamed_items(folder)
     streamed = {**items, "error": error_of_a_damaged_shard(folder)}
+    run_without_a_step(folder)
     (folder / f"streamed-{share.rank}.json").write_text(json.dumps(streamed))

@@ -153,7 +153,7 @@ def _trainer(
         callbacks=callbacks,
         logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
         sync_batchnorm=config.sync_batchnorm,
-        plugins=[AtomicCheckpointIO(faults.skip_steps)],
+        plugins=[AtomicCheckpointIO(faults.goes_on)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

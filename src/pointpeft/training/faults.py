@@ -27,8 +27,9 @@ class Faults(L.Callback):
 
     Args:
         last: the checkpoint to go on from.
-        skip_steps: leave out a step whose loss is not finite, with its effect on running
-            statistics; ten in a row, or all of an epoch, end the run all the same.
+        goes_on: leave out a step whose loss is not finite, with its effect on running statistics,
+            and a checkpoint that cannot be written. Ten such steps in a row, or all of an epoch,
+            end the run all the same.
         skip_data: go on without what a batch says is ``"unreadable"``.
         names: of the items at the places ``"index"`` of a batch, for messages.
     """
@@ -36,11 +37,11 @@ class Faults(L.Callback):
     def __init__(
         self,
         last: Path,
-        skip_steps: bool = False,
+        goes_on: bool = False,
         skip_data: bool = False,
         names: Callable[[Sequence[int]], Sequence[str]] | None = None,
     ) -> None:
-        self.last, self.skip_steps, self.skip_data, self.names = last, skip_steps, skip_data, names
+        self.last, self.goes_on, self.skip_data, self.names = last, goes_on, skip_data, names
         self._batch: dict[str, Any] = {}
         self._buffers: dict[str, Tensor] = {}
         self._skips, self._in_a_row = False, 0
@@ -55,7 +56,7 @@ class Faults(L.Callback):
             problem = self._unreadable()
             if not self._agreed(trainer, not problem):
                 raise DataError(problem or "another process cannot read its data, and says which")
-        if self.skip_steps:
+        if self.goes_on:
             self._buffers = {name: each.clone() for name, each in task.named_buffers()}
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
@@ -67,7 +68,7 @@ class Faults(L.Callback):
             return
         self._in_a_row += 1
         most = min(_MOST_IN_A_ROW, int(trainer.num_training_batches))
-        if not self.skip_steps or self._in_a_row >= most:
+        if not self.goes_on or self._in_a_row >= most:
             raise self._divergence(problem, trainer, trainer.global_step + 1)
         if problem:  # an error also where other processes are quiet
             log.error("step %d is left out: %s", trainer.global_step + 1, problem)
@@ -99,10 +100,10 @@ class Faults(L.Callback):
         """What of the batch could not be read, if the run is to stop; else it is logged once."""
         found = self._batch["unreadable"]
         if found and not (self.skip_data and self._batch["points"].isfinite().all()):
-            return (
-                f"{'; '.join(found)}. Mend the shard and --resume, or leave out what cannot be "
-                "read with data.on_error=skip"
+            remedy = (
+                "nothing else is there" if self.skip_data else "data.on_error=skip leaves it out"
             )
+            return f"{'; '.join(found)}; mend the shard and --resume: {remedy}"
         for text in found:
             if text not in self._said:
                 self._said.add(text)
@@ -121,11 +122,16 @@ class Faults(L.Callback):
 
     def _divergence(self, problem: str, trainer: L.Trainer, step: int) -> TrainingError:
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        skip = (
+            ""
+            if self.names is None or self.goes_on
+            else ("; a single step is left out by on_fault=skip with --resume")
+        )
         return TrainingError(
             f"training diverged in epoch {trainer.current_epoch + 1}, step {step} of the run: "
             f"{problem or 'another process has found a value that is not finite'}. The learning "
             f"rate in force is {rate:.3g}. Start again in another `output` with a lower "
             "optimizer.lr (try a tenth); if that does not help, use trainer.precision=32-true and "
             f"look for extreme coordinates in the data. If a checkpoint was written, {self.last} "
-            "keeps it"
+            f"keeps it{skip}"
         )

@@ -180,6 +180,8 @@ def _begun(folder: Path, plan: ShardIndex) -> ShardIndex:
         file = folder / shard.file
         if not file.is_file() or file.stat().st_size != shard.size:
             raise DataError(f"{file} is missing or damaged: write into another `output`")
+    for file in folder.glob("shard-*.tmp"):  # of a process that was killed
+        file.unlink()
     return index
 
 
