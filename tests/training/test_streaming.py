@@ -345,6 +345,19 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
 
+def test_the_log_does_not_hide_what_a_full_disk_did(run_pretrain, monkeypatch, capsys):
+    """It cannot be written either."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    full_disk_at(monkeypatch, 1)
+    monkeypatch.setattr(logging.StreamHandler, "flush", full)
+    with pytest.raises(OSError, match=r"last\.ckpt"):
+        run_pretrain()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_run_goes_on_without_a_checkpoint(run_pretrain, sharded, tmp_path, monkeypatch, caplog):
     settings = [f"data.source={sharded}", "trainer.epochs=1", "trainer.batch_size=64", EVERY_STEP]
     full_disk_at(monkeypatch, 4)

@@ -181,7 +181,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer raises the latter
-            text = f"checkpoint {path} cannot be written, the one before it is kept: {error}"
+            reason = error if isinstance(error, OSError) else f"is the disk full? ({error})"
+            text = f"checkpoint {path} cannot be written, the one before it is kept: {reason}"
             if not self.goes_on:
                 raise OSError(f"{text}; make room and --resume") from error
             log.error("%s", text)

@@ -21,6 +21,7 @@ from pointpeft.data.splits import Item
 from pointpeft.data.streaming import default_workers, prepare_chunk, stream_chunks
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import replacing
+from pointpeft.formats import counted
 
 __all__ = ["write_shards"]
 
@@ -98,6 +99,7 @@ def write_shards(
             is too small; pyarrow is missing.
         DataError: The source is missing or not in an expected form, no shape is usable, or
             `on_error="refuse"` and one is not.
+        OSError: A shard cannot be written, as on a full disk; those before it are complete.
     """
     import_parquet()  # before anything is read
     if on_error not in get_args(OnError):
@@ -115,9 +117,15 @@ def write_shards(
     prepare = partial(_prepare, transform=transform, seed=seed)
     workers = default_workers(len(work)) if workers is None else workers
     results = zip(work, stream_chunks(prepare, work, workers, _name), strict=True)
-    while not index.complete:
-        index = _write_shard(folder, index, results, on_error, progress)
-        index.write(folder)
+    try:
+        while not index.complete:
+            index = _write_shard(folder, index, results, on_error, progress)
+            index.write(folder)
+    except OSError as error:  # Arrow's do not name the file
+        raise OSError(
+            f"{folder} cannot be written: {error}; {counted(len(index.shards), 'shard')} complete, "
+            "make room and go on with `resume`"
+        ) from error
     if not index.shapes:
         first = index.problems[0]
         raise DataError(f"{source}: no usable shape; {first.item}: {first.reason}")
