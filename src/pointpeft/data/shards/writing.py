@@ -113,19 +113,7 @@ def write_shards(
     named = PROCEDURAL if str(source) == PROCEDURAL else absolute_source(source)
     plan = ShardIndex(named, _digest(items), len(items), transform, seed, shard_size)
     index = _begun(folder, plan) if resume else _new(folder, plan)
-    work = items[index.listed :]
-    prepare = partial(_prepare, transform=transform, seed=seed)
-    workers = default_workers(len(work)) if workers is None else workers
-    results = zip(work, stream_chunks(prepare, work, workers, _name), strict=True)
-    try:
-        while not index.complete:
-            index = _write_shard(folder, index, results, on_error, progress)
-            index.write(folder)
-    except OSError as error:  # Arrow's do not name the file
-        raise OSError(
-            f"{folder} cannot be written: {error}; {counted(len(index.shards), 'shard')} complete, "
-            "make room and go on with `resume`"
-        ) from error
+    index = _write_rest(folder, index, items[index.listed :], on_error, workers, progress)
     if not index.shapes:
         first = index.problems[0]
         raise DataError(f"{source}: no usable shape; {first.item}: {first.reason}")
@@ -190,6 +178,30 @@ def _begun(folder: Path, plan: ShardIndex) -> ShardIndex:
             raise DataError(f"{file} is missing or damaged: write into another `output`")
     for file in folder.glob("shard-*.tmp"):  # of a process that was killed
         file.unlink()
+    return index
+
+
+def _write_rest(
+    folder: Path,
+    index: ShardIndex,
+    items: Sequence[Listed],
+    on_error: OnError,
+    workers: int | None,
+    progress: Progress | None,
+) -> ShardIndex:
+    """Write one shard after the other until all items are dealt with; gives the last index."""
+    prepare = partial(_prepare, transform=index.transform, seed=index.seed)
+    workers = default_workers(len(items)) if workers is None else workers
+    results = zip(items, stream_chunks(prepare, items, workers, _name), strict=True)
+    try:
+        while not index.complete:
+            index = _write_shard(folder, index, results, on_error, progress)
+            index.write(folder)
+    except OSError as error:  # Arrow's do not name the file
+        raise OSError(
+            f"{folder} cannot be written: {error}; {counted(len(index.shards), 'shard')} complete, "
+            "make room and go on with `resume`"
+        ) from error
     return index
 
 
