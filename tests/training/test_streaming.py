@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from pointpeft.data import InputTransform
 from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.data.shards.reading import WINDOW
 from pointpeft.errors import ConfigError, DataError, TrainingError
+from pointpeft.training import PretrainConfig, load_config, pretrain
 from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.pretraining_batches import BlockSampler, PretrainingBatches
 from pointpeft.training.processes import Share
+from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
+from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.test_shards import damage
 from tests.training.support import rows
+from tests.training.test_rebuilding_check import TOKENIZER
 
 pytest.importorskip("pyarrow")
 EVERY_STEP = "checkpoint_minutes=1e-9"
@@ -129,8 +134,6 @@ def test_batches_hold_what_their_index_says(sharded, workers):
 
 
 def transform():
-    from pointpeft.data import InputTransform
-
     return InputTransform(64)
 
 
@@ -145,19 +148,21 @@ def test_memory_holds_a_window_of_blocks(sharded, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize("at", [(0, 2), (1, 0), (1, 5)])
+@pytest.mark.parametrize("at", [(0, 2), (1, 0), (1, 5), (1, 3, 6)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(
     run_pretrain, sharded, tmp_path, steps, at, workers
 ):
-    """The same items in the same order, the same losses and the same weights."""
+    """The same items in the same order, losses and weights, however often it was interrupted."""
     settings = [f"data.source={sharded}", "trainer.epochs=2", "trainer.batch_size=64", EVERY_STEP,
                 f"trainer.num_workers={workers}", "procedural=20"]  # fmt: skip
     run_pretrain(*settings, name="whole")
     whole, steps.seen = steps.seen, []
-    steps.at = {at: PowerCutError()}
-    with pytest.raises(PowerCutError):
-        run_pretrain(*settings, name="cut")
-    assert len(steps.seen) == 10 * at[0] + at[1]
+    epoch, *indices = at
+    for index in indices:
+        steps.at = {(epoch, index): PowerCutError()}
+        with pytest.raises(PowerCutError):
+            run_pretrain(*settings, name="cut", resume=bool(steps.seen))
+        assert len(steps.seen) == 10 * epoch + index
     run_pretrain(*settings, name="cut", resume=True)
     assert steps.seen == whole
     for name in ("metrics.csv", "backbone.safetensors"):
@@ -216,6 +221,15 @@ def test_a_run_does_not_go_on_with_other_shapes(run_pretrain, own_shards, sharde
     write_shards("procedural", own_shards, procedural=500, num_points=80, workers=0)
     with pytest.raises(ConfigError, match=r"data\.source"):
         run_pretrain(*settings, resume=True)
+
+
+def test_a_tokenizer_is_measured_on_shapes_of_shards_that_it_does_not_see(sharded, tmp_path):
+    given = [f"data.source={sharded}", "trainer.epochs=1", "validate_every=1"]
+    config = load_config(PretrainConfig, [], [*TOKENIZER, *given, "data.val_fraction=0.1"])
+    data = load_pretraining_data(config, 64, HONEST)
+    assert (len(data.train), len(data.held_out)) == (540, 60)
+    assert not data.train.marks() & data.held_out.marks()
+    assert pretrain(config, tmp_path / "run")["best_val_chamfer_l1"] > 0
 
 
 def test_more_shapes_than_fit_into_a_file_are_not_remembered(run_pretrain, monkeypatch, tmp_path):
