@@ -272,8 +272,8 @@ def test_a_shard_without_anything_readable_ends_the_run(run_pretrain, own_shards
         run_pretrain(f"data.source={own_shards}")
 
 
-def spoil(loss):
-    return loss * math.nan
+def spoil(found):
+    return {**found, "loss": found["loss"] * math.nan}
 
 
 def test_a_loss_that_is_no_number_names_the_shapes(run_pretrain, sharded, steps, tmp_path):

@@ -226,6 +226,10 @@ class Pretraining(nn.Module, abc.ABC):
 
     def forward(self, points: Tensor, *given: Any, **named: Any) -> Tensor:
         """The loss, a scalar: the weighted sum of :meth:`losses`, whose arguments it takes."""
-        losses = self.losses(points, *given, **named)
-        weight = self.pretraining_config
-        return sum(getattr(weight, name) * loss for name, loss in losses.items())
+        return self.total(self.losses(points, *given, **named))
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms; those of the paper's own objective have one weight."""
+        c = self.pretraining_config
+        weighted = (getattr(c, name, c.reconstruction) * term for name, term in losses.items())
+        return sum(weighted)

@@ -66,13 +66,14 @@ def _reseed(*entropy: int) -> None:
 
 
 class MeanLoss(L.Callback):
-    """Logs the mean loss of an epoch as ``train_loss``, also of one that was interrupted.
+    """Logs the means of an epoch of the loss, ``train_loss``, and of its terms, ``loss_<name>``.
 
-    Losses that are not finite are left out: either they end the run or their step was not taken.
+    So it does of an epoch that was interrupted. Losses that are not finite are left out: either
+    they end the run or their step was not taken.
     """
 
     def __init__(self) -> None:
-        self._sum: Tensor | float = 0.0
+        self._sums: dict[str, Tensor | float] = {}
         self._count: Tensor | float = 0.0
         self._trainer: Any = None
 
@@ -82,36 +83,41 @@ class MeanLoss(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Begin anew."""
-        self._sum = self._count = 0.0
+        self._sums, self._count = {}, 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        """Add the loss of a batch."""
-        loss, size = outputs["loss"].detach().double(), len(batch["points"])
-        self._sum = self._sum + torch.where(loss.isfinite(), loss * size, 0.0)
+        """Add the losses of a batch."""
+        loss, size = outputs["loss"].detach(), len(batch["points"])
+        terms = {f"loss_{name}": term for name, term in outputs["terms"].items()}
+        for name, value in {"train_loss": loss, **terms}.items():
+            counted = torch.where(loss.isfinite(), value.double() * size, 0.0)
+            self._sums[name] = self._sums.get(name, 0.0) + counted
         self._count = self._count + loss.isfinite() * size
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Log the mean over all processes."""
-        total, count = self._of_all()
-        task.log("train_loss", torch.tensor(total / count))
+        """Log the means over all processes."""
+        sums, count = self._of_all()
+        for name, total in sums.items():
+            task.log(name, torch.tensor(total / count))
 
     def state_dict(self) -> dict[str, Any]:
         """What all processes have seen."""
-        total, count = self._of_all()
-        return {"sum": total, "count": count}
+        sums, count = self._of_all()
+        return {"sums": sums, "count": count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Each process takes over an equal share."""
         shares = self._trainer.world_size
-        self._sum, self._count = state["sum"] / shares, state["count"] / shares
+        self._sums = {name: total / shares for name, total in state["sums"].items()}
+        self._count = state["count"] / shares
 
-    def _of_all(self) -> tuple[float, float]:
-        strategy = self._trainer.strategy
-        both = torch.tensor([float(self._sum), float(self._count)], dtype=torch.float64)
-        total, count = strategy.reduce(both.to(strategy.root_device), reduce_op="sum").tolist()
-        return total, count
+    def _of_all(self) -> tuple[dict[str, float], float]:
+        strategy, values = self._trainer.strategy, [*self._sums.values(), self._count]
+        seen = torch.tensor([float(value) for value in values], dtype=torch.float64)
+        *sums, count = strategy.reduce(seen.to(strategy.root_device), reduce_op="sum").tolist()
+        return dict(zip(self._sums, sums, strict=True)), count
 
 
 class History(L.Callback):

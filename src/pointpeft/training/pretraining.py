@@ -1,6 +1,7 @@
 """Masked pre-training on unlabelled shapes: data in, encoder weights out."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pointpeft.files import write_json
 from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
+from pointpeft.models.objective import Pretraining
 from pointpeft.process_state import undisturbed
 from pointpeft.training.callbacks import (
     EpochTimer,
@@ -39,6 +41,7 @@ from pointpeft.training.processes import Share, on_first_process, quiet_other_pr
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.run_log import Announcement
+from pointpeft.training.teacher_features import teacher_features
 from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
 
 __all__ = ["PretrainingModule", "pretrain"]
@@ -60,19 +63,40 @@ class PretrainingModule(L.LightningModule):
             batch it wants, and is told the step it is at.
         schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
+        seen: what the model's teacher sees of stored clouds, ``(S, D)``; None: it looks at each
+            batch.
     """
 
-    def __init__(self, model: Any, schedule: Schedule, augmentation: Transform) -> None:
+    def __init__(
+        self,
+        model: Any,
+        schedule: Schedule,
+        augmentation: Transform,
+        seen: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.seen = seen
         self.model = model
         self.schedule = schedule
         self.augmentation = augmentation
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Loss, a scalar, of a batch ``{"points": (B, N, 3)}`` or of several views of it."""
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
+        """Loss and its terms of a batch ``{"points": (B, N, 3)}``, or of several views of it."""
         self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
-        return self.model(torch.cat(views))
+        losses = self.model.losses(torch.cat(views), **self._seen(batch))
+        terms = {name: loss.detach() for name, loss in losses.items()}
+        return {"loss": self.model.total(losses), "terms": terms}
+
+    def _seen(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What the teacher saw of the clouds of a batch; it looks at those it has not seen."""
+        if self.seen is None or batch.get("unreadable"):
+            return {}
+        index = batch["index"]
+        if int(index.max()) >= len(self.seen):
+            return {}
+        seen = self.seen[index.cpu()].to(batch["points"]).repeat(self.model.num_views, 1)
+        return {"seen": seen}
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
@@ -160,7 +184,7 @@ def _train(
     protocol = find_protocol(config.protocol)
     schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
-    task = PretrainingModule(model, schedule, clouds.augmentation)
+    task = PretrainingModule(model, schedule, clouds.augmentation, _look(config, model, clouds))
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
     selection = "last epoch: there is no check"
     if checks:
@@ -207,6 +231,19 @@ def _train(
         return metrics
 
     return on_first_process(trainer, conclude)
+
+
+def _look(config: PretrainConfig, model: Any, clouds: PretrainingData) -> Tensor | None:
+    """What the model's teacher, if it has one, sees of the stored clouds."""
+    if not (isinstance(model, Pretraining) and model.terms.teacher and len(clouds.train)):
+        return None
+    if config.procedural:
+        log.warning("procedural shapes are new in every epoch: the teacher looks at every batch")
+        return None
+    started = time.monotonic()
+    seen = teacher_features(model.terms.teacher, clouds.train, clouds.num_points)
+    log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
+    return seen
 
 
 def _faults(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> Faults:
