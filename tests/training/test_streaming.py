@@ -303,7 +303,8 @@ def test_a_step_that_is_left_out_changes_nothing(run_pretrain, tmp_path, monkeyp
     states = []
 
     def spoiled(self, batch, index):
-        return step(self, batch, index) * (math.nan if index == 1 else 1)
+        found = step(self, batch, index)
+        return spoil(found) if index == 1 else found
 
     def note(self, *of_batch):
         moments = [v.clone() for s in self.optimizers().state.values() for v in s.values()]
