@@ -122,7 +122,7 @@ class Distillation(nn.Module):
     def __init__(self, dim: int, channels: int, width: int = 512) -> None:
         super().__init__()
         # Channels of a teacher differ a hundredfold in scale.
-        self.scale = nn.BatchNorm1d(channels, affine=False)
+        self.scale = nn.BatchNorm1d(channels, eps=1e-6, affine=False)
         self.head = nn.Sequential(nn.Linear(2 * dim, width), nn.GELU(), nn.Linear(width, channels))
 
     def forward(self, features: Tensor, seen: Tensor) -> Tensor:
