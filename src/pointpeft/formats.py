@@ -77,6 +77,7 @@ _NAMES = {
     "ia3": "IA3",
     "idpt": "IDPT",
     "knn": "Nearest neighbours",
+    "lda": "LDA of all blocks",
     "linear": "Linear probing",
     "lora": "LoRA",
     "norm": "Norm tuning",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import run
 from tests.data.benchmarks import layouts
-from tests.training.support import CLASSES
+from tests.training.support import CLASSES, TINY
 
 
 @pytest.mark.parametrize("verb", [[], ["show"]])
@@ -84,3 +84,45 @@ def test_paths_of_home_are_understood(tmp_path, monkeypatch):
     layouts.write_shapenet(Path(tmp_path))
     assert run("data", "convert", "~", "~/set.npz").code == 0
     assert (tmp_path / "set.npz").is_file()
+
+
+def test_shards_are_written_shown_and_checked(meshes, tmp_path):
+    (tmp_path / "set/chair").mkdir(parents=True)
+    (tmp_path / "set/chair/bad.obj").write_text("nothing")
+    (tmp_path / "set/box").symlink_to(meshes / "box")
+    output = tmp_path / "shards"
+    command = ["data", "shard", tmp_path / "set", "--output", output, "--points", 64]
+    written = run(*command, "--shard-size", 5)
+    assert written.code == 0, written.err
+    assert "8 shapes of 64 points in 2 shards" in written.out
+    assert "chair/bad.obj" in written.err
+    assert "8 shapes" in run("data", output).out
+    assert run("data", "check", output).code == 0
+    again = run(*command)
+    assert again.code == 1
+    assert "--resume" in again.err
+    other = run(*command, "--resume", "--seed", 1, "--shard-size", 5)
+    assert other.code == 1
+    assert "seed" in other.err
+    assert run(*command, "--resume", "--shard-size", 5).code == 0
+    refused = run("data", "shard", "procedural", "--output", tmp_path / "made")
+    assert refused.code == 1
+    assert "--shapes" in refused.err
+    file = next(output.glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-1])
+    damaged = run("data", "check", output)
+    assert damaged.code == 1
+    assert file.name in damaged.err
+
+
+def test_pretraining_takes_shards(meshes, tmp_path):
+    assert run("data", "shard", meshes, "--output", tmp_path / "shards", "--points", 64).code == 0
+    result = run(
+        "pretrain", "--data", tmp_path / "shards", "--output", tmp_path / "run", "--epochs", 1,
+        *TINY, "pretraining.decoder_depth=1",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "on 20 shapes" in result.out
+    refused = run("finetune", "--data", tmp_path / "shards", "--output", tmp_path / "tuned")
+    assert refused.code == 1
+    assert "pre-training" in refused.err

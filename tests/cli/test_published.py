@@ -116,7 +116,7 @@ def test_pretraining_and_fine_tuning_of_pcp_mae(workplace):
     )
     folder = workplace / "experiments/pcp-mae/pre-training/default"
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    assert settings["pretraining"] == {"center_weight": 0.2, "center_loss": "cosine"}
+    assert settings["pretraining"] == {"centers": 0.2, "center_loss": "cosine"}
     assert (settings["data"]["train_split"], settings["data"]["augmentation"]) == (
         "whole", "scale-shift-rotate",
     )  # fmt: skip

@@ -3,7 +3,7 @@ import torch
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.models.point_mae_pretraining import InstanceContrast
+from pointpeft.models.objective import InstanceContrast
 
 
 def test_it_is_the_cross_entropy_of_the_partner_among_all_others():

@@ -178,12 +178,12 @@ def test_any_number_of_scales(scales, points):
 def test_the_loss_is_the_sum_of_its_terms(points, mask):
     model = settle(i2p("pretraining")).eval()
     losses = model.losses(points, mask)
-    assert set(losses) == {"points", "features"}
-    torch.testing.assert_close(model(points, mask), losses["points"] + losses["features"])
+    assert set(losses) == {"reconstruction", "semantics"}
+    torch.testing.assert_close(model(points, mask), losses["reconstruction"] + losses["semantics"])
     assert model.num_views == 1
     views, masked = model.look(points), model.encode_visible(points, mask)
     rebuilt, target = model.rebuild_features(masked, model.decode(masked), views)
-    torch.testing.assert_close(losses["features"], (rebuilt - target).square().mean())
+    torch.testing.assert_close(losses["semantics"], (rebuilt - target).square().mean())
     # As many points are rebuilt as a group of the decoded scale has.
     assert model.rebuild(masked)[0].shape[1] == masked.levels[-2].indices.shape[2]
 

@@ -100,7 +100,7 @@ def test_rebuilding_trains_the_prediction_of_centers_only_if_asked_to(detached, 
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(points):
-    model = settle(tiny("pretraining", "pcp_mae", center_weight=0.5)).eval()
+    model = settle(tiny("pretraining", "pcp_mae", centers=0.5)).eval()
     terms = model.losses(points, MASK)
     torch.testing.assert_close(
         model(points, MASK), terms["reconstruction"] + 0.5 * terms["centers"]
@@ -154,7 +154,7 @@ def test_stochastic_depth_draws_for_both_streams(points):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("center_loss", "l3"), ("center_weight", -1.0), ("center_depth", -1), ("detach_centers", 1.5),
+    [("center_loss", "l3"), ("centers", -1.0), ("center_depth", -1), ("detach_centers", 1.5),
      ("mask_ratio", 0.05)],
 )  # fmt: skip
 def test_unusable_settings_are_refused(setting, value):

@@ -81,8 +81,8 @@ def check_i2p_pretrain(case: Case) -> None:
         rec_2d, target_2d = model.rebuild_features(masked, decoded, views)
         rec_3d, _ = model.rebuild(masked, decoded)
     outputs = {
-        "loss_3d": losses["points"].view(1),
-        "loss_2d": losses["features"].view(1),
+        "loss_3d": losses["reconstruction"].view(1),
+        "loss_2d": losses["semantics"].view(1),
         "saliency": saliency,
         "mask_probabilities": saliency.softmax(dim=1),
         "rec_3d": rec_3d,
@@ -93,14 +93,14 @@ def check_i2p_pretrain(case: Case) -> None:
         **group_outputs(masked, points),
     }
     compare(case, outputs, known={"top_mask"})
-    for name, key in (("points", "loss_3d"), ("features", "loss_2d")):
+    for name, key in (("reconstruction", "loss_3d"), ("semantics", "loss_2d")):
         assert abs(losses[name].item() / case.data[key] - 1) <= LOSS_TOLERANCE
     layout = i2p_mae_pretrained_layout(model.backbone.config.depths)
     model.double()
     losses = model.losses(points.double(), mask)
-    losses["points"].backward(retain_graph=True)
+    losses["reconstruction"].backward(retain_graph=True)
     assert_gradients(model, case, layout, norms_of=without_teacher(case.data["grad_norms_3d"]))
-    losses["features"].backward()
+    losses["semantics"].backward()
     assert_gradients(model, case, layout, norms_of=without_teacher(case.data["grad_norms"]))
 
 

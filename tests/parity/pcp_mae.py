@@ -96,7 +96,7 @@ def _pretraining(case: Case, **changed: Any) -> Any:
         **{
             "loss": CHAMFER[config["loss"]],
             "center_loss": CENTER_LOSSES[config["pred_loss"]],
-            "center_weight": config["ita"],
+            "centers": config["ita"],
             "center_depth": config["pred_pos_transformer_layer"],
             "detach_centers": config["add_detach"],
         }
@@ -109,7 +109,7 @@ def _pretraining(case: Case, **changed: Any) -> Any:
 def _terms(model: Any, points: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """The losses by their published names."""
     terms = model.losses(points, mask)
-    weighted = model.pretraining_config.center_weight * terms["centers"]
+    weighted = model.pretraining_config.centers * terms["centers"]
     return {"loss": model(points, mask), "loss1": terms["reconstruction"], "loss2": weighted}
 
 

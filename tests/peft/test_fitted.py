@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import ShrunkCovariance
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.svm import SVC
 from torch.nn import functional as F
 
@@ -12,14 +14,18 @@ from pointpeft.models.registry import build_segmenter
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import classifier, encoder
 
-FITTED = {"svm": pp.SVMConfig(C=100.0), "knn": pp.KNNConfig(neighbors=3)}
+FITTED = {
+    "svm": pp.SVMConfig(C=100.0),
+    "knn": pp.KNNConfig(neighbors=3),
+    "lda": pp.LDAConfig(draws=1),
+}
 every = pytest.mark.parametrize("config", FITTED.values(), ids=FITTED)
 LABELS = torch.arange(16) % 4
 
 
 def fitted(config, labels=LABELS, seed=5):
     model = pp.get_peft_model(classifier(), config).eval()
-    features = encoder().eval().retrieval_features(clouds(16, seed=seed)).detach()
+    features = model.tuner.fitted_features(encoder().eval(), clouds(16, seed=seed)).detach()
     model.tuner.fit(features, labels, [f"item {i}" for i in range(len(features))])
     return model, features
 
@@ -42,8 +48,7 @@ def test_on_every_backbone(config, name):
     trunk = settle(tiny("features", name)).eval()
     model = pp.get_peft_model(pp.build_classifier(trunk, 4), config).eval()
     shapes = clouds(16)
-    features = trunk.retrieval_features(shapes).detach()
-    model.tuner.fit(features, LABELS)
+    model.tuner.fit(model.tuner.fitted_features(trunk, shapes).detach(), LABELS)
     logits = model(shapes)
     assert logits.isfinite().all()
     assert (logits.argmax(dim=1) == LABELS).float().mean() > 0.25  # of four classes
@@ -99,6 +104,9 @@ def test_a_single_class_is_refused():
         (lambda: pp.SVMConfig(C=0.0), "C"),
         (lambda: pp.KNNConfig(neighbors=0), "neighbors"),
         (lambda: pp.KNNConfig(temperature=0), "temperature"),
+        (lambda: pp.LDAConfig(shrinkage=2), "shrinkage"),
+        (lambda: pp.LDAConfig(draws=0), "draws"),
+        (lambda: pp.get_peft_model(classifier(), pp.LDAConfig(blocks=99)), "blocks"),
     ],
 )
 def test_wrong_settings_are_named(make, word):
@@ -109,3 +117,29 @@ def test_wrong_settings_are_named(make, word):
 def test_an_svm_that_was_never_fitted_does_not_predict(points):
     with pytest.raises(ConfigError, match="svm"):
         pp.get_peft_model(classifier(), pp.SVMConfig()).eval()(points)
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])
+def test_the_discriminant_is_that_of_scikit_learn(classes):
+    labels = torch.tensor(classes)[torch.arange(16) % len(classes)]
+    model, features = fitted(pp.LDAConfig(shrinkage=0.3), labels)
+    seen = model.tuner.fitted_features(encoder().eval(), clouds(20, seed=9)).detach()
+    scale = features.double().std(dim=0)  # by which theirs is scaled beforehand
+    theirs = LinearDiscriminantAnalysis(
+        solver="lsqr", covariance_estimator=ShrunkCovariance(shrinkage=0.3)
+    )
+    theirs.fit(features.double() / scale, labels)
+    ours = model(clouds(20, seed=9))
+    assert torch.equal(ours.argmax(dim=1), torch.from_numpy(theirs.predict(seen.double() / scale)))
+
+
+def test_the_discriminant_looks_at_as_many_blocks_as_it_is_told():
+    tuners = [pp.get_peft_model(classifier(), pp.LDAConfig(blocks=n)).tuner for n in (1, None)]
+    last, every_block = (tuner.fitted_features(encoder().eval(), clouds(3)) for tuner in tuners)
+    assert torch.equal(every_block[:, -last.shape[1] :], last)
+    assert every_block.shape[1] == len(encoder().blocks) * last.shape[1]
+
+
+def test_unseen_classes_are_never_chosen():
+    model, _ = fitted(pp.LDAConfig(), torch.arange(16) % 2)
+    assert (model(clouds(20, seed=9)).argmax(dim=1) < 2).all()

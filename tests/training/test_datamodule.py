@@ -12,8 +12,8 @@ from pointpeft.training.loaders import (
     EpochSampler,
     ShapeDataModule,
     cloud_loader,
-    pretraining_loader,
 )
+from pointpeft.training.pretraining_batches import PretrainingBatches
 from pointpeft.training.processes import Share
 
 
@@ -104,7 +104,7 @@ def test_batches_belong_together():
 
 def test_each_epoch_brings_fresh_procedural_clouds():
     stored = split(3)
-    loader = pretraining_loader(stored, fresh=5, num_points=4, batch_size=8, seed=2)
+    loader = PretrainingBatches(stored, 5, num_points=4, batch_size=8, seed=2).train_dataloader()
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         (batch,) = loader
@@ -115,7 +115,7 @@ def test_each_epoch_brings_fresh_procedural_clouds():
 
 def test_procedural_clouds_are_the_same_from_workers():
     def batches(num_workers):
-        loader = pretraining_loader(split(2), 4, 4, 3, num_workers)
+        loader = PretrainingBatches(split(2), 4, 4, 3, num_workers).train_dataloader()
         loader.sampler.set_epoch(1)
         return torch.cat([batch["points"] for batch in loader])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pointpeft.data.shards import write_shards
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.training import FinetuneConfig
 from pointpeft.training.config import TrainerConfig
@@ -17,6 +18,7 @@ from pointpeft.training.engine import make_trainer
 from pointpeft.training.loaders import EpochSampler, OrderedSampler, ShapeDataModule
 from pointpeft.training.processes import Share
 from pointpeft.training.run_folder import RunFolder
+from tests.data.test_shards import damage
 from tests.training.parts import write_part_archive
 from tests.training.support import adapter_bytes, rows
 from tests.training.two_processes import (
@@ -30,6 +32,7 @@ from tests.training.two_processes import (
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = Share()
+SHARDED = 600
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,10 @@ def two(tmp_path_factory):
     parts = np.array(2 * [*6 * ["train"], "val", "test"])
     parts[0] = "val"  # an odd number
     archive = write_part_archive(folder / "parts.npz", 8, split=parts)
+    made = {"procedural": SHARDED, "num_points": 64, "shard_size": 300, "workers": 0}
+    for name in ("shards", "damaged"):
+        write_shards("procedural", folder / name, **made)
+    damage(folder / "damaged/shard-00000.parquet")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
               "-m", "tests.training.two_processes", str(folder), str(archive)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -150,6 +157,46 @@ def test_a_failure_of_the_first_process_reaches_the_other(two):
     assert first == "OSError: no space left"
     assert other.startswith("TrainingError: ")
     assert "no space left" in other
+
+
+@pytest.fixture(scope="module")
+def streamed(two):
+    """What each process saw of shards."""
+    return [json.loads((two[0] / f"streamed-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_processes_read_disjoint_parts_of_shards_in_as_many_batches(streamed):
+    first, second = (found["whole"] for found in streamed)
+    assert [len(batch) for batch in first] == [len(batch) for batch in second]
+    epochs = [[*first[:half], *second[:half]] for half in [len(first) // 2]]
+    for batches in epochs:
+        seen = [item for batch in batches for item in batch]
+        assert len(set(seen)) == len(seen) == SHARDED + 2  # procedural=2
+
+
+def test_streaming_goes_on_with_the_same_items_and_to_the_same_weights(two, streamed):
+    folder, _, _ = two
+    for found in streamed:
+        assert found["cut"] == found["whole"]
+    whole, cut = (folder / name for name in ("stream", "stream-cut"))
+    assert rows(whole) == rows(cut)
+    assert (whole / "backbone.safetensors").read_bytes() == (
+        cut / "backbone.safetensors"
+    ).read_bytes()
+
+
+def test_all_processes_leave_out_the_step_of_one(two):
+    folder, _, printed = two
+    losses = [float(row["train_loss"]) for row in rows(folder / "skipped")]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    assert printed.count("step 2 is left out") == 1
+
+
+def test_all_processes_stop_where_one_cannot_read(streamed):
+    said = [found["error"] for found in streamed]
+    assert any("shard-00000" in text for text in said)
+    assert all(said)
 
 
 @pytest.mark.parametrize(("length", "processes"), [(8, 2), (9, 2), (1, 3), (10, 4), (3, 1)])

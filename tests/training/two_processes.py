@@ -19,15 +19,17 @@ import pointpeft as pp
 from pointpeft.cli import main
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
+from pointpeft.errors import DataError
 from pointpeft.measure import classify, score
 from pointpeft.peft import config_class
 from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.tasks.part_segmentation import SegmentationModule
-from pointpeft.training import FinetuneConfig, finetune, load_config
+from pointpeft.training import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
 from pointpeft.training.config import OptimizerConfig, TrainerConfig
 from pointpeft.training.engine import fit, make_trainer
 from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.optimizer import Schedule
+from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.processes import Share
 from pointpeft.training.run_folder import RunFolder
 from tests.models.tiny import clouds, tiny
@@ -44,6 +46,7 @@ KEYS = 4
 TUNING = [*TINY, DEPTH, "task=part_segmentation", "checkpoint=random", "trainer.epochs=2",
           "trainer.batch_size=4", "method=linear", "optimizer.warmup=0"]  # fmt: skip
 PRETRAINING = [*TINY, "pretraining.decoder_depth=1", "trainer.epochs=1", "procedural=2"]
+STREAMING = ["trainer.epochs=2", "checkpoint_minutes=1e-9"]
 
 
 class PowerCutError(Exception):
@@ -141,6 +144,55 @@ def interrupted_run(settings: list[str], folder: Path) -> None:
     finetune(config, folder, resume=True)
 
 
+def streamed_items(folder: Path) -> dict[str, list[list[int]]]:
+    """Items of the steps of a run from shards, and of one that is cut in its second epoch."""
+    step, seen = PretrainingModule.training_step, []
+
+    def recording(self: Any, batch: Any, index: int) -> Tensor:
+        if self.trainer.current_epoch == cut and index == 2:
+            raise PowerCutError
+        seen.append(batch["index"].tolist())
+        return step(self, batch, index)
+
+    settings = [*PRETRAINING, *STREAMING, f"data.source={folder / 'shards'}"]
+    config, found = load_config(PretrainConfig, [], settings), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", recording)
+        cut = None
+        pretrain(config, folder / "stream")
+        found["whole"], cut = seen.copy(), 1
+        seen.clear()
+        with contextlib.suppress(PowerCutError):
+            pretrain(config, folder / "stream-cut")
+        cut = None
+        pretrain(config, folder / "stream-cut", resume=True)
+        found["cut"] = seen
+    return found
+
+
+def run_without_a_step(folder: Path) -> None:
+    """A run in which the loss of the second process alone is no number, once."""
+    step = PretrainingModule.training_step
+
+    def spoiled(self: Any, batch: Any, index: int) -> Tensor:
+        broken = self.global_rank == 1 and (self.current_epoch, index) == (0, 1)
+        return step(self, batch, index) * (float("nan") if broken else 1)
+
+    settings = [*PRETRAINING, *STREAMING, f"data.source={folder / 'shards'}", "on_fault=skip"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", spoiled)
+        pretrain(load_config(PretrainConfig, [], settings), folder / "skipped")
+
+
+def error_of_a_damaged_shard(folder: Path) -> str:
+    """What this process ends with where one of them cannot read its data."""
+    source = f"data.source={folder / 'damaged'}"
+    settings = [*PRETRAINING, *STREAMING, source, "data.on_error=refuse"]
+    with pytest.raises(DataError) as caught:
+        pretrain(load_config(PretrainConfig, [], settings), folder / "damaged-run")
+    return str(caught.value)
+
+
 def error_of(settings: list[str], folder: Path, what: str, failing: Any) -> str:
     """What this process ends with when something in the run fails in one of them."""
     config = load_config(FinetuneConfig, [], settings)
@@ -186,3 +238,7 @@ if __name__ == "__main__":
     ]
     (folder / f"{share.rank}.json").write_text(json.dumps(errors))
     command("pretrain", "--data", archive, "--output", str(folder / "pretrain"), *PRETRAINING)
+    items = streamed_items(folder)
+    streamed = {**items, "error": error_of_a_damaged_shard(folder)}
+    run_without_a_step(folder)
+    (folder / f"streamed-{share.rank}.json").write_text(json.dumps(streamed))

@@ -1,5 +1,6 @@
-"""The verb data: show what a data set holds, check published ones, convert them to one file."""
+"""The verb data: show what a data set holds, check and convert published ones, write shards."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,12 @@ from typer.core import TyperGroup
 
 from pointpeft.cli import options
 from pointpeft.cli.console import reading, show_table, tell, warn
-from pointpeft.formats import counted
+from pointpeft.formats import counted, human_bytes
 
 if TYPE_CHECKING:
     from pointpeft.data.benchmarks import DatasetCheck
+    from pointpeft.data.loading import Problem
+    from pointpeft.data.shards import ShardIndex
 
 __all__ = ["app"]
 
@@ -32,15 +35,13 @@ app = typer.Typer(
     cls=_ShowByDefault,
     help=(
         "Show what a data set holds (the default; --export DIR also writes its prepared clouds), "
-        "check benchmark data sets, convert them to one .npz, or look after the cache of prepared "
-        "shapes."
+        "check benchmark data sets and shards, convert to one .npz, write shards for pre-training, "
+        "or look after the cache of prepared shapes."
     ),
 )
 """The verb as Typer knows it."""
 
-Benchmark = Annotated[
-    Path, typer.Argument(help="Folder of a benchmark data set, or of several of them.")
-]
+Benchmark = Annotated[Path, typer.Argument(help="Folder of a benchmark data set, or of several.")]
 
 
 @app.command(cls=options.verb(up_axis="y", export="nothing is written"))
@@ -55,7 +56,11 @@ def show(
     """Show classes, splits and unusable items as training would read them; --export the clouds."""
     from pointpeft.data import InputTransform, load_shapes
     from pointpeft.data.export import export_folder
+    from pointpeft.data.shards import ShardIndex, is_sharded
 
+    if is_sharded(source) and export is None:
+        _tell_of_shards(ShardIndex.read(source))
+        return
     transform = InputTransform(up_axis=up_axis or "y")  # type: ignore[arg-type]
     with reading() as progress:
         shapes = load_shapes(source, transform, variant=variant, progress=progress)
@@ -70,8 +75,7 @@ def show(
         tell(f"{counted(len(shapes.unlabelled), 'shape')} without a label")
     for note in shapes.notes:
         tell(f"note: {note}", style="dim")
-    for problem in shapes.problems:
-        warn(f"{problem.item}: {problem.reason}", label="unusable")
+    _warn_of(shapes.problems, "unusable")
     if export is not None:
         count = export_folder(shapes, export)
         tell(f"wrote {counted(count, 'cloud')} below {export}")
@@ -82,9 +86,18 @@ def check(
     path: Benchmark,
     variant: options.Variant = None,
 ) -> None:
-    """Read benchmark data sets whole, and compare their numbers with the published ones."""
+    """Read benchmark data sets whole, and compare with the published numbers; or shards."""
     from pointpeft.data.benchmarks import check_benchmark
+    from pointpeft.data.shards import is_sharded, verify_shards
 
+    if is_sharded(path):
+        with reading("reading shards") as progress:
+            problems = list(verify_shards(path, progress))
+        _warn_of(problems, "problem")
+        if problems:
+            raise typer.Exit(1)
+        tell("complete: every shard holds what was written")
+        return
     with reading() as progress:
         checks = check_benchmark(path, variant, progress)
     for each in checks:
@@ -112,6 +125,57 @@ def convert(
     tell(f"wrote {counted(count, 'shape')} to {output}")
 
 
+@app.command(
+    cls=options.verb(
+        up_axis="y",
+        num_points="2048, or as many as an .npz holds",
+        procedural="none",
+        workers="the cores, up to 8; below 256 shapes or 4 cores 0",
+    )
+)
+def shard(
+    source: Annotated[
+        str, typer.Argument(help="As for pretrain --data; 'procedural' with --shapes.")
+    ],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    num_points: Annotated[
+        int | None, typer.Option("--points", help="Points to store of each shape.")
+    ] = None,
+    normalize: Annotated[str, typer.Option(help="As data.normalize: unit_ball or none.")] = (
+        "unit_ball"
+    ),
+    up_axis: options.UpAxis = None,
+    variant: options.Variant = None,
+    procedural: Annotated[
+        int | None, typer.Option("--shapes", help="Number of procedural shapes.")
+    ] = None,
+    shard_size: Annotated[int, typer.Option(help="Shapes of a file.")] = 8192,
+    on_error: Annotated[
+        str, typer.Option(help="Unusable shapes: skip and list them, or refuse.")
+    ] = "skip",
+    seed: options.Seed = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes that read; 0: none.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --output.")] = False,
+) -> None:
+    """Write shapes of any number as shards, from which pretrain streams."""
+    from pointpeft.data.shards import write_shards
+
+    how: Any = {"normalize": normalize, "up_axis": up_axis or "y", "on_error": on_error}
+    try:
+        with reading("writing shards") as progress:
+            index = write_shards(
+                source, output, num_points=num_points, variant=variant, procedural=procedural,
+                shard_size=shard_size, seed=seed or 0, workers=workers, resume=resume,
+                progress=progress, **how,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        warn("complete shards are kept; the same command with --resume goes on", label="stopped")
+        raise
+    _warn_of(index.problems, "unusable")
+    _tell_of_shards(index)
+    tell(f"wrote them to {output}")
+
+
 @app.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
@@ -130,6 +194,21 @@ def cache(
         f"limit: {cache_limit() / 1e9:g} GB, above which those not used for longest are removed; "
         "POINTPEFT_CACHE_LIMIT sets another one in GB, POINTPEFT_CACHE another place"
     )
+
+
+def _tell_of_shards(index: "ShardIndex") -> None:
+    size = human_bytes(sum(shard.size for shard in index.shards))
+    tell(
+        f"{counted(index.shapes, 'shape')} of {index.transform.num_points} points in "
+        f"{counted(len(index.shards), 'shard')}, {size}; left out: {len(index.problems)}"
+    )
+    if not index.complete:
+        warn(f"not complete: {index.listed} of {index.total} shapes are dealt with")
+
+
+def _warn_of(problems: Iterable["Problem"], label: str) -> None:
+    for problem in problems:
+        warn(f"{problem.item}: {problem.reason}", label=label)
 
 
 def _counts(found: "DatasetCheck") -> Table:

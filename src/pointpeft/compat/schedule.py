@@ -99,14 +99,16 @@ class BatchNormMomentum(L.Callback):
     def __init__(self, config: OptimizerConfig) -> None:
         self.decay, self.step = config.bn_momentum_decay, config.bn_momentum_step
 
-    def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Set that of the epoch."""
         if self.decay is None:
             return
         momentum = batchnorm_momentum(trainer.current_epoch, self.decay, self.step)
-        for layer in task.modules():
+        for layer in pl_module.modules():
             if isinstance(layer, _BatchNorm):
                 layer.momentum = momentum
+
+    on_train_start = on_train_epoch_start  # also where a run goes on in the middle of an epoch
 
 
 def batchnorm_momentum(epoch: int, decay: float, step: int) -> float:

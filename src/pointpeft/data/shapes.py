@@ -22,12 +22,15 @@ from pointpeft.data.splits import (
     check_classes,
     class_spelling,
     leave_out_copies,
+    left_to_train,
 )
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
 __all__ = [
     "EMBEDDED_NAME",
+    "PROCEDURAL",
+    "SHARD_INDEX",
     "absolute_source",
     "check_source",
     "list_shapes",
@@ -37,6 +40,10 @@ __all__ = [
 
 EMBEDDED_NAME = "homeobjects"
 """The data set that comes with the package."""
+SHARD_INDEX = "shards.json"
+"""The file by which a folder of shards is known, see `pointpeft.data.shards`."""
+PROCEDURAL = "procedural"
+"""Name of the data source that stores no shapes: random programs make them on the way."""
 
 
 def load_shapes(
@@ -140,34 +147,28 @@ def load_unlabelled(
         DataError: As for `load_shapes`.
     """
     listing = list_shapes(source, variant)
-    kept = tuple(item for item in listing.items if item.split not in ("val", "test"))
+    stated = tuple(item for item in listing.items if item.split not in ("val", "test"))
     notes = list(listing.notes)
-    if len(kept) < len(listing.items):
-        notes.append(f"{len(listing.items) - len(kept)} validation and test shapes left out")
-    if not kept:
+    if len(stated) < len(listing.items):
+        notes.append(f"{len(listing.items) - len(stated)} validation and test shapes left out")
+    if not stated:
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
-    is_cut = len(kept) == len(listing.items)  # a stated test split is enough to be left out
-    listing = Listing(kept, (), listing.stored_points)
+    is_cut = len(stated) == len(listing.items)  # a stated test split is enough to be left out
+    listing = Listing(stated, (), listing.stored_points)
     num_stored = _num_stored(listing, transform, num_stored)
     cache = PreparedCache(cache_dir, transform, num_stored, seed)
     loaded = load_items(listing, cache, source, on_error, progress)
     fraction = val_fraction if is_cut else 0.0
-    items, _ = assign_splits(loaded.items, loaded.digests, fraction, seed)
-    pairs = list(zip(items, loaded.prepared, strict=True))
-    held_out = {one.digest for item, one in pairs if item.split in ("val", "test")}
-    chosen = [(item, one) for item, one in pairs if one.digest not in held_out]
-    if len(chosen) < len(items):
-        notes.append(
-            f"{len(items) - len(chosen)} shapes left out, which fine-tuning on this data with the "
-            "same data.val_fraction and data.seed keeps for validation and testing"
-        )
+    kept, cut_notes = left_to_train(loaded.items, loaded.digests, fraction, seed)
+    pairs = zip(loaded.items, loaded.prepared, kept, strict=True)
+    chosen = [(item, one) for item, one, is_kept in pairs if is_kept]
     split = _gather(chosen, (), loaded.prepared[0])
     return UnlabelledShapes(
         split.points,
         split.labels,
         split.ids,
         digests=split.digests,
-        notes=(*notes, *loaded.notes),
+        notes=(*notes, *cut_notes, *loaded.notes),
         problems=loaded.problems,
     )
 
@@ -202,6 +203,8 @@ def _list_source(
     embedded = str(source) == EMBEDDED_NAME
     if not embedded and variant is None:
         refuse_episodes(path)
+    if not embedded and (path / SHARD_INDEX).is_file():
+        raise DataError(f"{path} holds shards, which are for pre-training alone")
     # A folder that is not there is a benchmark data set's if one is named: that tells what to put.
     if not embedded and (path.is_dir() or (variant is not None and not path.exists())):
         listing = list_benchmark(path, labelled=labelled, variant=variant)

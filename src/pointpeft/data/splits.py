@@ -24,6 +24,7 @@ __all__ = [
     "check_classes",
     "class_spelling",
     "leave_out_copies",
+    "left_to_train",
 ]
 
 _SPLIT_NAMES = {
@@ -213,6 +214,28 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
         return result, []
     what = "validation and test shapes are copies of others that are trained on or choose the epoch"
     return result, [f"{len(copies)} {what}, and are left out: {enumerate_names(copies)}"]
+
+
+def left_to_train(
+    items: Sequence[Item], digests: Sequence[str], val_fraction: float, seed: int
+) -> tuple[np.ndarray, list[str]]:
+    """Which shapes pre-training may see: not those that fine-tuning keeps to measure on.
+
+    Arguments are those of :func:`assign_splits`.
+
+    Returns:
+        A mask `(S,)` of bool, in which copies of a shape are alike, and a note on those left out.
+    """
+    assigned, _ = assign_splits(items, digests, val_fraction, seed)
+    pairs = zip(assigned, digests, strict=True)
+    held_out = {digest for item, digest in pairs if item.split in ("val", "test")}
+    kept = np.array([digest not in held_out for digest in digests], dtype=bool)
+    if kept.all():
+        return kept, []
+    return kept, [
+        f"{int((~kept).sum())} shapes left out, which fine-tuning on this data with the same "
+        "data.val_fraction and data.seed keeps for validation and testing"
+    ]
 
 
 def _cut(

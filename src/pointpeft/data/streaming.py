@@ -1,11 +1,11 @@
-"""Files made ready for a model one after the other, by several processes, in bounded memory."""
+"""Shapes made ready for a model one after the other, by several processes, in bounded memory."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,9 +21,17 @@ from pointpeft.data.reading import RawShape, read_shape
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
-__all__ = ["ReadyFile", "default_workers", "in_batches", "stream_files"]
+__all__ = [
+    "ReadyFile",
+    "default_workers",
+    "in_batches",
+    "prepare_chunk",
+    "stream_chunks",
+    "stream_files",
+]
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 _CHUNK = 16
 """Files that a process reads and puts in farthest point order together."""
@@ -86,23 +94,46 @@ def stream_files(
         files: Meshes and scans.
         transform: How to prepare each shape.
         statistics: Of training shapes, to warn of others.
-        workers: Processes that read ahead; 0 reads in this one. A script that asks for some needs
-            ``if __name__ == "__main__":`` around its commands.
+        workers: As for :func:`stream_chunks`.
 
     Raises:
         DataError: A process has ended, as for lack of memory.
     """
-    prepare = partial(_prepare_chunk, transform=transform, statistics=statistics)
-    chunks = in_batches(map(str, files), _CHUNK)
-    workers = min(workers, -(-len(files) // _CHUNK))
+    finish = partial(_ready, transform=transform, statistics=statistics)
+    prepare = partial(
+        prepare_chunk, read=read_shape, prepare=transform.prepare_batch, finish=finish
+    )
+    return stream_chunks(prepare, list(map(str, files)), workers)
+
+
+def stream_chunks(
+    prepare: Callable[[list[T]], list[Result]],
+    items: Sequence[T],
+    workers: int = 0,
+    name: Callable[[T], str] = str,
+) -> Iterator[Result]:
+    """Results of items in their order; never more than some dozens of them are in memory.
+
+    Args:
+        prepare: Makes the results of some items; other processes must be able to import it.
+        items: What is worked on.
+        workers: Processes that work ahead; 0 works in this one. A script that asks for some needs
+            ``if __name__ == "__main__":`` around its commands.
+        name: What a message calls an item.
+
+    Raises:
+        DataError: A process has ended, as for lack of memory.
+    """
+    chunks = in_batches(items, _CHUNK)
+    workers = min(workers, -(-len(items) // _CHUNK))
     if workers < 1:
         for some in chunks:
             yield from prepare(some)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
     pool = ProcessPoolExecutor(workers, context, _begin_worker)
-    waiting: deque[tuple[list[str], Future[list[ReadyFile]]]] = deque()
-    chunk: list[str] = []
+    waiting: deque[tuple[list[T], Future[list[Result]]]] = deque()
+    chunk: list[T] = []
     try:
         for following in islice(chunks, _AHEAD * workers):
             waiting.append((following, pool.submit(prepare, following)))
@@ -115,7 +146,7 @@ def stream_files(
     except BrokenProcessPool as error:
         raise DataError(
             f"a process that reads files has ended, perhaps for lack of memory, at one of those "
-            f"from {chunk[0]} on; `workers` 0 reads them one after the other"
+            f"from {name(chunk[0])} on; `workers` 0 reads them one after the other"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -137,37 +168,51 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _prepare_chunk(
-    files: Sequence[str], transform: InputTransform, statistics: InputStatistics | None
-) -> list[ReadyFile]:
-    raw: list[tuple[str, RawShape]] = []
-    ready: dict[str, ReadyFile] = {}
+def prepare_chunk(
+    items: Sequence[T],
+    read: Callable[[T], RawShape],
+    prepare: Callable[[Sequence[RawShape]], list[Prepared | DataError]],
+    finish: Callable[[T, RawShape | None, Prepared | Exception], Result],
+) -> list[Result]:
+    """Read items and prepare them together, in parts where they are large.
+
+    Args:
+        items: What is read.
+        read: Gives the shape of an item; `DataError` and `OSError` are results.
+        prepare: See `InputTransform.prepare_batch`.
+        finish: Makes a result of an item, its shape, if it could be read, and its prepared form or
+            error.
+    """
+    raw: dict[int, RawShape] = {}
+    ready: dict[int, Result] = {}
 
     def prepare_raw() -> None:
-        results = transform.prepare_batch([shape for _, shape in raw])
-        for (file, shape), result in zip(raw, results, strict=True):
-            ready[file] = _ready(file, shape, result, transform, statistics)
+        results = prepare(list(raw.values()))
+        for (place, shape), result in zip(raw.items(), results, strict=True):
+            ready[place] = finish(items[place], shape, result)
         raw.clear()
 
-    for file in files:
+    for place, item in enumerate(items):
         try:
-            raw.append((file, read_shape(file)))
+            raw[place] = read(item)
         except (DataError, OSError) as error:
-            ready[file] = ReadyFile(file, error=str(error))
-        if sum(len(shape.points) for _, shape in raw) > _MOST_RAW:
+            ready[place] = finish(item, None, error)
+        if sum(len(shape.points) for shape in raw.values()) > _MOST_RAW:
             prepare_raw()
     prepare_raw()
-    return [ready[file] for file in files]
+    return [ready[place] for place in range(len(items))]
 
 
 def _ready(
     file: str,
-    shape: RawShape,
-    result: Prepared | DataError,
+    shape: RawShape | None,
+    result: Prepared | Exception,
     transform: InputTransform,
     statistics: InputStatistics | None,
 ) -> ReadyFile:
-    if isinstance(result, DataError):
+    if shape is None:
+        return ReadyFile(file, error=str(result))
+    if not isinstance(result, Prepared):
         return ReadyFile(file, error=f"{shape.source}: {result}")
     differences = statistics.check(shape, transform) if statistics else []
     points = result.points[: transform.num_points].copy()  # without the others

@@ -207,7 +207,10 @@ class DiscreteVAE(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Loss of ``points (B, N, 3)``: reconstruction plus the weighted divergence."""
-        losses = self.losses(points)
+        return self.total(self.losses(points))
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The reconstruction plus the weighted divergence."""
         return losses["reconstruction"] + self.divergence_weight * losses["divergence"]
 
     @property

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError, check_sizes
-from pointpeft.models.masking import salience_mask
+from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.models.masking import patch_mask, salience_mask
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_m2ae_pretraining import (
     MaskedClouds,
@@ -24,18 +24,15 @@ from pointpeft.models.point_m2ae_pretraining import (
 from pointpeft.ops import gather_points
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.vision import (
-    NUM_VIEWS,
     Raster,
     Teacher,
     back_project,
-    draw,
     fit_raster,
     load_teacher,
-    to_images,
-    view_clouds,
+    make_views,
 )
 
-__all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "Views"]
+__all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "SeenClouds"]
 
 
 @dataclass(frozen=True)
@@ -45,16 +42,21 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     Without ``points_per_group``, as many points are rebuilt as groups of the decoded scale have.
     """
 
+    semantics: float = 1.0  # weight of rebuilding the teacher's features of visible groups
+    guided_mask: bool = True  # what is salient to the teacher is more likely to stay visible
     teacher: str = "ViT-B-16.pt"  # weights of OpenAI's CLIP, a transformers folder, or a name
-    teacher_image_size: int = 224  # side of an image in pixels, of the random teacher
+    teacher_image_size: int = 224  # side of an image in pixels, where the teacher leaves it open
+    views: str = "depth"  # what it is shown: sums of depths, or "shaded" surfaces
     teacher_patch_size: int = 16  # side of a patch in pixels, of the random teacher
     teacher_channels: int = 512  # of the random teacher
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, ("teacher_image_size", "teacher_patch_size", "teacher_channels"))
-        if not isinstance(self.teacher, str) or not self.teacher:
-            raise ConfigError(f"teacher must be a path or 'random', got {self.teacher!r}")
+        check_sizes(self, ("teacher_patch_size", "teacher_channels"))
+        check_numbers(self, ["semantics"])
+        check_choices(self, ["guided_mask"], (True, False))
+        if self.semantics < 0:
+            raise ConfigError(f"semantics must not be negative, got {self.semantics}")
 
 
 class I2PMAE(PointM2AE):
@@ -65,7 +67,7 @@ class I2PMAE(PointM2AE):
         return tokens.amax(dim=1)
 
 
-class Views(NamedTuple):
+class SeenClouds(NamedTuple):
     """A batch seen from all sides; R counts views, all clouds from one side before the next.
 
     Attributes:
@@ -87,9 +89,6 @@ class I2PMAEPretraining(PointM2AEPretraining):
         config: masking, decoder and teacher.
         teacher: the image encoder; None: loaded as ``config`` says. It is no part of the model's
             parameters and weights.
-
-    Attributes:
-        num_views: differently augmented copies of a batch that the loss wants.
     """
 
     pretraining_config: I2PMAEPretrainingConfig
@@ -104,48 +103,52 @@ class I2PMAEPretraining(PointM2AEPretraining):
         steps, sizes = len(c.decoder_depths), backbone.config.group_sizes
         self._members = sizes[-min(steps, len(sizes))]  # of a group of the decoded scale
         points = c.points_per_group or self._members
-        super().__init__(backbone, dataclasses.replace(c, points_per_group=points))
-        self.teacher = teacher or load_teacher(
+        teacher = teacher or load_teacher(
             c.teacher, c.teacher_image_size, c.teacher_patch_size, c.teacher_channels
         )
-        channels = self._members * NUM_VIEWS * self.teacher.channels
+        super().__init__(backbone, dataclasses.replace(c, points_per_group=points), teacher)
+        self.teacher, self.views = teacher, make_views(c.views, c.num_views)
+        channels = self._members * self.views.count * teacher.channels
         self.feature_head = nn.Linear(self.rec_head.in_features, channels)
+        self.feature_head.requires_grad_(c.semantics > 0)
 
-    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Chamfer loss of the rebuilt groups plus the error of the image features, a scalar.
+    def losses(
+        self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The errors of rebuilt points and image features (Sec. 3.3), and terms on whole clouds.
 
-        Args:
-            points: ``(B, N, 3)``.
-            mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
+        Arguments are those of :class:`PointM2AEPretraining`.
         """
-        return torch.stack(list(self.losses(points, mask).values())).sum()
-
-    def losses(self, points: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the loss by name, which count alike (Sec. 3.3)."""
-        levels, views = self.backbone.group(points), self.look(points)
-        if mask is None:
-            mask = self.draw_mask(views, levels[-1].centers)
+        c, losses = self.pretraining_config, {}
+        levels = self.backbone.group(points)
+        views = self.look(points) if c.semantics or c.guided_mask else None
+        centers = levels[-1].centers
+        if mask is None and views is not None and c.guided_mask:
+            mask = self.draw_mask(views, centers)
+        elif mask is None:
+            mask = patch_mask(centers, c.mask_ratio, "random")
         masked = self.encode_groups(points, levels, mask)
-        decoded = self.decode(masked)
-        rebuilt, target = self.rebuild(masked, decoded)
-        return {
-            "points": rebuilding_error(rebuilt, target, norm="l2"),
-            "features": F.mse_loss(*self.rebuild_features(masked, decoded, views)),
-        }
+        decoded = self.decode(masked) if c.semantics or c.reconstruction else None
+        if c.reconstruction:
+            losses["reconstruction"] = rebuilding_error(*self.rebuild(masked, decoded), norm="l2")
+        if c.semantics and views is not None and decoded is not None:
+            losses["semantics"] = F.mse_loss(*self.rebuild_features(masked, decoded, views))
+        coarsest = masked.scales[-1]
+        return losses | self.terms(points, coarsest.tokens, coarsest.hidden, seen)
 
-    def look(self, points: Tensor) -> Views:
+    def look(self, points: Tensor) -> SeenClouds:
         """Draw ``points (B, N, 3)`` from all sides and let the teacher look at it."""
         with torch.no_grad():
-            clouds = view_clouds(points)
+            clouds = self.views.clouds(points)
             raster = fit_raster(clouds, self.teacher.image_size)
-            return Views(raster, *self.teacher(to_images(draw(clouds, raster))))
+            return SeenClouds(raster, *self.teacher(self.views.images(clouds, raster)))
 
-    def saliency(self, views: Views, centers: Tensor) -> Tensor:
+    def saliency(self, views: SeenClouds, centers: Tensor) -> Tensor:
         """How salient ``centers (B, G, 3)`` are, the mean over the sides, ``(B, G)``."""
-        values = back_project(views.saliency, views.raster, view_clouds(centers))
-        return values.view(NUM_VIEWS, *centers.shape[:2]).mean(dim=0)
+        values = back_project(views.saliency, views.raster, self.views.clouds(centers))
+        return values.view(self.views.count, *centers.shape[:2]).mean(dim=0)
 
-    def draw_mask(self, views: Views, centers: Tensor) -> Tensor:
+    def draw_mask(self, views: SeenClouds, centers: Tensor) -> Tensor:
         """Hide groups of the coarsest scale, ``centers (B, G, 3)``, the salient ones least.
 
         Attention is of the order of 1 / 200, so that probabilities are nearly uniform with the
@@ -155,7 +158,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         return salience_mask(self.saliency(views, centers), num_hidden)
 
     def rebuild_features(
-        self, masked: MaskedClouds, decoded: Tensor, views: Views
+        self, masked: MaskedClouds, decoded: Tensor, views: SeenClouds
     ) -> tuple[Tensor, Tensor]:
         """Image features of the members of visible groups as rebuilt, and the teacher's.
 
@@ -173,7 +176,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         rebuilt = self.feature_head(decoded[visible]).unflatten(1, (self._members, -1))
         return rebuilt, self._feature_target(masked, visible, views)
 
-    def _feature_target(self, masked: MaskedClouds, visible: Tensor, views: Views) -> Tensor:
+    def _feature_target(self, masked: MaskedClouds, visible: Tensor, views: SeenClouds) -> Tensor:
         """The teacher's features of the members of groups, ``visible (B, G) -> (V, K, 3 c)``.
 
         Members are looked up, not added up from centers and offsets: the pixel of a point hangs on
@@ -183,6 +186,6 @@ class I2PMAEPretraining(PointM2AEPretraining):
         parents = masked.levels[place - 1].centers if place else masked.points
         members = gather_points(parents, masked.levels[place].indices)[visible]
         B, clouds = len(visible), visible.nonzero()[:, 0]
-        rows = torch.cat([clouds + view * B for view in range(NUM_VIEWS)])
-        seen = back_project(views.features, views.raster, view_clouds(members), rows)
-        return seen.unflatten(0, (NUM_VIEWS, -1)).permute(1, 2, 0, 3).flatten(2)
+        rows = torch.cat([clouds + view * B for view in range(self.views.count)])
+        seen = back_project(views.features, views.raster, self.views.clouds(members), rows)
+        return seen.unflatten(0, (self.views.count, -1)).permute(1, 2, 0, 3).flatten(2)

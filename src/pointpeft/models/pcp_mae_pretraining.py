@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.hierarchy import BLOCKED
+from pointpeft.models.objective import Pretraining
 from pointpeft.models.pcp_mae import PCPMAE, position_code
 from pointpeft.models.point_mae import init_token
 from pointpeft.models.point_mae_pretraining import (
@@ -37,7 +38,7 @@ class PCPMAEPretrainingConfig(MaskingConfig):
     """Settings of pre-training with predicted centers; the defaults are the published ones."""
 
     center_loss: CenterLoss = "l2"  # of predicted codes; or "l1", "smooth_l1", "cosine"
-    center_weight: float = 0.1  # of that loss
+    centers: float = 0.1  # weight of that loss
     center_depth: int = 0  # blocks that hidden tokens pass before their codes are predicted
     detach_centers: bool = True  # what is rebuilt does not train the prediction of centers
 
@@ -45,10 +46,10 @@ class PCPMAEPretrainingConfig(MaskingConfig):
         super().__post_init__()
         check_choices(self, ["center_loss"], get_args(CenterLoss))
         check_choices(self, ["detach_centers"], (True, False))
-        check_numbers(self, ["center_weight"])
+        check_numbers(self, ["centers"])
         check_sizes(self, ["center_depth"], least=0)
-        if self.center_weight < 0:
-            raise ConfigError(f"center_weight must not be negative, got {self.center_weight}")
+        if self.centers < 0:
+            raise ConfigError(f"centers must not be negative, got {self.centers}")
 
 
 class _TwoStreams(Method):
@@ -88,7 +89,7 @@ class EncodedPatches(NamedTuple):
     geometry: Geometry
 
 
-class PCPMAEPretraining(nn.Module):
+class PCPMAEPretraining(Pretraining):
     """Masked autoencoding of point patches whose centers are predicted.
 
     Hidden patches pass the encoder beside the visible ones, without their positions. They see the
@@ -98,13 +99,9 @@ class PCPMAEPretraining(nn.Module):
     Args:
         backbone: the encoder to pre-train.
         config: masking, decoder and losses.
-
-    Attributes:
-        num_views: differently augmented copies of a batch that the loss wants: one.
     """
 
-    task = "pretraining"
-    num_views = 1
+    pretraining_config: PCPMAEPretrainingConfig
 
     def __init__(self, backbone: PCPMAE, config: PCPMAEPretrainingConfig | None = None) -> None:
         super().__init__()
@@ -124,33 +121,31 @@ class PCPMAEPretraining(nn.Module):
         )
         init_token(self.mask_token)
         init_token(self.mask_pos_token)
+        self.add_terms(C, c, self.decoder, self.increase_dim)
 
-    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Chamfer loss of the rebuilt patches plus the weighted error of the codes, a scalar.
+    def losses(
+        self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The Chamfer distance of the rebuilt patches, the error of the codes, and further terms.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)``, True = hidden, with equal counts per row; drawn when absent.
-        """
-        losses = self.losses(points, mask)
-        return losses["reconstruction"] + self.pretraining_config.center_weight * losses["centers"]
-
-    def losses(self, points: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the loss by name, scalars, before weighting; arguments as for the loss.
+            seen: see :class:`GlobalTerms`.
 
         Raises:
             ValueError: the mask hides more patches of one cloud than of another.
         """
-        c = self.pretraining_config
+        c, losses = self.pretraining_config, {}
         masked = mask_patches(self.backbone, points, mask, c)
         encoded = self.encode(points, masked)
         predicted = self.predict_codes(encoded)
-        rebuilt = self.rebuild(encoded, predicted)
+        if c.reconstruction:
+            rebuilt = self.rebuild(encoded, predicted)
+            losses["reconstruction"] = rebuilding_error(rebuilt, masked.target(), norm=c.loss)
         true = position_code(select(masked.centers, masked.hidden), predicted.shape[-1])
-        return {
-            "reconstruction": rebuilding_error(rebuilt, masked.target(), norm=c.loss),
-            "centers": code_error(predicted, true, c.center_loss),
-        }
+        losses["centers"] = code_error(predicted, true, c.center_loss)
+        return losses | self.terms(points, encoded.visible, seen=seen)
 
     def encode(self, points: Tensor, masked: MaskedPatches) -> EncodedPatches:
         """Run all patches of ``points (B, N, 3)`` through the encoder, the hidden ones apart."""

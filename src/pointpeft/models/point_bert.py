@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.masking import block_mask
+from pointpeft.models.objective import GlobalTermsConfig
 from pointpeft.models.point_mae import PointMAE, PointMAEClassifier, init_token, init_weights
 from pointpeft.models.tokenizer import Patches
 from pointpeft.models.trunk import Geometry, Stream
@@ -42,7 +43,7 @@ class PointBERTClassifier(PointMAEClassifier):
 
 
 @dataclass(frozen=True)
-class PointBERTPretrainingConfig:
+class PointBERTPretrainingConfig(GlobalTermsConfig):
     """Settings of masked point modeling; the defaults are the published ones."""
 
     tokenizer: str | None = None  # weights of a trained tokenizer, ours or released
@@ -54,7 +55,7 @@ class PointBERTPretrainingConfig:
     moco_loss: bool = False  # tell a cloud from those in the queue
     all_tokens: bool = False  # predict tokens of visible patches as well
     momentum: float = 0.999  # of the key network
-    temperature: float = 0.07  # of both contrasts
+    temperature: float = 0.07  # of all contrasts
     queue_size: int = 16384  # features kept to be told from
     feature_dim: int = 512  # channels of a contrasted feature
     num_tokens: int = 8192  # vocabulary of the tokenizer
@@ -63,15 +64,14 @@ class PointBERTPretrainingConfig:
     reference_compat: bool = False  # the tokenizer's statistics drift, as in the paper's code
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(self, ("queue_size", "feature_dim", "num_tokens"))
-        check_numbers(self, ["replace_probability", "momentum", "temperature"])
+        check_numbers(self, ["replace_probability", "momentum"])
         switches = ("random_mask", "token_loss", "mix_loss", "moco_loss", "all_tokens")
         check_choices(self, [*switches, "reference_compat"], (True, False))
         for name in ("replace_probability", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature must be positive, got {self.temperature}")
         if not _is_range(self.mask_ratio):
             raise ConfigError(f"mask_ratio={self.mask_ratio} must be a range within (0, 1)")
         if not (self.token_loss or self.mix_loss or self.moco_loss):
@@ -85,11 +85,13 @@ class Masked(NamedTuple):
         feature: of the cloud, ``(B, feature_dim)``, not normalised.
         logits: over the vocabulary for all M asked patches of the batch, ``(M, tokens)``.
         asked: patches whose token has to be guessed, boolean ``(B, G)``.
+        tokens: of the patches, ``(B, G, C)``.
     """
 
     feature: Tensor
     logits: Tensor
     asked: Tensor
+    tokens: Tensor
 
 
 class MaskTransformer(nn.Module):
@@ -143,7 +145,8 @@ class MaskTransformer(nn.Module):
         x, asked = self.encode(patches, mask)
         if self.pretraining_config.all_tokens:
             asked = torch.ones_like(asked)
-        return Masked(self.cls_head(x[:, 0]), self.lm_head(x[:, 1:][asked]), asked)
+        feature, tokens = self.cls_head(x[:, 0]), x[:, 1:]
+        return Masked(feature, self.lm_head(tokens[asked]), asked, tokens)
 
     def draw_mask(self, centers: Tensor) -> Tensor:
         """Hidden patches ``(B, G)``: a block of neighbours, with a ratio for each cloud.

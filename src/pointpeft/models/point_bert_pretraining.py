@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
+from pointpeft.models.objective import Pretraining
 from pointpeft.models.point_bert import Masked, MaskTransformer, PointBERTPretrainingConfig
 from pointpeft.models.point_mae import PointMAE
 from pointpeft.models.safetensors_files import saved_name, saved_sizes
@@ -30,20 +31,14 @@ _INNER = ("token_dim", "decoder_dim")
 """Sizes of the tokenizer that the rest of the network does not depend on."""
 
 
-class PointBERTPretraining(MaskTransformer):
+class PointBERTPretraining(MaskTransformer, Pretraining):
     """Masked point modeling: the query network, with a key network and a tokenizer beside it.
 
     Args:
         backbone: the encoder to pre-train.
         config: masking, losses, queue and tokenizer.
-
-    Attributes:
-        num_views: copies of a batch that training wants, one.
     """
 
-    task = "pretraining"
-
-    num_views = 1
     queue: Tensor
     queue_ptr: Tensor
 
@@ -66,6 +61,7 @@ class PointBERTPretraining(MaskTransformer):
         queue = F.normalize(torch.randn(config.feature_dim, config.queue_size), dim=0)
         self.register_buffer("queue", queue)
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+        self.add_terms(backbone.num_features, config, self.lm_head, self.cls_head)
 
     def train(self, mode: bool = True) -> "PointBERTPretraining":
         """Set the mode; the frozen tokenizer stays in eval mode."""
@@ -88,24 +84,23 @@ class PointBERTPretraining(MaskTransformer):
         self.key.load_state_dict(self._query_state())
         return names
 
-    def forward(self, points: Tensor, **fixed: Any) -> Tensor:
-        """Sum of the losses of ``points (B, N, 3)``; ``fixed`` is for :meth:`losses`."""
-        return sum(self.losses(points, **fixed).values())  # type: ignore[return-value]
-
     def losses(
         self,
         points: Tensor,
         masks: tuple[Tensor, Tensor, Tensor] | None = None,
         mix: tuple[Tensor, Tensor] | None = None,
+        seen: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """One step (Sec. 3.3): the losses by name, float32 also under autocast.
 
-        In train mode the key network moves before it encodes, and the queue moves on afterwards.
+        Terms on whole clouds look at the pass without mixing. In train mode the key network moves
+        before it encodes, and the queue moves on afterwards.
 
         Args:
             points: ``(B, N, 3)``.
             masks: boolean ``(B, G)`` for the plain, mixed and key pass; drawn when absent.
             mix: ratios ``(B,)`` and uniform numbers ``(B, G)`` of the mixing; drawn when absent.
+            seen: see :class:`GlobalTerms`.
 
         Raises:
             ConfigError: there are more clouds than places in the queue.
@@ -115,6 +110,9 @@ class PointBERTPretraining(MaskTransformer):
         with torch.no_grad(), full_precision(points):
             labels = self.dvae.tokens(patches)
         query = self.masked_logits(patches, of_plain)
+        terms = self.terms(points, query.tokens, seen=seen)
+        if not self.pretraining_config.reconstruction:
+            return terms
         ratio, kept = self._draw_mix(labels, mix)
         mixed_patches, mixed_labels = _mix(patches, labels, kept)
         mixed = self.masked_logits(mixed_patches, of_mixed)
@@ -132,7 +130,7 @@ class PointBERTPretraining(MaskTransformer):
                 losses["mix"] = self._mix_loss(mixed.feature, keys, ratio)
         if self.training:
             self.enqueue(keys)
-        return losses
+        return losses | terms
 
     def contrasted_features(self, points: Tensor) -> Tensor:
         """What the contrasts compare of clouds ``(B, N, 3)`` with no patch hidden.
@@ -208,7 +206,7 @@ class PointBERTPretraining(MaskTransformer):
 
     def _query_state(self) -> Mapping[str, Tensor]:
         """State of the query network under the names of :class:`MaskTransformer`."""
-        beside = ("dvae.", "key.", "queue")
+        beside = ("dvae.", "key.", "queue", "terms.")
         state = self.state_dict()
         return {name: tensor for name, tensor in state.items() if not name.startswith(beside)}
 

@@ -232,13 +232,13 @@ class PointM2AE(Trunk):
             outputs.append(packing.unpack(encoded.tokens, tokens))
         return outputs
 
-    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized, method: Method = PLAIN) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         Mean plus maximum over the normalised tokens of the coarsest scale, which are computed as in
         pre-training: without the local radius, which belongs to fine-tuning. Call it in eval mode.
         """
-        tokens = self.run_scales(points, local=False)[-1].tokens
+        tokens = self.run_scales(points, method, local=False)[-1].tokens
         return self.pool_retrieved(self.final_norm(tokens))
 
     def pool_retrieved(self, tokens: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from pointpeft.errors import ConfigError, check_choices, check_numbers, check_si
 from pointpeft.models.hierarchy import Level, hide_scales, padding_bias
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import patch_mask
+from pointpeft.models.objective import GlobalTermsConfig, Pretraining
 from pointpeft.models.point_m2ae import PointM2AE, check_counts
 from pointpeft.models.point_mae import init_decoder_weights, init_token
 from pointpeft.models.trunk import Geometry
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.ops.interpolation import interpolate
+from pointpeft.vision import Teacher
 
 __all__ = [
     "HierarchicalDecoder",
@@ -154,7 +156,7 @@ class HierarchicalDecoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class PointM2AEPretrainingConfig:
+class PointM2AEPretrainingConfig(GlobalTermsConfig):
     """Settings of masked pre-training; tuples from the coarsest scale to the finest.
 
     ``reference_compat`` is another model, see ``compat/pretraining.py``.
@@ -168,6 +170,7 @@ class PointM2AEPretrainingConfig:
     reference_compat: bool = False  # as the papers' code computes, faults included
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_counts("decoder_depths", self.decoder_depths)
         check_counts("decoder_residuals", self.decoder_residuals, least=0)
         if len(self.decoder_residuals) != len(self.decoder_depths) - 1:
@@ -196,7 +199,7 @@ class MaskedClouds(NamedTuple):
     scales: Sequence[MaskedScale]
 
 
-class PointM2AEPretraining(nn.Module):
+class PointM2AEPretraining(Pretraining):
     """Multi-scale masked autoencoding.
 
     The decoder takes one step per entry of ``decoder_depths``, from the coarsest scale on; the
@@ -205,19 +208,17 @@ class PointM2AEPretraining(nn.Module):
     Args:
         backbone: the encoder to pre-train.
         config: masking and decoder.
-
-    Attributes:
-        num_views: differently augmented copies of a batch that the loss wants.
+        teacher: image encoder of the terms on whole clouds; None: loaded as ``config`` says.
     """
 
-    task = "pretraining"
-
-    num_views = 1
     hide = staticmethod(hide_scales)
     padding_bias = staticmethod(padding_bias)
 
     def __init__(
-        self, backbone: PointM2AE, config: PointM2AEPretrainingConfig | None = None
+        self,
+        backbone: PointM2AE,
+        config: PointM2AEPretrainingConfig | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointM2AEPretrainingConfig()
@@ -247,16 +248,23 @@ class PointM2AEPretraining(nn.Module):
         )
         # The paper's head has the finest group size, although it rebuilds coarser groups.
         self.rec_head = nn.Linear(dims[-1], 3 * (c.points_per_group or sizes.group_sizes[0]))
+        self.add_terms(backbone.num_features, c, self.decoder, self.rec_head, encoder=teacher)
 
-    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Chamfer loss of the rebuilt groups, a scalar.
+    def losses(
+        self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The Chamfer distance of the rebuilt groups, and the terms on whole clouds.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
+            seen: see :class:`GlobalTerms`.
         """
-        rebuilt, target = self.rebuild(self.encode_visible(points, mask))
-        return rebuilding_error(rebuilt, target, norm="l2")
+        masked, losses = self.encode_visible(points, mask), {}
+        if self.pretraining_config.reconstruction:
+            losses["reconstruction"] = rebuilding_error(*self.rebuild(masked), norm="l2")
+        coarsest = masked.scales[-1]
+        return losses | self.terms(points, coarsest.tokens, coarsest.hidden, seen)
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
         """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""

@@ -122,16 +122,16 @@ class PointMAE(Trunk):
         geometry = Geometry(found.points, found.centers, context or {})
         return Stream(found.tokens, self.pos_embed(found.centers), geometry)
 
-    def encode(self, stream: Stream) -> Tensor:
+    def encode(self, stream: Stream, method: Method = PLAIN) -> Tensor:
         """Blocks and final norm, ``(B, T, C)``."""
-        return self.norm(self.run(stream)[-1].tokens)
+        return self.norm(self.run(stream, method)[-1].tokens)
 
-    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized, method: Method = PLAIN) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``.
 
         The maximum over patch tokens after the final norm; call it in eval mode.
         """
-        return self.forward(points).tokens.amax(dim=1)
+        return self.encode(self.embed(points), method).amax(dim=1)
 
 
 class PointMAEClassifier(Classifier):

@@ -5,20 +5,18 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import MaskType, count_hidden, order_visible_first, patch_mask
+from pointpeft.models.objective import GlobalTermsConfig, Pretraining
 from pointpeft.models.point_mae import PointMAE, init_decoder_weights, init_token
 from pointpeft.models.trunk import Geometry, Stream
-from pointpeft.ops._numerics import full_precision, working
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.ops.gathering import select
 
 __all__ = [
     "Decoder",
-    "InstanceContrast",
     "MaskedPatches",
     "MaskingConfig",
     "PointMAEPretraining",
@@ -28,39 +26,8 @@ __all__ = [
 ]
 
 
-class InstanceContrast(nn.Module):
-    """Recognises, among all clouds of a batch, the other view of a cloud.
-
-    The NT-Xent loss of SimCLR (Chen et al. 2020, arXiv 2002.05709, Eq. 1) on a projection of one
-    feature per view. Beside masked reconstruction it makes features linearly separable much
-    sooner, as ReCon found (Qi et al. 2023, arXiv 2302.02318).
-
-    Args:
-        dim: channels C of a feature.
-        temperature: divides the cosine similarities.
-        width: channels of the projection.
-    """
-
-    def __init__(self, dim: int, temperature: float = 0.1, width: int = 128) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.projection = nn.Sequential(
-            nn.Linear(dim, 2 * width), nn.BatchNorm1d(2 * width), nn.ReLU(),
-            nn.Linear(2 * width, width),
-        )  # fmt: skip
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Loss, a scalar, of ``features (2 B, C)``: rows i and i + B belong to one cloud."""
-        projected = self.projection(features)
-        partner = torch.arange(len(features), device=features.device).roll(len(features) // 2)
-        with full_precision(features):
-            z = F.normalize(working(projected), dim=1)
-            similarity = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
-            return F.cross_entropy(similarity, partner)
-
-
 @dataclass(frozen=True)
-class MaskingConfig:
+class MaskingConfig(GlobalTermsConfig):
     """What all masked autoencoders of patches have: what is hidden, and what rebuilds it."""
 
     mask_ratio: float = 0.6  # share of the patches that is hidden
@@ -70,6 +37,7 @@ class MaskingConfig:
     loss: Literal["l1", "l2"] = "l2"  # Chamfer distance, "l2" or "l1"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choices(self, ["mask_type"], get_args(MaskType))
         check_choices(self, ["loss"], ("l1", "l2"))
         check_numbers(self, ["mask_ratio"])
@@ -81,18 +49,10 @@ class PointMAEPretrainingConfig(MaskingConfig):
     """Settings of masked pre-training; the defaults are the published ones."""
 
     embed_masked: bool = True  # hidden patches also pass the mini-PointNet (BatchNorm sees them)
-    contrast: float = 0.0  # weight of instance contrast between two views; in the papers none
-    temperature: float = 0.1  # of the contrast
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self, ["embed_masked"], (True, False))
-        check_numbers(self, ["contrast", "temperature"])
-        if self.contrast < 0 or self.temperature <= 0:
-            raise ConfigError(
-                f"contrast={self.contrast} must not be negative and "
-                f"temperature={self.temperature} must be positive"
-            )
 
 
 def check_fit(backbone: PointMAE, config: MaskingConfig) -> None:
@@ -185,19 +145,13 @@ class Visible(NamedTuple):
     geometry: Geometry
 
 
-class PointMAEPretraining(nn.Module):
+class PointMAEPretraining(Pretraining):
     """Masked autoencoding of point patches (Sec. 3).
 
     Args:
         backbone: the encoder to pre-train.
         config: masking, decoder and loss.
-
-    Attributes:
-        num_views: differently augmented copies of a batch that the loss wants, one after the
-            other: two with contrast, else one.
     """
-
-    task = "pretraining"
 
     def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
@@ -210,29 +164,23 @@ class PointMAEPretraining(nn.Module):
         self.decoder = Decoder(C, c.decoder_depth, c.decoder_num_heads, backbone.config.drop_path)
         self.increase_dim = nn.Linear(C, 3 * backbone.config.group_size)
         init_token(self.mask_token)
-        self.contrast = InstanceContrast(C, c.temperature) if c.contrast else None
-        self.num_views = 2 if c.contrast else 1
+        self.add_terms(C, c, self.decoder, self.increase_dim, self.decoder_pos_embed)
 
-    def forward(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Chamfer loss of the rebuilt patches, plus the weighted contrast if there is one.
+    def losses(
+        self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The Chamfer distance of the rebuilt patches, and the terms on whole clouds.
 
         Args:
             points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)``, True = hidden, with equal counts per row; drawn when absent.
+            seen: see :class:`GlobalTerms`.
         """
-        losses = self.losses(points, mask)
-        weights = {"contrast": self.pretraining_config.contrast}
-        return sum(weights.get(name, 1.0) * loss for name, loss in losses.items())  # type: ignore[return-value]
-
-    def losses(self, points: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the loss by name, scalars, before weighting; arguments as for the loss."""
-        visible = self.encode_visible(points, mask)
-        rebuilt = self.rebuild(visible)
-        norm = self.pretraining_config.loss
-        losses = {"reconstruction": rebuilding_error(rebuilt, visible.target, norm=norm)}
-        if self.contrast is not None:
-            losses["contrast"] = self.contrast(visible.tokens.amax(dim=1))
-        return losses
+        visible, c, losses = self.encode_visible(points, mask), self.pretraining_config, {}
+        if c.reconstruction:
+            rebuilt = self.rebuild(visible)
+            losses["reconstruction"] = rebuilding_error(rebuilt, visible.target, norm=c.loss)
+        return losses | self.terms(points, visible.tokens, seen=seen)
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> Visible:
         """Group ``points (B, N, 3)``, hide patches by ``mask (B, G)``, encode the rest.

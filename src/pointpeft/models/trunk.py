@@ -213,7 +213,7 @@ class Trunk(nn.Module):
         """Cut ``points (B, N, 3)`` into patches and embed them; what is tokenized stays so."""
         raise NotImplementedError
 
-    def retrieval_features(self, points: Tensor | Tokenized) -> Tensor:
+    def retrieval_features(self, points: Tensor | Tokenized, method: Method = PLAIN) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
         raise NotImplementedError
 

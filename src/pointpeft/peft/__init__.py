@@ -4,6 +4,7 @@ from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.bitfit import BitFitConfig
 from pointpeft.peft.bottleneck import AdapterConfig
 from pointpeft.peft.dapt import DAPTConfig
+from pointpeft.peft.discriminant import LDAConfig
 from pointpeft.peft.full import FullConfig
 from pointpeft.peft.hugging_face import HuggingFaceConfig
 from pointpeft.peft.idpt import IDPTConfig
@@ -30,6 +31,7 @@ __all__ = [
     "HuggingFaceConfig",
     "IDPTConfig",
     "KNNConfig",
+    "LDAConfig",
     "LinearConfig",
     "MemoryBank",
     "NormConfig",

@@ -166,7 +166,12 @@ class FittedTuner(Tuner):
     """A method that is fitted to features of the frozen encoder, at once.
 
     The head of the model has no part in it.
+
+    Attributes:
+        draws: samplings of each training shape that it learns from.
     """
+
+    draws: int = 1
 
     def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
         super().__init__(model, config, bank)
@@ -178,12 +183,16 @@ class FittedTuner(Tuner):
         """Not the head of the model."""
         return self.entry
 
+    def fitted_features(self, trunk: Trunk, points: Tensor | Tokenized) -> Tensor:
+        """What the method is fitted to, ``(B, N, 3) -> (B, C)``."""
+        return self.features(trunk, points)
+
     @abc.abstractmethod
     def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
         """Learn from training shapes.
 
         Args:
-            features: as :meth:`features` gives them, ``(S, C)`` on the CPU.
+            features: as :meth:`fitted_features` gives them, ``(S, C)`` on the CPU.
             labels: ``(S,)``.
             ids: names of the shapes.
 
@@ -204,7 +213,7 @@ class FittedTuner(Tuner):
         with torch.autocast(found.points.device.type, enabled=False):
             features = context.get("features")
             if features is None:
-                features = self.features(model.backbone.eval(), found)
+                features = self.fitted_features(model.backbone.eval(), found)
             return self.classify(self.entry(features.float()))
 
     def trains(self, name: str) -> bool:

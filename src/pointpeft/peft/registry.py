@@ -7,6 +7,7 @@ from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.peft.bitfit import BitFitConfig, BitFitTuner
 from pointpeft.peft.bottleneck import AdapterConfig, AdapterTuner
 from pointpeft.peft.dapt import DAPTConfig, DAPTTuner
+from pointpeft.peft.discriminant import LDAConfig, LDATuner
 from pointpeft.peft.full import FullConfig, FullTuner
 from pointpeft.peft.hugging_face import (
     DoRAConfig,
@@ -37,6 +38,7 @@ _METHODS: dict[str, tuple[type[PeftConfig], type[Tuner]]] = {
         (LinearConfig, LinearTuner),
         (SVMConfig, SVMTuner),
         (KNNConfig, KNNTuner),
+        (LDAConfig, LDATuner),
         (BitFitConfig, BitFitTuner),
         (NormConfig, NormTuner),
         (VPTShallowConfig, VPTTuner),

@@ -1,4 +1,4 @@
-"""What happens beside training: seeds, history, timing, progress, and the end if it diverges."""
+"""What happens beside training: seeds, the mean loss, history, timing and progress."""
 
 import csv
 import json
@@ -15,51 +15,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from pointpeft.errors import TrainingError
 from pointpeft.files import replacing
 from pointpeft.progress import Meter
 
-__all__ = ["EpochSeeds", "EpochTimer", "FiniteCheck", "History", "Patience", "ProgressBar"]
+__all__ = [
+    "EpochSeeds",
+    "EpochTimer",
+    "History",
+    "MeanLoss",
+    "Patience",
+    "ProgressBar",
+    "StepSeeds",
+]
 
 log = logging.getLogger("pointpeft")
-
-
-class FiniteCheck(L.Callback):
-    """Stops training when a loss, a metric or a weight is NaN or infinite.
-
-    The checkpoint of the last epoch stays as it is: no step is taken with such a loss, and an epoch
-    that ends with such weights is not saved. All processes raise a :class:`TrainingError`.
-
-    Args:
-        last: the checkpoint of the last epoch.
-    """
-
-    def __init__(self, last: Path) -> None:
-        self.last = last
-
-    def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
-        """Look at the loss before it is used."""
-        problem = "" if loss.isfinite() else f"the loss is {loss.item()}"
-        self._stop_if(problem, trainer, trainer.global_step + 1)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Look at what was measured and at the weights before the epoch is saved."""
-        values = {**trainer.callback_metrics, **task.state_dict()}
-        broken = [name for name, value in values.items() if not value.isfinite().all()]
-        problem = f"{', '.join(broken[:3])} became NaN or infinite" if broken else ""
-        self._stop_if(problem, trainer, trainer.global_step)
-
-    def _stop_if(self, problem: str, trainer: L.Trainer, step: int) -> None:
-        if trainer.strategy.reduce_boolean_decision(not problem, all=True):
-            return
-        rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        raise TrainingError(
-            f"training diverged in epoch {trainer.current_epoch + 1}, step {step} of the run: "
-            f"{problem or 'another process has found a value that is not finite'}. The learning "
-            f"rate in force is {rate:.3g}. Start again in another `output` with a lower "
-            "optimizer.lr (try a tenth); if that does not help, use trainer.precision=32-true and "
-            f"look for extreme coordinates in the data. If an epoch had ended, {self.last} keeps it"
-        )
 
 
 class EpochSeeds(L.Callback):
@@ -73,11 +42,82 @@ class EpochSeeds(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Reseed."""
-        entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
-        state = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        random.seed(state)
-        np.random.seed(state)  # noqa: NPY002
-        torch.manual_seed(state)
+        _reseed(self.seed, trainer.current_epoch, trainer.global_rank)
+
+
+class StepSeeds(L.Callback):
+    """Reseeds every generator at each step, so that a run may go on in the middle of an epoch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_index: int
+    ) -> None:
+        """Reseed."""
+        _reseed(self.seed, trainer.current_epoch, trainer.global_rank, batch_index)
+
+
+def _reseed(*entropy: int) -> None:
+    state = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)  # noqa: NPY002
+    torch.manual_seed(state)
+
+
+class MeanLoss(L.Callback):
+    """Logs the means of an epoch of the loss, ``train_loss``, and of its terms, ``loss_<name>``.
+
+    So it does of an epoch that was interrupted. Losses that are not finite are left out: either
+    they end the run or their step was not taken.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor | float] = {}
+        self._count: Tensor | float = 0.0
+        self._trainer: Any = None
+
+    def setup(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        """Remember the trainer, which knows the other processes."""
+        self._trainer = trainer
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Begin anew."""
+        self._sums, self._count = {}, 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Add the losses of a batch."""
+        loss, size = outputs["loss"].detach(), len(batch["points"])
+        terms = {f"loss_{name}": term for name, term in outputs["terms"].items()}
+        for name, value in {"train_loss": loss, **terms}.items():
+            counted = torch.where(loss.isfinite(), value.double() * size, 0.0)
+            self._sums[name] = self._sums.get(name, 0.0) + counted
+        self._count = self._count + loss.isfinite() * size
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Log the means over all processes."""
+        sums, count = self._of_all()
+        for name, total in sums.items():
+            task.log(name, torch.tensor(total / count))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all processes have seen."""
+        sums, count = self._of_all()
+        return {"sums": sums, "count": count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Each process takes over an equal share."""
+        shares = self._trainer.world_size
+        self._sums = {name: total / shares for name, total in state["sums"].items()}
+        self._count = state["count"] / shares
+
+    def _of_all(self) -> tuple[dict[str, float], float]:
+        strategy, values = self._trainer.strategy, [*self._sums.values(), self._count]
+        seen = torch.tensor([float(value) for value in values], dtype=torch.float64)
+        *sums, count = strategy.reduce(seen.to(strategy.root_device), reduce_op="sum").tolist()
+        return dict(zip(self._sums, sums, strict=True)), count
 
 
 class History(L.Callback):
@@ -138,7 +178,7 @@ class EpochTimer(L.Callback):
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._start = 0.0
+        self._start: float | None = None  # of an epoch that was interrupted it is not known
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds so far."""
@@ -159,7 +199,7 @@ class EpochTimer(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Stop it after the last batch."""
-        if trainer.is_last_batch:
+        if trainer.is_last_batch and self._start is not None:
             self.seconds.append(time.perf_counter() - self._start)
 
 

@@ -27,7 +27,8 @@ VALIDATION_BATCH = 2
 class DataConfig:
     """Where shapes come from and how they are prepared and augmented."""
 
-    source: str = "homeobjects"  # a folder <class>/<files>, an .npz, or "homeobjects"
+    # a folder <class>/<files>, an .npz, or "homeobjects"; for pre-training a folder of shards, too
+    source: str = "homeobjects"
     variant: str | None = None  # which benchmark data set, where a folder holds several
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
@@ -35,7 +36,7 @@ class DataConfig:
     # random changes in training: "scale-shift", "rotate" (about y), "scale-shift-rotate",
     # "scale-rotate", "part-segmentation", "none"; None: what suits the method
     augmentation: str | None = "scale-shift"
-    on_error: str = "skip"  # unusable items: "skip" and list them, or "refuse"
+    on_error: str = "skip"  # unusable items and shards: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets
     # with protocol=published, what is trained on: "train", "test", "whole", "trainval"
     train_split: str = "train"
@@ -241,6 +242,10 @@ class PretrainConfig:
     )
     svm: SvmCheckConfig = field(default_factory=SvmCheckConfig)
     validate_every: int | None = None  # of a tokenizer: epochs from one validation to the next
+    # minutes from one checkpoint to the next within an epoch; None: at the end of epochs alone
+    checkpoint_minutes: float | None = 30.0
+    # a loss that is not finite, or a checkpoint that cannot be written: "stop", or "skip" it
+    on_fault: str = "stop"
     protocol: str = "honest"  # or "published": as the papers' code
     save_published: bool = False  # write a .pth that the papers' repositories load too
     seed: int = 0  # of everything random
@@ -248,6 +253,11 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_sizes(self, ["seed", "procedural"], least=0)
         check_sizes(self, ["validate_every"])
+        check_choices(self, ["on_fault"], ("stop", "skip"))
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise ConfigError(
+                f"checkpoint_minutes must be positive or null, got {self.checkpoint_minutes}"
+            )
         if self.trainer.patience is not None:
             raise ConfigError("trainer.patience is for fine-tuning: pre-training never stops early")
         check_choices(self, ["protocol"], PROTOCOLS)

@@ -18,10 +18,16 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch.utils.data import DataLoader
 
 from pointpeft.errors import ConfigError
-from pointpeft.training.callbacks import EpochSeeds, FiniteCheck
+from pointpeft.training.callbacks import EpochSeeds
 from pointpeft.training.config import TrainerConfig
+from pointpeft.training.faults import Faults
 from pointpeft.training.processes import disconnect_at_exit, is_first_process
-from pointpeft.training.run_folder import AtomicCheckpointIO, EpochCheckpoint, RunFolder
+from pointpeft.training.run_folder import (
+    AtomicCheckpointIO,
+    EpochCheckpoint,
+    RunFolder,
+    TimedCheckpoint,
+)
 
 __all__ = ["fit", "make_trainer"]
 
@@ -46,6 +52,8 @@ def make_trainer(
     grad_clip: float | None,
     first_epoch: int = 0,
     idle_parameters: bool = False,
+    faults: Faults | None = None,
+    minutes: float | None = None,
 ) -> L.Trainer:
     """A Lightning trainer that writes into ``run``.
 
@@ -62,22 +70,27 @@ def make_trainer(
         first_epoch: the first one that may be selected.
         idle_parameters: some trained parameters receive no gradient; several processes then look
             for them in every step.
+        faults: what is done with those; by default they end the run.
+        minutes: between checkpoints within an epoch; None writes them at its end alone.
 
     Raises:
         ConfigError: this machine cannot meet the settings, such as a GPU or a precision, or they
             ask for other processes than there are.
     """
     _quiet_trainer()
-    callbacks = [EpochSeeds(seed), FiniteCheck(run.last), *callbacks]
+    faults = faults or Faults(run.last)
+    callbacks = [EpochSeeds(seed), faults, *callbacks]
+    if minutes is not None:
+        callbacks.append(TimedCheckpoint(run.last, minutes, faults.check_weights))
     if monitor:
         callbacks.append(EpochCheckpoint(run.best, monitor, first_epoch))
     callbacks.append(EpochCheckpoint(run.last))
     config = _as_launched(config)
     try:
-        trainer = _trainer(config, config.strategy, run, callbacks, grad_clip)
+        trainer = _trainer(config, config.strategy, run, callbacks, grad_clip, faults)
         if trainer.world_size > 1 and config.strategy in ("auto", "ddp"):
             ddp = DDPStrategy(find_unused_parameters=idle_parameters, timeout=_PATIENCE)
-            trainer = _trainer(config, ddp, run, callbacks, grad_clip)
+            trainer = _trainer(config, ddp, run, callbacks, grad_clip, faults)
         if trainer.world_size > 1:
             disconnect_at_exit()
     except (MisconfigurationException, ImportError, ValueError) as error:
@@ -125,6 +138,7 @@ def _trainer(
     run: RunFolder,
     callbacks: list[L.Callback],
     grad_clip: float | None,
+    faults: Faults,
 ) -> L.Trainer:
     return L.Trainer(
         max_epochs=config.epochs,
@@ -139,7 +153,7 @@ def _trainer(
         callbacks=callbacks,
         logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
         sync_batchnorm=config.sync_batchnorm,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(faults.goes_on)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

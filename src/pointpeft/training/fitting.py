@@ -4,15 +4,18 @@ import logging
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.transforms import RandomSubset, pool_size
 from pointpeft.errors import DataError
 from pointpeft.formats import display_name, percent
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
 from pointpeft.peft import PeftModel
+from pointpeft.peft.method import FittedTuner
 from pointpeft.training.inputs import make_backbone, training_device
 from pointpeft.training.resolved import ResolvedRun
 
@@ -31,11 +34,16 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
         What ``metrics.json`` holds of it: seconds, and what the method reports.
     """
     started, tuner = time.monotonic(), model.tuner
+    assert isinstance(tuner, FittedTuner)
     model.to(training_device(resolved.config)).eval()
-    points = _points(data.train, data.transform.num_points)
-    features = torch.from_numpy(extract_features(model.trunk, points, tuner.features))
-    labels = torch.from_numpy(data.train.labels).long()
-    report = tuner.fit(features, labels, data.train.ids)  # type: ignore[operator]
+    clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
+    subset = RandomSubset(num_points, max(pool_size(num_points), num_points))
+    draws = [clouds[:, :num_points]] + [subset(clouds) for _ in range(1, tuner.draws)]
+    found = [extract_features(model.trunk, draw, tuner.fitted_features) for draw in draws]
+    features = torch.from_numpy(np.concatenate(found))
+    labels = torch.from_numpy(data.train.labels).long().repeat(tuner.draws)
+    ids = list(data.train.ids) * tuner.draws
+    report = tuner.fit(features, labels, ids)
     tuner.to(next(model.trunk.parameters()).device)
     return {"fit_seconds": time.monotonic() - started, **report}
 

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.benchmarks.benchmark import RaggedSplit
-from pointpeft.data.procedural import procedural_clouds
 from pointpeft.errors import DataError
 from pointpeft.training.config import VALIDATION_BATCH
 from pointpeft.training.processes import Share
@@ -18,11 +17,12 @@ __all__ = [
     "CloudDataset",
     "EpochSampler",
     "OrderedSampler",
-    "PretrainingClouds",
     "RaggedClouds",
+    "ResumableBatches",
     "ShapeDataModule",
+    "check_enough",
     "cloud_loader",
-    "pretraining_loader",
+    "training_loader",
 ]
 
 _WHOLE = Share()  # the only process takes all
@@ -73,24 +73,6 @@ class RaggedClouds(CloudDataset):
         return {**super().__getitems__([number % S for number in numbers]), **drawn}
 
 
-class PretrainingClouds(Dataset):
-    """Stored clouds and, beyond the last of them, an endless stream of procedural ones."""
-
-    def __init__(self, split: ShapeSplit, num_points: int, seed: int = 0) -> None:
-        self.stored = CloudDataset(split, num_points)
-        self.num_points, self.seed = num_points, seed
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A whole batch: index ``len(stored) + k`` is number k of the stream."""
-        S = len(self.stored)
-        stored = self.stored.points[[i for i in indices if i < S]]
-        fresh = [i - S for i in indices if i >= S]
-        if not fresh:
-            return {"points": stored}
-        made = procedural_clouds(fresh, self.seed, self.num_points)
-        return {"points": torch.cat([stored, torch.from_numpy(made)])}
-
-
 class EpochSampler(Sampler[int]):
     """A new order each epoch that depends on the seed and the epoch alone, so runs can resume.
 
@@ -106,7 +88,7 @@ class EpochSampler(Sampler[int]):
 
     def __init__(self, length: int, seed: int, fresh: int = 0, share: Share = _WHOLE) -> None:
         self.length, self.seed, self.fresh, self.epoch = length, seed, fresh, 0
-        self.share = share
+        self.share, self._begin = share, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -115,11 +97,20 @@ class EpochSampler(Sampler[int]):
     def __len__(self) -> int:
         return (self.length + self.fresh) // self.share.processes
 
+    def begin_at(self, epoch: int, items: int) -> None:
+        """Leave out the first items of an epoch, which comes next; later ones are whole."""
+        self.epoch, self._begin = epoch, items
+
     def __iter__(self) -> Iterator[int]:
+        begin, self._begin = self._begin, 0
+        return iter(self.order()[begin:].tolist())
+
+    def order(self) -> torch.Tensor:
+        """The items of this process in this epoch, ``(len(self),)``."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length + self.fresh, generator=generator)
         order[order >= self.length] += self.epoch * self.fresh
-        return iter(order[self.share.rank :: self.share.processes][: len(self)].tolist())
+        return order[self.share.rank :: self.share.processes][: len(self)]
 
 
 class OrderedSampler(Sampler[int]):
@@ -150,7 +141,43 @@ def cloud_loader(split: ShapeSplit, num_points: int, batch_size: int) -> DataLoa
     return DataLoader(CloudDataset(split, num_points), batch_size, collate_fn=_identity)
 
 
-class ShapeDataModule(L.LightningDataModule):
+class ResumableBatches(L.LightningDataModule):
+    """Training batches that a resumed run goes on with where the checkpoint was written.
+
+    Lightning makes the first iterator of a run before it says which epoch it is for, so that with
+    workers that load ahead a resumed run would begin with the order of another epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch, self._batches = 0, 0
+
+    def begin(self, loader: DataLoader, sampler: EpochSampler) -> DataLoader:
+        """The loader, whose first epoch goes on where the checkpoint says."""
+        if self._batches >= len(loader):  # as after the last batch of an epoch
+            self._epoch, self._batches = self._epoch + 1, 0
+        sampler.begin_at(self._epoch, self._batches * (loader.batch_size or 1))
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batch that come next."""
+        trainer: Any = self.trainer
+        epochs, batches = (
+            trainer.fit_loop.epoch_progress,
+            trainer.fit_loop.epoch_loop.batch_progress,
+        )
+        ended = epochs.current.processed > epochs.current.completed
+        return {
+            "epoch": epochs.current.processed,
+            "batches": 0 if ended else batches.current.ready,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Those of the interrupted run."""
+        self._epoch, self._batches = state["epoch"], state["batches"]
+
+
+class ShapeDataModule(ResumableBatches):
     """Training and validation batches of a data set.
 
     Args:
@@ -181,7 +208,7 @@ class ShapeDataModule(L.LightningDataModule):
         share: Share = _WHOLE,
     ) -> None:
         super().__init__()
-        _check_enough(len(train), share)
+        check_enough(len(train), share)
         self.train, self.val = train, val
         self.num_points, self.seed, self.num_workers = num_points, seed, num_workers
         self.batch_size, self.drop_last, self.share = share.batch_size(batch_size), drop_last, share
@@ -190,8 +217,10 @@ class ShapeDataModule(L.LightningDataModule):
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
         S, ragged = len(self.train), isinstance(self.train, RaggedSplit)
         sampler = EpochSampler(0 if ragged else S, self.seed, S if ragged else 0, self.share)
-        clouds = self._clouds(self.train)
-        return _training_loader(clouds, sampler, self.batch_size, self.num_workers, self.drop_last)
+        loader = training_loader(
+            self._clouds(self.train), sampler, self.batch_size, self.num_workers, self.drop_last
+        )
+        return self.begin(loader, sampler)
 
     def val_dataloader(self) -> DataLoader | list:
         """Batches in file order, none without a validation split; index -1 is not to be counted."""
@@ -208,29 +237,12 @@ class ShapeDataModule(L.LightningDataModule):
         return CloudDataset(split, num_points)
 
 
-def pretraining_loader(
-    split: ShapeSplit,
-    fresh: int,
-    num_points: int,
-    batch_size: int,
-    num_workers: int = 0,
-    seed: int = 0,
-    drop_last: bool = False,
-    share: Share = _WHOLE,
-) -> DataLoader:
-    """Shuffled batches of ``{"points"}`` for pre-training.
+def check_enough(count: int, share: Share) -> None:
+    """Refuse fewer than two training shapes for a process.
 
-    All stored clouds of the split, which may be empty, come once per epoch, with as many ``fresh``
-    procedural ones, which one worker keeps off the trainer. All else is as for
-    :class:`ShapeDataModule`.
+    Raises:
+        DataError: there are fewer.
     """
-    _check_enough(len(split) + fresh, share)
-    sampler = EpochSampler(len(split), seed, fresh, share)
-    dataset = PretrainingClouds(split, num_points, seed)
-    return _training_loader(dataset, sampler, share.batch_size(batch_size), num_workers, drop_last)
-
-
-def _check_enough(count: int, share: Share) -> None:
     if count < 2 * share.processes:
         each = f" for each of {share.processes} processes" if share.processes > 1 else ""
         raise DataError(
@@ -239,9 +251,10 @@ def _check_enough(count: int, share: Share) -> None:
         )
 
 
-def _training_loader(
+def training_loader(
     dataset: Dataset, sampler: EpochSampler, batch_size: int, num_workers: int, drop_last: bool
 ) -> DataLoader:
+    """Shuffled batches, made in ``num_workers`` processes; a last one of one item is left out."""
     drop_last &= len(sampler) > batch_size  # a data set smaller than a batch is a batch
     drop_last |= len(sampler) % batch_size == 1
     return _loader(

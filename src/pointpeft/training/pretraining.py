@@ -1,6 +1,7 @@
 """Masked pre-training on unlabelled shapes: data in, encoder weights out."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +21,27 @@ from pointpeft.files import write_json
 from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
+from pointpeft.models.objective import Pretraining
 from pointpeft.process_state import undisturbed
-from pointpeft.training.callbacks import EpochTimer, History, ProgressBar
+from pointpeft.training.callbacks import (
+    EpochTimer,
+    History,
+    MeanLoss,
+    ProgressBar,
+    StepSeeds,
+)
 from pointpeft.training.config import PretrainConfig
 from pointpeft.training.engine import fit, make_trainer
+from pointpeft.training.faults import Faults
 from pointpeft.training.inputs import shapes_seen
-from pointpeft.training.loaders import pretraining_loader
 from pointpeft.training.optimizer import Schedule, configure_adamw
+from pointpeft.training.pretraining_batches import PretrainingBatches, PretrainingClouds
 from pointpeft.training.pretraining_checks import BestEpoch, RebuildingCheck, SvmCheck
 from pointpeft.training.processes import Share, on_first_process, quiet_other_processes
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.run_log import Announcement
+from pointpeft.training.teacher_features import teacher_features
 from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
 
 __all__ = ["PretrainingModule", "pretrain"]
@@ -40,6 +50,9 @@ log = logging.getLogger("pointpeft")
 
 PTH_LAST, PTH_BEST = "ckpt-last.pth", "ckpt-best.pth"
 """The whole model as the repository of its paper keeps it, where that is asked for."""
+
+_MOST_REMEMBERED = 6_000_000
+"""Shapes whose hashes fit into the header of a safetensors file, 100 MB."""
 
 
 class PretrainingModule(L.LightningModule):
@@ -50,22 +63,40 @@ class PretrainingModule(L.LightningModule):
             batch it wants, and is told the step it is at.
         schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
+        seen: what the model's teacher sees of stored clouds, ``(S, D)``; None: it looks at each
+            batch.
     """
 
-    def __init__(self, model: Any, schedule: Schedule, augmentation: Transform) -> None:
+    def __init__(
+        self,
+        model: Any,
+        schedule: Schedule,
+        augmentation: Transform,
+        seen: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.seen = seen
         self.model = model
         self.schedule = schedule
         self.augmentation = augmentation
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Loss, a scalar, of a batch ``{"points": (B, N, 3)}`` or of several views of it."""
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
+        """Loss and its terms of a batch ``{"points": (B, N, 3)}``, or of several views of it."""
         self.model.step = self.global_step
         views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
-        loss = self.model(torch.cat(views))
-        size = len(views[0])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        return loss
+        losses = self.model.losses(torch.cat(views), **self._seen(batch))
+        terms = {name: loss.detach() for name, loss in losses.items()}
+        return {"loss": self.model.total(losses), "terms": terms}
+
+    def _seen(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What the teacher saw of the clouds of a batch; it looks at those it has not seen."""
+        if self.seen is None or batch.get("unreadable"):
+            return {}
+        index = batch["index"]
+        if int(index.max()) >= len(self.seen):
+            return {}
+        seen = self.seen[index.cpu()].to(batch["points"]).repeat(self.model.num_views, 1)
+        return {"seen": seen}
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and cosine."""
@@ -119,7 +150,11 @@ def pretrain(
         )  # fmt: skip
         run.begin(config)
         before = config.checkpoint and resolve_checkpoint(config.checkpoint)
-        clouds = replace(clouds, seen=clouds.train.marks() | shapes_seen(before))
+        seen = clouds.train.marks() | shapes_seen(before)
+        if len(seen) > _MOST_REMEMBERED:
+            log.warning("more shapes than an encoder can remember: it will not say which it knows")
+            seen = frozenset()
+        clouds = replace(clouds, seen=seen)
         return _train(config, run, model, clouds, resume)
 
 
@@ -149,7 +184,7 @@ def _train(
     protocol = find_protocol(config.protocol)
     schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
-    task = PretrainingModule(model, schedule, clouds.augmentation)
+    task = PretrainingModule(model, schedule, clouds.augmentation, _look(config, model, clouds))
     timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
     selection = "last epoch: there is no check"
     if checks:
@@ -161,17 +196,20 @@ def _train(
         run,
         config.seed,
         [
-            BatchNormMomentum(config.optimizer), *checks, history, timer,
+            StepSeeds(config.seed), BatchNormMomentum(config.optimizer), MeanLoss(), *checks,
+            history, timer,
             Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,
         grad_clip=config.optimizer.grad_clip,
+        faults=_faults(config, run, clouds),
+        minutes=config.checkpoint_minutes,
     )  # fmt: skip
-    loader = pretraining_loader(
+    batches = PretrainingBatches(
         clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
         config.trainer.num_workers, config.seed, protocol.drop_last, Share.of(trainer),
     )  # fmt: skip
-    fit(trainer, task, loader, run.resume_from if resume else None)
+    fit(trainer, task, batches, run.resume_from if resume else None)
 
     def conclude() -> dict[str, Any]:
         metrics = {
@@ -193,6 +231,25 @@ def _train(
         return metrics
 
     return on_first_process(trainer, conclude)
+
+
+def _look(config: PretrainConfig, model: Any, clouds: PretrainingData) -> Tensor | None:
+    """What the model's teacher, if it has one, sees of the stored clouds."""
+    if not (isinstance(model, Pretraining) and model.terms.teacher and len(clouds.train)):
+        return None
+    if config.procedural:
+        log.warning("procedural shapes are new in every epoch: the teacher looks at every batch")
+        return None
+    started = time.monotonic()
+    seen = teacher_features(model.terms.teacher, clouds.train, clouds.num_points)
+    log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
+    return seen
+
+
+def _faults(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> Faults:
+    """What ends the run and what is left out."""
+    names = PretrainingClouds(clouds.train, clouds.num_points, config.seed).names
+    return Faults(run.last, config.on_fault == "skip", config.data.on_error == "skip", names)
 
 
 def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> list[BestEpoch]:

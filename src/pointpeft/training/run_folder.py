@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pointpeft.training.processes import is_first_process
 from pointpeft.training.run_log import logged_to
 from pointpeft.training.settings import written
 
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder"]
+__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "TimedCheckpoint"]
 
 log = logging.getLogger("pointpeft")
 
@@ -35,7 +36,8 @@ _HARDWARE = (
 )  # fmt: skip
 """Settings of what a run is computed on, not of what it computes."""
 _MAY_CHANGE = (
-    "trainer.epochs", "trainer.patience", "few_shot.fold", "few_shot.folds", *_HARDWARE
+    "trainer.epochs", "trainer.patience", "few_shot.fold", "few_shot.folds", "data.on_error",
+    "on_fault", "checkpoint_minutes", *_HARDWARE,
 )  # fmt: skip
 """Settings that a resumed run may change."""
 _UNSET = "not set"
@@ -153,17 +155,37 @@ def _differences(begun_with: str, config: Any, free: Sequence[str]) -> dict[str,
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary name, then renames; reads tensors and plain values only."""
+    """Writes to a temporary name, then renames; reads tensors and plain values only.
+
+    Args:
+        goes_on: a checkpoint that cannot be written, as on a full disk, is logged and does not end
+            the run.
+    """
+
+    def __init__(self, goes_on: bool = False) -> None:
+        super().__init__()
+        self.goes_on = goes_on
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Replace ``path`` once the new file is complete and on disk."""
-        with replacing(path) as temporary:
-            # By name: Ctrl-C in the writing of a Python file would come out as a RuntimeError.
-            torch.save(checkpoint, temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+        """Replace ``path`` once the new file is complete and on disk.
+
+        Raises:
+            OSError: it cannot be written; the one before is as it was.
+        """
+        try:
+            with replacing(path) as temporary:
+                # By name: Ctrl-C in the writing of a Python file would come out as a RuntimeError.
+                torch.save(checkpoint, temporary)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            reason = error if isinstance(error, OSError) else f"is the disk full? ({error})"
+            text = f"checkpoint {path} cannot be written, the one before it is kept: {reason}"
+            if not self.goes_on:
+                raise OSError(f"{text}; make room and --resume") from error
+            log.error("%s", text)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -216,3 +238,35 @@ class EpochCheckpoint(ModelCheckpoint):
             self.best_model_score = self.kth_value = score
             self.best_model_path = self.kth_best_model_path = str(self.path)
             self.best_k_models = {str(self.path): score}
+
+
+class TimedCheckpoint(L.Callback):
+    """Writes a checkpoint within an epoch whenever some time has passed since the latest one.
+
+    Args:
+        path: the file, which the end of an epoch writes, too.
+        minutes: that must have passed, by the clock of any process.
+        check: raises an error where the weights are not to be kept.
+    """
+
+    def __init__(
+        self, path: Path, minutes: float, check: Callable[[L.Trainer, L.LightningModule], None]
+    ) -> None:
+        self.path, self.seconds, self.check = path, 60 * minutes, check
+        self._last = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The end of the epoch before has written one, or there is nothing to keep yet."""
+        self._last = time.monotonic()
+
+    on_train_start = on_train_epoch_start
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: L.LightningModule, *of_batch: Any
+    ) -> None:
+        """Write one, if it is time and the epoch does not end."""
+        due = time.monotonic() - self._last >= self.seconds and not trainer.is_last_batch
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            self.check(trainer, task)
+            trainer.save_checkpoint(self.path)
+            self._last = time.monotonic()

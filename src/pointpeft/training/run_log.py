@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,27 @@ class _Once(logging.Filter):
         return new
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that never stands in the way: what a full disk does not take is not in it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as the base class has it
+        """Say nothing of a message that could not be written."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close it, also where the last messages cannot be written."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Write the package's messages of every level to a file as well, and the error that ends it.
 
     What is shown elsewhere stays as logging is configured.
     """
-    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter(_FORM, datefmt="%Y-%m-%d %H:%M:%S"))
     file.addFilter(_Once())
     level, propagate = log.level, log.propagate

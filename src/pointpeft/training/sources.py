@@ -3,17 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data.shapes import check_source
+from pointpeft.data.shapes import PROCEDURAL, check_source
 from pointpeft.locations import existing_weights, names_embedded
 
-__all__ = ["PASSED", "PROCEDURAL", "RANDOM", "check_sources"]
+__all__ = ["PASSED", "RANDOM", "check_sources"]
 
 RANDOM = "random"
 """Value of ``checkpoint`` that asks for no weights."""
 PASSED = "data passed in Python"
 """What is recorded as the source of data that does not say where it came from."""
-PROCEDURAL = "procedural"
-"""Name of the data source that stores no shapes: all of them are made on the way."""
 
 
 def check_sources(config: Any) -> None:

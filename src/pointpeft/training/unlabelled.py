@@ -3,23 +3,26 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_unlabelled
 from pointpeft.data.cache import short_digest
 from pointpeft.data.shape_data import UnlabelledShapes
+from pointpeft.data.shapes import PROCEDURAL
+from pointpeft.data.shards import ShardedShapes, is_sharded, load_sharded
 from pointpeft.data.transforms import Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import DataConfig, PretrainConfig
 from pointpeft.training.protocol import Protocol
-from pointpeft.training.sources import PROCEDURAL
 
 __all__ = ["PretrainingData", "load_pretraining_data"]
 
 log = logging.getLogger("pointpeft")
 
 _NO_LABELS = np.empty(0, dtype=np.int64)
+Stored = ShapeSplit | ShardedShapes
 _NONE = "none"  # the recipe that leaves clouds as they are
 
 
@@ -28,7 +31,7 @@ class PretrainingData:
     """What a run trains on, and what it does not.
 
     Attributes:
-        train: clouds to train on; may be empty.
+        train: clouds to train on; may be empty, or in shards.
         augmentation: what is done to them at every access.
         num_points: points of a cloud before that.
         held_out: clouds of which there is none in ``train``; None where they are not asked for.
@@ -37,10 +40,10 @@ class PretrainingData:
         seen: what the stored clouds are known by, and those that the model was trained on before.
     """
 
-    train: ShapeSplit
+    train: Stored
     augmentation: Transform
     num_points: int
-    held_out: ShapeSplit | None
+    held_out: Stored | None
     draw: Transform
     split: str = "val"
     seen: frozenset[str] = frozenset()
@@ -65,31 +68,33 @@ def load_pretraining_data(
     if (found := protocol.read_unlabelled(config, num_points, progress)) is not None:
         return found
     train, held_out = _prepared(config, num_points, progress), None
+    if isinstance(train, ShardedShapes):
+        stored = train.index.transform.num_points
+    else:
+        stored = train.points.shape[1]
     if config.validate_every is not None:
         train, held_out = _cut(train, config)
     return PretrainingData(
         train, recipe(config.data.augmentation, num_points),
-        min(pool_size(num_points), train.points.shape[1]), held_out, recipe(_NONE, num_points),
+        min(pool_size(num_points), stored), held_out, recipe(_NONE, num_points),
     )  # fmt: skip
 
 
 def _prepared(
     config: PretrainConfig, num_points: int, progress: Callable[[int, int], None] | None
-) -> ShapeSplit:
+) -> Stored:
     if config.data.source == PROCEDURAL:
         if not config.procedural:
             raise ConfigError("data.source=procedural needs procedural=N, the shapes of an epoch")
         return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
-    shapes = load_unlabelled(
-        config.data.source,
-        input_transform(config.data, num_points),
-        variant=config.data.variant,
-        on_error=config.data.on_error,  # type: ignore[arg-type]
-        val_fraction=config.data.val_fraction,
-        seed=config.data.seed,
-        progress=progress,
+    data, transform = config.data, input_transform(config.data, num_points)
+    how: Any = {"on_error": data.on_error, "val_fraction": data.val_fraction, "seed": data.seed}
+    shapes = (
+        load_sharded(data.source, transform, **how)
+        if is_sharded(data.source)
+        else load_unlabelled(data.source, transform, variant=data.variant, progress=progress, **how)
     )
-    tell_of(shapes, config.data.source, logging.INFO)
+    tell_of(shapes, data.source, logging.INFO)
     return shapes
 
 
@@ -102,7 +107,7 @@ def input_transform(config: DataConfig, num_points: int) -> InputTransform:
     )
 
 
-def tell_of(shapes: ShapeData | UnlabelledShapes, source: str, level: int) -> None:
+def tell_of(shapes: ShapeData | UnlabelledShapes | ShardedShapes, source: str, level: int) -> None:
     """Log what was noticed while shapes were read, at ``level``, and those that were skipped."""
     for note in shapes.notes:
         log.log(level, "%s: %s", source, note)
@@ -110,7 +115,7 @@ def tell_of(shapes: ShapeData | UnlabelledShapes, source: str, level: int) -> No
         log.warning("skipped %s: %s", problem.item, problem.reason)
 
 
-def _cut(shapes: ShapeSplit, config: PretrainConfig) -> tuple[ShapeSplit, ShapeSplit]:
+def _cut(shapes: Stored, config: PretrainConfig) -> tuple[Stored, Stored]:
     """The shapes to train on, and those held out, by their content alone."""
     count = round(config.data.val_fraction * len(shapes))
     if not 0 < count < len(shapes):

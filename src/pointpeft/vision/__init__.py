@@ -8,6 +8,7 @@ from pointpeft.vision.projection import (
     draw,
     fit_raster,
     sample_bicubic,
+    scale_gray,
     to_images,
     view_clouds,
 )
@@ -19,21 +20,27 @@ from pointpeft.vision.teacher import (
     Teacher,
     TransformersTeacher,
 )
+from pointpeft.vision.views import DepthSums, ShadedViews, Views, make_views
 
 __all__ = [
     "NUM_VIEWS",
     "ClipTeacher",
     "ConvolutionalTeacher",
+    "DepthSums",
     "RandomTeacher",
     "Raster",
     "Seen",
+    "ShadedViews",
     "Teacher",
     "TransformersTeacher",
+    "Views",
     "back_project",
     "draw",
     "fit_raster",
     "load_teacher",
+    "make_views",
     "sample_bicubic",
+    "scale_gray",
     "to_images",
     "view_clouds",
 ]

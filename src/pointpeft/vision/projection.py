@@ -18,6 +18,7 @@ __all__ = [
     "draw",
     "fit_raster",
     "sample_bicubic",
+    "scale_gray",
     "to_images",
     "view_clouds",
 ]
@@ -110,8 +111,13 @@ def draw(clouds: Tensor, raster: Raster) -> Tensor:
 
 def to_images(sums: Tensor) -> Tensor:
     """Images for an encoder, ``(R, S, S) -> (R, 3, S, S)``: a sigmoid, then ImageNet's scaling."""
-    mean, std = (sums.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-    return (sums.sigmoid().unsqueeze(1) - mean) / std
+    return scale_gray(sums.sigmoid())
+
+
+def scale_gray(brightness: Tensor) -> Tensor:
+    """Gray images in [0, 1] in ImageNet's scaling, ``(R, S, S) -> (R, 3, S, S)``."""
+    mean, std = (brightness.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+    return (brightness.unsqueeze(1) - mean) / std
 
 
 _SHARPNESS = -0.75  # of the cubic kernel; the value of every common image library but one

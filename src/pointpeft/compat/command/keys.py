@@ -55,7 +55,7 @@ PUBLISHED_KEYS: Mapping[str, str | tuple[str, ...]] = {
     "model.adapter_config.adapter_dim": "peft.adapter_dim",  # one width, or one per scale
     # PCP-MAE
     "model.pred_loss": "pretraining.center_loss",
-    "model.ita": "pretraining.center_weight",
+    "model.ita": "pretraining.centers",
     "model.add_detach": "pretraining.detach_centers",
     "model.pred_pos_transformer_layer": "pretraining.center_depth",
     # Point-BERT and its tokenizer

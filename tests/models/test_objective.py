@@ -1,0 +1,108 @@
+"""Terms on whole clouds that stand beside the objective of a paper."""
+
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError
+from pointpeft.models.objective import CloudTeacher, Distillation, GlobalTerms, GlobalTermsConfig
+from pointpeft.vision import RandomTeacher, make_views
+from tests.models.tiny import clouds, tiny
+
+BACKBONES = ["point_mae", "point_bert", "point_m2ae", "i2p_mae"]
+TEACHER = {"teacher": "random", "teacher_image_size": 32, "views": "shaded", "num_views": 2}
+every_backbone = pytest.mark.parametrize("name", BACKBONES)
+
+
+@every_backbone
+def test_every_backbone_learns_from_a_teacher_and_by_contrast(name):
+    torch.manual_seed(0)
+    model = tiny("pretraining", name, distillation=0.5, contrast=0.25, **TEACHER)
+    plain = tiny("pretraining", name)
+    assert (model.num_views, plain.num_views) == (2, 1)
+    points = torch.cat([clouds(3), clouds(3, seed=1)])
+    losses = model.losses(points)
+    assert set(losses) - set(plain.losses(points)) == {"distillation", "contrast"}
+    own = sum(term for key, term in losses.items() if key not in ("distillation", "contrast"))
+    expected = own + 0.5 * losses["distillation"] + 0.25 * losses["contrast"]
+    torch.testing.assert_close(model.total(losses), expected)
+    losses["distillation"].backward()
+    assert all(block.mlp.fc1.weight.grad is not None for block in model.backbone.blocks)
+    assert not any("network" in key or "encoder" in key for key in model.terms.state_dict())
+
+
+@every_backbone
+def test_the_objective_of_the_paper_can_be_left_out(name):
+    others = {"semantics": 0.0, "guided_mask": False} if name == "i2p_mae" else {}
+    model = tiny("pretraining", name, distillation=1.0, reconstruction=0.0, **TEACHER, **others)
+    losses = model.losses(clouds(4))
+    assert set(losses) == {"distillation"}
+    model.total(losses).backward()
+    trained = {key for key, p in model.named_parameters() if p.requires_grad}
+    moved = {key for key, p in model.named_parameters() if p.grad is not None}
+    idle = {key.partition(".")[0] for key in trained - moved}
+    assert idle <= {"mask_token", "decoder_pos_embed", "backbone", "cls_token", "cls_pos"}
+
+
+def test_what_the_teacher_saw_may_be_given():
+    torch.manual_seed(0)
+    model = tiny("pretraining", distillation=1.0, **TEACHER).eval()
+    model.terms.train()
+    points, mask = clouds(4), (torch.arange(8) < 5).expand(4, -1)
+    seen = model.terms.teacher(points)
+    looked = model.losses(points, mask)["distillation"]
+    assert torch.equal(model.losses(points, mask, seen=seen)["distillation"], looked)
+    other = model.losses(points, mask, seen=seen.flip(0))["distillation"]
+    assert not torch.equal(other, looked)
+
+
+def test_hidden_tokens_do_not_count():
+    torch.manual_seed(0)
+    terms = GlobalTerms(6, GlobalTermsConfig(contrast=1.0, distillation=1.0, **TEACHER))
+    points, tokens, seen = clouds(4), torch.randn(4, 5, 6), torch.randn(4, 512)
+    hidden = torch.rand(4, 5) < 0.5
+    hidden[:, 0] = False
+    changed = torch.where(hidden.unsqueeze(-1), 99.0, tokens)
+    one, other = (terms(points, rows, hidden, seen) for rows in (tokens, changed))
+    assert one
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    alone = terms(points, tokens[:, :1], seen=seen)
+    only_first = terms(points, tokens, (torch.arange(5) > 0).expand(4, -1), seen)
+    for key in alone:
+        torch.testing.assert_close(alone[key], only_first[key])
+
+
+def test_channels_of_a_teacher_count_alike_whatever_their_scale():
+    torch.manual_seed(0)
+    distillation = Distillation(6, 7)
+    features, seen = torch.randn(8, 12), torch.randn(8, 7)
+    scale = torch.logspace(-1, 3, 7)
+    torch.testing.assert_close(
+        distillation(features, seen), distillation(features, 5 + scale * seen), rtol=1e-3, atol=0
+    )
+
+
+def test_a_teacher_pools_pixels_and_views():
+    encoder, views = RandomTeacher(32, 8, 5), make_views("shaded", 3)
+    points = clouds(2)
+    each = CloudTeacher(encoder, views)(points)
+    assert each.shape == (2, 5)
+    alone = torch.cat([CloudTeacher(encoder, views)(cloud) for cloud in points.split(1)])
+    torch.testing.assert_close(each, alone, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"distillation": -1.0},
+        {"reconstruction": -0.5},
+        {"reconstruction": 0.0},
+        {"views": "photos"},
+        {"num_views": 0},
+        {"num_views": 4, "views": "depth", "distillation": 1.0, "teacher": "random"},
+        {"teacher": ""},
+    ],
+)
+def test_impossible_settings(setting):
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        pp.create_model("point_mae_small", task="pretraining", **setting)
