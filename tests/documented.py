@@ -14,7 +14,7 @@ from pointpeft.cli import app, options
 from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.compat.command import flags as published_flags
 from pointpeft.compat.command import program as published
-from pointpeft.data import archive, export, read_shape
+from pointpeft.data import embedded, export, read_shape
 from pointpeft.models import get_entry
 from pointpeft.peft import config_class, registry
 from pointpeft.training import SvmConfig, load_config, parallel
@@ -59,17 +59,18 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     limit(TrainerConfig, "epochs", EPOCHS)
     limit(pp.PretrainConfig, "procedural", PROCEDURAL)
     limit(SvmCheckConfig, "every", EPOCHS)
-    few = few_homeobjects()
-    patch.setattr(archive, "load_homeobjects", lambda: few)
+    few, parts = few_homeobjects(), few_mechparts()
+    patch.setattr(embedded, "load_homeobjects", lambda: few)
+    patch.setattr(embedded, "load_mechparts", lambda: parts)
     patch.setattr(registry, "_METHODS", dict(registry._METHODS))
     patch.setattr(parallel, "run_in_processes", run_here)
     made = export.export_procedural.__defaults__
     patch.setattr(export.export_procedural, "__defaults__", (made[0], 6, 512, made[3]))
 
 
-def few_homeobjects() -> archive.HomeObjects:
+def few_homeobjects() -> embedded.HomeObjects:
     """A few labelled shapes and a few without a label."""
-    whole = archive.load_homeobjects()
+    whole = embedded.load_homeobjects()
     kept = list(np.flatnonzero(whole.labels < 0)[:4])
     for name in CLASSES:
         of_class = whole.labels == whole.class_names.index(name)
@@ -79,8 +80,23 @@ def few_homeobjects() -> archive.HomeObjects:
         [CLASSES.index(whole.class_names[n]) if n >= 0 else -1 for n in whole.labels[kept]]
     )
     ids, titles = (tuple(names[i] for i in kept) for names in (whole.ids, whole.titles))
-    return archive.HomeObjects(
+    return embedded.HomeObjects(
         whole.points[kept], labels, CLASSES, whole.split[kept], ids, titles, whole.groups[kept]
+    )
+
+
+def few_mechparts() -> embedded.MechParts:
+    """A few parts of the first classes."""
+    whole = embedded.load_mechparts()
+    kept: list[int] = []
+    for label in range(len(CLASSES)):
+        for split, count in FEW.items():
+            found = np.flatnonzero((whole.labels == label) & (whole.split == split))
+            kept += list(found[:count])
+    series, sizes = (tuple(names[i] for i in kept) for names in (whole.series, whole.sizes))
+    names = whole.class_names[: len(CLASSES)]
+    return embedded.MechParts(
+        whole.points[kept], whole.labels[kept], names, whole.split[kept], series, sizes
     )
 
 

@@ -131,7 +131,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
         split=np.array(["train"] * 2 + ["val"] * 2 + ["test"] * 2 + ["unlabelled"] * 2),
         ids=np.array([f"object{place}" for place in range(8)]),
     )
-    monkeypatch.setattr("pointpeft.data.archive.load_homeobjects", lambda: data)
+    monkeypatch.setattr("pointpeft.data.embedded.load_homeobjects", lambda: data)
 
 
 @pytest.mark.usefixtures("embedded")

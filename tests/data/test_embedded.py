@@ -3,7 +3,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from pointpeft.data.archive import HomeObjects, load_homeobjects
+from pointpeft.data.embedded import HomeObjects, load_homeobjects
 
 PARTS = ("train", "val", "test")
 FOLDER = resources.files("pointpeft.data").joinpath("homeobjects")

@@ -123,7 +123,7 @@ def test_a_data_set_stands_alone(meshes, archive, weights):  # noqa: F811
 
 def test_the_embedded_set_and_weights_serve_without_a_file(monkeypatch):
     few = few_homeobjects()
-    monkeypatch.setattr("pointpeft.data.archive.load_homeobjects", lambda: few)
+    monkeypatch.setattr("pointpeft.data.embedded.load_homeobjects", lambda: few)
     found = pp.embed("homeobjects", device="cpu")
     assert len(found) == len(few.ids)
     assert found.source.root == "homeobjects"

@@ -51,7 +51,11 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings with dotted keys: optimizer.lr=1e-3"),
 ]
 Data = Annotated[
-    str | None, typer.Option(help="'homeobjects', a folder <class>/<files>, or an .npz file.")
+    str | None,
+    typer.Option(
+        help="'homeobjects', 'mechparts', 'mechparts-scan', a folder <class>/<files>, or an .npz "
+        "file."
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="A name of `pointpeft models`.")]
 Checkpoint = Annotated[

@@ -1,75 +1,18 @@
-"""Data sets that hold all clouds in one array: an `.npz` file, or the set that comes along."""
+"""Data sets that hold all clouds in one array of an `.npz` file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pointpeft.data.npz import read_npz, refuse_transposed
 from pointpeft.data.parts import check_part_names
 from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import DataError
 
-__all__ = ["HomeObjects", "list_archive", "list_embedded", "load_homeobjects", "used_names"]
-
-_FOLDER = "homeobjects"
-
-
-@dataclass(frozen=True)
-class HomeObjects:
-    """Point clouds of furniture and other everyday things, some of them in classes.
-
-    The clouds are sampled from the models of the Sweet Home 3D furniture libraries, which are
-    under CC BY 3.0 and CC0. `ATTRIBUTION.md` beside the data names the author and licence of
-    every model and must go with any copy.
-    """
-
-    points: NDArray[np.float32]
-    """`(S, 1024, 3)`, unit ball around the mean of the points, y up, most fronts towards +z.
-    Each cloud is in farthest-point order, so the first k points cover the shape evenly."""
-    labels: NDArray[np.int64]
-    """`(S,)` places in `class_names`; -1 for shapes without a class."""
-    class_names: tuple[str, ...]
-    split: NDArray[np.str_]
-    """`(S,)`, "train", "val" or "test" for shapes with a class, else "unlabelled"."""
-    ids: tuple[str, ...]
-    """Library and catalogue id, such as "Scopia#bed1"; unique."""
-    titles: tuple[str, ...]
-    """English names from the catalogue."""
-    groups: NDArray[np.int64]
-    """`(S,)`; near-duplicates and variants of one model share a number and a part of the split.
-    Shapes that share a group with a val or test shape are never "unlabelled"."""
-
-
-@cache
-def load_homeobjects() -> HomeObjects:
-    """Load the embedded data set; the arrays are read-only and shared between calls.
-
-    Example:
-        >>> data = load_homeobjects()
-        >>> train = data.split == "train"
-        >>> points, labels = data.points[train], data.labels[train]
-    """
-    file = resources.files("pointpeft.data").joinpath(_FOLDER, "homeobjects.npz")
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        data = HomeObjects(
-            points=archive["points"].astype(np.float32) * archive["scale"],
-            labels=archive["label"].astype(np.int64),
-            class_names=tuple(map(str, archive["names"])),
-            split=archive["split"],
-            ids=tuple(map(str, archive["id"])),
-            titles=tuple(map(str, archive["title"])),
-            groups=archive["group"].astype(np.int64),
-        )
-    for array in (data.points, data.labels, data.split, data.groups):
-        array.flags.writeable = False
-    return data
-
+__all__ = ["list_archive", "listing_of", "used_names"]
 
 _EXPECTED = (
     "expected points (S, N, 3), label (S,) integers, names (classes,) text, "
@@ -98,14 +41,28 @@ def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) 
         raise DataError(f"{path}: {error}; {_EXPECTED}") from error
 
 
-def list_embedded(*, labelled: bool = True) -> Listing:
-    """The shapes of the data set that comes with the package."""
-    data = load_homeobjects()
-    names = data.class_names
-    classes = [names[label] if labelled and label >= 0 else None for label in map(int, data.labels)]
-    splits = [canonical_split(str(split)) for split in data.split]
-    ids = _unique(np.asarray(data.ids), len(data.points))
-    return _listing(data.points, ids, classes, splits, names if labelled else ())
+def listing_of(
+    clouds: Sequence[np.ndarray],
+    ids: Sequence[str],
+    classes: Sequence[str | None],
+    splits: Sequence[str | None],
+    names: tuple[str, ...],
+) -> Listing:
+    """A listing of clouds `(N, 3)` that are there already.
+
+    Args:
+        clouds: Points of every shape.
+        ids: Their names, unique.
+        classes: Their classes, None without one.
+        splits: Their parts, "train", "val", "test" or "unlabelled"; None where none is stated.
+        names: Class names in label order; those without a shape are left out, with a note.
+    """
+    items = tuple(
+        Item(id, None if split == "unlabelled" else class_name, split, cloud)
+        for id, class_name, split, cloud in zip(ids, classes, splits, clouds, strict=True)
+    )
+    kept, notes = used_names(items, names)
+    return Listing(items, kept, max(map(len, clouds)), notes)
 
 
 def used_names(
@@ -131,23 +88,8 @@ def _list_arrays(arrays: Mapping[str, np.ndarray], labelled: bool, segmented: bo
     ids = _unique(next((arrays[k] for k in _ID_KEYS if k in arrays), None), count)
     splits = _splits(arrays.get("split"), count)
     classes, names = _classes(arrays, count) if labelled else ([None] * count, ())
-    listing = _listing(points[:, :, :3], ids, classes, splits, names)
+    listing = listing_of(points[:, :, :3], ids, classes, splits, names)
     return _with_parts(arrays, points.shape[:2], listing) if segmented else listing
-
-
-def _listing(
-    points: np.ndarray,
-    ids: Sequence[str],
-    classes: Sequence[str | None],
-    splits: Sequence[str | None],
-    names: tuple[str, ...],
-) -> Listing:
-    items = tuple(
-        Item(id, None if split == "unlabelled" else class_name, split, cloud)
-        for id, class_name, split, cloud in zip(ids, classes, splits, points, strict=True)
-    )
-    kept, notes = used_names(items, names)
-    return Listing(items, kept, points.shape[1], notes)
 
 
 def _classes(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.archive import list_archive, list_embedded
+from pointpeft.data.archive import list_archive
 from pointpeft.data.benchmarks.episodes import refuse_episodes
 from pointpeft.data.benchmarks.stored import archived_dataset, find_stored, list_benchmark
 from pointpeft.data.cache import PreparedCache, short_digest
+from pointpeft.data.embedded import EMBEDDED_NAMES, is_embedded, list_embedded
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
 from pointpeft.data.loading import Loaded, OnError, Progress, fit_parts, load_items, with_parts
 from pointpeft.data.parts import PartTable
@@ -28,7 +29,6 @@ from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
 __all__ = [
-    "EMBEDDED_NAME",
     "PROCEDURAL",
     "SHARD_INDEX",
     "absolute_source",
@@ -38,8 +38,6 @@ __all__ = [
     "load_unlabelled",
 ]
 
-EMBEDDED_NAME = "homeobjects"
-"""The data set that comes with the package."""
 SHARD_INDEX = "shards.json"
 """The file by which a folder of shards is known, see `pointpeft.data.shards`."""
 PROCEDURAL = "procedural"
@@ -65,8 +63,8 @@ def load_shapes(
     """Load a data set with classes.
 
     Args:
-        source: "homeobjects", a folder of meshes or scans, that of a benchmark data set, or an
-            `.npz` of clouds.
+        source: One of `EMBEDDED_NAMES`, a folder of meshes or scans, that of a benchmark data set,
+            or an `.npz` of clouds.
         transform: How to prepare each shape.
         num_stored: Points kept of each shape; by default twice what the model sees, but not more
             than an `.npz` holds.
@@ -137,8 +135,8 @@ def load_unlabelled(
     are used whole.
 
     Args:
-        source: "homeobjects", a folder of files, flat or nested, that of a benchmark data set, or
-            an `.npz` with `points`.
+        source: One of `EMBEDDED_NAMES`, a folder of files, flat or nested, that of a benchmark data
+            set, or an `.npz` with `points`.
         val_fraction: As for `load_shapes`; with 0 nothing is cut.
 
     The other arguments are those of `load_shapes`.
@@ -177,8 +175,10 @@ def load_unlabelled(
 
 
 def absolute_source(source: str | Path) -> str:
-    """The same data set whatever the working directory: an absolute path, or `EMBEDDED_NAME`."""
-    return str(source) if str(source) == EMBEDDED_NAME else str(Path(source).expanduser().resolve())
+    """The same data set whatever the working directory: an absolute path, or the name of an
+    embedded one.
+    """
+    return str(source) if is_embedded(source) else str(Path(source).expanduser().resolve())
 
 
 def check_source(source: str | Path, variant: str | None = None) -> None:
@@ -188,7 +188,7 @@ def check_source(source: str | Path, variant: str | None = None) -> None:
         DataError: As for `load_shapes`, of a source that is missing.
     """
     path = Path(source).expanduser()
-    if str(source) == EMBEDDED_NAME:
+    if is_embedded(source):
         return
     if variant is not None:
         find_stored(path, variant)  # complains unless it is there
@@ -200,7 +200,7 @@ def _list_source(
     source: str | Path, *, labelled: bool, segmented: bool = False, variant: str | None = None
 ) -> Listing:
     path = Path(source).expanduser()
-    embedded = str(source) == EMBEDDED_NAME
+    embedded = is_embedded(source)
     if not embedded and variant is None:
         refuse_episodes(path)
     if not embedded and (path / SHARD_INDEX).is_file():
@@ -212,7 +212,7 @@ def _list_source(
     if variant is not None:
         archived_dataset(path, variant)  # complains unless it is that one
     if embedded:
-        return list_embedded(labelled=labelled)
+        return list_embedded(str(source), labelled=labelled)
     if path.is_file() and path.suffix.lower() == ".npz":
         listing = list_archive(path, labelled=labelled, segmented=segmented)
         archived = archived_dataset(path)
@@ -221,8 +221,9 @@ def _list_source(
         items = (replace(item, object_id=archived.object_id(item.id)) for item in listing.items)
         listing = replace(listing, items=tuple(items))
         return replace(listing, title=archived.title, family=archived.family)
+    names = ", ".join(map(repr, EMBEDDED_NAMES))
     seen = "not a folder or .npz" if path.exists() else "no such folder or file"
-    raise DataError(f"{path}: {seen}; give {EMBEDDED_NAME!r}, an .npz or a folder, {EXPECTED_TREE}")
+    raise DataError(f"{path}: {seen}; give {names}, an .npz or a folder, {EXPECTED_TREE}")
 
 
 def list_shapes(source: str | Path, variant: str | None = None) -> Listing:

@@ -93,7 +93,7 @@ class Listing:
     Attributes:
         items: In a fixed order.
         class_names: In label order.
-        stored_points: Points per shape where all have the same number, else None.
+        stored_points: Most points of a shape, where that is known without reading them.
         notes: What the user should know.
         part_names: In label order; empty where part labels have no names, or where there are none.
         title: By which people know a benchmark data set; None for others.

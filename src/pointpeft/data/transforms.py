@@ -7,9 +7,11 @@ the global one of torch; random numbers are drawn on its device and follow the p
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pointpeft.data.scanning import ScanConfig, simulate_scan
 from pointpeft.errors import ConfigError, DataError
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "FirstPoints",
     "RandomRotation",
     "RandomScaleShift",
+    "RandomScan",
     "RandomSubset",
     "Transform",
     "pool_size",
@@ -104,6 +107,39 @@ class RandomRotation:
 
 
 @dataclass(frozen=True)
+class RandomScan:
+    """See each cloud from one side, as `simulate_scan` does, centred and in the unit ball again.
+
+    Attributes:
+        num_points: Points to give; if the scan has fewer, some are repeated.
+        config: How it is scanned.
+    """
+
+    num_points: int
+    config: ScanConfig = ScanConfig()  # noqa: RUF009 - frozen
+
+    def __call__(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Scans `(B, num_points, 3)` of the clouds `(B, N, 3)`.
+
+        Raises:
+            DataError: A cloud cannot be scanned.
+        """
+        draws = 2**31 * _uniform((len(points),), points, generator, dtype=torch.float64)
+        clouds = points.detach().float().cpu().numpy()
+        pairs = zip(clouds, map(int, draws.tolist()), strict=True)
+        scans = [self._scan(cloud, np.random.default_rng(seed)) for cloud, seed in pairs]
+        return torch.from_numpy(np.stack(scans)).to(points)
+
+    def _scan(self, cloud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        scan = simulate_scan(cloud, rng, self.config)
+        rounds = -(-self.num_points // len(scan))
+        order = np.concatenate([rng.permutation(len(scan)) for _ in range(rounds)])
+        scan = scan[order[: self.num_points]]
+        scan -= scan.mean(axis=0)
+        return scan / np.linalg.norm(scan, axis=1).max()
+
+
+@dataclass(frozen=True)
 class FirstPoints(Choice):
     """Keep the first points: of a cloud in farthest point order, its most even subsample."""
 
@@ -160,8 +196,16 @@ class Compose:
     def with_labels(
         self, points: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The clouds after all steps, and the labels `(B, N)` of the points that are left."""
+        """The clouds after all steps, and the labels `(B, N)` of the points that are left.
+
+        Raises:
+            ConfigError: A step makes other points, of which no labels are known.
+        """
         for step in self.steps:
+            if isinstance(step, RandomScan):
+                raise ConfigError(
+                    "augmentation 'scan' moves points off the surface: no part labels"
+                )
             if isinstance(step, Choice):
                 chosen = step.choose(points, generator)
                 points, labels = _take(points, chosen), labels.gather(1, chosen)
@@ -176,17 +220,21 @@ def recipe(name: str | None, num_points: int) -> Compose:
     Args:
         name: "scale-shift" (Point-MAE; also for None), "rotate" (about y; its variant for
             ScanObjectNN), "scale-shift-rotate" (both, as PCP-MAE is pre-trained), "scale-rotate"
-            (Point-PEFT), "part-segmentation" (Point-MAE's, which keeps proportions) or "none".
+            (Point-PEFT), "part-segmentation" (Point-MAE's, which keeps proportions), "scan"
+            (simulated scans from one side) or "none".
         num_points: Points the model sees.
 
     Raises:
         ConfigError: There is no such recipe.
     """
     name = name or "scale-shift"
-    if name not in _RECIPES:
-        raise ConfigError(f"augmentation {name!r}: expected one of {', '.join(_RECIPES)}")
     if name == "none":
         return Compose((FirstPoints(num_points),))
+    if name == "scan":
+        return Compose((RandomScan(num_points),))
+    if name not in _RECIPES:
+        known = ", ".join((*_RECIPES, "scan", "none"))
+        raise ConfigError(f"augmentation {name!r}: expected one of {known}")
     subset = RandomSubset(num_points, pool_size(num_points))
     return Compose((subset, *_RECIPES[name]))
 
@@ -197,7 +245,6 @@ _RECIPES: dict[str, tuple[Transform, ...]] = {
     "scale-shift-rotate": (RandomScaleShift(), RandomRotation("y")),
     "scale-rotate": (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y")),
     "part-segmentation": (RandomScaleShift((0.8, 1.25), 0.1, per_axis=False),),
-    "none": (),
 }
 
 

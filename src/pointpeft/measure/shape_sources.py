@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pointpeft.data import SHAPE_SUFFIXES, InputTransform
 from pointpeft.data.benchmarks.stored import list_benchmark
 from pointpeft.data.cache import PreparedCache
+from pointpeft.data.embedded import is_embedded
 from pointpeft.data.loading import prepared_items
 from pointpeft.data.npz import read_npz
 from pointpeft.data.prepare import Prepared, default_num_stored
-from pointpeft.data.shapes import EMBEDDED_NAME, absolute_source, list_shapes
+from pointpeft.data.shapes import absolute_source, list_shapes
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
 from pointpeft.measure.adapters import list_shape_files
@@ -105,7 +106,7 @@ def _is_shape_file(source: str | Path) -> bool:
 def _is_data_set(source: str | Path) -> bool:
     """Whether a source holds many clouds in one array."""
     path = Path(source)
-    if str(source) == EMBEDDED_NAME:
+    if is_embedded(source):
         return True
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False

@@ -27,14 +27,16 @@ VALIDATION_BATCH = 2
 class DataConfig:
     """Where shapes come from and how they are prepared and augmented."""
 
-    # a folder <class>/<files>, an .npz, or "homeobjects"; for pre-training a folder of shards, too
+    # a folder <class>/<files>, an .npz, or "homeobjects", "mechparts", "mechparts-scan"; for
+    # pre-training a folder of shards, too
     source: str = "homeobjects"
     variant: str | None = None  # which benchmark data set, where a folder holds several
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
     # random changes in training: "scale-shift", "rotate" (about y), "scale-shift-rotate",
-    # "scale-rotate", "part-segmentation", "none"; None: what suits the method
+    # "scale-rotate", "part-segmentation", "scan" (seen from one side), "none"; None: what suits the
+    # method
     augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items and shards: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets
