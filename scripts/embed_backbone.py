@@ -17,13 +17,13 @@ import numpy as np
 import yaml
 
 import pointpeft as pp
-from pointpeft.data.shapes import EMBEDDED_NAME
 from pointpeft.measure.backbone_svm import evaluate_backbone
 from pointpeft.models import get_entry
 from pointpeft.training.config import SvmConfig
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 RANDOM_SEEDS = 3
+SOURCE = "homeobjects"
 CARD = """# {name}
 
 {summary}.
@@ -133,10 +133,8 @@ def main() -> None:
     run: Path = arguments.run
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
     name = config["model"]
-    if config["data"]["source"] != EMBEDDED_NAME:
-        parser.error(
-            f"{run} was not trained on {EMBEDDED_NAME}, of which the card states a licence"
-        )
+    if config["data"]["source"] != SOURCE:
+        parser.error(f"{run} was not trained on {SOURCE}, of which the card states a licence")
 
     WEIGHTS.mkdir(exist_ok=True)
     shipped = WEIGHTS / f"{name}.safetensors"
@@ -145,7 +143,7 @@ def main() -> None:
     shipped.chmod(0o644)
     shutil.copyfile(run / "config.yaml", WEIGHTS / f"{name}.yaml")
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
-    rows = [row(source, shipped) for source in [EMBEDDED_NAME, *arguments.data]]
+    rows = [row(source, shipped) for source in [SOURCE, *arguments.data]]
     text = card(run, config, backbone, shipped, arguments.machine, arguments.note, rows)
     (WEIGHTS / f"{name}.md").write_text(text)
 

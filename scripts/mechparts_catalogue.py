@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def parts(
     for split, most in most_of.items():
         rows = [(series, size) for part, series, size in dealt if part == split]
         chosen += [
-            Part(class_name, split, series, size_text(size), lambda a=series, b=size: make(a, b))
+            Part(class_name, split, series, size_text(size), partial(make, series, size))
             for series, size in spread(rows, most)
         ]
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from bd_warehouse import bushing, gear, o_rings, open_builds, retaining_ring, shaft_key, sprocket
@@ -69,8 +70,12 @@ def _rings() -> list[Part]:
         ("internal_retaining_ring", retaining_ring.InternalSnapRing, "din472"),
     ):
         dealt = deal(standard, kind.sizes())
-        found += parts(name, dealt, lambda _, size, kind=kind: kind(size), FAST)
+        found += parts(name, dealt, partial(_of_size, kind), FAST)
     return found
+
+
+def _of_size(kind: Any, _: str, size: str) -> Any:
+    return kind(size)
 
 
 def _keys() -> list[Part]:
@@ -80,10 +85,12 @@ def _keys() -> list[Part]:
     found: list[Part] = []
     for form, name in (("A", "round_ended_key"), ("B", "square_ended_key")):
         dealt = with_lengths(deal("din6885 shaft", sections), lambda size: 1.5 * width[size])
-        found += parts(
-            name, dealt, lambda _, size, form=form: shaft_key.ShaftKey(*size, form), FAST
-        )
+        found += parts(name, dealt, partial(_key, form), FAST)
     return found
+
+
+def _key(form: Any, _: str, size: tuple[int, float]) -> Any:
+    return shaft_key.ShaftKey(*size, form)
 
 
 def _gears() -> list[Part]:

@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Distances:
         again = [cKDTree(cloud) for cloud in clouds[:, 1]]
         self.floor = np.array(
             [
-                (tree.query(second)[0].mean() + other.query(first)[0].mean()) / 2
+                (_mean_gap(tree, second) + _mean_gap(other, first)) / 2
                 for tree, other, (first, second) in zip(self.trees, again, clouds, strict=True)
             ]
         )
@@ -51,9 +52,8 @@ class Distances:
 
     def between(self, i: int, j: int, count: int | None = None) -> float:
         """The distance of two shapes, from all or so many points of each."""
-        there = self.trees[j].query(self.clouds[i][:count])[0].mean()
-        back = self.trees[i].query(self.clouds[j][:count])[0].mean()
-        return float(there + back) / 2
+        there = _mean_gap(self.trees[j], self.clouds[i][:count])
+        return (there + _mean_gap(self.trees[i], self.clouds[j][:count])) / 2
 
     def nearest(self, split: str, to: Sequence[str]) -> dict[int, float]:
         """For every shape of a part of the split, the distance to the nearest other one of some.
@@ -67,10 +67,14 @@ class Distances:
                 others = [
                     j for j in places[part.class_name] if j != i and self.parts[j].split in to
                 ]
-                near = sorted(others, key=lambda j, i=i: self.between(i, j, NUM_PROBES))
+                near = sorted(others, key=partial(self.between, i, count=NUM_PROBES))
                 near = near[:NUM_CANDIDATES]
                 found[i] = min((self.between(i, j) for j in near), default=np.inf)
         return found
+
+
+def _mean_gap(tree: cKDTree, points: FloatArray) -> float:
+    return float(np.mean(tree.query(points)[0]))
 
 
 def chosen(parts: Sequence[Part], distances: Distances) -> tuple[IntArray, dict[str, FloatArray]]:

@@ -42,7 +42,7 @@ def list_archive(path: Path, *, labelled: bool = True, segmented: bool = False) 
 
 
 def listing_of(
-    clouds: Sequence[np.ndarray],
+    clouds: np.ndarray | Sequence[np.ndarray],
     ids: Sequence[str],
     classes: Sequence[str | None],
     splits: Sequence[str | None],

@@ -156,7 +156,7 @@ def list_embedded(name: str, *, labelled: bool = True) -> Listing:
 
 
 def _listing(
-    data: HomeObjects | MechParts, clouds: Sequence[np.ndarray], labelled: bool
+    data: HomeObjects | MechParts, clouds: np.ndarray | Sequence[np.ndarray], labelled: bool
 ) -> Listing:
     names = data.class_names
     classes = [names[label] if labelled and label >= 0 else None for label in map(int, data.labels)]
