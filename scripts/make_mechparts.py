@@ -87,13 +87,11 @@ def cached_sample(part: Part, cache: Path) -> FloatArray | None:
     file = cache / f"{hashlib.sha256(part.id.encode()).hexdigest()[:16]}.npy"
     if not file.exists():
         try:
-            cloud = sample_part(part)
+            np.save(file, sample_part(part).astype(np.float32))
         except Exception as error:  # the library and its kernel raise errors of many kinds
             print(f"{part.id}: {error!r}", flush=True)
-            cloud = np.empty((0, 3))
-        np.save(file, cloud.astype(np.float32))
-    cloud = np.load(file)
-    return cloud.reshape(2, NUM_POINTS, 3) if len(cloud) else None
+            return None
+    return np.load(file).reshape(2, NUM_POINTS, 3)
 
 
 def sample_part(part: Part) -> FloatArray:

@@ -40,8 +40,10 @@ TAPERED = {
     "323": "25x62x25.25 30x72x28.75 35x80x32.75 40x90x35.25 45x100x38.25 50x110x42.25",
 }
 SIDES = {
-    "train": ("02", "19", "302", "320", "323"), "val": ("18",), "test": ("10", "03", "303", "322")
-}  # fmt: skip
+    "train": ("02", "19", "302", "320"),
+    "val": ("18", "323"),
+    "test": ("10", "03", "303", "322"),
+}
 KINDS: dict[str, Any] = {
     "ball_bearing": bearing.SingleRowDeepGrooveBallBearing,
     "sealed_ball_bearing": bearing.SingleRowCappedDeepGrooveBallBearing,
@@ -49,15 +51,16 @@ KINDS: dict[str, Any] = {
     "cylindrical_roller_bearing": bearing.SingleRowCylindricalRollerBearing,
     "tapered_roller_bearing": bearing.SingleRowTaperedRollerBearing,
 }
-SLOW_KINDS = ("angular_contact_bearing", "tapered_roller_bearing")
-DIAMETERS, WIDTHS, RADII = ("d1", "d2", "D1", "D2", "FE"), ("B", "C", "T", "a"), ("r12", "r34")
+SLOW_KINDS = ("angular_contact_bearing",)
+DIAMETERS = ("d1", "d2", "D1", "D2", "FE", "da", "db", "Damin", "Damax", "Dbmin")
+WIDTHS, RADII = ("B", "C", "T", "a"), ("r12", "r34")
 FACTORS = ("e",)  # without a unit
 
 Row = dict[str, float]
 
 
 def bearing_parts() -> list[Part]:
-    """Bearings of the dimension series; the other sizes of the catalogue are for validation."""
+    """Bearings of the dimension series and the other sizes of the catalogue."""
     found: list[Part] = []
     for name, kind in KINDS.items():
         catalogue = {size: _numbers(row) for size, row in kind.bearing_data.items()}
@@ -71,7 +74,8 @@ def bearing_parts() -> list[Part]:
                 text = _add(kind, catalogue, size, width)
                 dealt.append((split, series, text))
         listed = {size for _, _, size in dealt}
-        dealt += [("val", "catalogue", size) for size in catalogue if size not in listed]
+        side = "train" if tapered else "val"  # the library has many sizes of tapered ones
+        dealt += [(side, "catalogue", size) for size in catalogue if size not in listed]
         found += parts(name, dealt, _maker(kind), SLOW if name in SLOW_KINDS else USUAL)
     return found
 
