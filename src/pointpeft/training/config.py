@@ -35,8 +35,7 @@ class DataConfig:
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
     # random changes in training: "scale-shift", "rotate" (about y), "scale-shift-rotate",
-    # "scale-rotate", "part-segmentation", "scan" (seen from one side), "none"; None: what suits the
-    # method
+    # "scale-rotate", "part-segmentation", "scan", "none"; None: what suits the method
     augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items and shards: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets
