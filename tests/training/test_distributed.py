@@ -20,7 +20,7 @@ from pointpeft.training.processes import Share
 from pointpeft.training.run_folder import RunFolder
 from tests.data.test_shards import damage
 from tests.training.parts import write_part_archive
-from tests.training.support import adapter_bytes, rows
+from tests.training.support import adapter_bytes, learnt, rows
 from tests.training.two_processes import (
     CASES,
     KEYS,
@@ -179,7 +179,7 @@ def test_streaming_goes_on_with_the_same_items_and_to_the_same_weights(two, stre
     for found in streamed:
         assert found["cut"] == found["whole"]
     whole, cut = (folder / name for name in ("stream", "stream-cut"))
-    assert rows(whole) == rows(cut)
+    assert learnt(whole) == learnt(cut)
     assert (whole / "backbone.safetensors").read_bytes() == (
         cut / "backbone.safetensors"
     ).read_bytes()

@@ -140,3 +140,14 @@ def test_an_encoder_says_which_test_shapes_it_has_seen(run_pretrain, run_finetun
         encoder = f"checkpoint={tmp_path / name}"
         metrics = run_finetune(source, encoder, "trainer.epochs=1", name=f"on-{name}")
         assert any("on 4 of the 4 test" in note for note in metrics["notes"])
+
+
+def test_every_epoch_says_how_fast_it_was_and_what_it_needed(run_pretrain, tmp_path):
+    metrics = run_pretrain("trainer.epochs=3")
+    table = rows(tmp_path / "pretrain")
+    speeds = [float(row["clouds_per_second"]) for row in table]
+    seconds = sorted(metrics["items"] / speed for speed in speeds)
+    assert seconds[1] == pytest.approx(metrics["seconds_per_epoch"], rel=1e-3)
+    peaks = [float(row["peak_memory_bytes"]) for row in table]
+    assert sorted(peaks) == peaks
+    assert peaks[-1] <= metrics["peak_memory_bytes"] * 1.001

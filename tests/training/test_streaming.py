@@ -23,7 +23,7 @@ from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
 from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.test_shards import damage
-from tests.training.support import rows
+from tests.training.support import learnt, rows
 from tests.training.test_rebuilding_check import TOKENIZER
 
 pytest.importorskip("pyarrow")
@@ -147,6 +147,12 @@ def test_memory_holds_a_window_of_blocks(sharded, monkeypatch):
 # Resuming ---------------------------------------------------------------------------------------
 
 
+def assert_same_run(one: Path, other: Path) -> None:
+    assert learnt(one) == learnt(other)
+    first, second = ((run / "backbone.safetensors").read_bytes() for run in (one, other))
+    assert first == second
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 @pytest.mark.parametrize("at", [(0, 2), (1, 0), (1, 5), (1, 3, 6)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(
@@ -165,8 +171,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(
         assert len(steps.seen) == 10 * epoch + index
     run_pretrain(*settings, name="cut", resume=True)
     assert steps.seen == whole
-    for name in ("metrics.csv", "backbone.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_shapes_in_memory_go_on_there_too(run_pretrain, tmp_path, steps):
@@ -178,8 +183,7 @@ def test_shapes_in_memory_go_on_there_too(run_pretrain, tmp_path, steps):
         run_pretrain(*settings, name="cut")
     run_pretrain(*settings, name="cut", resume=True)
     assert steps.seen == whole
-    for name in ("metrics.csv", "backbone.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("source", ["shards", "memory"])
@@ -356,8 +360,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
     assert last["global_step"] == 3
     assert [file.name for file in (tmp_path / "cut/checkpoints").iterdir()] == ["last.ckpt"]
     run_pretrain(*settings, name="cut", resume=True)
-    for name in ("metrics.csv", "backbone.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_the_log_does_not_hide_what_a_full_disk_did(run_pretrain, monkeypatch, capsys):

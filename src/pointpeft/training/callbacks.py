@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pointpeft.files import replacing
+from pointpeft.measure.records import peak_memory_bytes
 from pointpeft.progress import Meter
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Patience",
     "ProgressBar",
     "StepSeeds",
+    "Throughput",
 ]
 
 log = logging.getLogger("pointpeft")
@@ -201,6 +203,36 @@ class EpochTimer(L.Callback):
         """Stop it after the last batch."""
         if trainer.is_last_batch and self._start is not None:
             self.seconds.append(time.perf_counter() - self._start)
+
+
+class Throughput(EpochTimer):
+    """Also logs ``clouds_per_second`` of an epoch, of all processes, and ``peak_memory_bytes``.
+
+    The latter is that of the first process since its start. An epoch that was interrupted has no
+    throughput. It stands before :class:`History`, which writes down what is logged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clouds = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Start the clock and count anew."""
+        super().on_train_epoch_start(trainer, task)
+        self._clouds = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Count the clouds of a batch, once however many views the loss wants of them."""
+        super().on_train_batch_end(trainer)
+        self._clouds += len(batch["points"]) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Log both."""
+        if self._start is not None:
+            task.log("clouds_per_second", self._clouds / self.seconds[-1])
+        task.log("peak_memory_bytes", float(peak_memory_bytes()))
 
 
 class ProgressBar(L.Callback):

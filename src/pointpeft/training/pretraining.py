@@ -24,11 +24,11 @@ from pointpeft.models import save_model
 from pointpeft.models.objective import Pretraining
 from pointpeft.process_state import undisturbed
 from pointpeft.training.callbacks import (
-    EpochTimer,
     History,
     MeanLoss,
     ProgressBar,
     StepSeeds,
+    Throughput,
 )
 from pointpeft.training.config import PretrainConfig
 from pointpeft.training.engine import fit, make_trainer
@@ -44,7 +44,7 @@ from pointpeft.training.run_log import Announcement
 from pointpeft.training.teacher_features import teacher_features
 from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
 
-__all__ = ["PretrainingModule", "pretrain"]
+__all__ = ["PretrainingModule", "make_model", "pretrain"]
 
 log = logging.getLogger("pointpeft")
 
@@ -138,7 +138,7 @@ def pretrain(
         log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
         return finished
     L.seed_everything(config.seed, verbose=False)
-    model = _make_model(config)
+    model = make_model(config)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
     with run.logging():
@@ -158,7 +158,13 @@ def pretrain(
         return _train(config, run, model, clouds, resume)
 
 
-def _make_model(config: PretrainConfig) -> Any:
+def make_model(config: PretrainConfig) -> Any:
+    """The network that a config pre-trains, with the weights that it starts from.
+
+    Raises:
+        ConfigError: unknown or unfit settings.
+        CheckpointError: the weights are missing or do not fit.
+    """
     embedded = names_embedded(config.checkpoint, config.model)
     path = config.checkpoint and not embedded and resolve_checkpoint(config.checkpoint)
     return create_model(
@@ -185,7 +191,7 @@ def _train(
     schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
     task = PretrainingModule(model, schedule, clouds.augmentation, _look(config, model, clouds))
-    timer, history, checks = EpochTimer(), History(run.history), _checks(config, run, clouds)
+    timer, history, checks = Throughput(), History(run.history), _checks(config, run, clouds)
     selection = "last epoch: there is no check"
     if checks:
         selection = (protocol if checks[0].split == protocol.selects_on else HONEST).selection
@@ -197,7 +203,7 @@ def _train(
         config.seed,
         [
             StepSeeds(config.seed), BatchNormMomentum(config.optimizer), MeanLoss(), *checks,
-            history, timer,
+            timer, history,
             Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,
