@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, compare, data, options, predicting, pretrain, search
+from pointpeft.cli import adapt, compare, data, options, predicting, pretrain, search, visualize
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -87,6 +87,13 @@ app.command(
 )(search.search)
 app.command(cls=options.verb("FinetuneConfig", **_OF_GRID))(compare.compare)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
+app.command(
+    cls=options.verb(
+        "PretrainConfig",
+        checkpoint="random weights",
+        output="runs/visualize/SHAPE.html, or report.html in the folder of the run",
+    )
+)(visualize.visualize)
 app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)
 app.command(cls=options.verb(**_OF_FILE))(verbs.convert)

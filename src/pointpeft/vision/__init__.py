@@ -10,6 +10,7 @@ from pointpeft.vision.projection import (
     sample_bicubic,
     scale_gray,
     to_images,
+    unscale_gray,
     view_clouds,
 )
 from pointpeft.vision.teacher import (
@@ -42,5 +43,6 @@ __all__ = [
     "sample_bicubic",
     "scale_gray",
     "to_images",
+    "unscale_gray",
     "view_clouds",
 ]

@@ -20,6 +20,7 @@ __all__ = [
     "sample_bicubic",
     "scale_gray",
     "to_images",
+    "unscale_gray",
     "view_clouds",
 ]
 
@@ -118,6 +119,11 @@ def scale_gray(brightness: Tensor) -> Tensor:
     """Gray images in [0, 1] in ImageNet's scaling, ``(R, S, S) -> (R, 3, S, S)``."""
     mean, std = (brightness.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
     return (brightness.unsqueeze(1) - mean) / std
+
+
+def unscale_gray(images: Tensor) -> Tensor:
+    """The brightness in [0, 1] of what :func:`scale_gray` made, ``(R, 3, S, S) -> (R, S, S)``."""
+    return images[:, 0] * _STD[0] + _MEAN[0]
 
 
 _SHARPNESS = -0.75  # of the cubic kernel; the value of every common image library but one

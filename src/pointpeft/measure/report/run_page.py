@@ -21,6 +21,7 @@ __all__ = [
     "ReportRun",
     "data_name",
     "is_segmentation",
+    "read_history",
     "read_run",
     "summary",
     "with_spread",
@@ -64,7 +65,7 @@ def read_run(folder: str | Path) -> ReportRun:
     histories, best_epochs = {}, {}
     for label, place in (seeds or {f"seed {metrics.get('seed')}": folder}).items():
         if (table := place / "metrics.csv").is_file():
-            histories[label] = _rows(table)
+            histories[label] = read_history(table)
         own = json.loads(_text(place / "metrics.json") or "{}")
         if own.get("best_epoch") is not None:
             best_epochs[label] = int(own["best_epoch"])
@@ -88,7 +89,8 @@ def is_segmentation(metrics: dict[str, Any]) -> bool:
     return metrics.get("task") == "part_segmentation"
 
 
-def _rows(file: Path) -> list[dict[str, float | None]]:
+def read_history(file: Path) -> list[dict[str, float | None]]:
+    """Rows of a ``metrics.csv``; None where an epoch has no such value."""
     with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     return [{key: float(value) if value else None for key, value in row.items()} for row in rows]

@@ -1,0 +1,162 @@
+"""Pre-training made visible: a shape as a network sees it, and the curves of a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.protocol import find_protocol
+from pointpeft.data import InputTransform, read_shape
+from pointpeft.errors import ConfigError
+from pointpeft.locations import RUN_CONFIG, names_embedded, resolve_checkpoint
+from pointpeft.measure.pretraining_view import PretrainingView, see
+from pointpeft.measure.report.curves_page import write_curves_page
+from pointpeft.measure.report.page import REPORT
+from pointpeft.measure.report.view_page import write_view_page
+from pointpeft.models.checkpoint import Checkpoint, fill
+from pointpeft.models.objective import Pretraining
+from pointpeft.process_state import undisturbed
+from pointpeft.training.config import PretrainConfig
+from pointpeft.training.config_files import load_config
+from pointpeft.training.pretraining import make_model
+from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
+
+__all__ = ["load_pretrained", "view_config", "visualize_run", "visualize_shape"]
+
+
+def view_config(checkpoint: str | None, overrides: Sequence[str], **values: Any) -> PretrainConfig:
+    """The settings of the run that ``checkpoint`` is the folder of, or the defaults.
+
+    Args:
+        checkpoint: such a folder, a weights file, "embedded", or None.
+        overrides: ``key=value``, as for pre-training.
+        **values: further settings; None leaves them as they are.
+
+    Raises:
+        ConfigError: unknown settings, or the folder is of another kind of run.
+    """
+    own = Path(checkpoint or "") / RUN_CONFIG
+    begun = [own] if checkpoint and own.is_file() else []
+    if begun:
+        _check_kind(own.parent)
+    given = {key: value for key, value in values.items() if value is not None}
+    config = load_config(PretrainConfig, begun, overrides, given | {"checkpoint": checkpoint})
+    return find_protocol(config.protocol).resolve(config)
+
+
+@undisturbed()
+def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path) -> Path:
+    """Write a page about how a pre-training network sees a shape.
+
+    Args:
+        file: a mesh or a scan.
+        config: from :func:`view_config`; ``seed`` is that of the mask.
+        output: the page, ``.html``.
+
+    Raises:
+        ConfigError: unfit settings, or a teacher that is not there.
+        CheckpointError: weights that are missing or do not fit.
+        DataError: the file cannot be used.
+    """
+    output = _page(output)
+    shape = read_shape(file)
+    torch.manual_seed(config.seed)
+    model, trained, origin = load_pretrained(config)
+    data, network = config.data, getattr(model, "backbone", model)
+    transform = InputTransform(
+        data.num_points or network.spec.num_points,
+        data.normalize,  # type: ignore[arg-type]
+        data.up_axis,  # type: ignore[arg-type]
+    )
+    points = torch.from_numpy(transform.prepare(shape, transform.num_points))
+    view = see(model, points, trained, config.seed)
+    notes = [*view.notes, *shape.notes]
+    return write_view_page(
+        output,
+        f"What pre-training sees of {Path(file).name}",
+        f"{config.model}, {origin}; the mask is drawn with seed {config.seed}.",
+        PretrainingView(view.views, view.panels, notes),
+        str(model.pretraining_config.teacher) if isinstance(model, Pretraining) else "",
+    )
+
+
+def visualize_run(folder: str | Path, output: str | Path | None = None) -> Path:
+    """Write a page with the curves of a pre-training run, which may still be going on.
+
+    Args:
+        folder: of the run.
+        output: the page; None: ``report.html`` in the folder.
+
+    Raises:
+        ConfigError: it holds no pre-training run.
+        DataError: no epoch has ended.
+    """
+    _check_kind(Path(folder))
+    return write_curves_page(_page(output or Path(folder) / REPORT), folder)
+
+
+def load_pretrained(config: PretrainConfig) -> tuple[Any, frozenset[str], str]:
+    """The whole network as far as its weights are there.
+
+    Of a run it is what ``checkpoints/last.ckpt`` holds, and without that its encoder.
+
+    Returns:
+        The network, names of the entries that come from weights, and where they come from in words.
+
+    Raises:
+        ConfigError: unfit settings.
+        CheckpointError: weights that are missing or do not fit.
+    """
+    if config.checkpoint is None:
+        return make_model(config), frozenset(), "with random weights"
+    if names_embedded(config.checkpoint, config.model):
+        model = make_model(config)
+        own = {name for name in model.state_dict() if name.startswith("backbone.")}
+        return model, frozenset(own), "with the encoder that comes with the package"
+    last = RunFolder(config.checkpoint).last
+    if last.is_file():
+        model = make_model(replace(config, checkpoint=None))
+        content = AtomicCheckpointIO().load_checkpoint(last)
+        state = {name.removeprefix("model."): t for name, t in content["state_dict"].items()}
+        read = Checkpoint(last, "a pre-training run", state, {"task": model.task})
+        used = fill(model, read).used
+        return model, frozenset(used), f"weights of {last} after step {content['global_step']:,}"
+    file = resolve_checkpoint(config.checkpoint)
+    model = make_model(replace(config, checkpoint=str(file)))
+    held = set(read_checkpoint(file).state)
+    if config.pretraining.get("tokenizer"):
+        held |= {name for name in model.state_dict() if name.startswith("dvae.")}
+    return model, frozenset(held), f"weights of {file}"
+
+
+def _page(path: str | Path) -> Path:
+    """A path that may become a page.
+
+    Raises:
+        ConfigError: it is named otherwise.
+    """
+    path = Path(path)
+    if path.suffix != ".html":
+        raise ConfigError(f"`output` {path} must end in .html: a page for a browser is written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _check_kind(folder: Path) -> None:
+    """Refuse a folder that is not of a pre-training run.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    file = folder / RUN_CONFIG
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not isinstance(content, dict) or "pretraining" not in content:
+        raise ConfigError(
+            f"{folder} holds no pre-training run: there is no {file.name} with settings of "
+            "pre-training. Pass the folder that `pointpeft pretrain` filled; fine-tuning writes a "
+            f"{REPORT} itself"
+        )
