@@ -16,7 +16,9 @@ from pointpeft.training.settings import list_settings
 from tests.cli.conftest import run
 from tests.training.support import CLASSES, TINY, adapter_bytes, mesh, write_meshes
 
-VERBS = ["finetune", "evaluate", "predict", "pretrain", "svm", "demo", "models", "data"]
+VERBS = [
+    "finetune", "evaluate", "predict", "pretrain", "visualize", "svm", "demo", "models", "data",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -17,7 +17,7 @@ _KNOWN = {
     "svm_accuracy": ("Linear SVM accuracy", ".1~%"),
     "clouds_per_second": ("Clouds per second", ".3~s"),
     "peak_memory_bytes": ("Peak memory so far, bytes", ".3~s"),
-    "lr": ("Learning rate", ".2~g"),
+    "lr": ("Learning rate", ".1~e"),
 }
 """Columns of ``metrics.csv`` in their order on the page, with title and form of the numbers."""
 
