@@ -13,7 +13,9 @@ from pointpeft.vision import (
     draw,
     fit_raster,
     sample_bicubic,
+    scale_gray,
     to_images,
+    unscale_gray,
     view_clouds,
 )
 from tests.models.tiny import clouds
@@ -131,3 +133,8 @@ def test_gradients_of_sampling_agree_with_finite_differences():
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     rows, pixels = torch.tensor([0, 1, 1]), torch.tensor([[0, 0], [5, 2], [7, 7]])
     assert torch.autograd.gradcheck(lambda m: sample_bicubic(m, rows, pixels, 8), [maps])
+
+
+def test_brightness_is_had_back():
+    brightness = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(unscale_gray(scale_gray(brightness)), brightness)
