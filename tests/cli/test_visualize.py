@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import run
@@ -126,6 +127,15 @@ def test_what_cannot_be_shown_is_refused(pretrained, shape, trained, visualize, 
     refused = run("visualize", shape, "--output", tmp_path / "picture.png")
     assert refused.code == 1
     assert "--output" in refused.text
+
+
+def test_a_shape_of_few_points_says_so_and_one_without_is_refused(visualize, tmp_path):
+    few, none = tmp_path / "few.xyz", tmp_path / "none.xyz"
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    np.savetxt(few, points)
+    np.savetxt(none, np.zeros((40, 3)))
+    assert "40 distinct points" in visualize(few, *SIZES).text
+    assert "none.xyz" in visualize(none, *SIZES)
 
 
 @needs_browser

@@ -11,7 +11,7 @@ import yaml
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import InputTransform, read_shape
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.locations import RUN_CONFIG, names_embedded, resolve_checkpoint
 from pointpeft.measure.pretraining_view import PretrainingView, see
 from pointpeft.measure.report.curves_page import write_curves_page
@@ -72,9 +72,11 @@ def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path
         data.normalize,  # type: ignore[arg-type]
         data.up_axis,  # type: ignore[arg-type]
     )
-    points = torch.from_numpy(transform.prepare(shape, transform.num_points))
-    view = see(model, points, trained, config.seed)
-    notes = [*view.notes, *shape.notes]
+    (prepared,) = transform.prepare_batch([shape], transform.num_points)
+    if isinstance(prepared, DataError):
+        raise DataError(f"{shape.source}: {prepared}")
+    view = see(model, torch.from_numpy(prepared.points), trained, config.seed)
+    notes = [*view.notes, *prepared.notes]
     return write_view_page(
         output,
         f"What pre-training sees of {Path(file).name}",
