@@ -8,10 +8,14 @@ import torch
 import pointpeft as pp
 from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.measure.pretraining_view import see
-from pointpeft.training import PretrainConfig
-from pointpeft.training.visualizing import load_pretrained
-from tests.models.tiny import clouds, settle, tiny
+from pointpeft.training import PretrainConfig, load_config, pretrain
+from pointpeft.training.visualizing import load_pretrained, view_config
+from tests.models.tiny import SIZES, clouds, settle, tiny
 
+BERT = {
+    "queue_size": 64, "feature_dim": 10, "num_tokens": 12, "token_dim": 10, "decoder_dim": 16,
+}  # fmt: skip
+SHORT = ["trainer.epochs=1", "trainer.accelerator=cpu", "data.num_points=64"]
 NETWORKS = ("point_mae", "pcp_mae", "point_bert", "point_m2ae", "i2p_mae")
 
 
@@ -35,3 +39,19 @@ def test_a_file_of_a_whole_network_is_shown_as_the_network_is(name, write, tmp_p
     assert [panel.line for panel in shown.panels] == [panel.line for panel in given.panels]
     for one, other in zip(shown.panels, given.panels, strict=True):
         torch.testing.assert_close(one.points, other.points)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_an_untrained_tokenizer_rebuilds_nothing(given, archive, tmp_path):
+    """Point-BERT draws by its tokenizer, which a run keeps as it was."""
+    tokenizer = tmp_path / "tokenizer.safetensors"
+    pp.save_model(tiny("pretraining", "point_bert_dvae"), tokenizer)
+    stated = {"model": "point_bert", "data.source": str(archive), "trainer.batch_size": 16}
+    stated |= {f"backbone.{key}": value for key, value in (SIZES | {"embed_dim": 16}).items()}
+    stated |= {f"pretraining.{key}": value for key, value in BERT.items()}
+    if given:
+        stated["pretraining.tokenizer"] = str(tokenizer)
+    pretrain(load_config(PretrainConfig, [], SHORT, stated), tmp_path / "run")
+    model, trained, _ = load_pretrained(view_config(str(tmp_path / "run"), []))
+    titles = [panel.title for panel in see(model, clouds(1)[0], trained).panels]
+    assert ("By the tokens of all patches" in titles) == given

@@ -127,11 +127,12 @@ def see(model: Any, points: Tensor, trained: Collection[str], seed: int = 0) -> 
 def _untrained(model: Any, trained: Collection[str]) -> str:
     """Why what the network rebuilds would mean nothing; empty if it means something."""
     needed = [name for name in model.state_dict() if not name.startswith(_BESIDE)]
-    if missing := sum(name not in trained for name in needed):
+    if missing := [name for name in needed if name not in trained]:
+        roots = ", ".join(dict.fromkeys(name.partition(".")[0] for name in missing))
         return (
-            f"{missing} of the {len(needed)} entries that it takes were not read from weights of "
-            "pre-training. An encoder alone cannot rebuild points: pass the folder of a run with "
-            "checkpoints/last.ckpt, or a released file of the whole network"
+            f"{len(missing)} of the {len(needed)} entries that it takes were never trained "
+            f"({roots}). An encoder alone cannot rebuild points: pass the folder of a run with "
+            "checkpoints/last.ckpt, or a file of the whole network"
         )
     if isinstance(model, Pretraining) and not model.pretraining_config.reconstruction:
         return "the network was trained with reconstruction=0, so its decoder has learnt nothing"

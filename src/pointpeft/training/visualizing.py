@@ -27,6 +27,9 @@ from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
 
 __all__ = ["load_pretrained", "view_config", "visualize_run", "visualize_shape"]
 
+_TOKENIZER = "dvae."
+"""Where Point-BERT has its tokenizer."""
+
 
 def view_config(checkpoint: str | None, overrides: Sequence[str], **values: Any) -> PretrainConfig:
     """The settings of the run that ``checkpoint`` is the folder of, or the defaults.
@@ -125,13 +128,15 @@ def load_pretrained(config: PretrainConfig) -> tuple[Any, frozenset[str], str]:
         content = AtomicCheckpointIO().load_checkpoint(last)
         state = {name.removeprefix("model."): t for name, t in content["state_dict"].items()}
         read = Checkpoint(last, "a pre-training run", state, {"task": model.task})
-        used = fill(model, read).used
+        used = set(fill(model, read).used)
+        if not config.pretraining.get("tokenizer"):
+            used = {name for name in used if not name.startswith(_TOKENIZER)}  # was at random
         return model, frozenset(used), f"weights of {last} after step {content['global_step']:,}"
     file = resolve_checkpoint(config.checkpoint)
     model = make_model(replace(config, checkpoint=str(file)))
     held = set(read_checkpoint(file).state)
     if config.pretraining.get("tokenizer"):
-        held |= {name for name in model.state_dict() if name.startswith("dvae.")}
+        held |= {name for name in model.state_dict() if name.startswith(_TOKENIZER)}
     return model, frozenset(held), f"weights of {file}"
 
 
