@@ -12,7 +12,7 @@ from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import run as run_module
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.pretraining_checks import SvmCheck
-from tests.training.support import TINY, rows, start, write_archive
+from tests.training.support import TINY, rows, start, times, write_archive
 
 
 @pytest.fixture
@@ -23,8 +23,9 @@ def broken_at(monkeypatch):
         step = task.training_step
 
         def broken(self, batch, index):
-            loss = step(self, batch, index)
-            return loss * factor if (self.current_epoch + 1, index) >= (epoch, 1) else loss
+            found = step(self, batch, index)
+            late = (self.current_epoch + 1, index) >= (epoch, 1)
+            return times(found, factor) if late else found
 
         monkeypatch.setattr(task, "training_step", broken)
         return lambda: monkeypatch.setattr(task, "training_step", step)

@@ -23,7 +23,7 @@ from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
 from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.test_shards import damage
-from tests.training.support import learnt, rows
+from tests.training.support import learnt, rows, times
 from tests.training.test_rebuilding_check import TOKENIZER
 
 pytest.importorskip("pyarrow")
@@ -277,7 +277,7 @@ def test_a_shard_without_anything_readable_ends_the_run(run_pretrain, own_shards
 
 
 def spoil(found):
-    return {**found, "loss": found["loss"] * math.nan}
+    return times(found, math.nan)
 
 
 def test_a_loss_that_is_no_number_names_the_shapes(run_pretrain, sharded, steps, tmp_path):

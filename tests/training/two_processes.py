@@ -34,7 +34,7 @@ from pointpeft.training.processes import Share
 from pointpeft.training.run_folder import RunFolder
 from tests.models.tiny import clouds, tiny
 from tests.training.parts import DEPTH
-from tests.training.support import TINY
+from tests.training.support import TINY, times
 
 CASES = {  # model and method
     "head": ("point_bert_small", "linear"),
@@ -176,7 +176,7 @@ def run_without_a_step(folder: Path) -> None:
 
     def spoiled(self: Any, batch: Any, index: int) -> Tensor:
         broken = self.global_rank == 1 and (self.current_epoch, index) == (0, 1)
-        return step(self, batch, index) * (float("nan") if broken else 1)
+        return times(step(self, batch, index), float("nan") if broken else 1.0)
 
     settings = [*PRETRAINING, *STREAMING, f"data.source={folder / 'shards'}", "on_fault=skip"]
     with pytest.MonkeyPatch.context() as patch:

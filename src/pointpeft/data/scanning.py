@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import cos, radians, sin
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
 
 from pointpeft.errors import ConfigError, DataError, check_numbers, check_sizes
 
@@ -156,6 +155,8 @@ def _visible(
     What hides what is told as in "Direct visibility of point sets" (Katz, Tal and Basri, 2007):
     after a flip at a sphere around the camera, the points on the convex hull are seen.
     """
+    from scipy.spatial import ConvexHull, QhullError  # here: slow to import
+
     rays = points - camera
     lengths = np.linalg.norm(rays, axis=1, keepdims=True)
     flipped = rays * (2 * _FLIP * lengths.max() / lengths - 1)

@@ -34,8 +34,8 @@ class DataConfig:
     num_points: int | None = None  # points the model sees; None: what the model expects
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
-    # random changes in training: "scale-shift", "rotate" (about y), "scale-shift-rotate",
-    # "scale-rotate", "part-segmentation", "scan", "none"; None: what suits the method
+    # random changes in training: "scale-shift", "rotate", "scale-shift-rotate", "scale-rotate",
+    # "part-segmentation", "scan", "none"; None: what suits the method
     augmentation: str | None = "scale-shift"
     on_error: str = "skip"  # unusable items and shards: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets

@@ -1,5 +1,6 @@
 """Write a benchmark data set as one `.npz`, which loads faster than its files."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -109,32 +110,34 @@ def write_archive(
     Raises:
         DataError: There are not S shapes, or one has more points.
     """
-    points = np.empty((len(labels), num_points, 3), dtype=np.float32)
-    seg = np.zeros((len(labels) if part_names else 0, num_points), dtype=np.int16)
-    sizes = []
-    for place, cloud in enumerate(clouds):
-        if len(cloud.points) > num_points:
-            raise DataError(f"{ids[place]}: {len(cloud.points)} points, not {num_points}")
-        sizes.append(len(cloud.points))
-        filled = np.arange(num_points) % len(cloud.points)
-        points[place] = cloud.points[filled]
-        if part_names and cloud.parts is not None:
-            seg[place] = cloud.parts[filled]
-    if len(sizes) != len(labels):
-        raise DataError(f"{path}: {len(sizes)} rows, not {len(labels)}")
-    arrays = {
-        "points": points,
-        "label": np.asarray(labels, dtype=np.int64),
-        "names": np.array(class_names),
-        "split": np.array(splits),
-        "id": np.array(ids),
-    }
-    if part_names:
-        arrays |= {"seg": seg, "parts": np.array(part_names), SIZE_KEY: np.array(sizes)}
-    if dataset is not None:
-        arrays[DATASET_KEY] = np.array(dataset)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    with replacing(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as store:
+        # On disk, as a large set does not fit into memory.
+        points = np.memmap(store, np.float32, "w+", shape=(len(labels), num_points, 3))
+        seg = np.zeros((len(labels) if part_names else 0, num_points), dtype=np.int16)
+        sizes = []
+        for place, cloud in enumerate(clouds):
+            if len(cloud.points) > num_points:
+                raise DataError(f"{ids[place]}: {len(cloud.points)} points, not {num_points}")
+            sizes.append(len(cloud.points))
+            filled = np.arange(num_points) % len(cloud.points)
+            points[place] = cloud.points[filled]
+            if part_names and cloud.parts is not None:
+                seg[place] = cloud.parts[filled]
+        if len(sizes) != len(labels):
+            raise DataError(f"{path}: {len(sizes)} rows, not {len(labels)}")
+        arrays = {
+            "points": points,
+            "label": np.asarray(labels, dtype=np.int64),
+            "names": np.array(class_names),
+            "split": np.array(splits),
+            "id": np.array(ids),
+        }
+        if part_names:
+            arrays |= {"seg": seg, "parts": np.array(part_names), SIZE_KEY: np.array(sizes)}
+        if dataset is not None:
+            arrays[DATASET_KEY] = np.array(dataset)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _reduced(clouds: Iterable[Cloud], num_points: int) -> Iterator[Cloud]:
