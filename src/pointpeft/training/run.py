@@ -57,7 +57,7 @@ def train_one_seed(
     data = redraw(data, config.seed)
     L.seed_everything(config.seed, verbose=False)
     if resolved.method.fitted:
-        log.info("%s: fitted at once; epochs, rate and seed change nothing", _title(config))
+        log.info("%s: fitted at once; epochs and learning rate change nothing", _title(config))
         model = _make_model(resolved, data, run, banks)
         fitted = fit_method(model, resolved, data)
         metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
