@@ -41,6 +41,7 @@ METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
     "adapter": pp.AdapterConfig,
     "lora": LoRAConfig,
     "linear, features known": pp.LinearConfig,
+    "stag, blocks known": pp.STAGConfig,
 }
 
 
@@ -56,11 +57,12 @@ class Step:
         self.labels = torch.arange(BATCH) % CLASSES
         self.given = {"query": torch.randn(BATCH, 384)} if method.endswith("given") else {}
         if method.endswith("known"):  # as in later epochs without augmentation
-            self.given = {"features": torch.randn(BATCH, 768)}
+            with torch.no_grad():
+                self.given = self.model.tuner.constants(self.model.model, self.points)
 
     def loss(self) -> Tensor:
         """The forward pass."""
-        return F.cross_entropy(self.model(self.points, **self.given), self.labels)
+        return F.cross_entropy(self.model(**{"points": self.points, **self.given}), self.labels)
 
     def seconds(self) -> tuple[float, float]:
         """Of the forward and the backward pass."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.tasks import tuning_module
 from pointpeft.tasks.classification import ClassificationModule, balanced_weights
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import Schedule
@@ -119,12 +120,21 @@ def bank_method():
     return pp.get_peft_model(pp.build_classifier(trunk, 4), config, bank)
 
 
-@pytest.mark.parametrize("method", ["linear", "point-peft"])
+STAG = {
+    "stag": pp.STAGConfig(width=6, num_neighbors=3),
+    "stag, from block 2": pp.STAGConfig(width=6, num_neighbors=3, first_block=2),
+    "stag, in runs": pp.STAGConfig(width=6, num_neighbors=3, run_length=2, first_block=3),
+    "stag, at a run": pp.STAGConfig(width=6, num_neighbors=3, run_length=2, first_block=2),
+}
+
+
+@pytest.mark.parametrize("method", ["linear", "point-peft", "stag, in runs"])
 @pytest.mark.parametrize("augmentation", ["none", "scale-shift"])
 def test_what_cannot_change_is_computed_once_with_equal_results(method, augmentation):
     torch.manual_seed(0)
     model = bank_method() if method == "point-peft" else None
-    model = model or pp.get_peft_model(tiny("classification"), pp.LinearConfig())
+    config = STAG.get(method, pp.LinearConfig())
+    model = model or pp.get_peft_model(tiny("classification", depth=4), config)
     schedule = Schedule.of(OptimizerConfig(lr=1e-3), 1)
     module = ClassificationModule(model, schedule, recipe(augmentation, 64)).eval()
     module.log_training = module.log_means = lambda values, of: None
@@ -147,6 +157,76 @@ def test_what_cannot_change_is_computed_once_with_equal_results(method, augmenta
         with torch.no_grad():
             module.validation_step(batch, 0)
     assert len(calls) == (3 if augmentation == "none" else 1)
+
+
+def train_stag(name, config, caches):
+    """Losses and logits of steps on clouds that come again, and clouds that went through blocks."""
+    torch.manual_seed(0)
+    model = pp.get_peft_model(tiny("classification", name, depth=4).double(), config)
+    schedule = Schedule.of(OptimizerConfig(lr=1e-3), 1)
+    module = ClassificationModule(model, schedule, recipe("none", 64)).train()
+    module.log_training = lambda values, of: None
+    if not caches:
+        module.constants = lambda split, points, index: {"points": points}
+    seen = [0] * 4
+    for place, block in enumerate(model.model.backbone.blocks):
+
+        def count(block, given, place=place):
+            seen[place] += len(given[0])
+
+        block.register_forward_pre_hook(count)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    points, losses = torch.randn(6, 64, 3, dtype=torch.float64), []
+    for rows in ([0, 1, 2], [3, 4, 5], [5, 1, 3], [0, 2, 4]):
+        index = torch.tensor(rows)
+        batch = {"points": points[index], "label": index % 4, "index": index}
+        torch.manual_seed(7)
+        losses.append(module.training_step(batch, 0))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    with torch.no_grad():
+        logits = model.eval()(**module.constants("train", points, torch.arange(6)))
+    return torch.stack(losses).detach(), logits, seen
+
+
+@pytest.mark.parametrize("name", ["point_mae", "point_bert"])
+@pytest.mark.parametrize("method", STAG)
+def test_frozen_blocks_below_a_side_network_run_once_for_a_cloud(name, method):
+    config = STAG[method]
+    losses, logits, seen = train_stag(name, config, caches=True)
+    plain_losses, plain_logits, plainly = train_stag(name, config, caches=False)
+    torch.testing.assert_close(losses, plain_losses)
+    torch.testing.assert_close(logits, plain_logits)
+    first = 2 if config.first_block is None else config.first_block
+    assert seen == [6] * first + [18] * (4 - first)
+    assert plainly == [18] * 4
+    assert not torch.allclose(losses[0], losses[-1])
+
+
+def test_nothing_is_kept_of_blocks_that_are_not_at_rest_or_lead_elsewhere():
+    points = torch.randn(2, 64, 3)
+    moving = pp.STAGConfig(width=6, num_neighbors=3, reference_compat=True)
+    for task, config in (
+        ("classification", moving),
+        ("classification", pp.STAGConfig(first_block=0)),
+        ("part_segmentation", pp.STAGConfig()),
+    ):
+        model = pp.get_peft_model(tiny(task, depth=4), config)
+        assert model.tuner.constants(model.model, points) == {}
+
+
+def test_what_is_kept_is_bounded(monkeypatch):
+    model = pp.get_peft_model(tiny("classification", depth=4), STAG["stag"])
+    module = ClassificationModule(
+        model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64)
+    ).eval()
+    points = torch.randn(3, 64, 3)
+    monkeypatch.setattr(tuning_module, "MOST_CONSTANT_BYTES", 1)
+    for _ in range(2):
+        found = model(**module.constants("val", points, torch.arange(3)))
+        torch.testing.assert_close(found, model(points))
+    assert set(module._constants["val"]) == {0}
 
 
 def test_a_cloud_that_fills_a_batch_up_is_not_remembered():

@@ -1,6 +1,6 @@
 """The trunk: what every backbone is, the one loop over its blocks, and where methods act on it."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -75,19 +75,41 @@ class Tokenized:
     Attributes:
         points: the clouds ``(B, N, 3)``.
         centers: of the finest patches, ``(B, G, 3)``.
-        tokens: theirs, ``(B, G, C)``, before any block.
+        tokens: theirs, ``(B, G, C)``, before any block, or where a method goes on with them.
+        known: what a method needs to go on from there, ``(B, ...)`` each, see
+            :meth:`pointpeft.Tuner.constants`.
     """
 
     points: Tensor
     centers: Tensor
     tokens: Tensor
+    known: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.points)
 
     def rows(self, rows: Tensor) -> "Tokenized":
         """Some of the clouds, by their places ``(b,)``."""
-        return Tokenized(self.points[rows], self.centers[rows], self.tokens[rows])
+        known = {name: values[rows] for name, values in self.known.items()}
+        return Tokenized(self.points[rows], self.centers[rows], self.tokens[rows], known=known)
+
+    @staticmethod
+    def joined(batches: Sequence["Tokenized"]) -> "Tokenized":
+        """The clouds of all batches, of which the same is known."""
+        known = {name: torch.cat([b.known[name] for b in batches]) for name in batches[0].known}
+        return Tokenized(
+            torch.cat([b.points for b in batches]),
+            torch.cat([b.centers for b in batches]),
+            torch.cat([b.tokens for b in batches]),
+            known=known,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(
+            each.nbytes for each in (self.points, self.centers, self.tokens, *self.known.values())
+        )
 
 
 @dataclass(frozen=True)

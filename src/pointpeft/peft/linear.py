@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pointpeft.models.trunk import Tokenized
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
@@ -23,7 +24,7 @@ class LinearTuner(Tuner):
 
     mergeable = True
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
         """Of a classifier, all that its head is given."""
         if model.task != "classification":
             return {}

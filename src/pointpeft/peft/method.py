@@ -117,11 +117,13 @@ class Tuner(Method, abc.ABC):
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
-        """What clouds ``(B, N, 3)`` give that no training of the adapter changes, ``(B, F)`` each.
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+        """What clouds ``(B, N, 3)`` give that no training of the adapter changes.
 
-        They are named as the arguments of the adapted model that take them. Where the same clouds
-        come again, in validation or without augmentation, they are computed once.
+        They are named as the arguments of the adapted model that take them: ``query`` or
+        ``features``, ``(B, F)``, or, on a backbone of one scale, ``points`` with all that is known
+        of the clouds below the first block that the method changes. Where the same clouds come
+        again, in validation or without augmentation, they are computed once.
         """
         return {}
 

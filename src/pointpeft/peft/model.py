@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models import build_classifier, state_hash
 from pointpeft.models.registry import build_segmenter
-from pointpeft.models.trunk import Trunk
+from pointpeft.models.trunk import Tokenized, Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.hugging_face import from_theirs
@@ -224,7 +224,7 @@ class PeftModel(nn.Module):
 
     def forward(
         self,
-        points: Tensor,
+        points: Tensor | Tokenized,
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
@@ -233,7 +233,7 @@ class PeftModel(nn.Module):
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
         Args:
-            points: clouds prepared like the training data.
+            points: clouds prepared like the training data, or what is known of them.
             query: retrieval features ``(B, C)`` of the same clouds; computed by the frozen
                 encoder when absent and needed.
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training

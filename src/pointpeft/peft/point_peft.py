@@ -213,7 +213,7 @@ class PointPeftTuner(Tuner):
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor]:
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
         """The queries, as the frozen encoder makes them."""
         if self.bank is None:
             return {}

@@ -5,6 +5,7 @@ convolution over the patch centers transforms it, and its up-projection is added
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.trunk import Stream, Trunk
+from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops import knn
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank
@@ -87,8 +88,34 @@ class STAGTuner(Tuner):
         """Those of a token."""
         return model.backbone.num_features
 
+    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+        """Of a classifier, the clouds with their tokens at the first block that is moved.
+
+        Known are the tokens in front of the patches there, ``prefix (B, P, C)``, and the sums of
+        the inputs of the blocks below by run, ``inputs (B, runs, G, C)``: collecting is linear.
+        """
+        first, length = self.config.first_block, self.config.run_length
+        if model.task != "classification" or not self.freezes_statistics or first == 0:
+            return {}
+        found, below = model.backbone.tokenize(points), _Below(first)
+        P = model.run(found, below).prefix
+        patches = [tokens[:, P:] for tokens in below.inputs]
+        ends = [*range(0, first, length), first]
+        runs = [torch.stack(patches[i:j]).sum(dim=0) for i, j in pairwise(ends)]
+        known = {"prefix": below.inputs[first][:, :P], "inputs": torch.stack(runs, dim=1)}
+        return {"points": Tokenized(found.points, found.centers, patches[first], known=known)}
+
+    def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
+        """What is known from :meth:`constants`."""
+        return dict(found.known)
+
     def block(self, place: int, block: Any, stream: Stream) -> Stream:
         """Collect the block's input, without its positions; behind it, move the tokens."""
+        if "inputs" in stream.geometry.context:
+            if place < self.config.first_block:
+                return stream
+            if place == self.config.first_block:
+                stream = self._resume(stream)
         run = place // self.config.run_length
         collected = self.collect[run](stream.patches)
         side = collected if stream.state is None else stream.state + collected
@@ -99,6 +126,20 @@ class STAGTuner(Tuner):
         moved = F.relu(self.expand[run - self.first_run](side))  # (B, G, C)
         mean = moved.mean(dim=1, keepdim=True).expand(-1, stream.prefix, -1)
         tokens = stream.tokens + torch.cat([mean, moved], dim=1)
+        return stream.with_tokens(tokens).with_state(side)
+
+    def _resume(self, stream: Stream) -> Stream:
+        """The stream at the first block that is moved, from what is known of it."""
+        known, first, length = (
+            stream.geometry.context,
+            self.config.first_block,
+            self.config.run_length,
+        )
+        side: Any = 0
+        for run, inputs in enumerate(known["inputs"].unbind(dim=1)):
+            surplus = min(length, first - run * length) - 1  # biases that one product lacks
+            side = side + self.collect[run](inputs) + surplus * self.collect[run].bias
+        tokens = torch.cat([known["prefix"], stream.patches], dim=1)
         return stream.with_tokens(tokens).with_state(side)
 
     def neighbors(self, stream: Stream) -> Tensor:
@@ -114,6 +155,28 @@ class STAGTuner(Tuner):
     def pool(self, model: Any, stream: Stream) -> Tensor:
         """The mean over all tokens."""
         return stream.tokens.mean(dim=1)
+
+
+class _Below(Method):
+    """Runs the blocks before one, and notes what enters each of them and that one.
+
+    Args:
+        first: place of the block.
+
+    Attributes:
+        inputs: tokens, ``first + 1`` times ``(B, T, C)``.
+    """
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first = first
+        self.inputs: list[Tensor] = []
+
+    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+        """Nothing from the block on."""
+        if place <= self.first:
+            self.inputs.append(stream.tokens)
+        return super().block(place, block, stream) if place < self.first else stream
 
 
 class _Graph(nn.Module):

@@ -1,6 +1,6 @@
 """What the Lightning modules of all fine-tuning tasks have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose, FirstPoints
 from pointpeft.errors import CheckpointError
+from pointpeft.models.trunk import Tokenized
 from pointpeft.peft import PeftModel
 from pointpeft.training.optimizer import Schedule, configure_adamw
 from pointpeft.training.run_folder import AtomicCheckpointIO
@@ -19,10 +20,17 @@ from pointpeft.training.run_folder import AtomicCheckpointIO
 _STORED = "model."
 """Before the names of an adapter's entries in a checkpoint."""
 
-__all__ = ["TIE_WEIGHT", "TuningModule", "held_out"]
+__all__ = ["MOST_CONSTANT_BYTES", "TIE_WEIGHT", "TuningModule", "held_out"]
+
+MOST_CONSTANT_BYTES = 2 * 2**30
+"""Bytes that are kept of clouds that come again; what is beyond them is computed each time."""
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
+
+
+_Constants = dict[str, Tensor | Tokenized]
+"""See :meth:`pointpeft.Tuner.constants`."""
 
 
 def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
@@ -62,10 +70,11 @@ class TuningModule(L.LightningModule):
         self.augmentation = augmentation
         self.strict_loading = False
         self._repeated = all(isinstance(step, FirstPoints) for step in augmentation.steps)
-        self._constants: dict[str, dict[int, dict[str, Tensor]]] = {"train": {}, split: {}}
+        self._constants: dict[str, dict[int, _Constants]] = {"train": {}, split: {}}
+        self._constant_bytes = 0
 
     @torch.no_grad()
-    def constants(self, split: str, points: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def constants(self, split: str, points: Tensor, index: Tensor) -> _Constants:
         """What training leaves as it is of clouds that come again, from when they came first.
 
         Args:
@@ -75,18 +84,23 @@ class TuningModule(L.LightningModule):
             index: their places in the split, ``(B,)``; -1 for a cloud that is not known again.
 
         Returns:
-            Arguments of the model, see :meth:`pointpeft.Tuner.constants`.
+            Arguments of the model, see :meth:`pointpeft.Tuner.constants`, and ``points``.
         """
         if split == "train" and not self._repeated:
-            return {}
+            return {"points": points}
         known, places = self._constants[split], index.tolist()
-        if not all(place in known for place in places):
-            found = self.model.tuner.constants(self.model.model, points)
-            for row, place in enumerate(places):
-                known[place] = {name: values[row] for name, values in found.items()}
-            known.pop(-1, None)
-            return found
-        return {name: torch.stack([known[p][name] for p in places]) for name in known[places[0]]}
+        if all(place in known for place in places):
+            of_places = [known[place] for place in places]
+            return {
+                "points": points,
+                **{n: _joined([o[n] for o in of_places]) for n in of_places[0]},
+            }
+        found = self.model.tuner.constants(self.model.model, points)
+        for row, place in enumerate(places):
+            if place not in known and place >= 0 and self._constant_bytes < MOST_CONSTANT_BYTES:
+                known[place] = {name: _row(values, row) for name, values in found.items()}
+                self._constant_bytes += sum(values.nbytes for values in known[place].values())
+        return {"points": points, **found}
 
     def log_training(self, values: Mapping[str, Tensor], items: int) -> None:
         """Log means over the epoch of values that are means over the ``items`` of a batch."""
@@ -170,3 +184,13 @@ class TuningModule(L.LightningModule):
                 f"with which it can be resumed; entries {listed}"
             )
         return state
+
+
+def _row(values: Tensor | Tokenized, row: int) -> Tensor | Tokenized:
+    """A copy of one row, which does not hold the batch; still a batch, of one."""
+    place = torch.tensor([row])
+    return values.rows(place) if isinstance(values, Tokenized) else values[place]
+
+
+def _joined(rows: Sequence[Any]) -> Tensor | Tokenized:
+    return Tokenized.joined(rows) if isinstance(rows[0], Tokenized) else torch.cat(list(rows))
