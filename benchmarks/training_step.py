@@ -55,7 +55,9 @@ class Step:
         self.model = pp.get_peft_model(model, METHODS[method](), bank).train()
         self.points = F.normalize(torch.randn(BATCH, POINTS, 3), dim=-1)
         self.labels = torch.arange(BATCH) % CLASSES
-        self.given = {"query": torch.randn(BATCH, 384)} if method.endswith("given") else {}
+        self.given: dict[str, Any] = {}
+        if method.endswith("given"):
+            self.given = {"query": torch.randn(BATCH, 384)}
         if method.endswith("known"):  # as in later epochs without augmentation
             with torch.no_grad():
                 self.given = self.model.tuner.constants(self.model.model, self.points)

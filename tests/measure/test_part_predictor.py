@@ -1,5 +1,6 @@
 """Parts of new files: every point gets one, in the file's own frame, whatever the file is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import trimesh
 import pointpeft as pp
 from pointpeft.data import InputTransform, PartTable, load_shapes, read_shape
 from pointpeft.errors import ConfigError
-from pointpeft.measure import PartPredictor, Predictor
+from pointpeft.measure import PartPredictor, Predictor, part_predictor
 from pointpeft.measure.part_predictor import PartPrediction, write_predictions
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.training.conftest import archive, own_cache, weights  # noqa: F401 - shared fixtures
@@ -62,6 +63,51 @@ def test_points_are_sampled_on_a_mesh(trained, tmp_path):
     assert np.abs(found.points[:, 2]).max() <= 1 + 1e-6
     again = PartPredictor(trained).predict_file(tmp_path / "rod.stl", "mug")
     assert np.array_equal(found.seg, again.seg)
+
+
+def several(folder):
+    """Scans of several sizes, a mesh, and two files that cannot be used."""
+    generator = np.random.default_rng(5)
+    for number in range(4):
+        np.save(folder / f"{number}.npy", lamp(generator, 200 + 100 * number)[0])
+    trimesh.creation.cylinder(0.5, 2.0).export(folder / "rod.stl")
+    np.save(folder / "nan.npy", np.full((50, 3), np.nan))
+    np.save(folder / "point.npy", np.zeros((50, 3)))
+    names = "0.npy", "nan.npy", "1.npy", "rod.stl", "2.npy", "gone.ply", "point.npy", "3.npy"
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_batches_change_nothing(trained, tmp_path, batch_size):
+    files, predictor = several(tmp_path), PartPredictor(trained)
+    alone = [predictor.predict_file(file, "lamp") for file in files]
+    found = list(predictor.stream(files, "lamp", batch_size))
+    assert [one.error is None for one in found] == [
+        True, False, True, True, True, False, False, True
+    ]  # fmt: skip
+    for one, other in zip(found, alone, strict=True):
+        assert np.array_equal(one.points, other.points)
+        assert np.array_equal(one.seg, other.seg)
+        assert replace(one, points=None, seg=None) == replace(other, points=None, seg=None)
+
+
+@pytest.mark.parametrize(("ahead", "batches"), [(2_000_000, [3, 2]), (399, [2, 1, 1, 1])])
+def test_batches_are_bounded_by_clouds_and_by_points(
+    trained, tmp_path, monkeypatch, ahead, batches
+):
+    several(tmp_path)
+    files = [tmp_path / name for name in ("0.npy", "1.npy", "2.npy", "3.npy", "rod.stl")]
+    predictor, seen = PartPredictor(trained), []
+    predictor.model.register_forward_pre_hook(lambda model, given: seen.append(len(given[0])))
+    monkeypatch.setattr(part_predictor, "_MOST_AHEAD", ahead)
+    assert len(list(predictor.stream(files, "lamp", 3))) == 5
+    assert seen == batches
+
+
+@pytest.mark.parametrize("batch_size", [0, 1.5, True])
+def test_a_batch_holds_a_cloud_or_more(trained, scan, batch_size):
+    with pytest.raises(ConfigError, match="`batch_size`"):
+        PartPredictor(trained).stream([scan[0]], "lamp", batch_size)
 
 
 def test_an_unusable_file_is_an_error_of_its_prediction(trained, tmp_path):

@@ -38,7 +38,7 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(help="Of classes: clouds that the model sees at once.")
+        int | None, typer.Option(help="Clouds that the model sees at once.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Of classes: processes that read files; 0: none.")

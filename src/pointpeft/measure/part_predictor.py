@@ -1,7 +1,7 @@
 """From a saved part-segmentation adapter and a file to a part for every point."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from pointpeft.data import RawShape, read_shape, sample_surface
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.ply import write_labelled_ply
-from pointpeft.data.prepare import default_num_stored
+from pointpeft.data.prepare import Prepared, default_num_stored
 from pointpeft.data.triangles import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
@@ -21,6 +21,10 @@ from pointpeft.measure.part_scores import part_mask, segment
 from pointpeft.measure.records import output_folder
 
 __all__ = ["PartPrediction", "PartPredictor", "write_as_found", "write_predictions"]
+
+_MOST_AHEAD = 2_000_000
+"""Points of the files of a batch beyond which it is closed: 48 MB."""
+_NOTHING = np.empty((0, 3)), np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class PartPredictor(LoadedAdapter):
         self.part_names = self.parts.names
         self.categories = self.parts.categories
         self._mask = part_mask(self.parts)
+        # By the papers' code a cloud is something else in another batch.
+        self._is_alone = bool(getattr(self.model.config, "reference_compat", False))
 
     def choose_category(self, name: str | None) -> str:
         """The category called ``name``; the only one if there is only one.
@@ -104,42 +110,109 @@ class PartPredictor(LoadedAdapter):
             ConfigError: as for :meth:`choose_category`. A file that cannot be read gives a
                 prediction with its ``error``.
         """
+        (found,) = self.stream([file], category, 1)
+        return found
+
+    def stream(
+        self, files: Sequence[str | Path], category: str | None = None, batch_size: int = 32
+    ) -> Iterator[PartPrediction]:
+        """Predictions as they are made, in the order of the files.
+
+        Files are read up to 2 million points ahead, beside the largest one.
+
+        Args:
+            files: meshes and scans.
+            category: what all of them show; needed if the adapter knows several categories.
+            batch_size: clouds that the model sees at once.
+
+        Raises:
+            ConfigError: as for :meth:`choose_category`, or ``batch_size`` is no such number.
+        """
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"`batch_size` must be an integer of at least 1, got {batch_size!r}")
         category = self.choose_category(category)
+        return self._predict(files, category, 1 if self._is_alone else batch_size)
+
+    def _predict(
+        self, files: Sequence[str | Path], category: str, batch_size: int
+    ) -> Iterator[PartPrediction]:
+        batch: list[_Read] = []
+        for place, file in enumerate(files, start=1):
+            batch.append(self._read(file))
+            ahead = sum(len(one.points) for one in batch)
+            if len(batch) == batch_size or ahead > _MOST_AHEAD or place == len(files):
+                yield from self._label(batch, category)
+                batch = []
+
+    def _read(self, file: str | Path) -> "_Read":
+        """All points of a cloud, or points on a mesh."""
         try:
             shape = read_shape(file)
-            points, seg, warnings = self._label(shape, category)
         except DataError as error:
-            nothing = np.empty((0, 3)), np.empty(0, dtype=np.int64)
-            return PartPrediction(str(file), category, *nothing, error=str(error))
-        shares = tuple(
-            (self.part_names[part], float((seg == part).mean()))
-            for part in self.categories[category]
-        )
-        return PartPrediction(str(file), category, points, seg, shares, warnings)
-
-    def _label(
-        self, shape: RawShape, category: str
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]:
-        """All points of a cloud, or points on a mesh, and their parts; and what was noticed.
-
-        The model labels as many points as it was trained on; the others have the part of the
-        nearest one of these.
-        """
+            return _Read(str(file), error=str(error))
         points = np.asarray(shape.points, dtype=np.float64)
         faces = shape.faces
         if faces is not None and len(usable_faces(points, faces)[0]):
             count = default_num_stored(self.transform, None)
             points, faces = sample_surface(points, faces, count, seed=0), None
-        rows = np.arange(len(points))  # as labels they tell which points were chosen
-        prepared = self.prepare(RawShape(points, faces, shape.source, shape.notes, seg=rows))
-        assert prepared.seg is not None
-        num_points = self.transform.num_points
-        chosen = prepared.seg[:num_points]
-        clouds = torch.from_numpy(prepared.points[:num_points]).unsqueeze(0)
-        number = torch.tensor([self.class_names.index(category)])
-        (labels,) = segment(self.model, clouds, number, self._mask)
-        _, nearest = cKDTree(points[chosen]).query(points)
-        return points, labels[nearest], self.warnings(shape, prepared)
+        return _Read(str(file), points, faces, shape)
+
+    def _label(self, batch: "list[_Read]", category: str) -> Iterator[PartPrediction]:
+        """The parts of all points of some files.
+
+        The model labels as many points as it was trained on; the others have the part of the
+        nearest one of these.
+        """
+        prepared = iter(self.transform.prepare_batch([one.raw() for one in batch if one.shape]))
+        found = [(one, next(prepared) if one.shape else DataError(one.error)) for one in batch]
+        usable = [result for _, result in found if isinstance(result, Prepared)]
+        labels = iter(self._likeliest(usable, category))
+        for one, result in found:
+            if isinstance(result, DataError):
+                error = f"{one.shape.source}: {result}" if one.shape else str(result)
+                yield PartPrediction(one.file, category, *_NOTHING, error=error)
+            else:
+                yield self._prediction(one, result, next(labels), category)
+
+    def _likeliest(self, prepared: Sequence[Prepared], category: str) -> NDArray[np.int64]:
+        """Parts of the points that the model looks at, ``(B, N)``."""
+        if not prepared:
+            return np.empty((0, 0), dtype=np.int64)
+        clouds = np.stack([one.points[: self.transform.num_points] for one in prepared])
+        numbers = torch.full((len(clouds),), self.class_names.index(category))
+        return segment(self.model, torch.from_numpy(clouds), numbers, self._mask, len(clouds))
+
+    def _prediction(
+        self, one: "_Read", prepared: Prepared, labels: NDArray[np.int64], category: str
+    ) -> PartPrediction:
+        assert prepared.seg is not None, "rows were given"
+        assert one.shape is not None, "it could be read"
+        chosen = prepared.seg[: self.transform.num_points]
+        _, nearest = cKDTree(one.points[chosen]).query(one.points)
+        seg = labels[nearest]
+        shares = tuple(
+            (self.part_names[part], float((seg == part).mean()))
+            for part in self.categories[category]
+        )
+        warnings = self.warnings(one.shape, prepared)
+        return PartPrediction(one.file, category, one.points, seg, shares, warnings)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file as it was read: the points that get parts, or why there are none."""
+
+    file: str
+    points: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    faces: NDArray | None = None
+    shape: RawShape | None = None
+    error: str = ""
+
+    def raw(self) -> RawShape:
+        """The shape of these points, whose rows stand as labels: they tell which were chosen."""
+        assert self.shape is not None, "it could be read"
+        rows = np.arange(len(self.points))
+        return RawShape(self.points, self.faces, self.shape.source, self.shape.notes, seg=rows)
 
 
 def write_predictions(

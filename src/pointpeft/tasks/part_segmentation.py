@@ -216,11 +216,11 @@ class PartSegmentation(Task):
         **adapter: Any,
     ) -> Predicted:
         """The parts of each file, written as a labelled cloud below ``output``."""
-        self.refuse_options(folder, options, "resume", "batch_size", "workers", "neighbors_from")
+        self.refuse_options(folder, options, "resume", "workers", "neighbors_from")
         predictor = PartPredictor(folder, **adapter)
         category = predictor.choose_category(options.category)
         output = options.output or Path("runs/predict")
-        found = (predictor.predict_file(file, category) for file in files)
+        found = predictor.stream(files, category, options.batch_size or 32)
         named = [(str(file), category) for file in files]
         written = write_as_found(found, named, predictor.part_names, output)
         columns = ("file", "part", "share of points", "written to")
