@@ -11,6 +11,7 @@ __all__ = [
     "mean_and_spread",
     "percent",
     "percent_range",
+    "same_for_all",
     "seconds",
     "within_sentence",
 ]
@@ -24,10 +25,15 @@ def percent(share: float | None) -> str:
 
 
 def mean_and_spread(share: float | None, deviation: float | None) -> str:
-    """A share, with its standard deviation over seeds where there are several."""
-    if share is None or deviation is None:
+    """A share, with its standard deviation over seeds where they differ."""
+    if share is None or deviation is None or same_for_all(deviation):
         return percent(share)
     return f"{100 * share:.1f} ± {percent(deviation)}"
+
+
+def same_for_all(deviation: float | None) -> bool:
+    """Whether a standard deviation is none, but for rounding: all values are equal."""
+    return deviation is not None and deviation < 1e-9
 
 
 def percent_range(bounds: Sequence[float] | None) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "existing_weights",
     "hub_library",
     "names_embedded",
+    "relative_place",
     "resolve_adapter",
     "resolve_checkpoint",
 ]
@@ -57,6 +59,19 @@ def anonymous(name: str) -> str:
     if name.startswith(_HASHED):
         return name
     return _HASHED + hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def relative_place(path: str, folder: Path) -> str:
+    """An absolute path as seen from ``folder``; where they share nothing but the root, its name.
+
+    What lies elsewhere on the machine is no business of whom a file in ``folder`` is given to.
+    """
+    folder = folder.resolve()
+    if not Path(path).is_absolute():
+        return path
+    if Path(path).drive != folder.drive or os.path.commonpath((path, folder)) == folder.anchor:
+        return Path(path).name
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def existing_weights(path: str | Path) -> Path:

@@ -38,6 +38,14 @@ def test_results_are_those_that_are_printed(predict, tmp_path):
         assert len(one["nearest"]) == (3 if one["error"] is None else 0)
 
 
+def test_a_file_that_is_named_twice_is_predicted_once(trained, meshes):
+    file = meshes / "box/box_01.off"
+    found = json.loads(run("predict", "--adapter", trained, "--json", file, meshes, file).out)
+    files = [one["file"] for one in found]
+    assert files[0] == str(file)
+    assert len(files) == len(set(files)) == 32
+
+
 def test_going_on(predict, trained, tmp_path):
     path = tmp_path / "results.csv"
     assert predict("--output", path).code == 1

@@ -28,6 +28,15 @@ def test_embed_says_what_was_written(index, meshes, tmp_path):
     assert stored.model.weights[:16] in result.out
 
 
+def test_embed_of_a_folder_without_shapes_asks_for_no_classes(tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("embed", tmp_path / "empty", "--output", tmp_path / "f.npz")
+    assert result.code == 1
+    assert str(tmp_path / "empty") in result.err
+    assert ".off" in result.err
+    assert "<class>" not in result.err
+
+
 def test_search_prints_the_nearest_of_each_query(index, meshes):
     result = run(
         "search", meshes / "box/box_03.off", meshes / "torus", "--index", index, "--top", 2

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from pointpeft.formats import mean_and_spread
 from pointpeft.measure.comparison import judge, make_row, read_rows, shown, tables, write_results
 from pointpeft.measure.report.comparison_page import write_comparison_page
+from pointpeft.tasks.shown import spread
 from tests.measure.test_report import BAD_ID, Page, browse, needs_browser
 
 SHAPES = 60
@@ -41,6 +43,15 @@ def test_a_row_has_means_and_costs():
     assert made["peak_memory_bytes"] == 11
     assert made["training_seconds"] == 6.0
     assert np.mean(made["correct"]) == 0.5
+
+
+def test_seeds_that_change_nothing_show_no_spread():
+    assert mean_and_spread(0.5, float(np.std([0.1] * 3, ddof=1))) == mean_and_spread(0.5, None)
+    assert mean_and_spread(0.5, 0.004) != mean_and_spread(0.5, None)
+    metrics = {"a": 0.1, "a_std": float(np.std([0.1] * 3, ddof=1)), "a_per_seed": [0.1] * 3}
+    assert "3 seeds" in spread(metrics, "a")
+    assert "0.0" not in spread(metrics, "a")
+    assert "20.0 %" in spread({"a_std": 0.1, "a_per_seed": [0.1, 0.2]}, "a")
 
 
 def test_a_fitted_method_and_a_single_seed():

@@ -1,5 +1,10 @@
 """One feature for every shape, whatever it comes from, and by the same model or not at all."""
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +13,7 @@ import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure.analysis import model_outputs
 from pointpeft.measure.scores import extract_features
+from pointpeft.measure.shape_sources import ShapeSource
 from tests.documented import few_homeobjects
 from tests.training.conftest import (  # noqa: F401 - shared fixtures
     archive,
@@ -91,6 +97,30 @@ def test_an_index_comes_back_from_a_file(index, tmp_path):
     again = pp.Index.load(tmp_path / "f.npz")
     assert (again.model, again.source, again.ids) == (index.model, index.source, index.ids)
     assert np.array_equal(again.search(index, 3).places, index.search(index, 3).places)
+
+
+def test_an_index_names_no_place_elsewhere(index, meshes, tmp_path):
+    """The folder of the shapes is found from the file, wherever both lie; an absolute path is read
+    too, as older files have it.
+    """
+    index.save(tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as arrays:
+        content = dict(arrays)
+    about = json.loads(str(content["metadata"]))
+    root = about["source"]["root"]
+    assert not Path(root).is_absolute()
+    assert (tmp_path / root).resolve() == meshes.resolve()
+    assert str(meshes) not in str(content["metadata"])
+    shutil.copytree(meshes, tmp_path / "there/meshes")
+    moved = replace(index, source=ShapeSource(str(tmp_path / "there/meshes")))
+    moved.save(tmp_path / "there/f.npz")
+    (tmp_path / "there").rename(tmp_path / "here")
+    found = pp.Index.load(tmp_path / "here/f.npz")
+    (points,) = found.source.find(["box/box_01.off"], found.model.transform).values()
+    assert points.shape == (1024, 3)
+    about["source"]["root"] = str(meshes)
+    np.savez(tmp_path / "f.npz", **content | {"metadata": np.array(json.dumps(about))})
+    assert pp.Index.load(tmp_path / "f.npz").source == index.source
 
 
 def test_a_damaged_description_is_refused(index, tmp_path):

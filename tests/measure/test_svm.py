@@ -7,6 +7,7 @@ from sklearn.svm import SVC
 from pointpeft.errors import DataError
 from pointpeft.measure import linear_svm
 from pointpeft.measure.svm import C_GRID
+from pointpeft.peft.linear_svm import check_can_choose
 
 
 def blobs(items_per_class=8, classes=3, spread=0.1, seed=0):
@@ -55,8 +56,12 @@ def test_two_classes_are_enough_and_one_is_not():
 
 def test_few_items_are_cross_validated_in_fewer_folds_and_single_ones_not():
     assert linear_svm(*blobs(items_per_class=2), *blobs()).accuracy == 1.0
-    with pytest.raises(DataError, match="pass C"):
-        linear_svm(*blobs(items_per_class=1), *blobs())
+    features, labels = blobs(items_per_class=2)
+    with pytest.raises(DataError, match=r"C.* 2;"):
+        linear_svm(features[:-1], labels[:-1], *blobs())
+    with pytest.raises(DataError, match=r"svm\.C.*") as caught:
+        check_can_choose(labels[:-1], ("bolt", "gear", "nut"), "svm.C")
+    assert ("nut" in str(caught.value), "gear" in str(caught.value)) == (True, False)
     assert linear_svm(*blobs(items_per_class=1), *blobs(), C=1.0).accuracy == 1.0
 
 

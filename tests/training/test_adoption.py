@@ -15,14 +15,23 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
 )
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE
 from pointpeft.compat.checkpoints.writing import save_pth
+from pointpeft.compat.clouds import load_as_published
 from pointpeft.compat.pretraining import published_features
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.data.benchmarks.shapenet import SHAPENETPART
+from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.training import FinetuneConfig, load_config
 from tests.data.benchmarks import layouts
 from tests.models.test_published import publish
 from tests.models.tiny import SIZES, clouds, settle, tiny
+
+_SYNSETS = {
+    "Airplane": "02691156", "Bag": "02773838", "Cap": "02954340", "Car": "02958343",
+    "Chair": "03001627", "Earphone": "03261776", "Guitar": "03467517", "Knife": "03624134",
+    "Lamp": "03636649", "Laptop": "03642806", "Motorbike": "03790512", "Mug": "03797390",
+    "Pistol": "03948459", "Rocket": "04099429", "Skateboard": "04225987", "Table": "04379243",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -84,6 +93,34 @@ def test_a_part_segmenter(config, tmp_path):
     adapter = LoadedAdapter(tmp_path / "adopted")
     assert len(adapter.parts.names) == 50
     assert adapter.parts.categories["Airplane"] == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_categories_are_those_of_the_data_or_it_is_refused(config, data, tmp_path, reverse):
+    """The data names its categories in a file, in the order of the labels."""
+    names = data / SHAPENETPART.folder / "synsetoffset2category.txt"
+    rows = [f"{name}\t{synset}" for name, synset in _SYNSETS.items()]
+    names.write_text("\n".join(reversed(rows) if reverse else rows))
+    model = pp.create_model("point_mae", num_parts=50, **SIZES)
+    settings = config(
+        POINT_MAE_SEGMENTATION, model, task="part_segmentation", data__variant="shapenetpart"
+    )
+    adopt_checkpoint(settings, tmp_path / "adopted")
+    adapter = LoadedAdapter(tmp_path / "adopted")
+    read = load_as_published(settings.data, adapter.transform, segmented=True)
+    assert (read.class_names == adapter.class_names) is not reverse
+    assert {name: tuple(ids) for name, ids in read.parts.categories.items()} == {
+        name: tuple(ids) for name, ids in adapter.parts.categories.items()
+    }
+    measured = tmp_path / "adopted", str(data), tmp_path / "measured"
+    if reverse:
+        with pytest.raises(DataError, match="Airplane"):
+            evaluate_adapter(*measured, protocol="published", variant="shapenetpart")
+        return
+    assert read.parts == adapter.parts
+    metrics = evaluate_adapter(*measured, protocol="published", variant="shapenetpart")
+    items = dict(zip(metrics["class_names"], metrics["class_items"], strict=True))
+    assert {name: count for name, count in items.items() if count} == {"Airplane": 1, "Chair": 1}
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def predict(
     how = PredictOptions(category, output, resume, batch_size, workers, neighbors_from)
     device = choose_device(device or "auto")
     found = find_task(adapter_task(adapter)).predict(
-        adapter, list_shape_files(files), how,
+        adapter, list(dict.fromkeys(list_shape_files(files))), how,  # named twice, it is done once
         checkpoint=checkpoint, up_axis=up_axis, device=device,
     )  # fmt: skip
     for note in found.notes:

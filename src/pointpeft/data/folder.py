@@ -33,7 +33,7 @@ def list_folder(root: Path) -> Listing:
         DataError: There are no shapes, no class folders, the tree can be read in two ways, or
             `parts.txt` is no list of distinct names.
     """
-    files, notes = _find(root)
+    files, notes = _find(root, EXPECTED_TREE)
     nested = [file for file in files if len(file.parts) > 1]
     if not nested:
         raise DataError(f"{root}: no class folder with shapes in it; {EXPECTED_TREE}")
@@ -59,7 +59,7 @@ def list_files(root: Path) -> Listing:
     Raises:
         DataError: There are no shapes.
     """
-    files, notes = _find(root)
+    files, notes = _find(root, f"known file types: {', '.join(sorted(SHAPE_SUFFIXES))}")
     items = []
     for file in files:
         stated = filter(None, map(canonical_split, file.parts[:-1][:2]))
@@ -86,12 +86,14 @@ def shape_files(root: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(files, key=lambda file: file.as_posix()), others
 
 
-def _find(root: Path) -> tuple[list[Path], list[str]]:
-    """Shape files below `root`, and a note on the other files."""
+def _find(root: Path, expected: str) -> tuple[list[Path], list[str]]:
+    """Shape files below `root`, and a note on the other files; without any a message says what is
+    `expected`.
+    """
     files, others = shape_files(root)
     if not files:
         seen = f" (only {_counted(others)})" if others else ""
-        raise DataError(f"{root}: no shape files{seen}; {EXPECTED_TREE}")
+        raise DataError(f"{root}: no shape files{seen}; {expected}")
     notes = [f"files that are not shapes left out: {_counted(others)}"] if others else []
     return files, notes
 

@@ -195,10 +195,13 @@ class Index:
     def save(self, path: str | Path) -> None:
         """Write a ``.npz`` or ``.parquet`` file.
 
+        The place of the shapes is written as seen from its folder, so that both may be moved
+        together: no absolute path.
+
         Raises:
             ConfigError: another suffix, there is such a file, or pyarrow is missing.
         """
-        about = {"model": self.model.to_dict(), "source": asdict(self.source)}
+        about = {"model": self.model.to_dict(), "source": self.source.to_dict(Path(path).parent)}
         stored = StoredFeatures(self.features, self.ids, self.labels, self.class_names, about)
         write_features(path, stored)
 
@@ -213,7 +216,7 @@ class Index:
         stored = read_features(path)
         try:
             model = FeatureModel.from_dict(stored.metadata["model"])
-            source = ShapeSource(**stored.metadata["source"])
+            source = ShapeSource.from_dict(stored.metadata["source"], Path(path).parent)
         except (DataError, LookupError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
         labels = stored.labels.astype(np.int64)

@@ -1,8 +1,9 @@
 """Shapes to embed: a data set, or folders and files; and how they are found again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from pointpeft.data.prepare import Prepared, default_num_stored
 from pointpeft.data.shapes import absolute_source, list_shapes
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
+from pointpeft.locations import relative_place
 from pointpeft.measure.adapters import list_shape_files
 
 __all__ = ["ShapeSource", "cloud_cache", "list_sources"]
 
-_GONE = "Its file is not there any more."
+_GONE = "Its file is not found."
 _UNREADABLE = "Its file cannot be read any more."
 
 
@@ -37,6 +39,22 @@ class ShapeSource:
 
     root: str
     variant: str | None = None
+
+    def to_dict(self, folder: Path) -> dict[str, str | None]:
+        """As plain values for a file in ``folder``."""
+        return {"root": relative_place(self.root, folder), "variant": self.variant}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], folder: Path) -> "ShapeSource":
+        """From what :meth:`to_dict` gave to a file that is now in ``folder``.
+
+        Raises:
+            TypeError: a key is unknown, missing or of another kind.
+        """
+        found = cls(**values)
+        if is_embedded(found.root):
+            return found
+        return replace(found, root=str((folder / found.root).resolve()))
 
     def find(
         self, ids: Sequence[str], transform: InputTransform

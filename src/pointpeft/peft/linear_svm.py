@@ -1,5 +1,6 @@
 """A linear SVM on frozen features, as a method: fitted in seconds, and then an adapter like any."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.formats import enumerate_names
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
-__all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "fit_svm"]
+__all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "check_can_choose", "fit_svm"]
 
 C_GRID = tuple(float(C) for C in np.logspace(-3, 3, 13))
 """What cross-validation chooses C from: 0.001, 0.00316, ..., 1000."""
@@ -51,6 +53,11 @@ class SVMTuner(FittedTuner):
         self.pairs = nn.Linear(C, len(first))
         self.register_buffer("origin", torch.zeros(C))
         self.register_buffer("present", torch.zeros(K, dtype=torch.bool))
+
+    def check_data(self, labels: NDArray, class_names: Sequence[str]) -> None:
+        """Two shapes or more of each class, where C is to be chosen."""
+        if self.config.C is None:
+            check_can_choose(labels, class_names)
 
     def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
         """Fit the machines to features ``(S, C)`` and labels ``(S,)``; returns ``C``."""
@@ -126,18 +133,20 @@ def fit_svm(features: NDArray, labels: NDArray, C: float | None = None) -> Fitte
     """
     if not np.isfinite(features).all():
         raise DataError("features are NaN or infinite: the weights of the encoder are damaged")
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(counts) < 2:
+    classes = np.unique(labels)
+    if len(classes) < 2:
         raise DataError(
-            f"a linear SVM needs two classes or more, the training set has {len(counts)}"
+            f"a linear SVM needs two classes or more, the training set has {len(classes)}"
         )
+    if C is None:
+        check_can_choose(labels)
     # The machine is the same wherever the origin lies, but libsvm keeps products of features in
     # single precision: far from the origin they are too coarse for it to converge.
     origin = features.mean(axis=0, dtype=np.float64)
     centred = features - origin
     tuned = C is None
     if C is None:
-        C = _cross_validate(centred, labels, smallest_class=int(counts.min()))
+        C = _cross_validate(centred, labels)
     machine = _machine(C).fit(centred, labels)
     # For two classes scikit-learn gives the margin the sign of the second one.
     sign = -1.0 if len(classes) == 2 else 1.0
@@ -146,15 +155,31 @@ def fit_svm(features: NDArray, labels: NDArray, C: float | None = None) -> Fitte
     return FittedSvm(names, weights, biases, origin, C, tuned, machine)
 
 
-def _cross_validate(features: NDArray, labels: NDArray, smallest_class: int) -> float:
+def check_can_choose(
+    labels: NDArray, class_names: Sequence[str] = (), setting: str = "C, for --method svm peft.C=1"
+) -> None:
+    """Refuse training items by which C cannot be cross-validated.
+
+    Args:
+        labels: ``(S,)`` integers.
+        class_names: what they stand for, for the message.
+        setting: what there is to pass instead.
+
+    Raises:
+        DataError: a class has a single item; the message names it.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if single := [class_names[c] if class_names else c for c in classes[counts < 2]]:
+        raise DataError(
+            f"C cannot be cross-validated: a single training shape in {enumerate_names(single)}; "
+            f"add shapes, or pass {setting} (in the papers 0.01 to 0.042)"
+        )
+
+
+def _cross_validate(features: NDArray, labels: NDArray) -> float:
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    folds = min(_FOLDS, smallest_class)
-    if folds < 2:
-        raise DataError(
-            "C cannot be cross-validated: a class has a single training item; add items to it, or "
-            "pass C, for --method svm as peft.C=1 (in the papers 0.01 to 0.042)"
-        )
+    folds = min(_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = [cross_val_score(_machine(C), features, labels, cv=splits).mean() for C in C_GRID]
     return C_GRID[int(np.argmax(scores))]

@@ -3,12 +3,13 @@
 import abc
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
@@ -188,6 +189,18 @@ class FittedTuner(Tuner):
     def fitted_features(self, trunk: Trunk, points: Tensor | Tokenized) -> Tensor:
         """What the method is fitted to, ``(B, N, 3) -> (B, C)``."""
         return self.features(trunk, points)
+
+    def check_data(self, labels: NDArray, class_names: Sequence[str]) -> None:
+        """Refuse training shapes that it cannot be fitted to, before their features are computed.
+
+        Args:
+            labels: ``(S,)``.
+            class_names: in label order.
+
+        Raises:
+            DataError: the message names the class.
+        """
+        return
 
     @abc.abstractmethod
     def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:

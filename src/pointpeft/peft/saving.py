@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from pointpeft.locations import (
     EMBEDDED,
     TRAINING_FEATURES,
     anonymous,
+    relative_place,
     resolve_adapter,
 )
 from pointpeft.models.registry import get_entry
@@ -63,7 +63,7 @@ def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
     folder = Path(folder)
     config = _adapter_config(adapter)
     if source := adapter.base_checkpoint:
-        config["base_model"]["checkpoint"] = _relative(source, folder)
+        config["base_model"]["checkpoint"] = relative_place(source, folder)
     notes = {"bank_ids": [anonymous(name) for name in adapter.bank.ids] if adapter.bank else []}
     _replace(folder, lambda path: write_safetensors(path, adapter.stored_state(), notes), config)
     adapter.tuner.save_extra(folder)
@@ -145,7 +145,7 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
     found = read_adapter_config(source)["base_model"]["checkpoint"]
     config = json.loads((source / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     if found and Path(found).parent != source.parent:
-        config["base_model"]["checkpoint"] = _relative(found, target)
+        config["base_model"]["checkpoint"] = relative_place(found, target)
     weights = weights_file(source)
 
     def write(path: Path) -> None:
@@ -200,21 +200,8 @@ def _missing(config: dict[str, Any]) -> list[str]:
     return missing + of_method + [f"base_model.{key}" for key in of_base]
 
 
-def _relative(path: str, folder: Path) -> str:
-    """An absolute path as seen from ``folder``; where they share nothing but the root, its name.
-
-    What lies elsewhere on the machine is no business of whom the adapter is given to.
-    """
-    folder = folder.resolve()
-    if not Path(path).is_absolute():
-        return path
-    if Path(path).drive != folder.drive or os.path.commonpath((path, folder)) == folder.anchor:
-        return Path(path).name
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
 def _absolute(recorded: str | None, folder: Path) -> str | None:
-    """The file that :func:`_relative` was given; as it was recorded where there is none."""
+    """The file that :func:`relative_place` was given; as it was recorded where there is none."""
     path = folder / (recorded or "")
     return str(path.resolve()) if recorded and path.is_file() else recorded
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from pointpeft.formats import counted, enumerate_names, percent, percent_range
+from pointpeft.formats import counted, enumerate_names, percent, percent_range, same_for_all
 
 __all__ = ["Outcome", "Predicted", "Shown", "basis", "interval", "spread"]
 
@@ -37,9 +37,14 @@ def basis(metrics: dict[str, Any], split: str = "test") -> str:
 
 
 def spread(metrics: dict[str, Any], key: str) -> str:
-    """The deviation of a share over seeds, and that of each seed, where there are several."""
+    """The deviation of a share over seeds, and that of each seed, where there are several.
+
+    Of a method whose seeds change nothing it says that they are alike.
+    """
     if f"{key}_std" not in metrics:
         return ""
+    if same_for_all(metrics[f"{key}_std"]):
+        return f" with each of {len(metrics[f'{key}_per_seed'])} seeds"
     each = ", ".join(percent(value) for value in metrics[f"{key}_per_seed"])
     return f" +- {percent(metrics[f'{key}_std'])} over seeds ({each})"
 

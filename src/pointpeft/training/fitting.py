@@ -35,6 +35,7 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     """
     started, tuner = time.monotonic(), model.tuner
     assert isinstance(tuner, FittedTuner)
+    tuner.check_data(data.train.labels, data.class_names)
     model.to(training_device(resolved.config)).eval()
     clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
     subset = RandomSubset(num_points, max(pool_size(num_points), num_points))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
@@ -23,6 +22,7 @@ from pointpeft.measure.svm import linear_svm
 from pointpeft.models.trunk import Trunk
 from pointpeft.ops import chamfer_distance
 from pointpeft.peft.bank import eval_mode
+from pointpeft.peft.linear_svm import check_can_choose
 from pointpeft.training.config import DataConfig, SvmCheckConfig
 from pointpeft.training.inputs import load_data
 from pointpeft.training.processes import on_first_process
@@ -133,11 +133,8 @@ class SvmCheck(BestEpoch):
         self.train, self.held_out = (
             _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
         )
-        if config.C is None and np.unique(self.train.labels, return_counts=True)[1].min() < 2:
-            raise DataError(
-                f"{config.source} has a class with a single training shape, so that C cannot be "
-                "chosen by cross-validation: pass svm.C (in the papers: 0.01)"
-            )
+        if config.C is None:
+            check_can_choose(self.train.labels, data.class_names, "svm.C")
 
     def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
         """Refuse a network without features for an SVM."""
