@@ -209,7 +209,7 @@ def test_the_published_protocol_measures_copies_and_says_so(tmp_path, scans):
     metrics = measure(tmp_path, folder, variant="obj_bg", protocol="published")
     assert metrics["test_items"] == 4
     assert any("4 of the 4" in note for note in metrics["notes"])
-    with pytest.raises(DataError, match="4 of the 4"):
+    with pytest.raises(DataError, match=r"\b4\D+4\b"):
         measure(tmp_path, folder, variant="obj_bg")
 
 
@@ -217,7 +217,7 @@ def test_nothing_left_to_measure_is_refused(tmp_path, trained):
     data = load_shapes(trained, InputTransform(64), **CUT)
     seen = [int(name.split("/")[1]) for name in data.train.ids]
     write_shapes(trained, seen)
-    with pytest.raises(DataError, match="24 of the 24"):
+    with pytest.raises(DataError, match=r"\b24\D+24\b"):
         measure(tmp_path, trained)
 
 
@@ -230,7 +230,7 @@ def test_splits_that_training_did_not_have_are_not_measured(tmp_path):
     save_adapter(tmp_path, source, as_published.digests())
     metrics = measure(tmp_path, source)
     assert (metrics["test_items"], metrics["val_accuracy"]) == (8, None)
-    with pytest.raises(DataError, match=r"val split.*test split"):
+    with pytest.raises(DataError, match=r"val.*test"):
         measure(tmp_path, source, split="val")
 
 

@@ -225,9 +225,7 @@ def test_a_tokenizer_of_another_vocabulary_does_not_fit(tmp_path):
 
 def test_an_encoder_is_no_tokenizer(tmp_path):
     pp.save_model(tiny("features", "point_bert"), tmp_path / "encoder.safetensors")
-    with pytest.raises(
-        CheckpointError, match="holds 'point_bert': `tokenizer` takes a file of the"
-    ):
+    with pytest.raises(CheckpointError, match=r"'point_bert'.*`tokenizer`.*point_bert_dvae"):
         bert(tokenizer=str(tmp_path / "encoder.safetensors"))
 
 
@@ -338,7 +336,7 @@ def test_part_segmentation_needs_channels_for_its_norms():
 
 
 def test_combinations_that_make_no_sense_are_refused():
-    with pytest.raises(ConfigError, match="must be on"):
+    with pytest.raises(ConfigError, match=r"token_loss.*mix_loss"):
         bert(token_loss=False, mix_loss=False)
-    with pytest.raises(ConfigError, match="is for pretraining"):
+    with pytest.raises(ConfigError, match=r"point_bert_dvae.*pretraining"):
         pp.create_model("point_bert_dvae", num_classes=3)

@@ -318,7 +318,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(modern, tmp_path):
     state = POINT_MAE_PRETRAINED.theirs(tiny("pretraining").state_dict())
     content = {"base_model": state, "metrics": Payload(target)}
     torch.save(content, path, _use_new_zipfile_serialization=modern)
-    with pytest.raises(CheckpointError, match="could run code"):
+    with pytest.raises(CheckpointError, match=r"model\.pth"):
         tiny(checkpoint=path)
     assert not target.exists()
     torch.load(path, weights_only=False)

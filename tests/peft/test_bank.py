@@ -79,7 +79,7 @@ def test_batches_may_be_tensors_or_tuples():
 
 
 def test_an_empty_loader_is_refused():
-    with pytest.raises(ValueError, match="loader is empty"):
+    with pytest.raises(ValueError, match="loader"):
         pp.MemoryBank.build(encoder(), [])
 
 

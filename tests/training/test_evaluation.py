@@ -12,7 +12,7 @@ from tests.training.support import write_archive
 def test_training_shapes_are_never_called_a_test(run_finetune, tmp_path):
     source = write_archive(tmp_path / "train.npz", {"train": 8})
     run_finetune(f"data.source={source}", "data.val_fraction=0", "trainer.epochs=1")
-    with pytest.raises(DataError, match="32 of the 32"):
+    with pytest.raises(DataError, match=r"\b32\D+32\b"):
         evaluate_adapter(tmp_path / "run", str(source), tmp_path / "measured")
     metrics = evaluate_adapter(tmp_path / "run", str(source), tmp_path / "measured", split="all")
     assert metrics["split"] == "all"
@@ -39,7 +39,7 @@ def test_shapes_that_moved_from_train_to_test_are_not_a_test(run_finetune, tmp_p
         content = dict(file)
     content["split"] = np.where(content["split"] == "test", "train", "test")
     np.savez(source, **content)
-    with pytest.raises(DataError, match="no shape is left"):
+    with pytest.raises(DataError, match=rf"{source.name}.*\btest\b"):
         evaluate_adapter(tmp_path / "run", str(source), tmp_path / "measured")
 
 
@@ -73,5 +73,5 @@ def test_another_statement_of_how_data_was_cut_is_refused(run_finetune, archive,
     run_finetune("trainer.epochs=1")
     config = tmp_path / "run/adapter/adapter_config.json"
     config.write_text(config.read_text().replace('"val_fraction"', '"cache_dir"'))
-    with pytest.raises(CheckpointError, match="`split` of its input"):
+    with pytest.raises(CheckpointError, match="`split`"):
         evaluate_adapter(tmp_path / "run", str(archive), tmp_path / "measured")

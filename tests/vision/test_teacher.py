@@ -151,13 +151,13 @@ def test_an_archive_with_other_objects_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/constants.pkl", b"")
         archive.writestr("a/data.pkl", pickle.dumps(print, protocol=2))
-    with pytest.raises(CheckpointError, match="could run code"):
+    with pytest.raises(CheckpointError, match=r"ViT\.pt"):
         load_teacher(path)
 
 
 def test_a_pickle_with_code_is_refused(tmp_path):
     torch.save({"visual.conv1.weight": sys.exit}, tmp_path / "ViT.pt")
-    with pytest.raises(CheckpointError, match="could run code"):
+    with pytest.raises(CheckpointError, match=r"ViT\.pt"):
         load_teacher(tmp_path / "ViT.pt")
 
 
@@ -191,7 +191,7 @@ def test_nothing_there_is_said_with_the_way_out(tmp_path):
 def test_without_transformers_the_extra_is_named(clip, tmp_path, monkeypatch):
     torch.save(clip.state_dict(), tmp_path / "ViT.pt")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"pip install transformers.*teacher='random'"):
+    with pytest.raises(ConfigError, match=r"transformers.*teacher='random'"):
         load_teacher(tmp_path / "ViT.pt")
 
 

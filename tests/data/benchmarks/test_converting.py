@@ -116,9 +116,9 @@ def test_damaged_shape_leaves_no_archive(tmp_path: Path) -> None:
 def test_number_of_shapes_must_be_as_promised(tmp_path: Path) -> None:
     cloud = Cloud(np.ones((5, 3), np.float32))
     about = {"class_names": ["a"], "splits": ["train"] * 2, "ids": ["x", "y"]}
-    with pytest.raises(DataError, match="1 rows, not 2"):
+    with pytest.raises(DataError, match=r"set\.npz: 1\D+2\b"):
         write_archive(tmp_path / "set.npz", [cloud], 5, labels=np.zeros(2, int), **about)
-    with pytest.raises(DataError, match="x: 5 points, not 4"):
+    with pytest.raises(DataError, match=r"x: 5\D+4\b"):
         write_archive(tmp_path / "set.npz", [cloud], 4, labels=np.zeros(2, int), **about)
 
 

@@ -32,7 +32,7 @@ def test_episode_has_labels_and_original_classes(tmp_path: Path, below: str) -> 
 
 def test_missing_episode_shows_where_it_is_expected(tmp_path: Path) -> None:
     layouts.write_episode(tmp_path)
-    with pytest.raises(DataError, match=r"1\.pkl.*folds there: 0; ModelNetFewshot"):
+    with pytest.raises(DataError, match=r"1\.pkl.*\b0;.*ModelNetFewshot"):
         read_episode(tmp_path, 3, 4, 1)
     with pytest.raises(DataError, match=r"5way_10shot.0\.pkl.*ModelNetFewshot"):
         read_episode(tmp_path, 5, 10, 0)
@@ -106,7 +106,7 @@ def test_too_few_shapes_are_an_error(train: list[int], test: list[int], reason: 
 def test_shapes_without_a_label_are_not_drawn() -> None:
     train, test = shapes([4, 4]), shapes([20, 20])
     unlabelled = ShapeSplit(train.points, np.full(8, -1), train.ids)
-    with pytest.raises(DataError, match=r"way=2.* 0 classes"):
+    with pytest.raises(DataError, match=r"way=2.* 0 "):
         make_episode(unlabelled, test, 2, 3)
 
 

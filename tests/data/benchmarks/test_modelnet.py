@@ -170,7 +170,7 @@ def test_list_of_files_gives_their_order(tmp_path: Path) -> None:
     layouts.write_lines(folder / "train_files.txt", names)
     assert read_benchmark("modelnet40_h5", tmp_path, "train").labels[0] == 6
     layouts.write_lines(folder / "train_files.txt", [*names, "data/ply_data_train2.h5"])
-    with pytest.raises(DataError, match=r"train_files\.txt: 1 of the 3 files"):
+    with pytest.raises(DataError, match=r"train_files\.txt: 1\D+3\b"):
         read_benchmark("modelnet40_h5", tmp_path, "train")
 
 

@@ -60,7 +60,7 @@ def test_archive_follows_both_protocols(root: Path) -> None:
         return load_as_published(DataConfig(path, variant), SMALL)
 
     for load in (load_shapes, as_published):
-        with pytest.raises(DataError, match=r"shapenet55.*set\.npz holds scanobjectnn_pb_t50_rs"):
+        with pytest.raises(DataError, match=r"shapenet55.*set\.npz.*scanobjectnn_pb_t50_rs"):
             load(root / "set.npz", SMALL, variant="shapenet55")
 
 
@@ -104,7 +104,7 @@ def test_shape_that_no_model_can_see_is_named(tmp_path: Path, wrong: float) -> N
         lambda: load_unlabelled_as_published(folder, None),
     )
     for load in loads:
-        with pytest.raises(DataError, match=r"02691156-a: .*(NaN|zero extent|data check)"):
+        with pytest.raises(DataError, match=r"02691156-a: "):
             load()
 
 
