@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from pointpeft.data import RawShape, read_shape, sample_surface
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.ply import write_labelled_ply
-from pointpeft.data.prepare import default_num_stored
+from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
 from pointpeft.data.triangles import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
@@ -20,7 +20,14 @@ from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_scores import part_mask, segment
 from pointpeft.measure.records import output_folder
 
-__all__ = ["PartPrediction", "PartPredictor", "write_as_found", "write_predictions"]
+__all__ = [
+    "PartInput",
+    "PartPrediction",
+    "PartPredictor",
+    "part_input",
+    "write_as_found",
+    "write_predictions",
+]
 
 
 @dataclass(frozen=True)
@@ -125,21 +132,49 @@ class PartPredictor(LoadedAdapter):
         The model labels as many points as it was trained on; the others have the part of the
         nearest one of these.
         """
-        points = np.asarray(shape.points, dtype=np.float64)
-        faces = shape.faces
-        if faces is not None and len(usable_faces(points, faces)[0]):
-            count = default_num_stored(self.transform, None)
-            points, faces = sample_surface(points, faces, count, seed=0), None
-        rows = np.arange(len(points))  # as labels they tell which points were chosen
-        prepared = self.prepare(RawShape(points, faces, shape.source, shape.notes, seg=rows))
-        assert prepared.seg is not None
-        num_points = self.transform.num_points
-        chosen = prepared.seg[:num_points]
-        clouds = torch.from_numpy(prepared.points[:num_points]).unsqueeze(0)
+        given = part_input(shape, self.transform)
         number = torch.tensor([self.class_names.index(category)])
-        (labels,) = segment(self.model, clouds, number, self._mask)
-        _, nearest = cKDTree(points[chosen]).query(points)
-        return points, labels[nearest], self.warnings(shape, prepared)
+        (labels,) = segment(self.model, torch.from_numpy(given.cloud)[None], number, self._mask)
+        return given.points, labels[given.nearest], self.warnings(shape, given.prepared)
+
+
+@dataclass(frozen=True)
+class PartInput:
+    """A shape made ready for part segmentation.
+
+    Attributes:
+        points: ``(M, 3)`` that get a part: those of a cloud, or points sampled on a mesh.
+        prepared: the shape made ready.
+        cloud: ``(N, 3)`` float32, what the model sees.
+        nearest: ``(M,)`` for each of ``points`` the nearest row of ``cloud``, whose part it gets.
+    """
+
+    points: NDArray[np.float64]
+    prepared: Prepared
+    cloud: NDArray[np.float32]
+    nearest: NDArray[np.int64]
+
+
+def part_input(shape: RawShape, transform: InputTransform) -> PartInput:
+    """Make a shape ready for part segmentation.
+
+    Raises:
+        DataError: the shape has no usable geometry.
+    """
+    points = np.asarray(shape.points, dtype=np.float64)
+    faces = shape.faces
+    if faces is not None and len(usable_faces(points, faces)[0]):
+        points = sample_surface(points, faces, default_num_stored(transform, None), seed=0)
+        faces = None
+    rows = np.arange(len(points))  # as labels they tell which points were chosen
+    raw = RawShape(points, faces, shape.source, shape.notes, seg=rows)
+    (prepared,) = transform.prepare_batch([raw])
+    if isinstance(prepared, DataError):
+        raise DataError(f"{shape.source}: {prepared}")
+    assert prepared.seg is not None
+    chosen = prepared.seg[: transform.num_points]
+    _, nearest = cKDTree(points[chosen]).query(points)
+    return PartInput(points, prepared, prepared.points[: transform.num_points], np.asarray(nearest))
 
 
 def write_predictions(
