@@ -64,7 +64,9 @@ def test_a_feature_is_what_enters_the_head(client, runs, shapes):
     (found,) = send(client, [shapes / "cloud.npy"], "/v1/embed?adapter=linear").json()["results"]
     cloud = pp.Predictor(runs / "linear").prepare(read_shape(shapes / "cloud.npy")).points[:64]
     encoder = ShapeEncoder.of_adapter(runs / "linear")
-    assert np.allclose(found["feature"], encoder.encode(torch.from_numpy(cloud)[None])[0], 1e-3, 1e-3)
+    assert np.allclose(
+        found["feature"], encoder.encode(torch.from_numpy(cloud)[None])[0], 1e-3, 1e-3
+    )
 
 
 def test_clients_at_once_get_their_own_answers(client, shapes):
@@ -110,4 +112,4 @@ def test_state_is_told(client):
 def test_the_page_loads_nothing_from_elsewhere(client):
     answer = client.get("/")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "//" not in answer.text.replace("http://www.w3.org", "").replace("// ", "")
+    assert "//" not in answer.text

@@ -136,7 +136,7 @@ class Service:
         return value
 
     async def embed(self, upload: Upload, served: ServedAdapter) -> dict[str, Any]:
-        """What enters the head of a classifier for a shape, as plain values.
+        """What enters the head of a classifier for a shape, of norm one, as plain values.
 
         Raises:
             ConfigError: the adapter is for part segmentation.
@@ -218,8 +218,9 @@ def _stacked(asked: Sequence[_Asked]) -> torch.Tensor:
 
 
 def _features(asked: Sequence[_Asked]) -> list[Any]:
-    """What enters the head for clouds of one adapter."""
-    return list(model_outputs(asked[0].served.adapter, _stacked(asked)).features)
+    """What enters the head for clouds of one adapter, of norm one as in an index."""
+    found = model_outputs(asked[0].served.adapter, _stacked(asked)).features
+    return list(found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12))
 
 
 def _of_class(one: _Asked, logits: torch.Tensor, unusual: float | None, nearest: Any) -> Any:
