@@ -99,6 +99,21 @@ def test_adapters_come_and_go(client, runs, shapes):
     assert send(client, [shapes / "box.off"], "/v1/predict?adapter=copy").status_code == 404
 
 
+def test_what_was_asked_before_a_swap_is_answered(client, runs, shapes):
+    shutil.copytree(runs / "linear", runs / "swapped", dirs_exist_ok=True)
+    content = {"points": np.load(shapes / "cloud.npy").tolist()}
+    client.post("/v1/adapters/swapped")
+    with ThreadPoolExecutor(8) as threads:
+        asked = [
+            threads.submit(client.post, "/v1/predict?adapter=swapped", json=content)
+            for _ in range(24)
+        ]
+        while not all(one.done() for one in asked):
+            assert client.post("/v1/adapters/swapped").status_code == 200
+    assert {one.result().status_code for one in asked} == {200}
+    assert client.delete("/v1/adapters/swapped").status_code == 204
+
+
 def test_state_is_told(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     text = client.get("/metrics").text

@@ -109,6 +109,8 @@ class AdapterSet:
     Attributes:
         model: the trunk with all adapters.
         device: where to compute.
+        retired: adapters that were replaced or removed, but that the model still has for requests
+            that began before.
 
     Raises:
         ConfigError: no folder, or two of one name.
@@ -128,6 +130,7 @@ class AdapterSet:
         self.model = PeftModel(load_base(folders[0], checkpoint).to(device)).eval()
         self._keys = map("served-{}".format, itertools.count())
         self._known: dict[str, ServedAdapter] = {}
+        self.retired: list[ServedAdapter] = []
         for folder in folders:
             name = served_name(folder)
             if name in self._known:
@@ -162,7 +165,7 @@ class AdapterSet:
         return self._known[name]
 
     def load(self, name: str, folder: str | Path) -> ServedAdapter:
-        """Put an adapter on the trunk, in place of one of that name.
+        """Put an adapter on the trunk, in place of one of that name, which retires.
 
         Raises:
             CheckpointError: there is no adapter, or one of another trunk.
@@ -175,19 +178,18 @@ class AdapterSet:
         except Exception:
             self.model.delete_adapter(key)
             raise
-        before = self._known.get(name)
+        if name in self._known:
+            self.retired.append(self._known[name])
         self._known[name] = served
-        if before is not None:
-            self.model.delete_adapter(before.key)
         return served
 
     def remove(self, name: str) -> None:
-        """Take an adapter off the trunk.
+        """Have an adapter retire.
 
         Raises:
             UnknownAdapterError: there is none of that name.
         """
-        self.model.delete_adapter(self.find(name).key)
+        self.retired.append(self.find(name))
         del self._known[name]
 
     def _served(self, name: str, key: str, folder: Path) -> ServedAdapter:

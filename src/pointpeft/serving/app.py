@@ -100,19 +100,19 @@ def _add_shapes(app: FastAPI, service: Service) -> None:
         `adapter` is needed if there are several, `category` for parts of several categories. With
         `points` the answer has the points that the model saw, or that got a part in `seg`.
         """
-        served = service.find(adapter)
-        number = served.category_number(category)
-        uploads = await read_uploads(request, service.limits)
-        return await _answers(
-            served.name, uploads, lambda one: service.predict(one, served, number, points)
-        )
+        with service.using(adapter) as served:
+            number = served.category_number(category)
+            uploads = await read_uploads(request, service.limits)
+            return await _answers(
+                served.name, uploads, lambda one: service.predict(one, served, number, points)
+            )
 
     @app.post("/v1/embed", openapi_extra=dict(BODY), tags=["shapes"])
     async def embed(request: Request, adapter: str | None = None) -> Response:
         """A feature of each shape: what enters the head of the adapter."""
-        served = service.find(adapter)
-        uploads = await read_uploads(request, service.limits)
-        return await _answers(served.name, uploads, lambda one: service.embed(one, served))
+        with service.using(adapter) as served:
+            uploads = await read_uploads(request, service.limits)
+            return await _answers(served.name, uploads, lambda one: service.embed(one, served))
 
 
 async def _answers(adapter: str, uploads: list[Upload], answer: Answer) -> Response:

@@ -1,10 +1,12 @@
 """From an uploaded shape and the name of an adapter to an answer."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +72,7 @@ class Service:
         self.readers = ReaderPool(readers, self.limits)
         self._threads = ThreadPoolExecutor(readers, "reader")
         self._model: ModelThread[_Asked, Any] = ModelThread(self._compute, most)
+        self._users: Counter[str] = Counter()
         self.batches = self.clouds = 0
 
     def close(self) -> None:
@@ -80,9 +83,23 @@ class Service:
 
     # --- adapters -------------------------------------------------------------------------------
 
-    def find(self, name: str | None) -> ServedAdapter:
-        """See :meth:`AdapterSet.find`."""
-        return self._adapters.find(name)
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[ServedAdapter]:
+        """An adapter, see :meth:`AdapterSet.find`, which the model keeps until it is not used."""
+        served = self._adapters.find(name)
+        self._users[served.key] += 1
+        try:
+            yield served
+        finally:
+            self._users[served.key] -= 1
+            self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        for served in list(self._adapters.retired):
+            if not self._users[served.key]:
+                del self._users[served.key]
+                self._adapters.retired.remove(served)
+                self._model.call(partial(self._adapters.model.delete_adapter, served.key))
 
     def list_adapters(self) -> list[dict[str, Any]]:
         """The adapters in the order of their loading, as plain values."""
@@ -104,15 +121,17 @@ class Service:
         served = await asyncio.wrap_future(
             self._model.call(lambda: self._adapters.load(name, found[name]))
         )
+        self._forget_unused()
         return served.describe()
 
     async def remove(self, name: str) -> None:
-        """Take an adapter away, once what was asked of it before is done.
+        """Take an adapter away; what was asked of it before is answered.
 
         Raises:
             UnknownAdapterError: there is none of that name.
         """
         await asyncio.wrap_future(self._model.call(lambda: self._adapters.remove(name)))
+        self._forget_unused()
 
     # --- shapes ---------------------------------------------------------------------------------
 
@@ -164,15 +183,10 @@ class Service:
     # --- in the thread of the model -------------------------------------------------------------
 
     def _compute(self, asked: Sequence[_Asked]) -> list[Any]:
-        """Answers, or the error of one; clouds of one size and purpose are a batch."""
+        """Answers in their order; clouds of one size and purpose are a batch."""
         groups: dict[Any, list[int]] = defaultdict(list)
         answers: dict[int, Any] = {}
         for place, one in enumerate(asked):
-            if one.served.key not in self._adapters.model.adapters:
-                answers[place] = UnknownAdapterError(
-                    f"adapter {one.served.name!r} was taken away meanwhile"
-                )
-                continue
             assert one.read.cloud is not None
             by_adapter = one.served.key if one.wants == "feature" else None
             own_batch = place if one.served.alone else None
