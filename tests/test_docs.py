@@ -33,6 +33,7 @@ LANGUAGES = {"sh", "python", "yaml", "text"}
 NOT_RUN = {
     "installs": "it makes an environment, or takes minutes: its targets and paths must exist",
     "published": "it needs data or weights that only their owners distribute",
+    "serves": "it answers until it is stopped",
     "processes": "it needs torchrun, SLURM or several machines",
 }
 

@@ -106,3 +106,14 @@ def test_a_teacher_pools_pixels_and_views():
 def test_impossible_settings(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):
         pp.create_model("point_mae_small", task="pretraining", **setting)
+
+
+def test_image_features_alone_train_the_decoder():
+    model = tiny("pretraining", "i2p_mae", reconstruction=0.0)
+    losses = model.losses(clouds(4))
+    assert set(losses) == {"semantics"}
+    model.total(losses).backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())
+    assert model.rec_head.weight.grad is None
+    with pytest.raises(ConfigError, match="semantics"):
+        tiny("pretraining", "i2p_mae", reconstruction=0.0, semantics=0.0)

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from pointpeft import __version__
-from pointpeft.cli import adapt, compare, data, options, predicting, pretrain, search, visualize
+from pointpeft.cli import (
+    adapt,
+    compare,
+    data,
+    options,
+    predicting,
+    pretrain,
+    search,
+    serving,
+    visualize,
+)
 from pointpeft.cli.console import tell, warn
 from pointpeft.compat.command import verbs
 from pointpeft.errors import PointPeftError
@@ -85,6 +95,14 @@ app.command(
         html="no page",
     )
 )(search.search)
+app.command(
+    cls=options.verb(
+        **_OF_ADAPTER,
+        folder="none may",
+        token_file="none, for this machine only",
+        neighbors_from="none: shapes go by their hashes",
+    )
+)(serving.serve)
 app.command(cls=options.verb("FinetuneConfig", **_OF_GRID))(compare.compare)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(

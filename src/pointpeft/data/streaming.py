@@ -23,6 +23,7 @@ from pointpeft.errors import DataError
 
 __all__ = [
     "ReadyFile",
+    "begin_worker",
     "default_workers",
     "in_batches",
     "prepare_chunk",
@@ -131,7 +132,7 @@ def stream_chunks(
             yield from prepare(some)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
-    pool = ProcessPoolExecutor(workers, context, _begin_worker)
+    pool = ProcessPoolExecutor(workers, context, begin_worker)
     waiting: deque[tuple[list[T], Future[list[Result]]]] = deque()
     chunk: list[T] = []
     try:
@@ -152,7 +153,7 @@ def stream_chunks(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def begin_worker() -> None:
     """One thread; Ctrl-C is the parent's; and it ends with its parent, however that ends."""
     import torch
 

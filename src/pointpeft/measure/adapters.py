@@ -22,8 +22,16 @@ from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
 from pointpeft.models import build_backbone, state_hash
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
+from pointpeft.peft.adapter import Adapter
 
-__all__ = ["LoadedAdapter", "adapter_task", "list_shape_files", "load_adapted", "load_base"]
+__all__ = [
+    "LoadedAdapter",
+    "adapter_task",
+    "described_input",
+    "list_shape_files",
+    "load_adapted",
+    "load_base",
+]
 
 
 def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> PeftModel:
@@ -161,7 +169,7 @@ class LoadedAdapter:
         self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
         self.backbone.to(device)
         self.device, self.folder = device, resolve_adapter(folder)
-        self.class_names, given = _described(self.model, folder)
+        self.class_names, given = described_input(self.model, folder)
         segments = self.model.sizes["num_parts"] is not None
         if self._segments not in (None, segments):
             other = "PartPredictor" if segments else "Predictor"
@@ -205,8 +213,14 @@ class LoadedAdapter:
         return (*prepared.notes, *differences)
 
 
-def _described(model: PeftModel, folder: str | Path) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Class names of an adapter, and what it says of its input; both are needed to use it."""
+def described_input(
+    model: PeftModel | Adapter, folder: str | Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Class names of an adapter, and what it says of its input; both are needed to use it.
+
+    Raises:
+        ConfigError: it was saved without them.
+    """
     if isinstance(model.input, dict) and "transform" in model.input and model.class_names:
         return model.class_names, model.input
     lacking = "names of its classes" if not model.class_names else "way its input is prepared"

@@ -16,6 +16,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.locations import resolve_adapter
 from pointpeft.measure.scores import extract_features, score
 from pointpeft.peft import PeftModel
+from pointpeft.peft.adapter import Adapter
 from pointpeft.training.config import VALIDATION_BATCH
 
 __all__ = [
@@ -244,7 +245,7 @@ def _nearest(similarity: NDArray, ids: tuple[str, ...], itself: str) -> list[int
 
 @torch.no_grad()
 def model_outputs(
-    model: PeftModel,
+    model: PeftModel | Adapter,
     points: Tensor,
     before: NDArray | None = None,
     batch_size: int = MEASURED_AT_A_TIME,

@@ -1,7 +1,7 @@
 """From a saved part-segmentation adapter and a file to a part for every point."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from pointpeft.data import RawShape, read_shape, sample_surface
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.ply import write_labelled_ply
-from pointpeft.data.prepare import Prepared, default_num_stored
+from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
 from pointpeft.data.triangles import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
@@ -20,11 +20,17 @@ from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_scores import part_mask, segment
 from pointpeft.measure.records import output_folder
 
-__all__ = ["PartPrediction", "PartPredictor", "write_as_found", "write_predictions"]
+__all__ = [
+    "PartInput",
+    "PartPrediction",
+    "PartPredictor",
+    "part_input",
+    "write_as_found",
+    "write_predictions",
+]
 
 _MOST_AHEAD = 2_000_000
-"""Points of the files of a batch beyond which it is closed: 48 MB."""
-_NOTHING = np.empty((0, 3)), np.empty(0, dtype=np.int64)
+"""Points of the files of a batch beyond which it is closed: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -139,23 +145,18 @@ class PartPredictor(LoadedAdapter):
         batch: list[_Read] = []
         for place, file in enumerate(files, start=1):
             batch.append(self._read(file))
-            ahead = sum(len(one.points) for one in batch)
+            ahead = sum(len(one.given.points) for one in batch if one.given)
             if len(batch) == batch_size or ahead > _MOST_AHEAD or place == len(files):
                 yield from self._label(batch, category)
                 batch = []
 
     def _read(self, file: str | Path) -> "_Read":
-        """All points of a cloud, or points on a mesh."""
         try:
             shape = read_shape(file)
+            given = part_input(shape, self.transform)
         except DataError as error:
             return _Read(str(file), error=str(error))
-        points = np.asarray(shape.points, dtype=np.float64)
-        faces = shape.faces
-        if faces is not None and len(usable_faces(points, faces)[0]):
-            count = default_num_stored(self.transform, None)
-            points, faces = sample_surface(points, faces, count, seed=0), None
-        return _Read(str(file), points, faces, shape)
+        return _Read(str(file), given, self.warnings(shape, given.prepared))
 
     def _label(self, batch: "list[_Read]", category: str) -> Iterator[PartPrediction]:
         """The parts of all points of some files.
@@ -163,56 +164,72 @@ class PartPredictor(LoadedAdapter):
         The model labels as many points as it was trained on; the others have the part of the
         nearest one of these.
         """
-        prepared = iter(self.transform.prepare_batch([one.raw() for one in batch if one.shape]))
-        found = [(one, next(prepared) if one.shape else DataError(one.error)) for one in batch]
-        usable = [result for _, result in found if isinstance(result, Prepared)]
-        labels = iter(self._likeliest(usable, category))
-        for one, result in found:
-            if isinstance(result, DataError):
-                error = f"{one.shape.source}: {result}" if one.shape else str(result)
-                yield PartPrediction(one.file, category, *_NOTHING, error=error)
-            else:
-                yield self._prediction(one, result, next(labels), category)
-
-    def _likeliest(self, prepared: Sequence[Prepared], category: str) -> NDArray[np.int64]:
-        """Parts of the points that the model looks at, ``(B, N)``."""
-        if not prepared:
-            return np.empty((0, 0), dtype=np.int64)
-        clouds = np.stack([one.points[: self.transform.num_points] for one in prepared])
+        clouds = [one.given.cloud for one in batch if one.given]
         numbers = torch.full((len(clouds),), self.class_names.index(category))
-        return segment(self.model, torch.from_numpy(clouds), numbers, self._mask, len(clouds))
+        labels: Iterator[NDArray[np.int64]] = iter(())
+        if clouds:
+            together = torch.from_numpy(np.stack(clouds))
+            labels = iter(segment(self.model, together, numbers, self._mask, len(clouds)))
+        for one in batch:
+            if one.given is None:
+                nothing = np.empty((0, 3)), np.empty(0, dtype=np.int64)
+                yield PartPrediction(one.file, category, *nothing, error=one.error)
+                continue
+            seg = next(labels)[one.given.nearest]
+            shares = tuple(
+                (self.part_names[part], float((seg == part).mean()))
+                for part in self.categories[category]
+            )
+            yield PartPrediction(one.file, category, one.given.points, seg, shares, one.warnings)
 
-    def _prediction(
-        self, one: "_Read", prepared: Prepared, labels: NDArray[np.int64], category: str
-    ) -> PartPrediction:
-        assert prepared.seg is not None, "rows were given"
-        assert one.shape is not None, "it could be read"
-        chosen = prepared.seg[: self.transform.num_points]
-        _, nearest = cKDTree(one.points[chosen]).query(one.points)
-        seg = labels[nearest]
-        shares = tuple(
-            (self.part_names[part], float((seg == part).mean()))
-            for part in self.categories[category]
-        )
-        warnings = self.warnings(one.shape, prepared)
-        return PartPrediction(one.file, category, one.points, seg, shares, warnings)
+
+@dataclass(frozen=True)
+class PartInput:
+    """A shape made ready for part segmentation.
+
+    Attributes:
+        points: ``(M, 3)`` that get a part: those of a cloud, or points sampled on a mesh.
+        prepared: the shape made ready.
+        cloud: ``(N, 3)`` float32, what the model sees.
+        nearest: ``(M,)`` for each of ``points`` the nearest row of ``cloud``, whose part it gets.
+    """
+
+    points: NDArray[np.float64]
+    prepared: Prepared
+    cloud: NDArray[np.float32]
+    nearest: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A file as it was read: the points that get parts, or why there are none."""
+    """A file made ready, or why it is not."""
 
     file: str
-    points: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
-    faces: NDArray | None = None
-    shape: RawShape | None = None
-    error: str = ""
+    given: PartInput | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
 
-    def raw(self) -> RawShape:
-        """The shape of these points, whose rows stand as labels: they tell which were chosen."""
-        assert self.shape is not None, "it could be read"
-        rows = np.arange(len(self.points))
-        return RawShape(self.points, self.faces, self.shape.source, self.shape.notes, seg=rows)
+
+def part_input(shape: RawShape, transform: InputTransform) -> PartInput:
+    """Make a shape ready for part segmentation.
+
+    Raises:
+        DataError: the shape has no usable geometry.
+    """
+    points = np.asarray(shape.points, dtype=np.float64)
+    faces = shape.faces
+    if faces is not None and len(usable_faces(points, faces)[0]):
+        points = sample_surface(points, faces, default_num_stored(transform, None), seed=0)
+        faces = None
+    rows = np.arange(len(points))  # as labels they tell which points were chosen
+    raw = RawShape(points, faces, shape.source, shape.notes, seg=rows)
+    (prepared,) = transform.prepare_batch([raw])
+    if isinstance(prepared, DataError):
+        raise DataError(f"{shape.source}: {prepared}")
+    assert prepared.seg is not None
+    chosen = prepared.seg[: transform.num_points]
+    _, nearest = cKDTree(points[chosen]).query(points)
+    return PartInput(points, prepared, prepared.points[: transform.num_points], np.asarray(nearest))
 
 
 def write_predictions(

@@ -14,9 +14,10 @@ from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
+from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.training_features import read_training_features
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["Prediction", "Predictor", "ranked", "training_memory"]
 
 _TOP = 3
 
@@ -113,7 +114,7 @@ class Predictor(LoadedAdapter):
             made = iter(self._outputs(np.stack(clouds)) if clouds else ())
             for one in batch:
                 readable = one.points is not None
-                yield self._prediction(one, *next(made)) if readable else _unreadable(one)
+                yield ranked(one, self.class_names, *next(made)) if readable else _unreadable(one)
 
     @torch.no_grad()
     def _outputs(
@@ -136,36 +137,16 @@ class Predictor(LoadedAdapter):
         query = model.tuner.frozen_features(model.trunk, found)
         return query, found if model.adapter.keeps_tokenizer else points
 
-    def _prediction(
-        self,
-        ready: ReadyFile,
-        probabilities: list[float],
-        unusual: float | None,
-        nearest: tuple[Neighbor, ...],
-    ) -> Prediction:
-        order = np.argsort(-np.array(probabilities), kind="stable")[:_TOP]
-        ranking = tuple((self.class_names[place], probabilities[place]) for place in order)
-        warnings = ready.warnings
-        if unusual is not None and unusual >= UNUSUAL_FROM:
-            warnings = (*warnings, _far_off(unusual))
-        return Prediction(ready.file, *ranking[0], ranking, warnings, None, unusual, nearest)
-
     def _remembered(self, neighbors_from: str | None) -> Familiarity | None:
-        model, names = self.model, self.class_names
-        bank = model.bank
-        if bank is None:
-            bank = read_training_features(self.folder, model.base_hash, len(names))
-        if bank is None:
-            if neighbors_from is not None:
-                raise ConfigError(
-                    f"the adapter in {self.folder} remembers no training shapes: leave "
-                    "`neighbors_from` out, or train it again"
-                )
-            return None
-        if bank.features.shape[0] != model.trunk.num_features:
-            raise CheckpointError(f"the adapter in {self.folder} has features of another encoder")
-        found = Familiarity.of(bank.to(self.device), names)
-        return found if neighbors_from is None else found.naming(self._data(neighbors_from))
+        found = training_memory(self.model.adapter, self.folder, self.device)
+        if neighbors_from is None:
+            return found
+        if found is None:
+            raise ConfigError(
+                f"the adapter in {self.folder} remembers no training shapes: leave "
+                "`neighbors_from` out, or train it again"
+            )
+        return found.naming(self._data(neighbors_from))
 
     def _data(self, source: str) -> Any:
         """Labelled data, with surfaces sampled as for training so that it is in the cache."""
@@ -177,6 +158,44 @@ class Predictor(LoadedAdapter):
             val_fraction=0.0,
             seed=(self.split or {}).get("seed", 0),
         )
+
+
+def training_memory(adapter: Adapter, folder: Path, device: str) -> Familiarity | None:
+    """What an adapter remembers of its training shapes; None where it remembers none.
+
+    Args:
+        adapter: with the names of its classes.
+        folder: that it was loaded from.
+        device: where the features are compared.
+
+    Raises:
+        CheckpointError: the memory is of another encoder.
+    """
+    names = adapter.class_names or ()
+    bank = adapter.bank
+    if bank is None:
+        bank = read_training_features(folder, adapter.base_hash, len(names))
+    if bank is None:
+        return None
+    if bank.features.shape[0] != adapter.model.backbone.num_features:
+        raise CheckpointError(f"the adapter in {folder} has features of another encoder")
+    return Familiarity.of(bank.to(device), names)
+
+
+def ranked(
+    ready: ReadyFile,
+    class_names: Sequence[str],
+    probabilities: Sequence[float],
+    unusual: float | None = None,
+    nearest: tuple[Neighbor, ...] = (),
+) -> Prediction:
+    """The prediction that probabilities ``(classes,)`` of a readable file amount to."""
+    order = np.argsort(-np.array(probabilities), kind="stable")[:_TOP]
+    ranking = tuple((class_names[place], probabilities[place]) for place in order)
+    warnings = ready.warnings
+    if unusual is not None and unusual >= UNUSUAL_FROM:
+        warnings = (*warnings, _far_off(unusual))
+    return Prediction(ready.file, *ranking[0], ranking, warnings, None, unusual, nearest)
 
 
 def _unreadable(ready: ReadyFile) -> Prediction:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.errors import check_choices, check_sizes
 from pointpeft.models.masking import patch_mask, salience_mask
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_m2ae_pretraining import (
@@ -42,6 +42,8 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     Without ``points_per_group``, as many points are rebuilt as groups of the decoded scale have.
     """
 
+    terms = (*PointM2AEPretrainingConfig.terms, "semantics")
+
     semantics: float = 1.0  # weight of rebuilding the teacher's features of visible groups
     guided_mask: bool = True  # what is salient to the teacher is more likely to stay visible
     teacher: str = "ViT-B-16.pt"  # weights of OpenAI's CLIP, a transformers folder, or a name
@@ -53,10 +55,7 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, ("teacher_patch_size", "teacher_channels"))
-        check_numbers(self, ["semantics"])
         check_choices(self, ["guided_mask"], (True, False))
-        if self.semantics < 0:
-            raise ConfigError(f"semantics must not be negative, got {self.semantics}")
 
 
 class I2PMAE(PointM2AE):
@@ -111,6 +110,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         channels = self._members * self.views.count * teacher.channels
         self.feature_head = nn.Linear(self.rec_head.in_features, channels)
         self.feature_head.requires_grad_(c.semantics > 0)
+        self.decoder.requires_grad_(c.semantics > 0 or c.reconstruction > 0)
 
     def losses(
         self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None

@@ -6,7 +6,7 @@ their own and every backbone can have them.
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GlobalTermsConfig:
-    """Weights of the terms, and what an image encoder is shown; by default there are none."""
+    """Weights of the terms, and what an image encoder is shown; by default there are none.
+
+    Attributes:
+        terms: names of the weights.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("reconstruction", "contrast", "distillation")
 
     reconstruction: float = 1.0  # weight of the objective of the paper; 0 leaves it out
     contrast: float = 0.0  # weight of instance contrast between two views; in the papers none
@@ -40,13 +46,12 @@ class GlobalTermsConfig:
     num_views: int | None = None  # images of a cloud; None: four of "shaded", three of "depth"
 
     def __post_init__(self) -> None:
-        weights = ["reconstruction", "contrast", "distillation"]
-        check_numbers(self, [*weights, "temperature"])
-        for name in weights:
+        check_numbers(self, [*self.terms, "temperature"])
+        for name in self.terms:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not any(getattr(self, name) for name in weights):
-            raise ConfigError(f"one of {', '.join(weights)} must be positive: nothing is learnt")
+        if not any(getattr(self, name) for name in self.terms):
+            raise ConfigError(f"one of {', '.join(self.terms)} must be positive: nothing is learnt")
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be positive, got {self.temperature}")
         check_choices(self, ["views"], ("depth", "shaded"))

@@ -254,7 +254,11 @@ class PeftModel(nn.Module):
 
     @torch.no_grad()
     def forward_mixed(
-        self, points: Tensor, adapters: Sequence[str], category: Tensor | None = None
+        self,
+        points: Tensor | Tokenized,
+        adapters: Sequence[str],
+        category: Tensor | None = None,
+        query: Tensor | None = None,
     ) -> list[Tensor]:
         """Logits of a batch in which every cloud has an adapter of its own, to predict with.
 
@@ -262,9 +266,10 @@ class PeftModel(nn.Module):
         adapter by adapter. A cloud's logits are those that its adapter alone gives.
 
         Args:
-            points: ``(B, N, 3)``.
+            points: ``(B, N, 3)``, or what the frozen encoder's ``tokenize`` made of them.
             adapters: B names.
             category: numbers of the clouds' categories ``(B,)``, for adapters of part segmentation.
+            query: retrieval features ``(B, C)`` of the clouds, where they are known.
 
         Returns:
             For each cloud ``(classes,)`` or ``(N, parts)``: adapters differ in their numbers.
@@ -284,10 +289,11 @@ class PeftModel(nn.Module):
         for name in dict.fromkeys(adapters):
             rows = torch.tensor([i for i, each in enumerate(adapters) if each == name])
             adapter: Any = self.adapters[name]
-            own = found.rows(rows) if adapter.keeps_tokenizer else points[rows]
+            own = found.rows(rows) if adapter.keeps_tokenizer else found.points[rows]
             parts = adapter.task == "part_segmentation"
             given = {"category": category[rows]} if parts and category is not None else {}
-            logits.update(zip(rows.tolist(), adapter(own, **given), strict=True))
+            known = None if query is None else query[rows]
+            logits.update(zip(rows.tolist(), adapter(own, known, **given), strict=True))
         return [logits[row] for row in range(len(points))]
 
     def train(self, mode: bool = True) -> "PeftModel":

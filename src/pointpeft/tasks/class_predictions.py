@@ -13,7 +13,7 @@ from pointpeft.peft.saving import adapter_digest, resolve_adapter
 from pointpeft.tasks.shown import Outcome, Predicted
 from pointpeft.tasks.task import PredictOptions
 
-__all__ = ["predict_classes"]
+__all__ = ["predict_classes", "prediction_value"]
 
 _COLUMNS = ("file", "class", "probability", "next", "unusual", "nearest")
 
@@ -33,7 +33,7 @@ def predict_classes(
     workers = default_workers(len(files)) if options.workers is None else options.workers
     found: Iterable[Prediction] = predictor.stream(files, options.batch_size or 32, workers)
     if results is not None:
-        found = results.written(found, _value)
+        found = results.written(found, prediction_value)
     return Predicted(
         map(_outcome, found),
         _COLUMNS,
@@ -46,7 +46,7 @@ def predict_classes(
 
 
 def _outcome(one: Prediction) -> Outcome:
-    return Outcome(one.file, _value(one), _rows(one), one.warnings, one.error)
+    return Outcome(one.file, prediction_value(one), _rows(one), one.warnings, one.error)
 
 
 def _rows(one: Prediction) -> list[tuple[str, ...]]:
@@ -60,7 +60,8 @@ def _rows(one: Prediction) -> list[tuple[str, ...]]:
     return [(one.file, str(one.label), percent(one.probability), following, unusual, near or "-")]
 
 
-def _value(one: Prediction) -> dict[str, Any]:
+def prediction_value(one: Prediction) -> dict[str, Any]:
+    """A prediction as plain values for JSON."""
     return {
         "file": one.file,
         "class": one.label,

@@ -1,0 +1,233 @@
+"""Adapters on one trunk, each with all that is needed to use it."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pointpeft.data import InputStatistics, InputTransform, PartTable, ShapeData
+from pointpeft.errors import CheckpointError, ConfigError, DataError, nearest_hint
+from pointpeft.locations import ADAPTER, ADAPTER_CONFIG, resolve_adapter
+from pointpeft.measure.adapters import described_input, load_base
+from pointpeft.measure.familiarity import Familiarity
+from pointpeft.measure.part_scores import part_mask
+from pointpeft.measure.predictor import training_memory
+from pointpeft.peft import PeftModel, load_adapter
+from pointpeft.peft.adapter import Adapter
+
+__all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class UnknownAdapterError(ConfigError):
+    """No adapter of that name is there."""
+
+
+@dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter, and how its input is prepared and its output is told.
+
+    Attributes:
+        name: by which it is asked for.
+        key: by which the model knows it; one that is loaded again has another one.
+        adapter: on the trunk.
+        transform: how shapes are prepared.
+        statistics: of training shapes, when known.
+        familiarity: compares shapes with those of training, when they are remembered.
+        parts: names and categories of the parts, for part segmentation.
+        mask: which parts each category has, ``(categories, parts)``.
+    """
+
+    name: str
+    key: str
+    adapter: Adapter
+    transform: InputTransform
+    statistics: InputStatistics | None
+    familiarity: Familiarity | None
+    parts: PartTable | None
+    mask: Tensor | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes, or categories, in the order of their numbers."""
+        return self.adapter.class_names or ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether its clouds come one by one: by the papers' code a batch changes them."""
+        return bool(getattr(self.adapter.config, "reference_compat", False))
+
+    def category_number(self, name: str | None) -> int | None:
+        """The number of a category, of the only one if there is only one; None without parts.
+
+        Raises:
+            ConfigError: it is unknown, not said although there are several, or not wanted.
+        """
+        known = ", ".join(self.class_names)
+        if self.parts is None:
+            if name is not None:
+                raise ConfigError(f"adapter {self.name!r} finds no parts: leave `category` out")
+            return None
+        if name is None and len(self.class_names) == 1:
+            return 0
+        if name not in self.class_names:
+            hint = nearest_hint(name, self.class_names) if name else ""
+            raise ConfigError(f"`category` {name!r}: {hint}expected one of {known}")
+        return self.class_names.index(name)
+
+    def describe(self) -> dict[str, Any]:
+        """What a client needs to know of it, as plain values."""
+        own = self.adapter.own_state().values()
+        return {
+            "name": self.name,
+            "task": self.adapter.task,
+            "method": self.adapter.config.method,
+            "classes": list(self.class_names),
+            "parts": None if self.parts is None else list(self.parts.names),
+            "num_points": self.transform.num_points,
+            "up_axis": self.transform.up_axis,
+            "bytes": sum(tensor.nbytes for tensor in own),
+            "remembers_training": self.familiarity is not None,
+        }
+
+
+class AdapterSet:
+    """The adapters of a service. They share one trunk: memory grows by what each has of its own.
+
+    Args:
+        folders: adapter or run folders; each adapter is called by its folder's name, see
+            :func:`served_name`. All are of one trunk, that of the first.
+        checkpoint: weights of the encoder, where they are not found.
+        device: where to compute.
+        neighbors_from: training data, by which the shapes that adapters remember get their names.
+
+    Attributes:
+        model: the trunk with all adapters.
+        device: where to compute.
+        retired: adapters that were replaced or removed, but that the model still has for requests
+            that began before.
+
+    Raises:
+        ConfigError: no folder, or two of one name.
+        CheckpointError: a folder holds no adapter, or one of another trunk.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        checkpoint: str | Path | None = None,
+        device: str = "cpu",
+        neighbors_from: ShapeData | None = None,
+    ) -> None:
+        if not folders:
+            raise ConfigError("name the folder of at least one adapter")
+        self.device, self._data = device, neighbors_from
+        self.model = PeftModel(load_base(folders[0], checkpoint).to(device)).eval()
+        self._keys = map("served-{}".format, itertools.count())
+        self._known: dict[str, ServedAdapter] = {}
+        self.retired: list[ServedAdapter] = []
+        for folder in folders:
+            name = served_name(folder)
+            if name in self._known:
+                raise ConfigError(
+                    f"{folder}: another adapter is called {name!r} too; rename its folder"
+                )
+            self.load(name, folder)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._known.values()))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, name: str | None) -> ServedAdapter:
+        """The adapter called ``name``; the only one if there is only one.
+
+        Raises:
+            ConfigError: it is not said although there are several.
+            UnknownAdapterError: there is none of that name.
+        """
+        known = list(self._known)
+        if name is None:
+            if len(known) != 1:
+                raise ConfigError(f"pass `adapter`, one of {', '.join(known) or 'none'}")
+            name = known[0]
+        if name not in self._known:
+            hint = nearest_hint(name, known)
+            raise UnknownAdapterError(
+                f"no adapter {name!r}: {hint}adapters: {', '.join(known) or 'none'}"
+            )
+        return self._known[name]
+
+    def load(self, name: str, folder: str | Path) -> ServedAdapter:
+        """Put an adapter on the trunk, in place of one of that name, which retires.
+
+        Raises:
+            CheckpointError: there is no adapter, or one of another trunk.
+            ConfigError: it does not state its classes or its input.
+        """
+        key = next(self._keys)
+        load_adapter(self.model, folder, key)
+        try:
+            served = self._served(name, key, resolve_adapter(folder))
+        except Exception:
+            self.model.delete_adapter(key)
+            raise
+        if name in self._known:
+            self.retired.append(self._known[name])
+        self._known[name] = served
+        return served
+
+    def remove(self, name: str) -> None:
+        """Have an adapter retire.
+
+        Raises:
+            UnknownAdapterError: there is none of that name.
+        """
+        self.retired.append(self.find(name))
+        del self._known[name]
+
+    def _served(self, name: str, key: str, folder: Path) -> ServedAdapter:
+        adapter: Any = self.model.adapters[key].to(self.device)
+        _, given = described_input(adapter, folder)
+        segments = adapter.sizes["num_parts"] is not None
+        try:
+            parts = PartTable.from_dict(adapter.parts or {}) if segments else None
+            transform = InputTransform.from_dict(given["transform"])
+        except (DataError, TypeError) as error:
+            raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
+        statistics = given.get("statistics")
+        return ServedAdapter(
+            name, key, adapter, transform,
+            InputStatistics.from_dict(statistics) if statistics else None,
+            None if parts else self._familiarity(adapter, folder),
+            parts, None if parts is None else part_mask(parts).to(self.device),
+        )  # fmt: skip
+
+    def _familiarity(self, adapter: Adapter, folder: Path) -> Familiarity | None:
+        found = training_memory(adapter, folder, self.device)
+        if found is None or self._data is None:
+            return found
+        try:
+            return found.naming(self._data)
+        except DataError:  # of an adapter that was trained on other data
+            return found
+
+
+def served_name(folder: str | Path) -> str:
+    """What the adapter of a folder is called: by the run's folder, or its own.
+
+    Raises:
+        ConfigError: that is no name for an address: letters, digits, ``-`` and ``_``.
+    """
+    folder = Path(folder)
+    is_of_run = folder.name == ADAPTER and (folder / ADAPTER_CONFIG).is_file()
+    name = (folder.resolve().parent if is_of_run else folder.resolve()).name
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{folder}: rename it to up to 64 letters, digits, - and _")
+    return name

@@ -1,0 +1,109 @@
+"""The shapes that a request holds."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from pointpeft.data.reading import SHAPE_SUFFIXES
+from pointpeft.serving.limits import Limits
+from pointpeft.serving.problems import RefusedError
+from pointpeft.serving.reading import Upload
+
+__all__ = ["BODY", "read_uploads"]
+
+_JSON = "application/json"
+_NPY = ("application/octet-stream", "application/x-npy")
+_FORM = "multipart/form-data"
+_LONGEST_NAME = 120
+
+BODY: Mapping[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            _FORM: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                    "required": ["file"],
+                }
+            },
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "points": {
+                            "type": "array",
+                            "items": {
+                                "type": "array",
+                                "items": {"type": "number"},
+                                "minItems": 3,
+                                "maxItems": 3,
+                            },
+                        }
+                    },
+                    "required": ["points"],
+                }
+            },
+            _NPY[0]: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+"""What :func:`read_uploads` takes, in the words of OpenAPI."""
+
+
+async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
+    """The shapes of a request: files of a form, ``{"points": ...}`` in JSON, or an ``.npy`` array.
+
+    Raises:
+        RefusedError: the body is none of these, or holds too much.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == _JSON:
+        return [Upload("points", ".json", await request.body())]
+    if kind in _NPY:
+        return [Upload("array.npy", ".npy", await request.body())]
+    if kind == _FORM:
+        return await _files(request, limits)
+    raise RefusedError(
+        415, f"content type {kind!r}: send a form with files ({_FORM}), points ({_JSON}) or an "
+        f".npy array ({_NPY[0]})", {"Accept": ", ".join((_FORM, _JSON, *_NPY))},
+    )  # fmt: skip
+
+
+async def _files(request: Request, limits: Limits) -> list[Upload]:
+    try:
+        async with request.form(max_files=limits.max_files, max_fields=limits.max_files) as form:
+            sent = [(key, value) for key, value in form.multi_items()]
+            others = [key for key, value in sent if not isinstance(value, UploadFile)]
+            if others:
+                raise RefusedError(
+                    422, f"the form has the field {_plain(others[0])!r}: send files only; what is "
+                    "asked for is part of the address, as in /v1/predict?adapter=NAME"
+                )  # fmt: skip
+            return [await _upload(value) for _, value in sent if isinstance(value, UploadFile)]
+    except MultiPartException as error:
+        raise RefusedError(400, f"the form cannot be read: {error.message}") from error
+
+
+async def _upload(file: UploadFile) -> Upload:
+    name = _plain(PurePosixPath((file.filename or "").replace("\\", "/")).name)
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in SHAPE_SUFFIXES:
+        known = " ".join(sorted(SHAPE_SUFFIXES))
+        raise RefusedError(
+            422, f"{name or 'a file without a name'}: shapes are read from {known}, told by the "
+            "end of the name"
+        )  # fmt: skip
+    return Upload(name, suffix, await file.read())
+
+
+def _plain(name: str) -> str:
+    """A name that is safe to show: one line, without what moves a cursor."""
+    return re.sub(r"[^\w .()+@,=-]", "_", name)[-_LONGEST_NAME:].strip()
