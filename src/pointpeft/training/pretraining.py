@@ -23,6 +23,7 @@ from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
 from pointpeft.models.objective import Pretraining
 from pointpeft.process_state import undisturbed
+from pointpeft.progress import Meter
 from pointpeft.training.callbacks import (
     History,
     MeanLoss,
@@ -247,7 +248,10 @@ def _look(config: PretrainConfig, model: Any, clouds: PretrainingData) -> Tensor
         log.warning("procedural shapes are new in every epoch: the teacher looks at every batch")
         return None
     started = time.monotonic()
-    seen = teacher_features(model.terms.teacher, clouds.train, clouds.num_points)
+    with Meter("teacher") as meter:
+        seen = teacher_features(
+            model.terms.teacher, clouds.train, clouds.num_points, progress=meter.update
+        )
     log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
     return seen
 
