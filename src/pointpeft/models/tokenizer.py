@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.models.layers import split_mlp
-from pointpeft.ops import farthest_point_sample, gather_points, group_points
+from pointpeft.ops import farthest_point_sample, gather_points, group_points, max_pool
 
 __all__ = ["PatchEmbed", "PatchTokenizer", "Patches", "check_widths", "group_patches"]
 
@@ -94,11 +94,11 @@ class PatchEmbed(nn.Module):
         """``(..., S, c) -> (..., C)``."""
         *batch, S, c = neighborhoods.shape
         local = self.first_conv(neighborhoods.reshape(-1, c)).unflatten(0, (-1, S))
-        pooled = local.amax(dim=1, keepdim=True)  # (patches, 1, local)
+        pooled = max_pool(local, dim=1, keepdim=True)  # (patches, 1, local)
         # The pooled half is the same for all S points of a patch, so its product is taken once per
         # patch: a quarter of the embedding's multiply-adds is saved at the widths of the papers.
         x = split_mlp(self.second_conv, pooled, local)
-        return x.view(-1, S, x.shape[-1]).amax(dim=1).view(*batch, -1)
+        return max_pool(x.view(-1, S, x.shape[-1]), dim=1).view(*batch, -1)
 
 
 class PatchTokenizer(nn.Module):

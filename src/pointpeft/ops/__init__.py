@@ -11,6 +11,7 @@ from pointpeft.ops.earth_mover import earth_mover_distance, soft_matching
 from pointpeft.ops.gathering import gather_points
 from pointpeft.ops.interpolation import inverse_distance_weights, three_interpolate
 from pointpeft.ops.neighbors import ball_query, group_points, knn
+from pointpeft.ops.pooling import max_pool
 from pointpeft.ops.sampling import farthest_point_sample
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "group_points",
     "inverse_distance_weights",
     "knn",
+    "max_pool",
     "soft_matching",
     "squared_distance",
     "three_interpolate",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
+from pointpeft.models.layers import attention
 from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -173,5 +174,5 @@ class _DynamicBlock(nn.Module):
         B, T, C = x.shape
         qkv = self.qkv(attn.qkv(x)).view(B, T, 3, attn.num_heads, C // attn.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = attention(q, k, v, bias)
         return self.proj(attn.proj(x.transpose(1, 2).reshape(B, T, C)))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.layers import is_plain
 from pointpeft.models.trunk import Stream
+from pointpeft.ops import max_pool
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -115,7 +116,7 @@ class GraphPrompt(nn.Module):
             outputs.append(x)
         x = self.fuse(torch.cat(outputs, dim=-1))
         x = F.leaky_relu(self.norm(x.flatten(0, 1)), _SLOPE).view_as(x)
-        return x.amax(dim=1, keepdim=True)
+        return max_pool(x, dim=1, keepdim=True)
 
     def neighbors(self, x: Tensor) -> Tensor:
         """Places of the nearest tokens ``(B, G, k)`` in the space of features ``(B, G, C)``."""
@@ -139,7 +140,7 @@ class _Edges(nn.Module):
         """``(B, G, C)`` and ``(B, G, k)`` -> ``(B, G, C)``."""
         edges = self._linear(h, neighbors)  # (B, G, k, C)
         edges = self.norm(edges.flatten(0, 2)).view_as(edges)
-        return F.leaky_relu(edges, _SLOPE).amax(dim=2)
+        return max_pool(F.leaky_relu(edges, _SLOPE), dim=2)
 
     def _linear(self, h: Tensor, neighbors: Tensor) -> Tensor:
         """``W1 h_j + (W2 - W1) h_i``: multiplied once for a token, not for each edge."""

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.models import Geometry
-from pointpeft.ops import farthest_point_sample, gather_points, inverse_distance_weights, knn
+from pointpeft.models.layers import attention
+from pointpeft.ops import (
+    farthest_point_sample,
+    gather_points,
+    inverse_distance_weights,
+    knn,
+    max_pool,
+)
 from pointpeft.ops.gathering import select_rows
 
 __all__ = [
@@ -90,7 +97,7 @@ class LocalAttention(nn.Module):
         L, s = groups.shape
         qkv = select_rows(self.qkv(rows), groups).view(L, s, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (L, heads, s, width / heads)
-        x = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        x = attention(q, k, v, scale=self.scale)
         return self.proj(x.transpose(1, 2).reshape(L, s, -1))
 
 
@@ -288,7 +295,7 @@ class PointPeftBlock(nn.Module):
         (B, T, _), G = x.shape, geometry.centers.shape[1]
         rows = x.split((first, T - first), dim=1)[1].flatten(0, 1)
         local = select_rows(rows, groups.neighbors) + drop_path(shared.attend(rows, groups))
-        pooled = local.amax(dim=1)  # (B g, C)
+        pooled = max_pool(local, dim=1)  # (B g, C)
         if self.config.group_pooling == "mean+max":
             pooled = pooled + local.mean(dim=1)
         pooled = self.out_transform(pooled)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
-from pointpeft.ops import knn
+from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -189,5 +189,5 @@ class _Graph(nn.Module):
 
     def forward(self, side: Tensor, neighbors: Tensor) -> Tensor:
         """``(B, G, R)`` and ``(B, G, k)`` -> ``(B, G, R)``."""
-        near = select(self.near(side), neighbors).amax(dim=2)
+        near = max_pool(select(self.near(side), neighbors), dim=2)
         return self.out(self.own(side) + near)
