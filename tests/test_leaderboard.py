@@ -27,7 +27,7 @@ def test_a_file_more_is_a_row_more(script, tmp_path):
         (tmp_path / f"{method}.json").write_text(json.dumps(made))
         page = script["page"](tmp_path)
         assert page.count("\n| ") == 2 + number
-        assert f"| {method} | m | {100 * made['test_accuracy']:.1f}" in page
+        assert f"| {method} | m | 01234567 | {100 * made['test_score']:.1f}" in page
 
 
 def test_other_test_shapes_are_another_table(script, tmp_path):

@@ -24,7 +24,8 @@ def cells(accuracy, seeds=2, **changes):
             "trainable_parameters": 1000, "stored_bytes": 4000, "seconds_per_epoch": 2.0,
             "epochs": 3, "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
             "versions": {}, "test_ids": [f"s{place}" for place in range(SHAPES)],
-            "test_correct": right, "data_title": None, **changes,
+            "test_scores": right, "data_title": None, "task": "classification",
+            "weights": "0123456789ab", **changes,
         }
         for seed in range(seeds)
     ]  # fmt: skip
@@ -37,12 +38,12 @@ def row(method, accuracy, model="m", shots=None, **changes):
 
 def test_a_row_has_means_and_costs():
     made = row("lora", 0.5)
-    assert made["test_accuracy"] == 0.5
-    assert made["test_accuracy_std"] == 0.0
-    assert made["val_accuracy"] == pytest.approx(0.55)
+    assert made["test_score"] == 0.5
+    assert made["test_score_std"] == 0.0
+    assert made["val_score"] == pytest.approx(0.55)
     assert made["peak_memory_bytes"] == 11
     assert made["training_seconds"] == 6.0
-    assert np.mean(made["correct"]) == 0.5
+    assert np.mean(made["scores"]) == 0.5
 
 
 def test_seeds_that_change_nothing_show_no_spread():
@@ -58,7 +59,7 @@ def test_a_fitted_method_and_a_single_seed():
     made = row("svm", 0.5, seeds=1, seconds_per_epoch=None, epochs=0, fit_seconds=1.5)
     assert made["training_seconds"] == made["fit_seconds"] == 1.5
     assert made["epochs"] is None
-    assert made["test_accuracy_std"] is None
+    assert made["test_score_std"] is None
 
 
 def test_verdicts_are_of_the_table():
@@ -87,7 +88,7 @@ def test_files_hold_what_was_found(tmp_path):
     with (tmp_path / "results.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["method"], first["shots"]) == ("lora,r=4", "all")
-    assert float(second["test_accuracy"]) == 0.9
+    assert float(second["test_score"]) == 0.9
     assert judge(read_rows(tmp_path / "rows")) == judged
     assert len(shown(judged).columns) == len(shown(judged).rows[0])
 

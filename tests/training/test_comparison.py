@@ -17,6 +17,7 @@ from pointpeft.training.comparison import compare
 from pointpeft.training.grid import Comparison, split_method
 from pointpeft.training.resolved import ResolvedRun
 from tests.training.comparing import run_here
+from tests.training.parts import DEPTH, write_part_archive
 from tests.training.support import TINY, write_meshes
 
 SEEDS = 2
@@ -66,7 +67,7 @@ def test_a_grid_runs_and_is_summed_up(make, ran, tmp_path):
     assert set(rows) == {(m, s) for m in ("knn", "linear") for s in (2, None)}
     for row in rows.values():
         assert row["seeds"] == [0, 1]
-        assert row["test_accuracy"] == pytest.approx(np.mean(row["correct"]), abs=1e-5)
+        assert row["test_score"] == pytest.approx(np.mean(row["scores"]), abs=1e-5)
         assert row["train_items"] == (32 if row["shots"] is None else 8)
     assert len({row["test_shapes"] for row in rows.values()}) == 1
     for name in ("results.json", "results.csv", "compare.html", "config.yaml"):
@@ -96,8 +97,8 @@ def test_a_cell_is_an_ordinary_run(make, ran, tmp_path):
     (folder,) = (tmp_path / "out").glob("*/*/linear/all/lr1/seed0")
     config = pp.load_config(pp.FinetuneConfig, [folder / "config.yaml"])
     again = pp.finetune(config, tmp_path / "again")
-    metrics, known = metrics_of(folder), json.loads((folder / "correct.json").read_text())
-    assert again["test_accuracy"] == metrics["test_accuracy"] == np.mean(known["correct"])
+    metrics, known = metrics_of(folder), json.loads((folder / "scores.json").read_text())
+    assert again["test_accuracy"] == metrics["test_accuracy"] == np.mean(known["scores"])
     assert "svm_test_accuracy" not in metrics
     assert not (folder / "report.html").exists()
     meshes = write_meshes(tmp_path / "meshes", {"box": 1})
@@ -214,10 +215,30 @@ def test_a_grid_that_makes_no_sense_is_refused(make, changes, named):
         make(**changes)
 
 
+def test_part_segmentation_is_compared_by_the_iou_of_shapes(make, ran, tmp_path):
+    parts = write_part_archive(tmp_path / "parts.npz", 8)
+    given = {"methods": ("full", "linear"), "checkpoints": ("random",), "data": (str(parts),)}
+    settings = [DEPTH, "task=part_segmentation", "trainer.batch_size=4"]
+    results = compare(make(*settings, **given), tmp_path / "out")
+    assert results["failures"] == []
+    for row in results["rows"]:
+        folder = next((tmp_path / "out").glob(f"*/*/{row['method']}/all/lr*/seed1"))
+        each = [metrics_of(folder.parent / f"seed{n}")["test_instance_iou"] for n in range(SEEDS)]
+        assert row["test_score_per_seed"] == each
+        assert np.mean(row["scores"]) == pytest.approx(row["test_score"], abs=1e-5)
+        assert row["metric"] != "accuracy"
+
+
+def test_rows_tell_backbones_of_one_name_apart(make, ran, tmp_path):
+    given = {"methods": ("knn",), "seeds": 1}
+    first = compare(make(**given), tmp_path / "a")["rows"]
+    second = compare(make("seed=7", **given, checkpoints=("random",)), tmp_path / "b")["rows"]
+    assert first[0]["weights"] != second[0]["weights"]
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("task=part_segmentation", "task"),
         ("few_shot.way=2", "few_shot.way"),
         ("trainer.devices=2", "trainer.devices"),
     ],

@@ -16,7 +16,7 @@ __all__ = ["evaluate", "finetune"]
 def finetune(
     overrides: options.Overrides = None,
     data: options.Data = None,
-    task: Annotated[str | None, typer.Option(help="classification or part_segmentation.")] = None,
+    task: options.Task = None,
     method: Annotated[
         str | None,
         typer.Option(

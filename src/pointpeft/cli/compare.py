@@ -41,6 +41,7 @@ def compare(
         list[float] | None,
         typer.Option(help="Times the method's learning rate, to choose from. May be repeated."),
     ] = None,
+    task: options.Task = None,
     output: options.Output = Path("runs/compare"),
     epochs: options.Epochs = None,
     seed: options.Seed = None,
@@ -60,8 +61,8 @@ def compare(
     from pointpeft.training.grid import Comparison
 
     settings = options.read_settings(
-        FinetuneConfig, overrides, output, config, resume, device, data=data[0] if data else None,
-        epochs=epochs, seed=seed, up_axis=up_axis, variant=variant,
+        FinetuneConfig, overrides, output, config, resume, device, task=task,
+        data=data[0] if data else None, epochs=epochs, seed=seed, up_axis=up_axis, variant=variant,
     )  # fmt: skip
     models = tuple(model or [settings.model])
     unsaid = [settings.checkpoint] * len(models)

@@ -42,6 +42,7 @@ __all__ = [
 T = TypeVar("T")
 
 Adapter = Annotated[Path, typer.Option(help="Adapter or run folder.")]
+Task = Annotated[str | None, typer.Option(help="classification or part_segmentation.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the data.")]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="YAML file that states what differs from defaults.")

@@ -13,6 +13,7 @@ from pointpeft.files import file_name, replacing, write_json
 from pointpeft.formats import count, counted, human_bytes, mean_and_spread, percent, seconds
 from pointpeft.measure.paired import holm, paired_p_value
 from pointpeft.tasks.shown import Shown
+from pointpeft.tasks.table import find_task
 
 __all__ = [
     "COLUMNS",
@@ -31,9 +32,11 @@ Row = dict[str, Any]
 
 _LEVEL = 0.05
 """P-value below which a difference is beyond chance."""
-_PER_SHAPE = "correct"
+_PER_SHAPE = "scores"
 _ROWS = "rows"
 """Folder of rows as single files."""
+_DIGITS = 8
+"""Of the hash of weights that tell one backbone from another."""
 
 
 def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Row:
@@ -41,30 +44,36 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
 
     Args:
         labels: ``data``, ``model``, ``method``, ``shots`` (None: all), ``lr`` (None: there is none)
-            and ``lr_search``, the validation accuracy by learning rate.
-        cells: of each run its metrics, ``test_ids`` and ``test_correct``.
+            and ``lr_search``, the validation score by learning rate.
+        cells: of each run its metrics, ``test_ids``, ``test_scores``, and the identity of the
+            frozen ``weights``.
 
     Returns:
-        The labels; ``seeds``; ``test_accuracy`` and ``val_accuracy``, means, and
-        ``test_accuracy_std``, None of a single seed; ``trainable_parameters``; ``stored_bytes``;
+        The labels; the ``task`` and the ``metric`` that it is judged by; ``seeds``; ``test_score``
+        and ``val_score``, means, and ``test_score_std``, None of a single seed; the begin of the
+        identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
         ``seconds_per_epoch`` and ``epochs``, or ``fit_seconds``, the rest None;
         ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest; ``test_items`` and
-        ``test_shapes``, a hash of their names; and ``correct``, of each test shape the share of
-        seeds that classify it rightly.
+        ``test_shapes``, a hash of their names; and ``scores``, of each test shape the mean over
+        seeds.
     """
     first = cells[0]
     names = "\n".join(first["test_ids"])
     per_epoch, fit = (_median(cells, key) for key in ("seconds_per_epoch", "fit_seconds"))
     epochs = None if per_epoch is None else _median(cells, "epochs")
-    test = [cell["test_accuracy"] for cell in cells]
+    task = find_task(first["task"])
+    test = [cell[f"test_{task.headline}"] for cell in cells]
     return {
         **labels,
         "data_title": first.get("data_title"),
+        "task": task.name,
+        "metric": task.label,
         "seeds": [cell["seed"] for cell in cells],
-        "test_accuracy": float(np.mean(test)),
-        "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
-        "test_accuracy_per_seed": test,
-        "val_accuracy": _mean(cells, "val_accuracy"),
+        "test_score": float(np.mean(test)),
+        "test_score_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
+        "test_score_per_seed": test,
+        "val_score": _mean(cells, f"val_{task.headline}"),
+        "weights": first["weights"][:_DIGITS],
         "trainable_parameters": first["trainable_parameters"],
         "stored_bytes": first["stored_bytes"],
         "epochs": epochs,
@@ -76,7 +85,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "test_items": first["test_items"],
         "test_shapes": hashlib.sha256(names.encode()).hexdigest()[:16],
         "versions": first["versions"],
-        _PER_SHAPE: np.mean([cell["test_correct"] for cell in cells], axis=0).round(6).tolist(),
+        _PER_SHAPE: np.mean([cell["test_scores"] for cell in cells], axis=0).round(6).tolist(),
     }
 
 
@@ -98,12 +107,13 @@ def tables(rows: Sequence[Row]) -> list[list[Row]]:
     """
     found: dict[tuple, list[Row]] = {}
     for row in rows:
-        found.setdefault((row["data"], row["test_shapes"], row["shots"]), []).append(row)
+        of = row["data"], row["metric"], row["test_shapes"], row["shots"]
+        found.setdefault(of, []).append(row)
     return [sorted(table, key=_rank) for table in found.values()]
 
 
 def _rank(row: Row) -> tuple[float, float, str]:
-    return -row["test_accuracy"], -(row["val_accuracy"] or 0.0), row["method"]
+    return -row["test_score"], -(row["val_score"] or 0.0), row["method"]
 
 
 def judge(rows: Sequence[Row]) -> list[Row]:
@@ -129,7 +139,7 @@ def judge(rows: Sequence[Row]) -> list[Row]:
 # As text -----------------------------------------------------------------------------------------
 
 COLUMNS = (
-    "method", "model", "test accuracy", "against the best", "validation", "lr", "trainable",
+    "method", "model", "weights", "test", "against the best", "validation", "lr", "trainable",
     "stored", "seconds", "peak memory", "seeds",
 )  # fmt: skip
 """Headings of :func:`row_cells`; the seconds are those of a whole training."""
@@ -141,9 +151,10 @@ def row_cells(row: Row) -> tuple[str, ...]:
     return (
         row["method"],
         row["model"],
-        mean_and_spread(row["test_accuracy"], row["test_accuracy_std"]),
+        row["weights"],
+        mean_and_spread(row["test_score"], row["test_score_std"]),
         row["verdict"] if p is None else f"{row['verdict']} (p = {p:.2g})",
-        percent(row["val_accuracy"]),
+        percent(row["val_score"]),
         "-" if row["lr"] is None else f"{row['lr']:.2g}",
         count(row["trainable_parameters"]),
         human_bytes(row["stored_bytes"]),
@@ -154,13 +165,13 @@ def row_cells(row: Row) -> tuple[str, ...]:
 
 
 def table_title(table: Sequence[Row]) -> str:
-    """Data, shots and test shapes of a table."""
+    """Data, shots, test shapes and metric of a table."""
     first = table[0]
     shots = "all training shapes"
     if first["shots"] is not None:
         shots = f"{counted(first['shots'], 'training shape')} of each class"
     name = first["data_title"] or first["data"]
-    return f"{name}, {shots}, {counted(first['test_items'], 'test shape')}"
+    return f"{name}, {shots}, {counted(first['test_items'], 'test shape')}: {first['metric']}"
 
 
 def shown(table: Sequence[Row]) -> Shown:

@@ -214,6 +214,14 @@ class Classification(Task):
         points = torch.from_numpy(part.points)[:, : adapter.transform.num_points]
         return model_outputs(adapter.model, points, batch_size=batch_size)
 
+    def of_each(
+        self, adapter: LoadedAdapter, part: ShapeSplit, batch_size: int
+    ) -> NDArray[np.float64]:
+        """1 where the class is right, else 0."""
+        points = torch.from_numpy(part.points)[:, : adapter.transform.num_points]
+        right = classify(adapter.model, points, batch_size).argmax(1).numpy() == part.labels
+        return right.astype(float)
+
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Of the accuracies."""
         return accuracy_intervals(metrics)

@@ -4,7 +4,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +22,7 @@ from pointpeft.measure.part_scores import (
     likeliest_parts,
     part_mask,
     score_segmenter,
+    segment,
     shape_iou,
 )
 from pointpeft.measure.scores import class_counts
@@ -171,6 +174,18 @@ class PartSegmentation(Task):
             **_metrics(adapter.model, part, split, parts, num_points, batch_size),
             "part_names": list(parts.names),
         }, None
+
+    def of_each(
+        self, adapter: LoadedAdapter, part: ShapeSplit, batch_size: int
+    ) -> NDArray[np.float64]:
+        """The mean IoU over the parts of its category."""
+        assert adapter.parts is not None, "an adapter of this task"
+        assert part.seg is not None, "read with part labels"
+        points = torch.from_numpy(part.points)[:, : adapter.transform.num_points]
+        category, own = torch.from_numpy(part.labels), tuple(adapter.parts.categories.values())
+        found = segment(adapter.model, points, category, part_mask(adapter.parts), batch_size)
+        each = zip(found, part.seg[:, : points.shape[1]], part.labels, strict=True)
+        return np.array([shape_iou(one, truth, own[place]) for one, truth, place in each])
 
     def analyse(
         self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import ConfigError, check_sizes
@@ -148,6 +151,16 @@ class Task(abc.ABC):
         Returns:
             The metrics, and what :meth:`analyse` can use again.
         """
+
+    def of_each(
+        self, adapter: LoadedAdapter, part: ShapeSplit, batch_size: int
+    ) -> NDArray[np.float64]:
+        """The headline metric of every shape, ``(S,)``, of which it is the mean.
+
+        Raises:
+            ConfigError: the metric is no mean over shapes.
+        """
+        raise ConfigError(f"task={self.name} has no score of each shape to compare methods by")
 
     def intervals(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Confidence intervals of what is counted by shapes; none where nothing is."""

@@ -1,4 +1,4 @@
-"""One run of a comparison: its data, its folder, and which test shapes it classifies rightly."""
+"""One run of a comparison: its data, its folder, and its score of every test shape."""
 
 import json
 import traceback
@@ -6,23 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pointpeft.data import ShapeData
 from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
 from pointpeft.files import write_json
 from pointpeft.measure.adapters import LoadedAdapter
-from pointpeft.measure.scores import classify
+from pointpeft.tasks.table import find_task
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.finetuning import finetune
 from pointpeft.training.inputs import load_data, make_backbone, training_device
 from pointpeft.training.run_folder import RunFolder
 
-__all__ = ["CORRECT", "FAILURE", "Cell", "note_failure", "read_cell", "read_failure", "run_cell"]
+__all__ = ["FAILURE", "SCORES", "Cell", "note_failure", "read_cell", "read_failure", "run_cell"]
 
-CORRECT = "correct.json"
-"""Which test shapes a cell classifies rightly: ``ids``, and ``correct``, in the same order."""
+SCORES = "scores.json"
+"""What a cell reaches on each test shape: ``ids``, and ``scores``, in the same order."""
 FAILURE = "failure.json"
 """Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
 
@@ -50,7 +48,8 @@ class Cell:
             DataError: unusable data, no test split, or too few shapes of a class.
         """
         num_points = make_backbone(self.config)[0].spec.num_points
-        data = load_data(self.config.data, num_points)
+        segmented = find_task(self.config.task).segmented
+        data = load_data(self.config.data, num_points, segmented=segmented)
         if not len(data.test):
             raise DataError(f"{self.config.data.source} has no test split to compare on")
         if self.shots is None:
@@ -62,24 +61,27 @@ class Cell:
 
 def run_cell(cell: Cell) -> None:
     """Fill the folder of a cell, or go on where it was left; any error is noted there."""
-    for name in (FAILURE, CORRECT):  # of fewer epochs, if there are some
+    for name in (FAILURE, SCORES):  # of fewer epochs, if there are some
         (cell.folder / name).unlink(missing_ok=True)
     try:
         data = cell.load()
         begun = RunFolder(cell.folder).config.is_file()
         finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
-        write_json(cell.folder / CORRECT, _correct(cell, data))
+        write_json(cell.folder / SCORES, _scores(cell, data))
     except Exception as error:  # whatever it is, the other cells go on
         note_failure(cell, type(error).__name__, str(error), traceback.format_exc())
 
 
-def _correct(cell: Cell, data: ShapeData) -> dict[str, Any]:
+def _scores(cell: Cell, data: ShapeData) -> dict[str, Any]:
     config = cell.config
     adapter = LoadedAdapter(cell.folder, device=training_device(config))
-    points = torch.from_numpy(data.test.points)[:, : data.transform.num_points]
-    logits = classify(adapter.model, points, VALIDATION_BATCH * config.trainer.batch_size)
-    right = logits.argmax(1).numpy() == data.test.labels
-    return {"ids": list(data.test.ids), "correct": right.tolist()}
+    batch_size = VALIDATION_BATCH * config.trainer.batch_size
+    scores = find_task(config.task).of_each(adapter, data.test, batch_size)
+    return {
+        "ids": list(data.test.ids),
+        "scores": scores.tolist(),
+        "weights": adapter.model.base_hash,
+    }
 
 
 def note_failure(cell: Cell, error: str, message: str, trace: str = "") -> None:
@@ -95,15 +97,15 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 
 
 def read_cell(cell: Cell) -> dict[str, Any] | None:
-    """What a finished cell measured: its metrics, with ``test_ids`` and ``test_correct``.
+    """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
 
     None: it is not finished, or was begun with other settings.
 
     Raises:
-        DataError: the file of what is right is damaged.
+        DataError: the file of its scores is damaged.
     """
     run = RunFolder(cell.folder)
-    file = run.path / CORRECT
+    file = run.path / SCORES
     if not run.config.is_file():
         return None
     metrics = run.finished_metrics(cell.config)
@@ -111,6 +113,7 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        return metrics | {"test_ids": known["ids"], "test_correct": known["correct"]}
+        named = {f"test_{key}": known[key] for key in ("ids", "scores")}
+        return {**metrics, **named, "weights": known["weights"]}
     except (ValueError, KeyError) as error:
         raise DataError(f"{file} is damaged: {error}; remove it and resume") from error

@@ -13,6 +13,7 @@ from pointpeft.formats import percent
 from pointpeft.measure.comparison import Row, judge, make_row, write_results
 from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
+from pointpeft.tasks.table import find_task
 from pointpeft.training.cells import Cell, note_failure, read_cell, read_failure
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.config_files import load_config
@@ -179,7 +180,13 @@ class _Grid:
 def _outcome(cell: Cell, failure: dict[str, str] | None) -> str:
     if failure is not None:
         return f"failed: {(failure['message'] or failure['error']).splitlines()[0]}"
-    return f"validation accuracy {percent((read_cell(cell) or {}).get('val_accuracy'))}"
+    return f"validation {percent(_validated(cell))}"
+
+
+def _validated(cell: Cell) -> float | None:
+    """The validation score by which learning rates are chosen; None: it is not known."""
+    headline = find_task(cell.config.task).headline
+    return (read_cell(cell) or {}).get(f"val_{headline}")
 
 
 def _shared(settings: FinetuneConfig) -> FinetuneConfig:
@@ -260,8 +267,8 @@ def _search(group: _Group, asked: Sequence[float], seed: int) -> _Search | None:
     lr = {factor: group.cell(factor, seed).config.optimizer.lr for factor in factors}
     if len(factors) == 1:
         return _Search(factors[0], None if group.fitted else lr[factors[0]], {})
-    found = {factor: read_cell(group.cell(factor, seed)) for factor in factors}
-    reached = {factor: one["val_accuracy"] for factor, one in found.items() if one is not None}
+    found = {factor: _validated(group.cell(factor, seed)) for factor in factors}
+    reached = {factor: score for factor, score in found.items() if score is not None}
     if not reached:
         return None
     best = max(reached, key=lambda factor: (reached[factor], -abs(math.log(factor))))

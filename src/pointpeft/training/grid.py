@@ -38,7 +38,7 @@ class Comparison:
 
     Raises:
         ConfigError: a list is empty or repeats itself, a number is out of range, or the settings
-            ask for what is not compared, such as part segmentation.
+            ask for what is not compared, such as episodes.
     """
 
     settings: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -51,7 +51,6 @@ class Comparison:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        check_choices(self.settings, ["task"], ("classification",))
         check_choices(self.settings, ["protocol"], ("honest",))
         if self.settings.few_shot.way is not None:
             raise ConfigError("few_shot.way draws episodes, which are not compared; use `shots`")

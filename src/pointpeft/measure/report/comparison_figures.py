@@ -90,16 +90,16 @@ def accuracy_by_shots(rows: Sequence[Row]) -> Figure | None:
 
 
 def _accuracies(rows: Sequence[Row]) -> list[float]:
-    return [row["test_accuracy"] for row in rows]
+    return [row["test_score"] for row in rows]
 
 
 def _spread(rows: Sequence[Row]) -> dict[str, Any]:
     """Bars of one standard deviation over seeds; none for a single seed."""
-    values = [row["test_accuracy_std"] or 0.0 for row in rows]
+    values = [row["test_score_std"] or 0.0 for row in rows]
     return {"type": "data", "array": values, "visible": any(values), "thickness": 1, "width": 3}
 
 
 def _hover(row: Row, key: str, title: str) -> str:
-    accuracy = mean_and_spread(row["test_accuracy"], row["test_accuracy_std"])
+    accuracy = mean_and_spread(row["test_score"], row["test_score_std"])
     value = count(row[key]) if isinstance(row[key], int) else f"{row[key]:.3g}"
     return f"{plain(row['method'])} on {plain(row['model'])}<br>{accuracy}<br>{title}: {value}"

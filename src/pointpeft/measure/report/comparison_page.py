@@ -77,6 +77,6 @@ def _summary(rows: Sequence[Row]) -> str:
         also = f"; no difference to {enumerate_names(equal)}" if equal else ""
         said.append(
             f"{table_title(table)}: of {counted(len(table), 'row')} {best['method']} on "
-            f"{best['model']} is the best, {percent(best['test_accuracy'])}{also}."
+            f"{best['model']} is the best, {percent(best['test_score'])}{also}."
         )
     return " ".join(said)
