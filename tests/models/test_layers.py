@@ -4,9 +4,17 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.layers import Attention, Block, DropPath, drop_path, drop_path_rates
+from pointpeft.models.layers import (
+    Attention,
+    Block,
+    DropPath,
+    attention,
+    drop_path,
+    drop_path_rates,
+)
 from pointpeft.models.trunk import Geometry
 
 
@@ -66,3 +74,24 @@ def test_stochastic_depth_drops_each_branch_of_a_block_on_its_own():
 def test_rates_of_stochastic_depth_rise_linearly():
     assert drop_path_rates(0.1, 3) == pytest.approx([0.0, 0.05, 0.1])
     assert drop_path_rates(0.1, 1) == [0.0]
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_trained_in_half_precision_is_the_same_attention(scale, biased):
+    q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.double)
+    bias = torch.randn(2, 1, 9, 9, dtype=torch.double) if biased else None
+    half = [x.bfloat16().requires_grad_() for x in (q, k, v)]
+    exact = [x.detach().double().requires_grad_() for x in half]
+    found = attention(*half, None if bias is None else bias.bfloat16(), scale)
+    expected = F.scaled_dot_product_attention(
+        *exact, attn_mask=None if bias is None else bias.bfloat16().double(), scale=scale
+    )
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=0.05, atol=0.05)
+    for one, other in zip(
+        torch.autograd.grad(found.float().square().sum(), half),
+        torch.autograd.grad(expected.square().sum(), exact),
+        strict=True,
+    ):
+        torch.testing.assert_close(one.double(), other, rtol=0.1, atol=0.1)

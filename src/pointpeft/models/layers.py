@@ -80,8 +80,8 @@ def attention(
 ) -> Tensor:
     """``softmax(scale q k^T + bias) v`` of queries, keys and values ``(B, heads, T, D)``.
 
-    PyTorch's own, but for training in half precision on a CPU, where its backward pass takes five
-    to ten times as long as these products.
+    PyTorch's own, but for training in half precision on a CPU, where its passes take four to nine
+    times as long as these products.
 
     Args:
         bias: broadcastable to ``(B, heads, T, T)``.

@@ -10,7 +10,7 @@ def max_pool(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
     """The largest values along a dimension; the gradient goes to one largest member of each group.
 
     Where a gradient is recorded, it is carried by the place of the maximum. That of ``amax`` looks
-    for every equal member again, which takes two to five times as long on a CPU.
+    for every equal member again, which takes twice as long on a CPU.
 
     Args:
         x: any floating-point tensor.
