@@ -33,8 +33,8 @@ class ScaleConfig(pp.PeftConfig):
 
 
 class ScaleTuner(pp.Tuner):
-    def __init__(self, model, config, bank):
-        super().__init__(model, config, bank)
+    def __init__(self, model, config):
+        super().__init__(model, config)
         dims = [scale.dim for scale in model.backbone.scales for _ in scale.blocks]
         self.factors = nn.ParameterList(torch.full((dim,), config.start) for dim in dims)
 

@@ -22,8 +22,8 @@ class ScaleConfig(PeftConfig):
 
 
 class ScaleTuner(Tuner):
-    def __init__(self, model, config, bank):
-        super().__init__(model, config, bank)
+    def __init__(self, model, config):
+        super().__init__(model, config)
         self.factors = nn.Parameter(torch.full((len(model.backbone.blocks),), config.start))
 
     def block(self, place, block, stream):

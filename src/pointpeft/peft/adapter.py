@@ -72,7 +72,9 @@ class Adapter(nn.Module):
         self.input: dict[str, Any] | None = None
         self.temperature = 1.0
 
-        tuner = tuner_class(config)(base, config, bank)
+        kind = tuner_class(config)
+        extra: list[Any] = [bank] if kind.takes_bank else []
+        tuner = kind(base, config, *extra)
         added = tuple(f"backbone.{name}" for name in trunk.optional_state)
         self.model = view(base, lambda name: _is_own(name, tuner, added))
         self.tuner = tuner.to(next(trunk.parameters()).device)

@@ -11,7 +11,6 @@ from torch import nn
 
 from pointpeft.errors import check_choices, check_numbers, check_rates, check_sizes
 from pointpeft.models.trunk import Stream
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["AdapterConfig", "AdapterTuner"]
@@ -39,8 +38,8 @@ class AdapterConfig(PeftConfig):
 class AdapterTuner(Tuner):
     """Trains the bottlenecks, class token and head. They begin at zero."""
 
-    def __init__(self, model: Any, config: AdapterConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: AdapterConfig) -> None:
+        super().__init__(model, config)
         dims = [scale.dim for scale in model.backbone.scales for _ in scale.blocks]
         self.beside_mlp = nn.ModuleList(_bottleneck(C, config) for C in dims)
         if config.form == "serial":

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
 from pointpeft.models.layers import attention
 from pointpeft.models.trunk import Stream, Trunk
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["DAPTConfig", "DAPTTuner"]
@@ -57,8 +56,8 @@ class DAPTTuner(Tuner):
     number of class tokens, behind which the prompts stand.
     """
 
-    def __init__(self, model: Any, config: DAPTConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: DAPTConfig) -> None:
+        super().__init__(model, config)
         trunk, std = model.backbone, config.init_std
         self.patches = nn.ModuleList(_Modulation(scale.dim, std) for scale in trunk.scales)
         self.first_blocks = [scale.blocks[0] for scale in trunk.scales]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError, check_sizes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
 __all__ = ["LDAConfig", "LDATuner"]
@@ -55,8 +54,8 @@ class LDATuner(FittedTuner):
     origin: Tensor
     fitted: Tensor
 
-    def __init__(self, model: Any, config: LDAConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: LDAConfig) -> None:
+        super().__init__(model, config)
         trunk, last = model.backbone, config.blocks
         widths = [scale.dim for scale in trunk.scales for _ in scale.blocks]
         if last is not None and last > len(widths):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import OTHERS
 
@@ -153,8 +152,8 @@ class HuggingFaceTuner(Tuner):
 
     mergeable = True
 
-    def __init__(self, model: Any, config: HuggingFaceConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: HuggingFaceConfig) -> None:
+        super().__init__(model, config)
         self._trained: frozenset[str] = frozenset()
         self._wrapped: tuple[Any, ...] = ()  # in a tuple: its layers are those of the model
 

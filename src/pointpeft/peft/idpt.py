@@ -16,7 +16,6 @@ from pointpeft.models.layers import is_plain
 from pointpeft.models.trunk import Stream
 from pointpeft.ops import max_pool
 from pointpeft.ops.gathering import select
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["IDPTConfig", "IDPTTuner"]
@@ -61,8 +60,8 @@ class IDPTConfig(PeftConfig):
 class IDPTTuner(Tuner):
     """One prompt for each cloud, before one of the last blocks (Sec. 3.2)."""
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: Any) -> None:
+        super().__init__(model, config)
         C = model.backbone.num_features
         self.prompt_module = GraphPrompt(C, config.num_layers, config.num_neighbors)
         self.prompt_pos = nn.Parameter(torch.empty(1, 1, C))

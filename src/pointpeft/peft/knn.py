@@ -34,8 +34,10 @@ class KNNConfig(PeftConfig):
 class KNNTuner(FittedTuner):
     """Holds a memory bank of the training shapes with their labels."""
 
-    def __init__(self, model: Any, config: KNNConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    takes_bank = True
+
+    def __init__(self, model: Any, config: KNNConfig, bank: MemoryBank | None = None) -> None:
+        super().__init__(model, config)
         self.num_classes = model.num_classes
         self.bank = bank
 

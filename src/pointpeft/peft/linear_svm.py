@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import enumerate_names
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
 __all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "check_can_choose", "fit_svm"]
@@ -44,8 +43,8 @@ class SVMTuner(FittedTuner):
     origin: Tensor
     present: Tensor
 
-    def __init__(self, model: Any, config: SVMConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: SVMConfig) -> None:
+        super().__init__(model, config)
         K, C = model.num_classes, model.backbone.num_features
         first, second = torch.triu_indices(K, K, offset=1)
         self.register_buffer("first", first, persistent=False)

@@ -81,7 +81,6 @@ class Tuner(Method, abc.ABC):
     Args:
         model: frozen classification or part-segmentation model whose ``backbone`` is to be adapted.
         config: settings of the method.
-        bank: memory bank, for methods that use one.
     """
 
     #: Keep frozen modules in eval mode during training, so that BatchNorm statistics stay put.
@@ -90,13 +89,16 @@ class Tuner(Method, abc.ABC):
     #: Some trained parameters receive no gradient, which several processes have to know.
     leaves_idle: bool = False
 
+    #: It is made with a third argument, the memory bank, None where there is none.
+    takes_bank: ClassVar[bool] = False
+
     #: Nothing is added to the model: with the trained values it is a plain one.
     mergeable: ClassVar[bool] = False
 
     #: Prefixes of what is made from the frozen encoder again, so neither stored nor counted.
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
+    def __init__(self, model: Any, config: Any) -> None:
         super().__init__()
         self.config = config
 
@@ -176,8 +178,8 @@ class FittedTuner(Tuner):
 
     draws: int = 1
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: Any) -> None:
+        super().__init__(model, config)
         if model.task != "classification":
             raise ConfigError(f"method {config.method!r} is for classification, not {model.task}")
         self.entry = nn.Identity()

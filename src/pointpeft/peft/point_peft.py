@@ -133,11 +133,12 @@ class PointPeftTuner(Tuner):
     """
 
     rebuilt = ("retriever.",)
+    takes_bank = True
     scale_layers: ClassVar[type[ScaleLayers]] = ScaleLayers
     beside_block: ClassVar[type[PointPeftBlock]] = PointPeftBlock
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: Any, bank: MemoryBank | None = None) -> None:
+        super().__init__(model, config)
         backbone = model.backbone
         if bank is not None and config.uses_bank:
             bank.check(backbone.num_features, config.num_prompts - 2, config.exclude_self)

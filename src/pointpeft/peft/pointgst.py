@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from pointpeft.errors import check_choices, check_sizes
 from pointpeft.models.trunk import Geometry, Stream
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["Bases", "PointGSTConfig", "PointGSTTuner", "graph_basis", "laplacian", "morton_order"]
@@ -59,8 +58,8 @@ class PointGSTTuner(Tuner):
     sign: neither the rest of a batch nor the library that finds eigenvectors moves an output.
     """
 
-    def __init__(self, model: Any, config: PointGSTConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: PointGSTConfig) -> None:
+        super().__init__(model, config)
         self.adapters = nn.ModuleList(
             _SpectralAdapter(scale.dim, config.rank)
             for scale in model.backbone.scales

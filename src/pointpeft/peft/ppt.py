@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.heads import classification_head
 from pointpeft.models.trunk import Stream
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["PPTConfig", "PPTTuner"]
@@ -67,8 +66,8 @@ class PPTTuner(Tuner):
     On several scales each has prompts and bottlenecks of its own.
     """
 
-    def __init__(self, model: Any, config: PPTConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: PPTConfig) -> None:
+        super().__init__(model, config)
         self.scales = nn.ModuleList(
             _Scale(scale.dim, config.width) for scale in model.backbone.scales
         )

@@ -16,7 +16,6 @@ from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["STAGConfig", "STAGTuner"]
@@ -71,8 +70,8 @@ class STAGTuner(Tuner):
     stays at its random start too.
     """
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: Any) -> None:
+        super().__init__(model, config)
         C, R, depth = model.backbone.num_features, config.width, len(model.backbone.blocks)
         runs = -(-depth // config.run_length)
         self.first_run = config.first_block // config.run_length  # the first that moves tokens

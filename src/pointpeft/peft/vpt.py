@@ -12,7 +12,6 @@ from torch import nn
 
 from pointpeft.errors import check_rates, check_sizes
 from pointpeft.models.trunk import Stream
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["VPTDeepConfig", "VPTShallowConfig", "VPTTuner"]
@@ -43,8 +42,8 @@ class VPTDeepConfig(VPTShallowConfig):
 class VPTTuner(Tuner):
     """Trains prompts, class token and head."""
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: Any) -> None:
+        super().__init__(model, config)
         deep = isinstance(config, VPTDeepConfig)
         self.dropout = nn.Dropout(config.dropout)
         self.prompts = nn.ParameterDict()
