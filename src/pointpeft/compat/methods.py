@@ -158,14 +158,14 @@ class PublishedPPTTuner(PPTTuner):
 
     freezes_statistics = False
 
-    def embed(self, model: Any, stream: Stream) -> Stream:
+    def embed(self, trunk: Trunk, stream: Stream) -> Stream:
         """The stream, whose state are the tokens of the second cut."""
-        if not self.training or isinstance(model, Trunk):  # of several scales, which call by itself
+        if not self.training or len(trunk.scales) > 1:  # each of which has its own tokens
             return stream
-        trunk = model.backbone
-        patches = trunk.tokenizer.group(stream.geometry.points).neighborhoods
+        tokenizer: Any = trunk.tokenizer
+        patches = tokenizer.group(stream.geometry.points).neighborhoods
         second = patches[:, : self.config.num_prompts]
-        return stream.with_state(trunk.tokenizer.project(trunk.tokenizer.embed(second)))
+        return stream.with_state(tokenizer.project(tokenizer.embed(second)))
 
     def prompts(self, stream: Stream, count: int) -> Tensor:
         """Those of the second call, where there was one; else the state is of a finer scale."""

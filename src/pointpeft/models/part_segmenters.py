@@ -186,7 +186,7 @@ class PointMAEPartSegmenter(PartSegmenter):
         """Part logits ``(B, N, parts)``."""
         stream = self.backbone.embed(points, context)
         points, centers = stream.geometry.points, stream.geometry.centers
-        outputs = self.backbone.run(method.embed(self, stream), method)
+        outputs = self.backbone.run(method.embed(self.backbone, stream), method)
         x = torch.cat([self.backbone.norm(outputs[tap].patches) for tap in self.taps], dim=-1)
         cloud = torch.cat([x.amax(dim=1), x.mean(dim=1), self.category(category)], dim=-1)
         own = self.propagation(points, points, centers, x)
@@ -283,7 +283,7 @@ class PointBERTPartSegmenter(PartSegmenter):
         """Points, centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
         backbone = self.backbone
         stream = backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
-        outputs = backbone.run(method.embed(self, stream), method)
+        outputs = backbone.run(method.embed(backbone, stream), method)
         tapped = [backbone.norm(outputs[t].patches) for t in self.taps]
         return stream.geometry.points, stream.geometry.centers, tapped
 

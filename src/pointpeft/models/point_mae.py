@@ -160,7 +160,7 @@ class PointMAEClassifier(Classifier):
     ) -> Stream:
         """The stream behind the last block: the class token, then the patches."""
         stream = self.backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
-        return self.backbone.run(method.embed(self, stream), method)[-1]
+        return self.backbone.run(method.embed(self.backbone, stream), method)[-1]
 
     def pool(self, stream: Stream) -> Tensor:
         """Class token and maximum over patch tokens, ``(B, 2 C)``."""

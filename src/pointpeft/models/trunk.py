@@ -179,11 +179,8 @@ class Method(nn.Module):
         """A fresh head of a classification model, ``(B, F) -> (B, classes)``."""
         return model.make_head(num_classes)
 
-    def embed(self, model: Any, stream: Stream) -> Stream:
-        """The stream before the first block of each scale.
-
-        ``model`` is what has the encoder, or an encoder of several scales itself.
-        """
+    def embed(self, trunk: "Trunk", stream: Stream) -> Stream:
+        """The stream before the first block of each scale."""
         return stream
 
     def block(self, place: int, block: Any, stream: Stream) -> Stream:
