@@ -23,6 +23,7 @@ __all__ = [
     "ConfigFile",
     "Data",
     "Device",
+    "Engine",
     "Epochs",
     "Method",
     "Model",
@@ -31,6 +32,7 @@ __all__ = [
     "Resume",
     "SavePublished",
     "Seed",
+    "ShardSize",
     "UpAxis",
     "Variant",
     "config_files",
@@ -74,6 +76,10 @@ Output = Annotated[Path, typer.Option(help="Folder to write the run into.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or auto.")]
+Engine = Annotated[str, typer.Option(help="Of a folder of shards: processes, or ray.")]
+ShardSize = Annotated[
+    int | None, typer.Option(help="Of a folder of shards: files of each of them.")
+]
 SavePublished = Annotated[
     bool,
     typer.Option(
@@ -99,6 +105,7 @@ _UNSAID = {
     "preset": "none",
     "C": "5-fold cross-validated on train",
     "device": "auto",
+    "shard_size": "1,000",
     "config": "none",
 }
 """What is done without an option, where the default of its setting does not say it."""

@@ -10,6 +10,8 @@ import typer
 
 from pointpeft.cli import options
 from pointpeft.cli.console import reading, show, tell, warn
+from pointpeft.cli.corpora import make_shards
+from pointpeft.errors import ConfigError
 from pointpeft.formats import counted
 from pointpeft.locations import resolve_adapter
 
@@ -23,18 +25,19 @@ _PAGE = 1000
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Meshes, scans, or folders of them.")],
+    files: Annotated[list[str], typer.Argument(help="Meshes, scans, or folders of them.")],
     adapter: options.Adapter,
     category: Annotated[str | None, typer.Option(help="Of parts: what the shapes are.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Of classes: file for a row per shape, .csv, .jsonl, .json or .parquet. "
-            "Of parts: folder for labelled clouds."
+            help="Of classes: file for a row per shape, .csv, .jsonl, .json or .parquet, or folder "
+            "for shards of rows. Of parts: folder for labelled clouds."
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the .csv or .jsonl file in --output.")
+        bool,
+        typer.Option("--resume", help="Go on with the .csv, .jsonl or folder in --output."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     batch_size: Annotated[
@@ -46,6 +49,8 @@ def predict(
     neighbors_from: Annotated[
         str | None, typer.Option(help="Training data, to name the shapes that are nearest.")
     ] = None,
+    engine: options.Engine = "processes",
+    shard_size: options.ShardSize = None,
     checkpoint: options.Checkpoint = None,
     method: options.Method = None,
     up_axis: options.UpAxis = None,
@@ -60,10 +65,20 @@ def predict(
     from pointpeft.tasks.task import PredictOptions
 
     how = PredictOptions(category, output, resume, batch_size, workers, neighbors_from)
-    device = choose_device(device or "auto")
-    found = find_task(adapter_task(adapter)).predict(
+    task = find_task(adapter_task(adapter))
+    if engine != "processes" or (task.rows and output is not None and not output.suffix):
+        work = task.row_work(adapter, how, checkpoint=checkpoint, up_axis=up_axis)
+        if output is None or output.suffix or as_json:
+            raise ConfigError("results are a folder of shards here: name one, without a suffix, as "
+                              "`output`, and leave `as_json` out")  # fmt: skip
+        make_shards("predicting", work, files, output, engine=engine, shard_size=shard_size,
+                    resume=resume, workers=workers, device=device)  # fmt: skip
+        return
+    if shard_size is not None:
+        raise ConfigError("`shard_size` is for a folder of shards: name one as `output`")
+    found = task.predict(
         adapter, list(dict.fromkeys(list_shape_files(files))), how,  # named twice, it is done once
-        checkpoint=checkpoint, up_axis=up_axis, device=device,
+        checkpoint=checkpoint, up_axis=up_axis, device=choose_device(device or "auto"),
     )  # fmt: skip
     for note in found.notes:
         warn(note, label="note")

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from pointpeft.cli import options
 from pointpeft.cli.console import reading, show_table, tell, warn
+from pointpeft.cli.corpora import make_shards
+from pointpeft.data.corpus import is_shard_folder
 from pointpeft.data.feature_files import check_target, existing_features
 from pointpeft.errors import ConfigError
 from pointpeft.formats import counted
@@ -28,13 +30,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def embed(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="SHAPES",
             help="A data set ('homeobjects', an .npz, a folder), or meshes, scans, and folders.",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="File to write: features.npz or .parquet.")],
+    output: Annotated[
+        Path,
+        typer.Option(help="File to write, features.npz or .parquet, or folder for shards of rows."),
+    ],
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     adapter: Adapter = None,
@@ -42,9 +47,28 @@ def embed(
     batch_size: Annotated[int, typer.Option(help="Clouds that are encoded at once.")] = 32,
     up_axis: options.UpAxis = None,
     variant: options.Variant = None,
+    engine: options.Engine = "processes",
+    shard_size: options.ShardSize = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Of a folder of shards: processes that read files; 0: none.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the folder of shards in --output.")
+    ] = False,
     device: options.Device = None,
 ) -> None:
     """Write one feature for every shape, to search among them or for anything else."""
+    if not output.suffix:
+        _embed_corpus(
+            sources, output, model, checkpoint, adapter, method, batch_size, up_axis, variant,
+            engine=engine, shard_size=shard_size, workers=workers, resume=resume, device=device,
+        )  # fmt: skip
+        return
+    for name, given in (("engine", engine != "processes"), ("shard_size", shard_size),
+                        ("workers", workers), ("resume", resume)):  # fmt: skip
+        if given:
+            raise ConfigError(f"`{name}` is for a folder of shards: name one, without a suffix, as "
+                              "`output`")  # fmt: skip
     check_target(output)
     options.know_method(method)
     from pointpeft.measure.embedding import embed as embed_shapes  # slow
@@ -65,8 +89,24 @@ def embed(
         raise typer.Exit(1)
 
 
+def _embed_corpus(
+    sources: list[str], output: Path, model: str | None, checkpoint: str | None,
+    adapter: Path | None, method: str | None, batch_size: int, up_axis: str | None,
+    variant: str | None, **how: Any,
+) -> None:  # fmt: skip
+    if variant is not None:
+        raise ConfigError("`variant` names a data set: write its features into one file")
+    options.know_method(method)
+    from pointpeft.measure.corpus import Features  # slow
+
+    make_shards(
+        "embedding", Features(model, checkpoint, adapter, batch_size, up_axis), sources, output,
+        **how,
+    )  # fmt: skip
+
+
 def search(
-    index: Annotated[Path, typer.Option(help="File that `pointpeft embed` wrote.")],
+    index: Annotated[Path, typer.Option(help="File or folder that `pointpeft embed` wrote.")],
     queries: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[QUERY]...", help="What to look for: as for embed."),
@@ -90,7 +130,8 @@ def search(
     if duplicates == bool(queries):
         what = "`duplicates` takes no" if duplicates else "pass `duplicates`, or a"
         raise ConfigError(f"{what} QUERY: a file or folder to look for")
-    existing_features(index)
+    if not is_shard_folder(index):
+        existing_features(index)
     options.know_method(method)
     from pointpeft.measure.feature_index import Index  # slow
 

@@ -1,7 +1,7 @@
 """Files of features: `.npz` by NumPy, `.parquet` by Arrow."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class StoredFeatures:
     """
 
     features: NDArray[np.float16]
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     metadata: Mapping[str, Any]

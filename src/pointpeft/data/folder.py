@@ -2,15 +2,24 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import DataError
 
-__all__ = ["EXPECTED_TREE", "list_files", "list_folder", "shape_files"]
+__all__ = [
+    "EXPECTED_TREE",
+    "class_and_split",
+    "hidden",
+    "is_split_first",
+    "list_files",
+    "list_folder",
+    "shape_files",
+    "walk_files",
+]
 
 EXPECTED_TREE = """expected one of these trees:
   <folder>/<class>/<shape files>
@@ -40,13 +49,13 @@ def list_folder(root: Path) -> Listing:
     if len(nested) < len(files):
         number = len(files) - len(nested)
         notes.append(f"{number} shape files directly in {root.name}/ have no class: left out")
-    split_first = _is_split_first(root, nested)
+    split_first = is_split_first(root, nested)
     items = tuple(_item(root, file, split_first) for file in nested)
     class_names = tuple(sorted({item.class_name for item in items if item.class_name}))
     if not class_names:
         raise DataError(f"{root}: all shapes are unlabelled; {EXPECTED_TREE}")
     if not split_first:
-        folders = {path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name)}
+        folders = {path.name for path in root.iterdir() if path.is_dir() and not hidden(path.name)}
         if empty := sorted(folders - {file.parts[0] for file in nested}):
             notes.append(f"folders without shape files left out: {', '.join(empty)}")
     part_names = read_part_names(root / PART_NAMES)
@@ -76,7 +85,7 @@ def shape_files(root: Path) -> tuple[list[Path], Counter[str]]:
         The files, relative to `root` and sorted, and how many others there are of each suffix.
     """
     files, others = [], Counter[str]()
-    for file in _walk(root):
+    for file in walk_files(root):
         if file == root / PART_NAMES:
             continue
         if file.suffix.lower() in SHAPE_SUFFIXES:
@@ -98,8 +107,11 @@ def _find(root: Path, expected: str) -> tuple[list[Path], list[str]]:
     return files, notes
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Visible files below `root`; linked folders are followed, but none is entered twice."""
+def walk_files(root: Path) -> Iterator[Path]:
+    """Visible files below `root`, the names of one folder in memory at a time.
+
+    Linked folders are followed, but none is entered twice.
+    """
     entered = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -107,19 +119,29 @@ def _walk(root: Path) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add(real)
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        yield from (Path(folder) / name for name in names if not _hidden(name))
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        yield from (Path(folder) / name for name in sorted(names) if not hidden(name))
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder of that name is passed over."""
     return name.startswith(".") or name in _IGNORED_FOLDERS
 
 
-def _is_split_first(root: Path, files: list[Path]) -> bool:
+def is_split_first(root: object, files: Iterable[PurePath]) -> bool:
     """Whether the first level names parts: all its folders do, or none of them counts as one.
 
     A single part name among other folders is taken for a class (a toy train among toys).
+
+    Args:
+        root: The folder, for messages.
+        files: Shape files in class folders, relative to it. Of those that share their first folder
+            one that lies deep and one that does not are enough.
+
+    Raises:
+        DataError: The tree can be read in two ways.
     """
+    files = list(files)
     tops = {file.parts[0] for file in files if not _in_unlabelled(file)}
     splits = set(filter(canonical_split, tops))
     if splits == tops:
@@ -134,15 +156,26 @@ def _is_split_first(root: Path, files: list[Path]) -> bool:
     return False
 
 
-def _in_unlabelled(file: Path) -> bool:
+def _in_unlabelled(file: PurePath) -> bool:
     return canonical_split(file.parts[0]) == "unlabelled"
 
 
 def _item(root: Path, file: Path, split_first: bool) -> Item:
+    name, split = class_and_split(file, split_first)
+    return Item(file.as_posix(), name, split, root / file)
+
+
+def class_and_split(file: PurePath, split_first: bool) -> tuple[str | None, str | None]:
+    """The class and the part that the folders of a file state; None where they do not.
+
+    Args:
+        file: Relative to the folder of the data set, in a class folder.
+        split_first: See `is_split_first`.
+    """
     first, second, *_ = file.parts
     split = canonical_split(first if split_first or _in_unlabelled(file) else second)
     name = None if split == "unlabelled" else class_spelling(second if split_first else first)
-    return Item(file.as_posix(), name, split, root / file)
+    return name, split
 
 
 def _counted(suffixes: Counter[str]) -> str:

@@ -16,8 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from pointpeft.data.addresses import read_located
+from pointpeft.data.cache import geometry_digest
 from pointpeft.data.prepare import InputTransform, Prepared
-from pointpeft.data.reading import RawShape, read_shape
+from pointpeft.data.reading import RawShape
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.errors import DataError
 
@@ -56,12 +58,14 @@ class ReadyFile:
         points: `(num_points, 3)` float32; None if the file cannot be used.
         warnings: What was noticed, and in what the shape differs from the training data.
         error: Why the file cannot be used, or None.
+        digest: What `geometry_digest` gives of the shape; empty where it is not known.
     """
 
     file: str
     points: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    digest: str = ""
 
 
 def default_workers(files: int) -> int:
@@ -84,7 +88,7 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def stream_files(
-    files: Sequence[str | Path],
+    files: Iterable[str | Path],
     transform: InputTransform,
     statistics: InputStatistics | None = None,
     workers: int = 0,
@@ -92,7 +96,7 @@ def stream_files(
     """Read and prepare files, in their order; never more than some dozens of them are in memory.
 
     Args:
-        files: Meshes and scans.
+        files: Meshes and scans: paths, or addresses as `s3://bucket/chair.glb`.
         transform: How to prepare each shape.
         statistics: Of training shapes, to warn of others.
         workers: As for :func:`stream_chunks`.
@@ -102,14 +106,14 @@ def stream_files(
     """
     finish = partial(_ready, transform=transform, statistics=statistics)
     prepare = partial(
-        prepare_chunk, read=read_shape, prepare=transform.prepare_batch, finish=finish
+        prepare_chunk, read=read_located, prepare=transform.prepare_batch, finish=finish
     )
-    return stream_chunks(prepare, list(map(str, files)), workers)
+    return stream_chunks(prepare, map(str, files), workers)
 
 
 def stream_chunks(
     prepare: Callable[[list[T]], list[Result]],
-    items: Sequence[T],
+    items: Iterable[T],
     workers: int = 0,
     name: Callable[[T], str] = str,
 ) -> Iterator[Result]:
@@ -126,13 +130,12 @@ def stream_chunks(
         DataError: A process has ended, as for lack of memory.
     """
     chunks = in_batches(items, _CHUNK)
-    workers = min(workers, -(-len(items) // _CHUNK))
     if workers < 1:
         for some in chunks:
             yield from prepare(some)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
-    pool = ProcessPoolExecutor(workers, context, begin_worker)
+    pool = ProcessPoolExecutor(workers, context, begin_worker)  # begins them as there is work
     waiting: deque[tuple[list[T], Future[list[Result]]]] = deque()
     chunk: list[T] = []
     try:
@@ -217,4 +220,5 @@ def _ready(
         return ReadyFile(file, error=f"{shape.source}: {result}")
     differences = statistics.check(shape, transform) if statistics else []
     points = result.points[: transform.num_points].copy()  # without the others
-    return ReadyFile(file, points, (*result.notes, *differences))
+    digest = geometry_digest(shape.points, shape.faces)
+    return ReadyFile(file, points, (*result.notes, *differences), digest=digest)

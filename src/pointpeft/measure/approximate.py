@@ -68,7 +68,7 @@ def _kept(faiss: Any, features: NDArray, file: Path | None, beside: Path | None)
     if beside.stat().st_mtime < file.stat().st_mtime:
         return None
     try:
-        cells = faiss.read_index(str(beside))
+        cells = faiss.read_index(str(beside), faiss.IO_FLAG_MMAP)  # a search reads what it looks at
     except RuntimeError:  # damaged: it is made anew
         return None
     return cells if (cells.ntotal, cells.d) == features.shape else None

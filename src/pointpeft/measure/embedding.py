@@ -159,6 +159,10 @@ class ShapeEncoder:
         Raises:
             CheckpointError: features are not finite.
         """
+        return self.encode_with_lengths(points)[0]
+
+    def encode_with_lengths(self, points: Tensor) -> tuple[NDArray[np.float16], NDArray]:
+        """The same, and their lengths ``(B,)`` before, float32."""
         batches = points.split(1 if self.alone else len(points))
         features = np.concatenate([self._encode(batch) for batch in batches])
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
@@ -166,7 +170,7 @@ class ShapeEncoder:
             raise CheckpointError(
                 f"{self.model}: features are NaN, infinite or zero: the weights are damaged"
             )
-        return (features / lengths).astype(np.float16)
+        return (features / lengths).astype(np.float16), lengths[:, 0].astype(np.float32)
 
 
 def embed(

@@ -1,6 +1,6 @@
 """Features of many shapes, what made them, and a search among them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pointpeft import __version__
 from pointpeft.data import InputTransform, Problem
+from pointpeft.data.corpus import is_shard_folder, read_corpus_features
+from pointpeft.data.corpus.features import MAPPED_FEATURES
 from pointpeft.data.feature_files import StoredFeatures, read_features, write_features
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import approximate
@@ -117,7 +119,7 @@ class Index:
     """
 
     features: NDArray[np.float16]
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     model: FeatureModel
@@ -207,19 +209,23 @@ class Index:
 
     @classmethod
     def load(cls, path: str | Path) -> "Index":
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or a folder of shards that `pointpeft embed` wrote.
+
+        The features of a folder are mapped into memory, and so are those of a large ``.npz``.
 
         Raises:
             DataError: no such file, another kind of file, or a damaged one.
             ConfigError: pyarrow is missing.
         """
-        stored = read_features(path)
+        path, in_shards = Path(path), is_shard_folder(path)
+        stored = read_corpus_features(path) if in_shards else read_features(path)
+        file = path / MAPPED_FEATURES if in_shards else path
         try:
             model = FeatureModel.from_dict(stored.metadata["model"])
-            source = ShapeSource.from_dict(stored.metadata["source"], Path(path).parent)
+            source = ShapeSource.from_dict(stored.metadata["source"], path.parent)
         except (DataError, LookupError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
-        labels = stored.labels.astype(np.int64)
+        labels = stored.labels.astype(np.int64, copy=False)
         return cls(
-            stored.features, stored.ids, labels, stored.class_names, model, source, file=Path(path)
+            stored.features, stored.ids, labels, stored.class_names, model, source, file=file
         )

@@ -1,6 +1,6 @@
 """From a saved adapter and files to classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,16 @@ class Predictor(LoadedAdapter):
         self, files: Sequence[str | Path], batch_size: int, workers: int
     ) -> Iterator[Prediction]:
         ready = stream_files(files, self.transform, self.statistics, workers)
+        return self.classify(ready, batch_size)
+
+    def classify(self, ready: Iterable[ReadyFile], batch_size: int = 32) -> Iterator[Prediction]:
+        """Predictions of files that are read and prepared, in their order, as they are made.
+
+        Args:
+            ready: by :func:`pointpeft.data.streaming.stream_files`, with the ``transform`` and
+                ``statistics`` of this predictor.
+            batch_size: clouds that the model sees at once.
+        """
         for batch in in_batches(ready, 1 if self._is_alone else batch_size):
             clouds = [one.points for one in batch if one.points is not None]
             made = iter(self._outputs(np.stack(clouds)) if clouds else ())

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from pointpeft.errors import ConfigError
 from pointpeft.files import finite, replacing
 
-__all__ = ["COLUMNS", "ResultFile"]
+__all__ = ["COLUMNS", "ResultFile", "result_schema"]
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -149,7 +149,7 @@ def _write_json(path: Path, end: int) -> Iterator[Write]:
 @contextmanager
 def _write_parquet(path: Path, end: int) -> Iterator[Write]:
     arrow, parquet = _arrow()
-    schema, held = _schema(arrow), []  # type: ignore[var-annotated]
+    schema, held = result_schema(), []  # type: ignore[var-annotated]
     with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
 
         def write_held() -> None:
@@ -241,7 +241,13 @@ def _arrow() -> tuple[Any, Any]:
         ) from None
 
 
-def _schema(arrow: Any) -> Any:
+def result_schema() -> Any:
+    """The columns of a row as Arrow has them.
+
+    Raises:
+        ConfigError: pyarrow is missing.
+    """
+    arrow, _ = _arrow()
     text, number = arrow.string(), arrow.float64()
     ranked = arrow.struct([("class", text), ("probability", number)])
     near = arrow.struct([("class", text), ("similarity", number), ("id", text), ("name", text)])

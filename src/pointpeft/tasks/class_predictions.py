@@ -1,19 +1,23 @@
 """Predictions of classes, as people, programs and files of results have them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data.streaming import default_workers
+from pointpeft import __version__
+from pointpeft.data.corpus import FileList, ListedFile
+from pointpeft.data.streaming import ReadyFile, default_workers
 from pointpeft.errors import ConfigError
+from pointpeft.files import finite
 from pointpeft.formats import percent
 from pointpeft.measure.predictor import Prediction, Predictor
-from pointpeft.measure.result_files import ResultFile
+from pointpeft.measure.result_files import ResultFile, result_schema
 from pointpeft.peft.saving import adapter_digest, resolve_adapter
 from pointpeft.tasks.shown import Outcome, Predicted
 from pointpeft.tasks.task import PredictOptions
 
-__all__ = ["predict_classes", "prediction_value"]
+__all__ = ["PredictRows", "predict_classes", "prediction_value"]
 
 _COLUMNS = ("file", "class", "probability", "next", "unusual", "nearest")
 
@@ -43,6 +47,54 @@ def predict_classes(
         len(results.done) if results else 0,
         results.failed if results else 0,
     )
+
+
+@dataclass(frozen=True)
+class PredictRows:
+    """The rows that predictions of a corpus are, for :func:`pointpeft.measure.corpus.make_corpus`.
+
+    Attributes:
+        folder: adapter or run folder.
+        batch_size: clouds that the model sees at once.
+        neighbors_from: the training data, to name its shapes.
+        checkpoint: weights of the encoder, if not where the adapter says.
+        up_axis: axis of the files that points up, if not as in training.
+    """
+
+    folder: Path
+    batch_size: int = 32
+    neighbors_from: str | None = None
+    checkpoint: str | Path | None = None
+    up_axis: str | None = None
+
+    def load(self, device: str) -> "_Rows":
+        """The predictor; errors are those of :class:`Predictor`."""
+        return _Rows(self, device)
+
+
+class _Rows:
+    """Makes rows with the columns of :data:`pointpeft.measure.result_files.COLUMNS`."""
+
+    def __init__(self, work: PredictRows, device: str) -> None:
+        self._mark = adapter_digest(resolve_adapter(work.folder), work.up_axis)
+        self._predictor = Predictor(
+            work.folder, work.checkpoint, work.up_axis, device, neighbors_from=work.neighbors_from
+        )
+        self._batch_size = work.batch_size
+        self.transform, self.statistics = self._predictor.transform, self._predictor.statistics
+        self.notes = self._predictor.notes
+        self.made_by = {
+            "kind": "classes", "adapter": self._mark, "up_axis": work.up_axis,
+            "neighbors_from": work.neighbors_from, "version": __version__,
+        }  # fmt: skip
+        self.schema = result_schema()
+
+    def rows(self, ready: Iterable[ReadyFile]) -> Iterator[dict[str, Any]]:
+        for one in self._predictor.classify(ready, self._batch_size):
+            yield finite(prediction_value(one) | {"adapter": self._mark})
+
+    def named(self, one: ListedFile, files: FileList) -> dict[str, Any]:
+        return {}  # a row has its file
 
 
 def _outcome(one: Prediction) -> Outcome:

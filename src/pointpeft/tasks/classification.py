@@ -28,7 +28,7 @@ from pointpeft.measure.scores import (
 )
 from pointpeft.models.registry import build_classifier
 from pointpeft.peft import PeftModel
-from pointpeft.tasks.class_predictions import predict_classes
+from pointpeft.tasks.class_predictions import PredictRows, predict_classes
 from pointpeft.tasks.shown import Predicted, Shown, basis, interval, spread
 from pointpeft.tasks.task import PredictOptions, Task
 from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
@@ -112,6 +112,7 @@ class Classification(Task):
 
     name = "classification"
     votes = True
+    rows = True
     headline = "accuracy"
     of_one_seed = ("confusion", "test_mean_class_accuracy")
     label = "accuracy"
@@ -264,6 +265,11 @@ class Classification(Task):
         """The likeliest classes of each file, how unusual it is, and training shapes like it."""
         self.refuse_options(folder, options, "category")
         return predict_classes(folder, files, options, **adapter)
+
+    def row_work(self, folder: Path, options: PredictOptions, **adapter: Any) -> PredictRows:
+        """What makes rows of a corpus, with the columns of a file of results."""
+        self.refuse_options(folder, options, "category")
+        return PredictRows(folder, options.batch_size or 32, options.neighbors_from, **adapter)
 
 
 def balanced_weights(labels: NDArray, num_classes: int) -> Tensor:

@@ -12,6 +12,7 @@ from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import ConfigError, check_sizes
 from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.corpus import Work
 from pointpeft.peft import PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.tuning_module import TuningModule
@@ -60,6 +61,7 @@ class Task(abc.ABC):
         augmentation: recipe of training clouds unless another one is asked for.
         segmented: whether training needs part labels.
         votes: whether predictions can be voted on, and episodes be drawn.
+        rows: whether a prediction is a row, so that those of a corpus are a folder of shards.
         headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
             ``test_<headline>``, where epochs are selected on the test split as the latter alone.
         label: what the progress line calls it.
@@ -74,6 +76,7 @@ class Task(abc.ABC):
     augmentation: ClassVar[str] = "scale-shift"
     segmented: ClassVar[bool] = False
     votes: ClassVar[bool] = False
+    rows: ClassVar[bool] = False
     headline: ClassVar[str]
     label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
@@ -207,6 +210,22 @@ class Task(abc.ABC):
         Raises:
             ConfigError: the task has no use for an option.
         """
+
+    def row_work(self, folder: Path, options: PredictOptions, **adapter: Any) -> Work:
+        """What makes the rows of :meth:`predict` for a corpus.
+
+        Args:
+            folder: adapter or run folder.
+            options: how.
+            adapter: arguments of :class:`LoadedAdapter` but the device.
+
+        Raises:
+            ConfigError: a prediction of the task is no row, or it has no use for an option.
+        """
+        raise ConfigError(
+            f"the adapter in {folder} is for {self.name}, whose results are no rows: leave "
+            "`engine` out"
+        )
 
     def refuse_options(self, folder: Path, options: PredictOptions, *names: str) -> None:
         """Refuse options of :meth:`predict` that a task has no use for.

@@ -14,6 +14,7 @@ from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from pointpeft.clusters import import_ray, ray_session
 from pointpeft.errors import ConfigError
 from pointpeft.training.cells import Cell, run_cell
 
@@ -36,7 +37,7 @@ def find_engine(name: str) -> Engine:
     if name not in engines:
         raise ConfigError(f"`engine` must be one of {', '.join(engines)}, got {name!r}")
     if name == "ray":
-        _import_ray()
+        import_ray()
     return engines[name]
 
 
@@ -75,11 +76,7 @@ def run_on_ray(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, str | N
     Raises:
         ConfigError: Ray is not installed.
     """
-    ray = _import_ray()
-    started = not ray.is_initialized()
-    if started:
-        ray.init(log_to_driver=False)
-    try:
+    with ray_session() as ray:
         on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         # A process for each, as above: it ends after one call, and a call is not repeated.
         task = ray.remote(max_calls=1, max_retries=0)(_run_alone)
@@ -96,19 +93,6 @@ def run_on_ray(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, str | N
                     yield cell, None
                 except ray.exceptions.RayError as error:
                     yield cell, str(error)
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            "`engine` ray needs the library Ray: pip install 'pointpeft[ray]'"
-        ) from error
-    return ray
 
 
 def _run_alone(cell: Cell, paths: Sequence[str]) -> None:

@@ -1,0 +1,224 @@
+"""A folder of shards: rows about the files of a corpus, which resuming adds to."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pointpeft.data.addresses import is_address
+from pointpeft.data.corpus.file_lists import FileList, ListedFile
+from pointpeft.data.shards.index import import_parquet
+from pointpeft.errors import ConfigError, DataError
+from pointpeft.files import replacing, write_json
+from pointpeft.locations import relative_place
+
+__all__ = ["FEATURES", "SHARD_SIZE", "ShardFolder", "is_shard_folder"]
+
+FEATURES = "features"
+"""Kind of rows that are searched."""
+
+SHARD_SIZE = 1000
+"""Files of a shard unless another number is asked for: at most their work is lost by a crash."""
+
+# What begins with "_" is no data to those who read a folder of Parquet: Arrow, pandas, Spark.
+_ABOUT, _FILES = "_corpus.json", "_files.parquet"
+_VERSION, _TRIES = 1, 3
+
+
+def is_shard_folder(path: str | Path) -> bool:
+    """Whether there is a folder of shards, finished or not."""
+    return (Path(path) / _ABOUT).is_file()
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """Shards of rows, ``part-00000.parquet`` and on, a row for each file.
+
+    Attributes:
+        path: of the folder.
+        made_by: what all rows hang on besides the files, as plain values; its "kind" says what the
+            rows are.
+        files: the files.
+        shard_size: files of a shard.
+        place: where the files lie as seen from beside the folder, or an address.
+    """
+
+    path: Path
+    made_by: Mapping[str, Any]
+    files: FileList
+    shard_size: int
+    place: str
+
+    @classmethod
+    def begin(
+        cls,
+        path: str | Path,
+        made_by: Mapping[str, Any],
+        sources: Sequence[str | Path],
+        shard_size: int | None = None,
+        resume: bool = False,
+    ) -> "ShardFolder":
+        """Make a folder with its list of files, or go on with one.
+
+        Args:
+            path: of the folder.
+            made_by: see above.
+            sources: as for :meth:`pointpeft.data.corpus.file_lists.FileList.make`.
+            shard_size: by default 1,000, or as begun.
+            resume: keep the shards that are there.
+
+        Raises:
+            ConfigError: there is something in the folder, or what is to be resumed was made by
+                something else or of other files; or pyarrow is missing.
+            DataError: no files are found, or the folder is damaged.
+        """
+        path = Path(path)
+        if shard_size is not None and shard_size < 1:
+            raise ConfigError(f"`shard_size` must be at least 1, got {shard_size}")
+        if resume and is_shard_folder(path):
+            return cls._go_on(path, made_by, sources, shard_size)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            more = ", or pass `resume` to go on with it" if is_shard_folder(path) else ""
+            raise ConfigError(f"`output` {path} is there already: name another folder{more}")
+        size = shard_size or SHARD_SIZE
+        is_new = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            files = FileList.make(sources, size, path / _FILES)
+        except BaseException:
+            if is_new:
+                path.rmdir()
+            raise
+        root = files.root or "."
+        within = str(Path(root).resolve())
+        place = root if is_address(root) else relative_place(within, path.parent)
+        about = {"version": _VERSION, "shard_size": size, "place": place, "made_by": dict(made_by)}
+        write_json(path / _ABOUT, {**about, "files": files.to_dict()})
+        return cls(path, made_by, files, size, place)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ShardFolder":
+        """A folder that :meth:`begin` made.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        path = Path(path)
+        try:
+            about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
+            if about["version"] != _VERSION:
+                raise DataError(f"version {about['version']}, this pointpeft knows {_VERSION}")
+            files = FileList.from_dict(about["files"])
+            size, place = int(about["shard_size"]), str(about["place"])
+            return cls(path, about["made_by"], files, size, place)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DataError(f"{path} is no folder of shards, or damaged: {error}") from error
+
+    @classmethod
+    def _go_on(
+        cls,
+        path: Path,
+        made_by: Mapping[str, Any],
+        sources: Sequence[str | Path],
+        shard_size: int | None,
+    ) -> "ShardFolder":
+        begun = cls.open(path)
+        if begun.made_by != json.loads(json.dumps(dict(made_by))):
+            raise ConfigError(
+                f"`output` {path} was made by another model, or with other settings: name another "
+                "folder"
+            )
+        if shard_size not in (None, begun.shard_size):
+            raise ConfigError(f"`shard_size` of {path} is {begun.shard_size}: leave it out")
+        if FileList.make(sources, begun.shard_size).digest != begun.files.digest:
+            raise ConfigError(
+                f"`output` {path} was begun with other files than are there now: name another "
+                "folder"
+            )
+        return begun
+
+    @property
+    def shards(self) -> int:
+        """How many there are when all is done."""
+        return -(-self.files.count // self.shard_size)
+
+    def part(self, shard: int) -> Path:
+        """The file of a shard, which is there when it is done."""
+        return self.path / f"part-{shard:05d}.parquet"
+
+    def missing(self) -> list[int]:
+        """Shards that are not done."""
+        there = {file.name for file in self.path.glob("part-*.parquet")}
+        return [shard for shard in range(self.shards) if self.part(shard).name not in there]
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed left of a shard; nobody may be writing."""
+        for left in self.path.glob("part-*.tmp"):
+            left.unlink(missing_ok=True)
+
+    def check_done(self) -> None:
+        """Refuse a folder that lacks shards.
+
+        Raises:
+            DataError: it does.
+        """
+        if missing := len(self.missing()):
+            raise DataError(
+                f"{self.path} has {self.shards - missing} of {self.shards} shards: the command "
+                "that made it ends it with `resume`"
+            )
+
+    def size_of(self, shard: int) -> int:
+        """Files of a shard."""
+        return min(self.shard_size, self.files.count - shard * self.shard_size)
+
+    def files_of(self, shard: int) -> list[ListedFile]:
+        """The files of a shard.
+
+        Raises:
+            DataError: the list is missing or damaged.
+        """
+        return self.files.read(self.path / _FILES, shard)
+
+    @contextmanager
+    def attempt(self, shard: int) -> Iterator[None]:
+        """Note that a shard is begun, so that one which ends every process is not tried for ever.
+
+        Raises:
+            DataError: it was begun three times and never ended.
+        """
+        marks = [self.part(shard).with_suffix(f".try{number}.tmp") for number in range(_TRIES)]
+        free = next((mark for mark in marks if not mark.exists()), None)
+        if free is None:
+            first = self.files_of(shard)[0].file
+            raise DataError(
+                f"{self.part(shard)} was begun {_TRIES} times, and its process ended each time, "
+                f"perhaps at one of the {self.size_of(shard)} files from {first} on, or for lack "
+                "of memory"
+            )
+        free.touch()
+        yield
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+
+    def write(self, shard: int, rows: Iterable[Mapping[str, Any]], schema: Any) -> None:
+        """Write a shard, which is there as a whole or not at all."""
+        arrow, parquet = import_parquet()
+        with replacing(self.part(shard)) as temporary:
+            parquet.write_table(arrow.Table.from_pylist(list(rows), schema), temporary)
+
+    def failed(self, shard: int) -> int:
+        """Files of a shard that could not be used.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        arrow, parquet = import_parquet()
+        try:
+            with parquet.ParquetFile(self.part(shard)) as file:
+                errors = file.read(["error"])["error"]
+                return len(errors) - int(errors.null_count)
+        except (OSError, arrow.ArrowException, LookupError, AttributeError) as error:
+            raise DataError(f"{self.part(shard)} is damaged: {error}") from error

@@ -1,0 +1,122 @@
+"""Shards of a corpus that are not done yet, made in this process or by actors of Ray."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pointpeft.clusters import import_ray
+from pointpeft.data.corpus import ShardFolder
+from pointpeft.data.streaming import default_workers, stream_files
+from pointpeft.devices import choose_device
+from pointpeft.errors import ConfigError
+from pointpeft.measure.corpus.on_ray import run_on_ray
+from pointpeft.measure.corpus.rows import RowMaker, Work
+from pointpeft.measure.corpus.shards import write_shard
+
+__all__ = ["ENGINES", "Corpus", "make_corpus"]
+
+ENGINES = ("processes", "ray")
+"""What makes shards: this process and others that read for it, or actors of the library Ray."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A folder in which every file has its row.
+
+    Attributes:
+        folder: the shards.
+        files: how many files there are.
+        before: how many of them had a row before.
+        failed: how many could not be used.
+        notes: what was done to every shape because it was asked for.
+    """
+
+    folder: ShardFolder
+    files: int
+    before: int
+    failed: int
+    notes: tuple[str, ...] = ()
+
+
+def make_corpus(
+    work: Work,
+    sources: Sequence[str | Path],
+    output: str | Path,
+    *,
+    engine: str = "processes",
+    shard_size: int | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Corpus:
+    """A row for every file, in a folder of Parquet shards; not more than a shard is in memory.
+
+    Args:
+        work: what is done, such as :class:`pointpeft.measure.corpus.rows.Features`.
+        sources: files, folders, patterns and tables, see
+            :meth:`pointpeft.data.corpus.file_lists.FileList.make`.
+        output: the folder.
+        engine: "processes": this process computes; "ray": actors on all machines of a cluster, each
+            with a model of its own. All of them must see the files and the folder.
+        shard_size: files of a shard, by default 1,000.
+        resume: go on with ``output``: shards that are there are not made again.
+        workers: processes that read for this one, by default as many as suit the number of files.
+        device: "auto", "cpu" or "cuda".
+        progress: called with (done, total) files.
+
+    Raises:
+        ConfigError: ``engine`` or ``workers`` is none, Ray or pyarrow is missing, or ``output``
+            holds something else.
+        CheckpointError: a model cannot be loaded.
+        DataError: there are no such files, or a process has ended, as for lack of memory.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}")
+    on_ray = engine == "ray"
+    if on_ray:
+        import_ray(with_data=True)
+    if workers is not None and (on_ray or workers < 0):
+        raise ConfigError(
+            f"`workers` must be an integer of at least 0, and is not for `engine` ray, which reads "
+            f"in its actors; got {workers!r}"
+        )
+    maker = work.load("cpu" if on_ray else choose_device(device))
+    folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
+    folder.tidy()
+    missing, total = folder.missing(), folder.files.count
+    there = sorted(set(range(folder.shards)) - set(missing))
+    before = sum(map(folder.size_of, there))
+    failed, done = sum(map(folder.failed, there)), before
+
+    def tick(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total)
+
+    if on_ray:
+        ended = run_on_ray(folder, work, maker, missing, device, tick) if missing else iter(())
+    else:
+        used = default_workers(total - before) if workers is None else workers
+        ended = _run_here(folder, maker, missing, used, tick)
+    failed += sum(ended)
+    return Corpus(folder, total, before, failed, maker.notes)
+
+
+def _run_here(
+    folder: ShardFolder,
+    maker: RowMaker,
+    shards: Sequence[int],
+    workers: int,
+    tick: Callable[[int], None],
+) -> Iterator[int]:
+    """Make shards one after the other; yields how many of the files of each failed."""
+    names = (one.file for shard in shards for one in folder.files_of(shard))
+    ready = stream_files(names, maker.transform, maker.statistics, workers)
+    for shard in shards:
+        # Batches end with the shard, so that its rows are the same whatever else is done.
+        yield write_shard(folder, maker, shard, islice(ready, folder.size_of(shard)), tick)
