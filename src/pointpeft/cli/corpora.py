@@ -22,9 +22,13 @@ def make_shards(
     sources: Sequence[str | Path],
     output: Path,
     device: str | None,
+    refuse: bool = True,
     **how: Any,
 ) -> None:
-    """Make a folder of shards; arguments are those of ``make_corpus``."""
+    """Make a folder of shards; arguments are those of ``make_corpus``.
+
+    With ``refuse``, files that could not be used end the command with 1.
+    """
     from pointpeft.measure.corpus import make_corpus  # slow
 
     try:
@@ -43,4 +47,5 @@ def make_shards(
     tell(f"rows of {counted(made.files, 'file')} in {shards}{before}: {output}")
     if made.failed:
         warn(f"not read: {counted(made.failed, 'file')}: see the column `error`")
-        raise typer.Exit(1)
+        if refuse:
+            raise typer.Exit(1)

@@ -125,6 +125,7 @@ def read_settings(
     config: Path | None,
     resume: bool = False,
     device: str | None = None,
+    to_be_read: bool = False,
     **values: Any,
 ) -> T:
     """The settings of a run, refused if its data or weights are plainly not there.
@@ -136,6 +137,7 @@ def read_settings(
         config: a file.
         resume: whether it goes on.
         device: as given.
+        to_be_read: whether neither data nor weights are needed.
         **values: further options; those that were not given are None or False.
     """
     from pointpeft.training.sources import check_sources
@@ -144,7 +146,7 @@ def read_settings(
     given = {_KEYS.get(k, k): v for k, v in values.items() if v is not None and v is not False}
     settings: Any = load_config(kind, config_files(output, config, resume), overrides or [], given)
     know_method(getattr(settings, "method", None))
-    if resume:
+    if resume or to_be_read:
         return settings
     check_sources(settings)
     named = {*given, *(each.partition("=")[0] for each in overrides or ())}

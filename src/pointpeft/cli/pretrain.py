@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,8 +10,14 @@ from rich.table import Table
 
 from pointpeft.cli import options
 from pointpeft.cli.console import headline, out, reading, resumable, show_table, speak, tell
+from pointpeft.cli.corpora import make_shards
+from pointpeft.errors import ConfigError
 from pointpeft.formats import counted, human_bytes, percent
 from pointpeft.tasks.shown import basis
+
+if TYPE_CHECKING:
+    from pointpeft.measure.svm import SvmResult
+    from pointpeft.training.config import SvmConfig
 
 __all__ = ["demo", "models", "pretrain", "svm"]
 
@@ -108,27 +114,63 @@ def svm(
     seed: options.Seed = None,
     variant: options.Variant = None,
     up_axis: options.UpAxis = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of features: of `embed`, or made of --data first, and kept there."
+        ),
+    ] = None,
+    engine: options.Engine = "processes",
     device: options.Device = None,
     config: options.ConfigFile = None,
 ) -> None:
     """Measure a frozen backbone with a linear SVM on its retrieval features."""
     from pointpeft import training
 
+    if features is None and engine != "processes":
+        raise ConfigError("`engine` makes `features`: name a folder for them")
     settings = options.read_settings(
-        training.SvmConfig, overrides, output, config, data=data, model=model,
-        checkpoint=checkpoint, preset=preset, seed=seed, up_axis=up_axis, variant=variant, C=C,
+        training.SvmConfig, overrides, output, config, to_be_read=features is not None, data=data,
+        model=model, checkpoint=checkpoint, preset=preset, seed=seed, up_axis=up_axis,
+        variant=variant, C=C,
     )  # fmt: skip
     if tune:
         settings.C = None
     speak()
-    with reading() as progress:
-        result, weights = training.evaluate_backbone(settings, device or "auto", progress, output)
+    if features is not None:
+        result, weights = _svm_of_features(settings, features, engine, device, output)
+    else:
+        with reading() as progress:
+            device = device or "auto"
+            result, weights = training.evaluate_backbone(settings, device, progress, output)
+        weights = f"{settings.model}, {weights}"
     how = "5-fold cross-validation on train" if result.tuned else "as given"
-    tell(f"backbone: {settings.model}, {weights}")
+    tell(f"backbone: {weights}")
     tell(f"C: {result.C:g} ({how})")
     tell(f"metrics: {output / 'metrics.json'}")
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     headline(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})")
+
+
+def _svm_of_features(
+    settings: "SvmConfig", features: Path, engine: str, device: str | None, output: Path
+) -> "tuple[SvmResult, str]":
+    """Make the features, if there is data to make them of, and measure them."""
+    from pointpeft.measure.feature_svm import evaluate_features, features_of  # slow
+    from pointpeft.measure.records import check_output
+    from pointpeft.training.config import DataConfig
+
+    check_output(output)
+    source = settings.data.source
+    work = features_of(settings, source != DataConfig.source)
+    if work is not None:
+        make_shards(
+            "embedding", work, [source], features, engine=engine, device=device, resume=True,
+            refuse=False,
+        )  # fmt: skip
+    elif engine != "processes":
+        raise ConfigError("`engine` makes features: name `data` to make them of")
+    return evaluate_features(features, settings, output)
 
 
 def demo(

@@ -40,9 +40,17 @@ def address_of(system: Any, place: str) -> str:
 
 
 def walk_address(system: Any, folder: str) -> Iterator[str]:
-    """Places of all files below a folder; the names of one folder are in memory at a time."""
-    for inside, _, names in system.walk(folder):
-        yield from (f"{inside}/{name}" for name in sorted(names))
+    """Places of all files below a folder, in an order that is always the same.
+
+    The names in one folder, and in those above it, are in memory at a time.
+    """
+    found = sorted((one["name"].rstrip("/"), one["type"]) for one in system.ls(folder, detail=True))
+    system.invalidate_cache(folder)  # it would keep all that was listed
+    for name, kind in found:
+        if kind != "directory":
+            yield name
+        elif name != folder.rstrip("/"):  # some storage lists a folder as its own content
+            yield from walk_address(system, name)
 
 
 def read_located(name: str) -> RawShape:

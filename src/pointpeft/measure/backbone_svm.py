@@ -1,15 +1,15 @@
 """Linear-SVM evaluation of a backbone on a data set."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from numpy.typing import NDArray
 
 from pointpeft.compat.protocol import find_protocol
-from pointpeft.data import ShapeData
 from pointpeft.devices import choose_device
 from pointpeft.errors import DataError
 from pointpeft.measure.records import (
@@ -26,7 +26,7 @@ from pointpeft.training.config import SvmConfig
 from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
 from pointpeft.training.run_log import announce_data
 
-__all__ = ["evaluate_backbone"]
+__all__ = ["evaluate_backbone", "svm_metrics"]
 
 log = logging.getLogger("pointpeft")
 
@@ -86,14 +86,38 @@ def evaluate_backbone(
     )
     result = linear_svm(train, data.train.labels, test, data.test.labels, config.C)
     if output is not None:
-        write_measurement(output, config, _metrics(config, source or "random", data, result))
+        skipped = [f"{one.item}: {one.reason}" for one in data.problems]
+        labels = data.train.labels, data.test.labels
+        write_measurement(output, config, svm_metrics(
+            config, source or "random", data.class_names, labels, data.notes, skipped, result
+        ))  # fmt: skip
     if source is None:
         return result, f"random weights (seed {config.seed})"
     return result, f"weights {config.checkpoint or source}"
 
 
-def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult) -> dict[str, Any]:
-    test = score(result.predictions, data.test.labels, len(data.class_names))
+def svm_metrics(
+    config: SvmConfig,
+    weights: str,
+    class_names: Sequence[str],
+    labels: tuple[NDArray, NDArray],
+    notes: Sequence[str],
+    skipped: Sequence[str],
+    result: SvmResult,
+) -> dict[str, Any]:
+    """What ``metrics.json`` says of a machine.
+
+    Args:
+        config: of the measurement.
+        weights: phrase that names the weights of the backbone.
+        class_names: in label order.
+        labels: ``(S,)`` of the training and ``(T,)`` of the test items.
+        notes: what the user should know.
+        skipped: items that could not be used, and why.
+        result: the machine and its scores.
+    """
+    train, test = labels
+    found = score(result.predictions, test, len(class_names))
     metrics = {
         "model": config.model,
         "preset": config.preset,
@@ -104,14 +128,14 @@ def _metrics(config: SvmConfig, weights: str, data: ShapeData, result: SvmResult
         "C": result.C,
         "C_from": "cross-validation on train" if result.tuned else "given",
         "test_accuracy": result.accuracy,
-        "test_mean_class_accuracy": test.mean_class_accuracy,
-        "train_items": len(data.train),
-        "test_items": len(data.test),
-        **class_counts(data.class_names, data.test.labels),
-        "confusion": test.confusion.tolist(),
+        "test_mean_class_accuracy": found.mean_class_accuracy,
+        "train_items": len(train),
+        "test_items": len(test),
+        **class_counts(class_names, test),
+        "confusion": found.confusion.tolist(),
         "peak_memory_bytes": peak_memory_bytes(),
-        "notes": list(data.notes),
-        "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
+        "notes": list(notes),
+        "skipped": list(skipped),
         "versions": versions(),
     }
     return metrics | accuracy_intervals(metrics)

@@ -2,7 +2,7 @@
 
 import glob
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -227,13 +227,12 @@ def _of_path(source: str) -> Iterator[str | Path]:
 
 def _of_address(source: str) -> Iterator[str]:
     system, place = file_system(source)
+    names: Iterable[str] = [place]
     if glob.has_magic(source):
         names = (name for name in sorted(system.glob(place)) if _is_shape(PurePosixPath(name)))
     elif system.isdir(place):
         inside = walk_address(system, place)
         names = (name for name in inside if _is_visible_shape(name, place))
-    else:
-        names = iter([place])
     yield from (address_of(system, name) for name in names)
 
 

@@ -106,6 +106,8 @@ class ShardFolder:
             DataError: there is none, or it is damaged.
         """
         path = Path(path)
+        if not is_shard_folder(path):
+            raise DataError(f"{path} is no folder of shards: `pointpeft embed` writes such ones")
         try:
             about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
             if about["version"] != _VERSION:
@@ -114,7 +116,7 @@ class ShardFolder:
             size, place = int(about["shard_size"]), str(about["place"])
             return cls(path, about["made_by"], files, size, place)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DataError(f"{path} is no folder of shards, or damaged: {error}") from error
+            raise DataError(f"{path} is damaged: {error}") from error
 
     @classmethod
     def _go_on(
