@@ -27,9 +27,10 @@ from pointpeft.measure.shape_sources import ShapeSource, cloud_cache, list_sourc
 from pointpeft.models import build_backbone, get_entry, state_hash
 from pointpeft.models.safetensors_files import tensors_hash
 
-__all__ = ["ShapeEncoder", "embed"]
+__all__ = ["DEFAULT_MODEL", "ShapeEncoder", "embed"]
 
-_DEFAULT = "point_mae_small"
+DEFAULT_MODEL = "point_mae_small"
+"""Backbone of features unless another one is asked for."""
 
 
 class ShapeEncoder:
@@ -49,7 +50,7 @@ class ShapeEncoder:
     @classmethod
     def of_backbone(
         cls,
-        name: str = _DEFAULT,
+        name: str = DEFAULT_MODEL,
         checkpoint: str | Path | None = None,
         up_axis: str | None = None,
         device: str = "cpu",
@@ -227,7 +228,7 @@ def embed(
     elif adapter is not None:
         encoder = ShapeEncoder.of_adapter(adapter, checkpoint, up_axis, device)
     else:
-        encoder = ShapeEncoder.of_backbone(model or _DEFAULT, checkpoint, up_axis, device)
+        encoder = ShapeEncoder.of_backbone(model or DEFAULT_MODEL, checkpoint, up_axis, device)
     return _embed(listing, source, encoder, batch_size, progress)
 
 

@@ -11,6 +11,7 @@ from pointpeft.data.streaming import ReadyFile, default_workers
 from pointpeft.errors import ConfigError
 from pointpeft.files import finite
 from pointpeft.formats import percent
+from pointpeft.measure.corpus import RowMaker
 from pointpeft.measure.predictor import Prediction, Predictor
 from pointpeft.measure.result_files import ResultFile, result_schema
 from pointpeft.peft.saving import adapter_digest, resolve_adapter
@@ -72,7 +73,7 @@ class PredictRows:
         return _Rows(self, device)
 
 
-class _Rows:
+class _Rows(RowMaker):
     """Makes rows with the columns of :data:`pointpeft.measure.result_files.COLUMNS`."""
 
     def __init__(self, work: PredictRows, device: str) -> None:

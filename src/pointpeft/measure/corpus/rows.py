@@ -1,5 +1,6 @@
 """What is done with the files of a corpus: rows of a shard, made by a model that is loaded once."""
 
+import abc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,14 @@ from pointpeft.data import InputStatistics, InputTransform
 from pointpeft.data.corpus import FEATURES, FileList, ListedFile
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.data.streaming import ReadyFile, in_batches
-from pointpeft.measure.embedding import ShapeEncoder
+from pointpeft.measure.embedding import DEFAULT_MODEL, ShapeEncoder
 
 __all__ = ["Features", "Row", "RowMaker", "Work"]
 
 Row = Mapping[str, Any]
 
 
-class RowMaker(Protocol):
+class RowMaker(abc.ABC):
     """A model that makes rows of shapes.
 
     Attributes:
@@ -36,9 +37,11 @@ class RowMaker(Protocol):
     schema: Any
     notes: tuple[str, ...]
 
+    @abc.abstractmethod
     def rows(self, ready: Iterable[ReadyFile]) -> Iterator[Row]:
         """A row for each file, in their order; one that cannot be used has its error."""
 
+    @abc.abstractmethod
     def named(self, one: ListedFile, files: FileList) -> Row:
         """Columns that say which file a row is of, beside those of :meth:`rows`."""
 
@@ -70,22 +73,19 @@ class Features:
         given = (self.checkpoint, self.up_axis, device)
         if self.adapter is not None:
             return FeatureRows(ShapeEncoder.of_adapter(self.adapter, *given), self.batch_size)
-        named = () if self.model is None else (self.model,)
-        encoder = ShapeEncoder.of_backbone(
-            *named, checkpoint=self.checkpoint, up_axis=self.up_axis, device=device
-        )
+        encoder = ShapeEncoder.of_backbone(self.model or DEFAULT_MODEL, *given)
         return FeatureRows(encoder, self.batch_size)
 
 
-class FeatureRows:
+class FeatureRows(RowMaker):
     """Makes rows with the columns id, class, split, digest, feature, length, warnings, error.
 
     ``feature`` is of unit length in half precision; times ``length`` it is what the model gave.
     ``digest`` is of the geometry, equal for copies of a shape.
     """
 
-    statistics: InputStatistics | None = None
-    notes: tuple[str, ...] = ()
+    statistics = None
+    notes = ()
 
     def __init__(self, encoder: ShapeEncoder, batch_size: int) -> None:
         self._encoder, self._batch_size = encoder, batch_size
