@@ -1,6 +1,7 @@
 """A row for every file of a corpus, and what is made of them: an index, a linear SVM."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,12 @@ def test_other_work_is_refused(corpus, meshes, weights, work, how, named):  # no
         make_corpus(replace(Features(checkpoint=weights), **work), sources, output, **how)
     assert sorted(corpus.iterdir()) == before
     assert not corpus.with_name("new").exists()
+
+
+def test_ray_is_asked_for_before_a_model_is_loaded(meshes, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"`engine`.*pointpeft\[ray\]"):
+        make_corpus(Features(checkpoint="gone"), [meshes], tmp_path / "new", engine="ray")
 
 
 def test_a_folder_of_something_else_is_not_written_into(meshes, weights, tmp_path):  # noqa: F811

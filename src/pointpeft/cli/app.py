@@ -51,6 +51,7 @@ _OF_FEATURES = {
     "method": "one that comes with the package",
 }
 """What is done with features where an option is not given."""
+_READERS = "the cores, up to 8; below 256 files or 4 cores 0"
 _OF_FILE = {
     "model": "the one that the file shows",
     "preset": "none",
@@ -75,7 +76,7 @@ app.command(
         **(_OF_ADAPTER | {"batch_size": "32"}),
         category="the only one the adapter knows",
         output="of classes none, of parts runs/predict",
-        workers="the cores, up to 8; below 256 files or 4 cores 0",
+        workers=_READERS,
         neighbors_from="none: shapes go by their hashes",
     )
 )(predicting.predict)
@@ -85,6 +86,7 @@ app.command(
         model="point_mae_small",
         adapter="none, the backbone is frozen",
         up_axis="y, or as in the adapter",
+        workers=_READERS,
     )
 )(search.embed)
 app.command(
@@ -112,7 +114,7 @@ app.command(
         output="runs/visualize/SHAPE.html, or report.html in the folder of the run",
     )
 )(visualize.visualize)
-app.command(cls=options.verb("SvmConfig"))(pretrain.svm)
+app.command(cls=options.verb("SvmConfig", features="none"))(pretrain.svm)
 app.command(cls=options.verb())(pretrain.demo)
 app.command(cls=options.verb(**_OF_FILE))(verbs.convert)
 app.command(cls=options.verb(only="all", configs="those of the package"))(verbs.reproduce)

@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from pointpeft.formats import counted
 from pointpeft.locations import resolve_adapter
 
 if TYPE_CHECKING:
+    from pointpeft.measure.corpus import Work
     from pointpeft.tasks.shown import Outcome, Predicted
 
 __all__ = ["predict"]
@@ -68,11 +69,10 @@ def predict(
     task = find_task(adapter_task(adapter))
     if engine != "processes" or (task.rows and output is not None and not output.suffix):
         work = task.row_work(adapter, how, checkpoint=checkpoint, up_axis=up_axis)
-        if output is None or output.suffix or as_json:
-            raise ConfigError("results are a folder of shards here: name one, without a suffix, as "
-                              "`output`, and leave `as_json` out")  # fmt: skip
-        make_shards("predicting", work, files, output, engine=engine, shard_size=shard_size,
-                    resume=resume, workers=workers, device=device)  # fmt: skip
+        _predict_corpus(
+            work, files, output, as_json, engine=engine, shard_size=shard_size, resume=resume,
+            workers=workers, device=device,
+        )  # fmt: skip
         return
     if shard_size is not None:
         raise ConfigError("`shard_size` is for a folder of shards: name one as `output`")
@@ -80,6 +80,11 @@ def predict(
         adapter, list(dict.fromkeys(list_shape_files(files))), how,  # named twice, it is done once
         checkpoint=checkpoint, up_axis=up_axis, device=choose_device(device or "auto"),
     )  # fmt: skip
+    _show(found, as_json)
+
+
+def _show(found: "Predicted", as_json: bool) -> None:
+    """Print what is found as it is found; files that could not be used end the command with 1."""
     for note in found.notes:
         warn(note, label="note")
     shown = _show_json if as_json else _show_table if found.written is None else _show_summary
@@ -91,6 +96,17 @@ def predict(
         raise
     if failed + found.failed:
         raise typer.Exit(1)
+
+
+def _predict_corpus(
+    work: "Work", files: list[str], output: Path | None, as_json: bool, **how: Any
+) -> None:
+    if output is None or output.suffix or as_json:
+        raise ConfigError(
+            "results are a folder of shards here: name one, without a suffix, as `output`, and "
+            "leave `as_json` out"
+        )
+    make_shards("predicting", work, files, output, **how)
 
 
 def _outcomes(found: "Predicted") -> "Iterator[Outcome]":

@@ -88,9 +88,8 @@ def evaluate_backbone(
     if output is not None:
         skipped = [f"{one.item}: {one.reason}" for one in data.problems]
         labels = data.train.labels, data.test.labels
-        write_measurement(output, config, svm_metrics(
-            config, source or "random", data.class_names, labels, data.notes, skipped, result
-        ))  # fmt: skip
+        about = (data.class_names, labels, data.notes, skipped, result)
+        write_measurement(output, config, svm_metrics(config, source or "random", *about))
     if source is None:
         return result, f"random weights (seed {config.seed})"
     return result, f"weights {config.checkpoint or source}"

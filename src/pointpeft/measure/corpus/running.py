@@ -74,16 +74,7 @@ def make_corpus(
         CheckpointError: a model cannot be loaded.
         DataError: there are no such files, or a process has ended, as for lack of memory.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}")
-    on_ray = engine == "ray"
-    if on_ray:
-        import_ray(with_data=True)
-    if workers is not None and (on_ray or workers < 0):
-        raise ConfigError(
-            f"`workers` must be an integer of at least 0, and is not for `engine` ray, which reads "
-            f"in its actors; got {workers!r}"
-        )
+    on_ray = _is_ray(engine, workers)
     maker = work.load("cpu" if on_ray else choose_device(device))
     folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
     folder.tidy()
@@ -104,7 +95,23 @@ def make_corpus(
         used = default_workers(total - before) if workers is None else workers
         ended = _run_here(folder, maker, missing, used, tick)
     failed += sum(ended)
+    folder.tidy()
     return Corpus(folder, total, before, failed, maker.notes)
+
+
+def _is_ray(engine: str, workers: int | None) -> bool:
+    """Whether Ray makes the shards; what cannot be had is refused before a model is loaded."""
+    if engine not in ENGINES:
+        raise ConfigError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}")
+    on_ray = engine == "ray"
+    if on_ray:
+        import_ray(with_data=True)
+    if workers is not None and (on_ray or workers < 0):
+        raise ConfigError(
+            f"`workers` must be an integer of at least 0, and is not for `engine` ray, which reads "
+            f"in its actors; got {workers!r}"
+        )
+    return on_ray
 
 
 def _run_here(
