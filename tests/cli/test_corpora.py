@@ -73,6 +73,7 @@ def test_an_svm_makes_features_once_and_reads_them(features, meshes, weights, tm
         (["predict", "--adapter", "A", "--engine", "ray", "--output", "f.csv"], "--output"),
         (["predict", "--adapter", "A", "--output", "f", "--json"], "--json"),
         (["predict", "--adapter", "A", "--output", "f.csv", "--shard-size", "9"], "--shard-size"),
+        (["predict", "--adapter", "A", "s3://bucket/a.off"], "--output"),
         (["svm", "--engine", "ray"], "--engine"),
         (["svm", "--engine", "ray", "--features", "F"], "--engine"),
         (["svm", "--model", "point_bert", "--features", "F"], "--model"),

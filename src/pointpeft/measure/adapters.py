@@ -16,6 +16,7 @@ from pointpeft.data import (
     PartTable,
     RawShape,
 )
+from pointpeft.data.addresses import is_address
 from pointpeft.data.folder import shape_files
 from pointpeft.data.prepare import Prepared
 from pointpeft.errors import CheckpointError, ConfigError, DataError
@@ -109,9 +110,13 @@ def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files meant by ``paths``: themselves, and all shapes below those that are folders.
 
     Raises:
-        DataError: a folder holds no shape file.
+        DataError: a folder holds no shape file, or an address is named.
     """
     files: list[Path] = []
+    if address := next(filter(is_address, paths), None):
+        raise DataError(
+            f"{address}: files at addresses become a folder of shards; name one as `output`"
+        )
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
