@@ -21,6 +21,7 @@ def session():
     """Two cores, so that there are two actors."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else actors wait for all other work
         ray.init(
             num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False
         )
