@@ -38,7 +38,10 @@ class Experiment(NamedTuple):
 TUNED = Recipe(5e-4, 0.05, 300, 300, 10, 32, 10.0)
 PCP_SCAN = Recipe(2e-5, 0.05, 300, 300, 10, 32, 10.0, 10.0)
 PCP_MODELNET = Recipe(1e-5, 0.05, 300, 300, 10, 32, 10.0, 10.0)
+PCP_FROZEN = Recipe(1e-4, 0.05, 300, 300, 10, 32, 10.0, 10.0)
+PCP_FROZEN_8K = PCP_FROZEN._replace(lr=5e-5)
 PCP_EPISODE = Recipe(5e-4, 0.05, 150, 150, 10, 32, 10.0, 10.0)
+PCP_FROZEN_EPISODE = PCP_EPISODE._replace(lr=1e-3)
 EPISODE = Recipe(5e-4, 0.05, 150, 150, 10, 32, 10.0)
 PARTS = Recipe(2e-4, 0.05, 300, 300, 10, 16, 10.0)
 PARTS_BERT = Recipe(5e-4, 0.05, 300, 300, 10, 16, None)
@@ -85,6 +88,17 @@ FINE_TUNING = {
     "pcp-mae_scan_obj-bg": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
     "pcp-mae_scan_obj": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
     "pcp-mae_scan_pb": Experiment(PCP_SCAN, ONE_SCALE_2K, TURNED),
+    **{
+        f"pcp-mae-{head}_{name}": experiment
+        for head in ("linear", "mlp3")
+        for name, experiment in {
+            "modelnet40": Experiment(PCP_FROZEN, ONE_SCALE, MOVED),
+            "modelnet40_8k": Experiment(PCP_FROZEN_8K, ONE_SCALE_8K, MOVED),
+            "scan_obj-bg": Experiment(PCP_FROZEN, ONE_SCALE_2K, TURNED),
+            "scan_obj": Experiment(PCP_FROZEN, ONE_SCALE_2K, TURNED),
+            "scan_pb": Experiment(PCP_FROZEN, ONE_SCALE_2K, TURNED),
+        }.items()
+    },
     "point-bert_modelnet40": Experiment(TUNED, ONE_SCALE, MOVED),
     "point-bert_modelnet40_2k": Experiment(TUNED, ONE_SCALE_2K, MOVED),
     "point-bert_modelnet40_4k": Experiment(TUNED, ONE_SCALE_4K, MOVED),
@@ -127,6 +141,8 @@ PEFT = {
 }
 FEW_SHOT = {
     "pcp-mae": Experiment(PCP_EPISODE, ONE_SCALE, TURNED),
+    "pcp-mae-linear": Experiment(PCP_FROZEN_EPISODE, ONE_SCALE, TURNED),
+    "pcp-mae-mlp3": Experiment(PCP_FROZEN_EPISODE, ONE_SCALE, TURNED),
     "point-bert": Experiment(EPISODE, ONE_SCALE, MOVED),
     "point-m2ae": Experiment(EPISODE, M2AE_MODELNET, MOVED),
     "point-mae": Experiment(EPISODE, ONE_SCALE, MOVED),

@@ -130,6 +130,16 @@ def test_pretraining_and_fine_tuning_of_pcp_mae(workplace):
     assert read_checkpoint(folder / "ckpt-best.pth").title.startswith("PCP-MAE, fine-tuned")
 
 
+def test_heads_of_pcp_mae_on_its_frozen_encoder(workplace):
+    config = "fine-tuning/pcp-mae-linear_scan_pb.yaml"
+    assert succeeded(run(config, "--scratch_model", *ONE_SCALE))
+    folder = workplace / "experiments/pcp-mae-linear_scan_pb/fine-tuning/default"
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["peft"] == {"head": "linear", "class_token": True, "reference_compat": True}
+    state = read_checkpoint(folder / "ckpt-best.pth").state
+    assert [name for name in state if name.startswith("head.")] == ["head.0.weight", "head.0.bias"]
+
+
 @pytest.mark.parametrize(
     ("backbone", "data"),
     [("point-bert", "scan_pb"), ("point-mae", "scan_pb_aug"), ("point-m2ae", "modelnet40")],

@@ -116,6 +116,21 @@ def test_frequency_of_validation(config, expected):
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("full", []),
+        ("mlp3", ["method=linear", "peft.class_token=true"]),
+        ("linear", ["method=linear", "peft.class_token=true", "peft.head=linear"]),
+    ],
+)
+def test_what_is_trained_of_pcp_mae(given, expected):
+    assert overrides(f"model.type={given}", model="pcp_mae") == expected
+    if given != "full":
+        with pytest.raises(ConfigError, match=f"model.type={given}"):
+            overrides(f"model.type={given}")
+
+
+@pytest.mark.parametrize(
     "given", ["step_per_update=1", "optimizer.type=AdamW", "dataset.val.others.subset=test"]
 )
 def test_keys_with_one_value(given):

@@ -13,7 +13,7 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
 )
 from pointpeft.compat.checkpoints.converting import convert
 from pointpeft.compat.checkpoints.reading import read_checkpoint
-from pointpeft.compat.checkpoints.writing import pth_layout
+from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.pcp_mae import position_code
 from pointpeft.models.pcp_mae_pretraining import code_error
@@ -87,6 +87,23 @@ def test_hidden_centers_reach_the_loss_alone(points, monkeypatch):
         losses.append(model.losses(points, MASK))
     assert torch.equal(losses[0]["reconstruction"], losses[1]["reconstruction"])
     assert not torch.equal(losses[0]["centers"], losses[1]["centers"])
+
+
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_files_with_a_head_of_a_single_layer_come_back(form, points, tmp_path):
+    """As the papers' code keeps them and as ours; a fresh head is the usual one."""
+    model = pp.get_peft_model(tiny("classification", "pcp_mae"), pp.LinearConfig(head="linear"))
+    settle(model.model.head)
+    expected = model.eval()(points)
+    file = tmp_path / f"model.{form}"
+    (save_pth if form == "pth" else pp.save_model)(model.merge_adapter(), file)
+    loaded = tiny("classification", "pcp_mae", checkpoint=file)
+    torch.testing.assert_close(loaded.eval()(points), expected)
+    assert len(tiny("classification", "pcp_mae", checkpoint=file, reset_head=True).head) > 1
+    if form == "pth":
+        convert(file, tmp_path / "converted.safetensors")
+        same = tiny("classification", "pcp_mae", checkpoint=tmp_path / "converted.safetensors")
+        torch.testing.assert_close(same.eval()(points), expected)
 
 
 @pytest.mark.parametrize("detached", [True, False])

@@ -19,6 +19,7 @@ from tests.models.tiny import clouds, settle, tiny
 CONFIGS: dict[str, Callable[[], Any]] = {
     "full": pp.FullConfig,
     "linear": pp.LinearConfig,
+    "linear, published": lambda: pp.LinearConfig("linear", True, True),
     "bitfit": pp.BitFitConfig,
     "norm": pp.NormConfig,
     "vpt-shallow": lambda: pp.VPTShallowConfig(num_prompts=3),

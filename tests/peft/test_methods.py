@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
+from pointpeft.models.registry import build_segmenter
 from pointpeft.peft import config_class, list_methods
 from tests.models.tiny import settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, bank, classifier
@@ -62,7 +63,7 @@ def test_frozen_statistics_stay_in_training(config, points):
     step(model, points)
     moved = {name for name, b in model.adapter.named_buffers() if not torch.equal(b, before[name])}
     tokenizer = {name for name in moved if "tokenizer" in name}
-    assert any("head" in name for name in moved)
+    assert any("head" in name for name in moved) == any("head" in name for name in before)
     assert not any("bank" in name or "retriever" in name for name in moved)
     # Full tuning and PPT train layers of the tokenizer; published code leaves it in train mode.
     assert bool(tokenizer) == (
@@ -139,6 +140,42 @@ def test_full_trains_everything():
 def test_linear_trains_the_head():
     model = pp.get_peft_model(classifier(), pp.LinearConfig())
     assert trained(model) == {f"model.head.{n}" for n, _ in model.model.head.named_parameters()}
+
+
+@pytest.mark.parametrize(("head", "count"), [("mlp", 268_303), ("linear", 12_303)])
+def test_linear_with_the_class_token_trains_as_much_as_published(head, count):
+    model = pp.create_model("pcp_mae", preset="scanobjectnn", num_classes=15)
+    model = pp.get_peft_model(model, pp.LinearConfig(head=head, class_token=True))
+    assert model.count_parameters()["trainable"] == count
+    assert {name for name in trained(model) if "head" not in name} == {
+        "model.cls_token", "model.cls_pos",
+    }  # fmt: skip
+
+
+def test_nothing_is_known_beforehand_where_the_class_token_is_trained(points):
+    for config, known in ((pp.LinearConfig(head="linear"), ["features"]),
+                          (pp.LinearConfig(class_token=True), []),
+                          (pp.LinearConfig(reference_compat=True), [])):  # fmt: skip
+        model = pp.get_peft_model(classifier(), config)
+        assert list(model.tuner.constants(model.model, points)) == known
+
+
+def test_a_single_layer_is_a_linear_rule_on_the_features(points):
+    model = adapted(pp.LinearConfig(head="linear")).eval()
+    (layer,) = model.model.head
+    expected = model.model.forward_features(points) @ layer.weight.T + layer.bias
+    torch.testing.assert_close(model(points), expected)
+
+
+def test_linear_refuses_what_there_is_not():
+    with pytest.raises(ConfigError, match="head"):
+        pp.LinearConfig(head="mlp3")
+    parts = build_segmenter(tiny("features"), 5, 2)
+    with pytest.raises(ConfigError, match="head=linear"):
+        pp.get_peft_model(parts, pp.LinearConfig(head="linear"))
+    scales = tiny("classification", "point_m2ae")
+    with pytest.raises(ConfigError, match="class_token"):
+        pp.get_peft_model(scales, pp.LinearConfig(class_token=True))
 
 
 @pytest.mark.parametrize("with_bank", [False, True])

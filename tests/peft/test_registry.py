@@ -94,7 +94,7 @@ def test_an_unknown_setting_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match=r"adapter_dmi.*'adapter_dim'"):
         pp.PointPeftConfig.from_dict({"adapter_dmi": 3})
     with pytest.raises(ConfigError, match="settings: none"):
-        pp.LinearConfig.from_dict({"rank": 3})
+        pp.FullConfig.from_dict({"rank": 3})
 
 
 def test_configs_cannot_be_changed_after_they_were_checked():

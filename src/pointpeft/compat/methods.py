@@ -13,6 +13,7 @@ from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.ops import farthest_point_sample, gather_points
 from pointpeft.peft.dapt import DAPTTuner
 from pointpeft.peft.idpt import IDPTTuner
+from pointpeft.peft.linear import LinearTuner
 from pointpeft.peft.method import Tuner
 from pointpeft.peft.point_peft import PointPeftTuner
 from pointpeft.peft.point_peft_block import LocalGroups, PointPeftBlock, ScaleLayers, local_groups
@@ -120,6 +121,12 @@ class PublishedIDPTTuner(IDPTTuner):
         return name != "tuner.prompt_pos" and super().trains(name)
 
 
+class PublishedLinearTuner(LinearTuner):
+    """BatchNorm statistics of frozen layers move in training, and blocks are left out at random."""
+
+    freezes_statistics = False
+
+
 class PublishedSTAGTuner(STAGTuner):
     """BatchNorm statistics of frozen layers move in training."""
 
@@ -174,6 +181,7 @@ class PublishedPPTTuner(PPTTuner):
 
 
 WITH_FAULTS: dict[str, type[Tuner]] = {
+    "linear": PublishedLinearTuner,
     "point-peft": PublishedPointPeftTuner,
     "idpt": PublishedIDPTTuner,
     "dapt": PublishedDAPTTuner,

@@ -192,6 +192,9 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
         CheckpointError: entries of the encoder are missing or left over, or shapes differ.
     """
     prefix = "backbone." if model.task == "features" else ""
+    prepare: Any = getattr(model, "before_filling", lambda names: None)
+    if not reset_head:
+        prepare(checkpoint.state.keys())
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     heads = _head_names(model, own) if reset_head else set()
     used = [name for name in own if name in checkpoint.state and name not in heads]

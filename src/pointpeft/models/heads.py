@@ -1,7 +1,7 @@
 """Classification: the head shared by the published models, and what has one."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.models.layers import check_batch
 from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
-__all__ = ["Classifier", "classification_head", "is_of_head"]
+__all__ = ["Classifier", "classification_head", "is_of_head", "linear_head"]
 
 
 class Classifier(nn.Module, abc.ABC):
@@ -46,6 +46,15 @@ class Classifier(nn.Module, abc.ABC):
     def make_head(self, num_classes: int) -> nn.Module:
         """``(B, F) -> (B, classes)``."""
         return classification_head(self.num_features, num_classes)
+
+    def before_filling(self, names: Collection[str]) -> None:
+        """Take the form of weights that have a head of a single layer, as linear probing leaves.
+
+        Args:
+            names: of the weights.
+        """
+        if {name for name in names if name.startswith("head.")} == _LINEAR:
+            self.head = linear_head(self.num_features, self.num_classes)
 
     def forward(
         self,
@@ -111,6 +120,12 @@ def classification_head(
     )
 
 
+def linear_head(in_features: int, num_classes: int) -> nn.Sequential:
+    """A head of a single layer: ``(B, in_features) -> (B, classes)``."""
+    return nn.Sequential(nn.Linear(in_features, num_classes))
+
+
+_LINEAR = {"head.0.weight", "head.0.bias"}
 _OF_HEAD = ("head", "cls_token", "cls_pos")
 
 

@@ -99,13 +99,16 @@ class Adapter(nn.Module):
                 parameter.requires_grad_(on)
 
     def _fit_head(self) -> None:
-        """Give a classifier a fresh head where the method pools other channels than its own."""
-        if self.model.task == "classification":
-            features = self.tuner.num_features(self.model)
-            if features != self.model.num_features:
-                like = next(self.model.head.parameters())
-                self.model.num_features = features
-                self.model.head = self.tuner.head(self.model, self.model.num_classes).to(like)
+        """Give a classifier a fresh head where that of the method has other shapes than its own."""
+        model, tuner = self.model, self.tuner
+        if model.task != "classification":
+            return
+        model.num_features = tuner.num_features(model)
+        with torch.device("meta"):  # draws no random numbers
+            wanted = tuner.head(model, model.num_classes)
+        if _shapes(wanted) != _shapes(model.head):
+            like = next(model.head.parameters())
+            model.head = tuner.head(model, model.num_classes).to(like)
 
     def forward(
         self,
@@ -256,6 +259,10 @@ class Adapter(nn.Module):
 
     def _unmoved(self, name: str, tensor: Tensor) -> bool:
         return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _is_own(name: str, tuner: Any, added: tuple[str, ...]) -> bool:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from pointpeft.errors import ConfigError, check_choices
+from pointpeft.models.heads import is_of_head, linear_head
 from pointpeft.models.trunk import Tokenized
+from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
@@ -13,23 +16,49 @@ __all__ = ["LinearConfig", "LinearTuner"]
 
 @dataclass(frozen=True)
 class LinearConfig(PeftConfig):
-    """Linear probing has no settings."""
+    """Settings of linear probing.
+
+    PCP-MAE (Zhang et al., NeurIPS 2024) calls it "mlp3" with the model's own head and "linear" with
+    one of a single layer; its code trains the class token in both.
+    """
 
     method = "linear"
     learning_rate = 2e-3
 
+    head: str = "mlp"  # the model's own; or "linear": a single layer
+    class_token: bool = False  # train the class token as well, which every block sees
+    reference_compat: bool = False  # BatchNorms and stochastic depth act, as in PCP-MAE's code
+
+    def __post_init__(self) -> None:
+        check_choices(self, ["head"], ("mlp", "linear"))
+        check_choices(self, ["class_token", "reference_compat"], (True, False))
+
 
 class LinearTuner(Tuner):
-    """Trains the head only. Half of its input is a class token that stays at its random start."""
+    """Trains the head, and the class token if asked to, which else stays at its random start."""
 
     mergeable = True
 
+    def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
+        super().__init__(model, config, bank)
+        if config.head == "linear" and model.task != "classification":
+            raise ConfigError(f"head=linear is for classification, not {model.task}")
+        if config.class_token and "cls_token" not in dict(model.named_parameters()):
+            raise ConfigError("class_token=True needs one, and this model has none: leave it out")
+
+    def head(self, model: Any, num_classes: int) -> nn.Module:
+        """The model's own, or a single layer."""
+        if self.config.head == "linear":
+            return linear_head(model.num_features, num_classes)
+        return super().head(model, num_classes)
+
     def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
-        """Of a classifier, all that its head is given."""
-        if model.task != "classification":
+        """Of a classifier, all that its head is given, where that stays as it is."""
+        fixed = self.freezes_statistics and not self.config.class_token
+        if model.task != "classification" or not fixed:
             return {}
         return {"features": model.forward_features(points, self)}
 
     def trains(self, name: str) -> bool:
-        """The parameters of ``model.head``."""
-        return name.startswith("model.head.")
+        """The parameters of ``model.head``, and the class token if it is to be trained."""
+        return name.startswith("model.head.") or (self.config.class_token and is_of_head(name))

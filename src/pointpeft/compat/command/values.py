@@ -88,7 +88,6 @@ ONLY: Mapping[str, str] = {
         for prefix in ("", "svm.")
         for part, split in (("train", "train"), ("val", "test"), ("test", "test"))
     },
-    "model.type": "full",
     "model.cls_token": "false",
     "model.aug": "None",
     "model.ablation": "None",
@@ -166,6 +165,21 @@ def _class_name(given: Given) -> tuple[str, ...]:
             f"the config is for {given.settings.model}, published as {' or '.join(known)}"
         )
     return ()
+
+
+_TYPES = {
+    "full": (),
+    "mlp3": ("method=linear", "peft.class_token=true"),
+    "linear": ("method=linear", "peft.class_token=true", "peft.head=linear"),
+}
+"""Of PCP-MAE, what is trained."""
+
+
+def _type(given: Given) -> tuple[str, ...]:
+    own = given.settings.model.startswith("pcp_mae")
+    if given.value not in _TYPES or (given.value != "full" and not own):
+        raise given.refused(f"it must be {' or '.join(_TYPES) if own else 'full'}")
+    return _TYPES[given.value]
 
 
 def _classes(given: Given) -> tuple[str, ...]:
@@ -298,6 +312,7 @@ MEANINGS: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     **dict.fromkeys(ONLY, _only),
     "model.NAME": _class_name,
     "model.cls_dim": _classes,
+    "model.type": _type,
     "model.num_heads": _heads,
     "model.decoder_up_blocks": _up_blocks,
     "model.if_half": _half,
