@@ -5,15 +5,7 @@ python scripts/write_leaderboard.py
 
 from pathlib import Path
 
-from pointpeft.measure.comparison import (
-    COLUMNS,
-    Row,
-    judge,
-    read_rows,
-    row_cells,
-    table_title,
-    tables,
-)
+from pointpeft.measure.comparison import as_markdown, judge, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/compare"
@@ -32,22 +24,9 @@ Times are those of the machine that ran it.
 """
 
 
-def table(rows: list[Row]) -> str:
-    """A table in Markdown."""
-    columns = (*COLUMNS, "epochs")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for row in rows:
-        epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
-        lines.append(f"| {' | '.join((*row_cells(row), epochs))} |")
-    return "\n".join(lines)
-
-
 def page(results: Path) -> str:
     """The text of the page, of the rows in a folder."""
-    parts = [INTRODUCTION.strip()]
-    for rows in tables(judge(read_rows(results))):
-        parts += [f"## {table_title(rows)}", table(rows)]
-    return "\n\n".join(parts) + "\n"
+    return f"{INTRODUCTION.strip()}\n\n{as_markdown(judge(read_rows(results)))}\n"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pointpeft.tasks.table import find_task
 __all__ = [
     "COLUMNS",
     "Row",
+    "as_markdown",
     "judge",
     "make_row",
     "read_rows",
@@ -177,6 +178,18 @@ def table_title(table: Sequence[Row]) -> str:
 def shown(table: Sequence[Row]) -> Shown:
     """A table of judged rows for the terminal."""
     return Shown(COLUMNS, [row_cells(row) for row in table])
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Judged rows in Markdown: a heading and a table for all that can be held together."""
+    columns, parts = (*COLUMNS, "epochs"), list[str]()
+    for table in tables(rows):
+        lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for row in table:
+            epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
+            lines.append(f"| {' | '.join((*row_cells(row), epochs))} |")
+        parts += [f"## {table_title(table)}", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
 # Files -------------------------------------------------------------------------------------------
