@@ -1,5 +1,7 @@
 """What a teacher sees of stored shapes is kept on disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from pointpeft.data import ShapeSplit
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.training.teacher_features import teacher_features
 from pointpeft.vision import RandomTeacher, make_views
+from pointpeft.vision.views import ShadedViews
 from tests.models.tiny import clouds
 from tests.training.support import rows
 
@@ -22,29 +25,32 @@ def split(count=5, seed=0):
 
 
 def test_they_are_what_it_sees_and_are_kept(tmp_path, monkeypatch):
-    found = teacher_features(teacher(), split(), 32, tmp_path)
-    seen = teacher()(torch.from_numpy(split().points[:, :32]))
+    found = teacher_features(teacher(), split(), tmp_path)
+    seen = teacher()(torch.from_numpy(split().points))
     torch.testing.assert_close(found.float(), seen, rtol=2e-2, atol=2e-3)
     assert found.dtype == torch.float16
     monkeypatch.setattr(CloudTeacher, "forward", None)  # looking again would fail
-    assert torch.equal(teacher_features(teacher(), split(), 32, tmp_path), found)
+    assert torch.equal(teacher_features(teacher(), split(), tmp_path), found)
 
 
-@pytest.mark.parametrize("change", ["shapes", "teacher", "views", "points", "file"])
-def test_whatever_changes_it_looks_again(tmp_path, change):
-    first = teacher_features(teacher(), split(), 32, tmp_path)
-    looks, shapes, points = teacher(), split(), 32
+@pytest.mark.parametrize("change", ["shapes", "teacher", "views", "drawing", "points", "file"])
+def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
+    first = teacher_features(teacher(), split(), tmp_path)
+    looks, shapes = teacher(), split()
     if change == "shapes":
         shapes = split(seed=1)
     if change == "teacher":
         looks = teacher(seed=1)
     if change == "views":
         looks.views = make_views("shaded", 3)
+    if change == "drawing":
+        draw = ShadedViews.images
+        monkeypatch.setattr(ShadedViews, "images", lambda *given: 0.9 * draw(*given))
     if change == "points":
-        points = 31
+        shapes = replace(shapes, points=shapes.points[:, :-1])
     if change == "file":
         next(tmp_path.rglob("*.safetensors")).write_bytes(b"damaged")
-    again = teacher_features(looks, shapes, points, tmp_path)
+    again = teacher_features(looks, shapes, tmp_path)
     assert torch.equal(first, again) == (change == "file")
 
 

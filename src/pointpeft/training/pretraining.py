@@ -249,9 +249,7 @@ def _look(config: PretrainConfig, model: Any, clouds: PretrainingData) -> Tensor
         return None
     started = time.monotonic()
     with Meter("teacher") as meter:
-        seen = teacher_features(
-            model.terms.teacher, clouds.train, clouds.num_points, progress=meter.update
-        )
+        seen = teacher_features(model.terms.teacher, clouds.train, progress=meter.update)
     log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
     return seen
 

@@ -1,11 +1,9 @@
 """What an image encoder sees of stored shapes: looked at once, and kept on disk."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from pointpeft.data.shards import ShardedShapes
 from pointpeft.errors import CheckpointError
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.models.safetensors_files import read_safetensors, write_safetensors
+from pointpeft.vision import fit_raster
 
 __all__ = ["teacher_features"]
 
@@ -24,30 +23,30 @@ log = logging.getLogger("pointpeft")
 _TOGETHER = 512
 """Shapes of a file: what is lost at most when a run is stopped while the teacher looks."""
 _AT_ONCE = 8
+_MOST_POINTS = 4096
 
 
 def teacher_features(
     teacher: CloudTeacher,
     stored: ShapeSplit | ShardedShapes,
-    num_points: int,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Features of all shapes in half precision, ``(S, D)``.
 
-    The files are named by the teacher's weights, what it is shown, and the content of the shapes.
+    It sees all points that are stored, up to 4,096, as more of them close the surfaces. The files
+    are named by the teacher's weights, how it is shown a cloud, and the content of the shapes.
 
     Args:
         teacher: what looks at them.
         stored: the shapes, which it sees without augmentation.
-        num_points: of each that it sees.
         folder: where features are kept; None: ``teacher`` in the cache of prepared shapes.
         progress: called with (done, total) while it looks.
     """
-    folder = (folder or default_cache_dir() / "teacher") / _identity(teacher, num_points)
+    folder = (folder or default_cache_dir() / "teacher") / _identity(teacher)
     found = []
     for start in range(0, len(stored), _TOGETHER):
-        points = _points(stored, range(start, min(start + _TOGETHER, len(stored))), num_points)
+        points = _points(stored, range(start, min(start + _TOGETHER, len(stored))))
         digest = short_digest("".join(geometry_digest(cloud) for cloud in points.numpy()))
         path = folder / f"{digest}.safetensors"
         kept = _read(path)
@@ -57,10 +56,11 @@ def teacher_features(
     return torch.cat(found)
 
 
-def _points(stored: ShapeSplit | ShardedShapes, places: range, num_points: int) -> Tensor:
+def _points(stored: ShapeSplit | ShardedShapes, places: range) -> Tensor:
     if isinstance(stored, ShapeSplit):
-        return torch.from_numpy(stored.points[places.start : places.stop, :num_points])
-    return torch.from_numpy(stored.read(places, num_points)[0])
+        return torch.from_numpy(stored.points[places.start : places.stop, :_MOST_POINTS])
+    count = min(stored.index.transform.num_points, _MOST_POINTS)
+    return torch.from_numpy(stored.read(places, count)[0])
 
 
 def _read(path: Path) -> Tensor | None:
@@ -89,11 +89,14 @@ def _look(teacher: CloudTeacher, points: Tensor) -> Tensor:
     return torch.cat([teacher(few.to(device)).half().cpu() for few in points.split(_AT_ONCE)])
 
 
-def _identity(teacher: CloudTeacher, num_points: int) -> str:
-    """A name for the teacher's weights and what it is shown."""
-    views: dict[str, Any] = {"kind": type(teacher.views).__name__, **vars(teacher.views)}
-    settings = [views, teacher.encoder.image_size, num_points]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+def _identity(teacher: CloudTeacher) -> str:
+    """A name for the teacher's weights and its pictures of a spiral: whatever changes those."""
+    t = torch.linspace(0.1, 1, 256)
+    spiral = torch.stack([t * (20 * t).cos(), t, t * (20 * t).sin()], dim=1).unsqueeze(0)
+    clouds = teacher.views.clouds(spiral)
+    images = teacher.views.images(clouds, fit_raster(clouds, teacher.encoder.image_size))
+    shades = (16 * images).round().to(torch.int16)  # machines differ in the last digits
+    digest = hashlib.sha256(repr(tuple(shades.shape)).encode() + shades.numpy().tobytes())
     for name, tensor in sorted(teacher.encoder.network.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

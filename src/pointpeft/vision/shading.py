@@ -16,11 +16,11 @@ from pointpeft.vision.projection import Raster
 __all__ = ["orbit_clouds", "shade", "spacing"]
 
 _LIGHT = (-0.75, -0.35, 0.55)  # towards the light: up, a little to the left, to the eye
-_AMBIENT = 0.2  # brightness of a surface that the light does not reach
+_AMBIENT, _DIFFUSE = 0.15, 0.65  # together less than the ground, from which all stands out
 _NEIGHBORS = 6  # splats reach most of the way to this neighbour, so that surfaces close
 _REACH = 5  # pixels of a splat's radius at most, in images of 128
-_ROUNDS = 3  # of smoothing
-_BEND = 6.0  # pixels in depth beyond which two neighbouring pixels are of two surfaces
+_STEPS = (3, 2, 1, 1)  # rounds of smoothing, wide ones first: bumps are as wide as discs are
+_BEND = 6.0  # pixels in depth, for one along the image, beyond which there are two surfaces
 
 
 def orbit_clouds(points: Tensor, num_views: int, elevation: float = 20.0) -> Tensor:
@@ -63,8 +63,8 @@ def shade(clouds: Tensor, raster: Raster, distances: Tensor) -> Tensor:
     """
     depth = _depth(clouds, raster, distances)
     seen = depth.isfinite()
-    for _ in range(_ROUNDS):
-        depth = _smooth(depth)
+    for step in _STEPS:
+        depth = _smooth(depth, max(step * raster.size // 128, 1))
     return torch.where(seen, _light(depth), 1.0)
 
 
@@ -90,15 +90,15 @@ def _depth(clouds: Tensor, raster: Raster, distances: Tensor) -> Tensor:
     return image.view(R, side, side)[:, most:-most, most:-most]
 
 
-def _smooth(depth: Tensor) -> Tensor:
-    """Mean over the 3 x 3 pixels that belong to the same surface."""
-    padded = F.pad(depth, (1, 1, 1, 1), value=-torch.inf)
+def _smooth(depth: Tensor, step: int) -> Tensor:
+    """Mean over 3 x 3 pixels, ``step`` apart, as far as they belong to the same surface."""
+    padded = F.pad(depth, (step, step, step, step), value=-torch.inf)
     total, count = torch.zeros_like(depth), torch.zeros_like(depth)
     S = depth.shape[1]
-    for row in range(3):
-        for column in range(3):
+    for row in range(0, 3 * step, step):
+        for column in range(0, 3 * step, step):
             other = padded[:, row : row + S, column : column + S]
-            same = (other - depth).abs() <= _BEND  # inf - inf is nan, which is not
+            same = (other - depth).abs() <= step * _BEND  # inf - inf is nan, which is not
             total += torch.where(same, other, 0.0)
             count += same
     return torch.where(count > 0, total / count, depth)
@@ -115,4 +115,4 @@ def _light(depth: Tensor) -> Tensor:
         slopes.append(torch.where(slope.abs() <= _BEND, slope, 0.0))
     normal = F.normalize(torch.stack([-slopes[0], -slopes[1], torch.ones_like(depth)], -1), dim=-1)
     light = F.normalize(depth.new_tensor(_LIGHT), dim=0)
-    return _AMBIENT + (1 - _AMBIENT) * (normal @ light).clamp(min=0)
+    return _AMBIENT + _DIFFUSE * (normal @ light).clamp(min=0)
