@@ -99,6 +99,8 @@ def measure(data: ShapeData, epochs: int, seed: int) -> dict[str, Any]:
     right = predict(model, data.test).argmax(dim=1).numpy() == data.test.labels
     return {
         "data_title": data.title,
+        "task": "classification",
+        "weights": "none",
         "seed": seed,
         "test_accuracy": float(right.mean()),
         "val_accuracy": val_accuracy,
@@ -111,7 +113,7 @@ def measure(data: ShapeData, epochs: int, seed: int) -> dict[str, Any]:
         "test_items": len(data.test),
         "versions": versions(),
         "test_ids": list(data.test.ids),
-        "test_correct": right.tolist(),
+        "test_scores": right.astype(float).tolist(),
     }
 
 
@@ -142,7 +144,7 @@ def main() -> None:
     shots = "all" if args.shots is None else f"{args.shots}shot"
     file = args.output / f"{file_name(row['data'])}-pointnet-random-full-{shots}.json"
     write_json(file, row)
-    print(f"{mean_and_spread(row['test_accuracy'], row['test_accuracy_std'])}: {file}")
+    print(f"{mean_and_spread(row['test_score'], row['test_score_std'])}: {file}")
 
 
 if __name__ == "__main__":

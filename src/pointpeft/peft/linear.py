@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices
 from pointpeft.models.heads import is_of_head, linear_head
 from pointpeft.models.trunk import Tokenized
-from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
@@ -39,8 +38,8 @@ class LinearTuner(Tuner):
 
     mergeable = True
 
-    def __init__(self, model: Any, config: LinearConfig, bank: MemoryBank | None) -> None:
-        super().__init__(model, config, bank)
+    def __init__(self, model: Any, config: LinearConfig) -> None:
+        super().__init__(model, config)
         if config.head == "linear" and model.task != "classification":
             raise ConfigError(f"head=linear is for classification, not {model.task}")
         if config.class_token and "cls_token" not in dict(model.named_parameters()):
