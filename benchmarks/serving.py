@@ -1,24 +1,29 @@
 """Requests per second and latencies of the service, beside a bare loop over the model.
 
-The loop prepares nothing and sends nothing: it gives ready clouds to the model, one by one and in
-batches of 32. Memory is of the tensors of 1, 10 and 100 adapters on one trunk.
+The loop does the same work on the same files in one process without HTTP: it reads and prepares
+them, and gives batches of 32 to the model, which also compares each shape with those of training.
+Loop and clients take turns, since other work on the machine changes the speed of both; seconds of
+the processor, of the service with its reading processes, are told beside those of the clock.
+Clients are a process of their own. Memory is of the tensors of 1, 10 and 100 adapters on one trunk.
 
     python benchmarks/serving.py --output benchmarks/results/serving-cpu.json
 """
 
 import argparse
 import contextlib
+import http.client
 import io
+import multiprocessing
 import os
 import socket
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -34,6 +39,8 @@ from pointpeft.serving.service import Service
 POINTS = 1024
 CLIENTS = (1, 8, 32)
 ADAPTERS = (1, 10, 100)
+DIFFERENT = 64
+"""Clouds that are sent in turn."""
 
 
 def trained(folder: Path) -> Path:
@@ -69,44 +76,130 @@ def cloud(seed: int) -> bytes:
     return file.getvalue()
 
 
-def ask(address: str, adapter: str, content: bytes) -> float:
-    """Seconds that a request took."""
-    start = time.perf_counter()
-    request = urllib.request.Request(
-        f"{address}/v1/predict?adapter={adapter}",
-        content,
-        {"Content-Type": "application/octet-stream"},
-    )
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        answer.read()
-    return time.perf_counter() - start
+class Clients:
+    """What so many clients at a time see; it runs in a process of its own."""
 
+    def __init__(self, address: str, names: list[str]) -> None:
+        self.place, self.names = urlsplit(address).netloc, names
+        self.contents = [cloud(seed) for seed in range(DIFFERENT)]
+        self.own = threading.local()
 
-def of_clients(address: str, names: list[str], clients: int, count: int) -> dict[str, float]:
-    """What so many clients at a time see, each asking for another adapter in turn."""
-    contents = [cloud(seed) for seed in range(16)]
-    start = time.perf_counter()
-    with ThreadPoolExecutor(clients) as threads:
-        seconds = list(
-            threads.map(
-                lambda n: ask(address, names[n % len(names)], contents[n % len(contents)]),
-                range(count),
-            )
-        )
-    whole = time.perf_counter() - start
-    p50, p99 = np.percentile(seconds, [50, 99])
-    return {"requests_per_second": count / whole, "p50_seconds": p50, "p99_seconds": p99}
-
-
-def bare_loop(model: Any, batch: int, count: int) -> float:
-    """Clouds per second of the model alone."""
-    points = torch.randn(batch, POINTS, 3)
-    with torch.no_grad():
-        model(points)
+    def ask(self, number: int) -> float:
+        """Seconds that a request took."""
+        if not hasattr(self.own, "connection"):
+            self.own.connection = http.client.HTTPConnection(self.place, timeout=120)
         start = time.perf_counter()
-        for _ in range(count // batch):
-            model(points)
-    return count // batch * batch / (time.perf_counter() - start)
+        self.own.connection.request(
+            "POST",
+            f"/v1/predict?adapter={self.names[number % len(self.names)]}",
+            self.contents[number % DIFFERENT],
+            {"Content-Type": "application/octet-stream"},
+        )
+        answer = self.own.connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, content
+        return time.perf_counter() - start
+
+    def serve(self, connection: Any) -> None:
+        """Ask as often, by as many clients, as the connection says."""
+        while asked := connection.recv():
+            clients, count = asked
+            with ThreadPoolExecutor(clients) as threads:
+                connection.send(list(threads.map(self.ask, range(count))))
+
+
+def _clients(connection: Any, address: str, names: list[str]) -> None:
+    Clients(address, names).serve(connection)
+
+
+@contextlib.contextmanager
+def clients_of(address: str, names: list[str]) -> Iterator[Callable[[int, int], list[float]]]:
+    """A process of clients; gives what asks for the latencies of so many clients and requests."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_clients, args=(theirs, address, names), name="clients"
+    )
+    process.start()
+
+    def ask(clients: int, count: int) -> list[float]:
+        ours.send((clients, count))
+        return ours.recv()
+
+    yield ask
+    ours.send(None)
+    process.join()
+
+
+def processor_seconds() -> float:
+    """Of this process and those that read for it, on Linux."""
+    readers = [one.pid for one in multiprocessing.active_children() if one.name != "clients"]
+    ticks = 0
+    for each in (os.getpid(), *readers):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed(work: Callable[[], Any], count: int) -> dict[str, float]:
+    """Milliseconds of the clock and of the processor for each of ``count`` shapes."""
+    clock, processor = time.perf_counter(), processor_seconds()
+    work()
+    return {
+        "clock": 1000 * (time.perf_counter() - clock) / count,
+        "processor": 1000 * (processor_seconds() - processor) / count,
+    }
+
+
+def take_turns(run: Path, service: Service, names: list[str], count: int, rounds: int) -> Any:
+    """Milliseconds for each shape, of the loop and of clients, and latencies in seconds."""
+    loop = pp.Predictor(run)
+    place = run.parent / "clouds"
+    place.mkdir()
+    for seed in range(DIFFERENT):
+        (place / f"{seed:03}.npy").write_bytes(cloud(seed))
+    files = sorted(place.iterdir()) * -(-count // DIFFERENT)
+    found: dict[str, list[dict[str, float]]] = {}
+    latencies: dict[str, list[float]] = {f"{clients} clients": [] for clients in CLIENTS}
+    with serving(service) as address, clients_of(address, names) as ask:
+        ask(4, 16)  # processes start, memories are made ready
+        list(loop.stream(files[:32]))
+        for _ in range(rounds):
+            for clients in CLIENTS:
+                name = f"{clients} clients"
+                asked = count if clients > 1 else count // 4
+                work = lambda: latencies[name].extend(ask(clients, asked))  # noqa: B023, E731
+                before = service.batches
+                found.setdefault(name, []).append(timed(work, asked))
+                found[name][-1]["batch"] = asked / (service.batches - before)
+            work = lambda: list(loop.stream(files[:count]))  # noqa: E731
+            found.setdefault("bare loop", []).append(timed(work, count))
+            print({name: values[-1] for name, values in found.items()}, flush=True)
+    return found, latencies
+
+
+def summary(found: Any, latencies: Any) -> dict[str, Any]:
+    """Sums over the rounds, and what the service needs more than the loop."""
+    means = {
+        name: {kind: float(np.mean([one[kind] for one in rounds])) for kind in rounds[0]}
+        for name, rounds in found.items()
+    }
+    loop = means["bare loop"]
+    rows: dict[str, Any] = {}
+    for name, mean in means.items():
+        rows[name] = {
+            "shapes_per_second": 1000 / mean["clock"],
+            "processor_milliseconds": mean["processor"],
+        }
+        if name in latencies:
+            p50, p99 = np.percentile(latencies[name], [50, 99])
+            rows[name] |= {
+                "clouds_per_batch": mean["batch"],
+                "p50_seconds": float(p50),
+                "p99_seconds": float(p99),
+                "clock_over_loop": mean["clock"] / loop["clock"],
+                "processor_over_loop": mean["processor"] / loop["processor"],
+            }
+    return rows
 
 
 def memory(run: Path) -> dict[str, int]:
@@ -122,7 +215,7 @@ def memory(run: Path) -> dict[str, int]:
     return found
 
 
-def measure(count: int) -> dict[str, Any]:
+def measure(count: int, rounds: int, readers: int) -> dict[str, Any]:
     """All figures of one run."""
     with tempfile.TemporaryDirectory() as place:
         run = trained(Path(place) / "run")
@@ -130,15 +223,8 @@ def measure(count: int) -> dict[str, Any]:
         names = ["run", *(f"adapter-{number}" for number in range(2, 5))]
         for name in names[1:]:
             adapters.load(name, run)
-        model = pp.Predictor(run).model
-        found: dict[str, Any] = {"bare loop, clouds per second": {
-            f"batches of {batch}": bare_loop(model, batch, count) for batch in (1, 32)
-        }}  # fmt: skip
-        with serving(Service(adapters)) as address:
-            of_clients(address, names, 4, 16)  # processes start, memories are made ready
-            for clients in CLIENTS:
-                found[f"{clients} clients"] = of_clients(address, names, clients, count)
-                print(clients, found[f"{clients} clients"], flush=True)
+        service = Service(adapters, readers=readers)
+        found = summary(*take_turns(run, service, names, count, rounds))
         found["bytes of tensors, by adapters"] = memory(run)
     return found
 
@@ -148,17 +234,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--requests", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--readers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = measure(arguments.requests)
+    results = measure(arguments.requests, arguments.rounds, arguments.readers)
     print(results)
     if arguments.output:
         content = {
             "requests": arguments.requests,
+            "rounds": arguments.rounds,
             "points": POINTS,
             "adapters": 4,
             "threads": arguments.threads,
+            "readers": arguments.readers,
             "load_average": os.getloadavg()[0],
             "note": "two cores, shared with other work and with the clients while this ran",
             "results": results,

@@ -14,8 +14,9 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.serving.adapters import AdapterSet, served_name
 from pointpeft.serving.app import create_app
 from pointpeft.serving.limits import Limits
-from pointpeft.serving.reading import ReaderPool, Upload
+from pointpeft.serving.readers import ReaderPool
 from pointpeft.serving.service import Service
+from pointpeft.serving.uploads import Upload
 from tests.serving.conftest import LIMITS
 
 ADDRESS = "/v1/predict?adapter=linear"
@@ -158,14 +159,14 @@ def test_a_file_ends_its_reader_and_not_the_service(shapes):
     pool = ReaderPool(1, limits)
     try:
         cloud = Upload("cloud.npy", ".npy", (shapes / "cloud.npy").read_bytes())
-        assert pool.read(cloud, TRANSFORM).error is None
+        assert pool.read(cloud, TRANSFORM).result().error is None
         large = Upload("large.npz", ".npz", bomb(12 << 20))
-        assert "large.npz" in str(pool.read(large, TRANSFORM).error)
+        assert "large.npz" in str(pool.read(large, TRANSFORM).result().error)
         for process in multiprocessing.active_children():
             process.kill()
-        assert "cloud.npy" in str(pool.read(cloud, TRANSFORM).error)
+        assert "cloud.npy" in str(pool.read(cloud, TRANSFORM).result().error)
         assert pool.replaced >= 1
-        assert pool.read(cloud, TRANSFORM).error is None
+        assert pool.read(cloud, TRANSFORM).result().error is None
     finally:
         pool.close()
 
@@ -176,7 +177,7 @@ def test_a_slow_file_ends_its_reader():
         slow = Upload(
             "slow.json", ".json", b'{"points": [[' + b"1,2,3],[" * 6_000_000 + b"1,2,3]]}"
         )
-        assert "slow.json" in str(pool.read(slow, TRANSFORM).error)
+        assert "slow.json" in str(pool.read(slow, TRANSFORM).result().error)
         assert pool.replaced == 1
     finally:
         pool.close()

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pointpeft.measure.part_scores import part_mask
 from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter
 from pointpeft.peft.adapter import Adapter
+from pointpeft.peft.method import Tuner
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
 
@@ -61,6 +62,13 @@ class ServedAdapter:
     def alone(self) -> bool:
         """Whether its clouds come one by one: by the papers' code a batch changes them."""
         return bool(getattr(self.adapter.config, "reference_compat", False))
+
+    @property
+    def features_key(self) -> Hashable:
+        """Adapters of one key compare shapes by the same features, those of the trunk alone."""
+        tuner = type(self.adapter.tuner)
+        is_of_trunk = tuner.frozen_features is Tuner.frozen_features
+        return tuner.features if is_of_trunk else self.key
 
     def category_number(self, name: str | None) -> int | None:
         """The number of a category, of the only one if there is only one; None without parts.

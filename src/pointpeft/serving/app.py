@@ -18,9 +18,9 @@ from pointpeft.serving.adapters import UnknownAdapterError
 from pointpeft.serving.counters import Counters
 from pointpeft.serving.guard import Guard
 from pointpeft.serving.problems import RefusedError
-from pointpeft.serving.reading import Upload
 from pointpeft.serving.requests import BODY, read_uploads
 from pointpeft.serving.service import Service
+from pointpeft.serving.uploads import Upload
 
 __all__ = ["create_app"]
 
@@ -118,14 +118,19 @@ def _add_shapes(app: FastAPI, service: Service) -> None:
 async def _answers(adapter: str, uploads: list[Upload], answer: Answer) -> Response:
     """One result for each shape, in their order; a problem if none can be used."""
     if not uploads:
-        raise ConfigError("the form holds no file")
+        raise ConfigError("the form holds no shape")
     results = await asyncio.gather(*map(answer, uploads))
     errors = [result["error"] for result in results if result["error"] is not None]
     if len(errors) == len(results):
         raise RefusedError(422, errors[0], errors=errors)
     content = {"adapter": adapter, "results": results}
-    text = await asyncio.to_thread(json.dumps, content, allow_nan=False)  # scans are large
+    is_large = any("points" in result for result in results)  # a scan takes a while
+    text = await asyncio.to_thread(_as_json, content) if is_large else _as_json(content)
     return Response(text, media_type="application/json")
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, allow_nan=False)
 
 
 def _add_adapters(app: FastAPI, service: Service) -> None:

@@ -1,82 +1,130 @@
-"""One thread for all that touches the model, which takes what waits as one batch."""
+"""Threads that take what waits as one batch."""
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["ModelThread"]
+__all__ = ["BatchThreads"]
+
+_PAUSE = 0.002
+"""Seconds without a further item after which a batch begins."""
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-class ModelThread(Generic[T, Result]):
-    """Computes items in batches of those that wait, and runs calls between batches, in order.
+class _Waiting(NamedTuple):
+    future: "Future[Any]"
+    item: Any
+    is_call: bool
 
-    A batch is never waited for: a lone item is computed at once, and those that come meanwhile are
-    the next batch.
+
+class BatchThreads(Generic[T, Result]):
+    """Computes items in batches of those that wait, in their order.
+
+    A batch is waited for only while further items come within milliseconds of each other: answers
+    leave together, so that clients ask again together.
 
     Args:
-        compute: results of items, in their order.
+        computes: one for each thread: results of items, in their order. A result that is an
+            exception is raised for its item alone.
         most: items of a batch.
+        joins: whether an item may be in a batch with others; by default every one may.
     """
 
-    def __init__(self, compute: Callable[[Sequence[T]], Sequence[Result]], most: int = 32) -> None:
-        self._compute, self._most = compute, most
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Any, bool] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="model")
-        self._thread.start()
+    def __init__(
+        self,
+        computes: Sequence[Callable[[Sequence[T]], Sequence[Result | Exception]]],
+        most: int = 32,
+        joins: Callable[[T], bool] = lambda _: True,
+    ) -> None:
+        self._most, self._joins = most, joins
+        self._waiting: deque[_Waiting] = deque()
+        self._changed, self._closed = threading.Condition(), False
+        self._threads = [
+            threading.Thread(target=self._run, args=(compute,), daemon=True) for compute in computes
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def compute(self, item: T) -> "Future[Result]":
         """The result of an item."""
         return self._add(item, False)
 
     def call(self, function: Callable[[], Any]) -> "Future[Any]":
-        """The result of a function that runs when all that was asked for before is done."""
+        """The result of a function; with one thread it runs between what was asked before and
+        what is asked behind it."""
         return self._add(function, True)
 
     def close(self) -> None:
         """Do what waits, and end."""
-        self._waiting.put(None)
-        self._thread.join()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _add(self, what: Any, is_call: bool) -> "Future[Any]":
+    def _add(self, item: Any, is_call: bool) -> "Future[Any]":
         future: Future[Any] = Future()
-        self._waiting.put((future, what, is_call))
+        with self._changed:
+            if self._closed:
+                future.cancel()
+                return future
+            self._waiting.append(_Waiting(future, item, is_call))
+            self._changed.notify()
         return future
 
-    def _run(self) -> None:
-        batch: list[tuple[Future[Any], T]] = []
-        while True:
-            following = self._waiting.get()
-            if following is not None and not following[2]:
-                batch.append(following[:2])
-                if len(batch) < self._most and not self._waiting.empty():
-                    continue
-            self._settle(batch, self._compute)
-            batch = []
-            if following is None:
-                return
-            if following[2]:
-                self._settle([following[:2]], lambda calls: [call() for call in calls])
+    def _run(self, compute: Callable[[Sequence[T]], Sequence[Any]]) -> None:
+        while (batch := self._take()) is not None:
+            if batch:
+                _settle(batch, _call if batch[0].is_call else compute)
 
-    def _settle(
-        self,
-        asked: list[tuple[Future[Any], Any]],
-        make: Callable[[Sequence[Any]], Sequence[Any]],
-    ) -> None:
-        """Make results; one that is an exception is that of its item alone."""
-        asked = [(future, what) for future, what in asked if future.set_running_or_notify_cancel()]
-        if not asked:  # there was nothing, or who asked has gone
-            return
-        try:
-            results = make([what for _, what in asked])
-        except Exception as error:
-            results = [error] * len(asked)
-        for (future, _), result in zip(asked, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+    def _take(self) -> list[_Waiting] | None:
+        """The next batch; an empty one if others were faster, None when the end has come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            self._wait_while_more_come()
+            batch: list[_Waiting] = []
+            while self._waiting and len(batch) < self._most:
+                alone = self._is_alone(self._waiting[0])
+                if batch and alone:
+                    break
+                batch.append(self._waiting.popleft())
+                if alone:
+                    break
+            return batch
+
+    def _wait_while_more_come(self) -> None:
+        while 0 < (count := len(self._waiting)) < self._most:
+            if self._closed or self._is_alone(self._waiting[0]):
+                return
+            self._changed.wait(_PAUSE)
+            if len(self._waiting) == count:
+                return
+
+    def _is_alone(self, waiting: _Waiting) -> bool:
+        return waiting.is_call or not self._joins(waiting.item)
+
+
+def _call(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+    return [function() for function in functions]
+
+
+def _settle(batch: list[_Waiting], make: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    """Make the results of those who have not gone."""
+    asked = [one for one in batch if one.future.set_running_or_notify_cancel()]
+    if not asked:
+        return
+    try:
+        results = make([one.item for one in asked])
+    except Exception as error:
+        results = [error] * len(asked)
+    for one, result in zip(asked, results, strict=True):
+        if isinstance(result, Exception):
+            one.future.set_exception(result)
+        else:
+            one.future.set_result(result)

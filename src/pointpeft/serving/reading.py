@@ -1,47 +1,26 @@
-"""Files of strangers, read in processes of their own under limits of memory and time.
+"""What a process does that reads files of strangers."""
 
-A file that takes too much of either ends the process, which is replaced, and not the service.
-"""
-
-import contextlib
 import json
-import multiprocessing
-import queue
 import signal
 import sys
-import tempfile
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape, clean_shape, read_shape
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.data.streaming import begin_worker
 from pointpeft.errors import DataError
 from pointpeft.measure.part_predictor import part_input
 from pointpeft.serving.limits import Limits
+from pointpeft.serving.uploads import Upload
 
-__all__ = ["ReadShape", "ReaderPool", "Upload"]
-
-_STARTING_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A shape as it was sent.
-
-    Attributes:
-        name: what messages call it; it is never a path.
-        suffix: that says how it is read, such as ".stl"; ".json" is ``{"points": [[x, y, z]]}``.
-        content: of the file.
-    """
-
-    name: str
-    suffix: str
-    content: bytes = field(repr=False)
+__all__ = ["ReadShape", "ReadTask", "work"]
 
 
 @dataclass(frozen=True)
@@ -66,112 +45,35 @@ class ReadShape:
 
 
 @dataclass(frozen=True)
-class _Task:
+class ReadTask:
+    """A shape to read; see :meth:`ReaderPool.read` of :mod:`pointpeft.serving.readers`."""
+
     upload: Upload
     transform: InputTransform
     statistics: InputStatistics | None
     segmented: bool
 
 
-class ReaderPool:
-    """Some processes that read shapes.
+def work(connection: Connection, folder: str, limits: Limits) -> None:
+    """Read the shapes of each list of tasks that comes, until the service hangs up.
 
     Args:
-        workers: how many.
-        limits: of memory, time and points.
+        connection: to the service.
+        folder: for a file while it is read.
+        limits: of memory and points; the service watches the time.
     """
-
-    def __init__(self, workers: int, limits: Limits) -> None:
-        self._free: queue.Queue[_Reader] = queue.Queue()
-        self._readers = [_Reader(limits) for _ in range(workers)]
-        for reader in self._readers:
-            self._free.put(reader)
-
-    @property
-    def replaced(self) -> int:
-        """How many processes were ended by a file."""
-        return sum(reader.replaced for reader in self._readers)
-
-    def read(
-        self,
-        upload: Upload,
-        transform: InputTransform,
-        statistics: InputStatistics | None = None,
-        segmented: bool = False,
-    ) -> ReadShape:
-        """Read and prepare a shape; it may be called by several threads.
-
-        Args:
-            upload: the shape.
-            transform: how it is prepared.
-            statistics: of training shapes, to warn of others.
-            segmented: whether it is prepared for part segmentation.
-        """
-        reader = self._free.get()
-        try:
-            return reader.read(_Task(upload, transform, statistics, segmented))
-        finally:
-            self._free.put(reader)
-
-    def close(self) -> None:
-        """End the processes."""
-        for reader in self._readers:
-            reader.close()
-
-
-class _Reader:
-    """One process, replaced when a file has ended it."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits, self.replaced = limits, 0
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
-        self._folder = tempfile.TemporaryDirectory(prefix="pointpeft-")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_work, args=(theirs, self._folder.name, self._limits), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self._ready = False
-
-    def read(self, task: _Task) -> ReadShape:
-        reason = "it ended the process that reads it: it may be damaged, or needs too much memory"
-        with contextlib.suppress(EOFError, OSError):
-            if not self._ready and self._connection.poll(_STARTING_SECONDS):
-                self._connection.recv()
-                self._ready = True
-            self._connection.send(task)
-            if self._connection.poll(self._limits.reading_seconds):
-                return self._connection.recv()
-            reason = f"reading it took more than {self._limits.reading_seconds} s"
-        self.close()
-        self.replaced += 1
-        self._start()
-        return ReadShape(task.upload.name, error=f"{task.upload.name}: {reason}")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-        self._folder.cleanup()
-
-
-def _work(connection: Connection, folder: str, limits: Limits) -> None:
-    """What a process does until the service hangs up."""
     begin_worker()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _limit_memory(limits.reading_bytes)
+    path = Path(folder) / "shape"
     connection.send("ready")
     while True:
         try:
-            task = connection.recv()
+            tasks = connection.recv()
         except EOFError:
             return
-        connection.send(_read(task, Path(folder), limits))
-        del task
+        connection.send(_read(tasks, path, limits))
+        del tasks
 
 
 def _limit_memory(more: int) -> None:
@@ -186,30 +88,56 @@ def _limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _read(task: _Task, folder: Path, limits: Limits) -> ReadShape:
-    """Read one shape; what a message calls it is its name, not a path of this machine."""
-    name = task.upload.name
-    path = folder / f"shape{task.upload.suffix}"
+def _read(tasks: Sequence[ReadTask], path: Path, limits: Limits) -> list[ReadShape]:
+    """What is read of each task, in their order."""
+    name = tasks[0].upload.name
     try:
-        shape = _shape(task.upload, path)
-        _check_size(shape, limits.max_points)
-        return _prepared(task, shape)
-    except DataError as error:
-        reason = str(error).replace(str(path), name)
-        return ReadShape(name, error=reason if name in reason else f"{name}: {reason}")
+        return _read_together(tasks, path, limits)
     except MemoryError:
-        return ReadShape(name, error=f"{name}: needs more memory than the service gives a file")
+        reason = "needs more memory than the service gives a file"
     except Exception as error:  # native code under a limit of memory fails in any way
-        return ReadShape(name, error=f"{name}: cannot be used ({type(error).__name__})")
-    finally:
-        path.unlink(missing_ok=True)
+        reason = f"cannot be used ({type(error).__name__})"
+    if len(tasks) > 1:  # it was one of them
+        return [read for task in tasks for read in _read([task], path, limits)]
+    return [ReadShape(name, error=f"{name}: {reason}")]
 
 
-def _shape(upload: Upload, path: Path) -> RawShape:
+def _read_together(tasks: Sequence[ReadTask], path: Path, limits: Limits) -> list[ReadShape]:
+    """Those for one transform are prepared together, which is faster."""
+    found: dict[int, ReadShape] = {}
+    shapes: dict[int, RawShape] = {}
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, task in enumerate(tasks):
+        try:
+            shapes[place] = _shape(task.upload, path.with_suffix(task.upload.suffix), limits)
+            groups[place if task.segmented else task.transform].append(place)
+        except DataError as error:
+            found[place] = _refused(task, error)
+    for places in groups.values():
+        some = [(tasks[place], shapes[place]) for place in places]
+        found.update(zip(places, _prepared(some), strict=True))
+    return [found[place] for place in range(len(tasks))]
+
+
+def _refused(task: ReadTask, error: DataError) -> ReadShape:
+    name, reason = task.upload.name, str(error)
+    return ReadShape(name, error=reason if name in reason else f"{name}: {reason}")
+
+
+def _shape(upload: Upload, path: Path, limits: Limits) -> RawShape:
+    """A shape; what messages call it is its name, not a path of this machine."""
     if upload.suffix == ".json":
-        return clean_shape(RawShape(_points(upload.content), None, upload.name))
-    path.write_bytes(upload.content)
-    return read_shape(path)
+        shape = clean_shape(RawShape(_points(upload.content), None, upload.name))
+    else:
+        try:
+            path.write_bytes(upload.whole())
+            shape = read_shape(path)
+        except DataError as error:
+            raise DataError(str(error).replace(str(path), upload.name)) from None
+        finally:
+            path.unlink(missing_ok=True)
+    _check_size(shape, limits.max_points)
+    return shape
 
 
 def _points(content: bytes) -> np.ndarray:
@@ -229,15 +157,28 @@ def _check_size(shape: RawShape, most: int) -> None:
             raise DataError(f"{len(rows):,} {what}: the service takes up to {most:,} of a shape")
 
 
-def _prepared(task: _Task, shape: RawShape) -> ReadShape:
-    name, transform = task.upload.name, task.transform
-    differences = task.statistics.check(shape, transform) if task.statistics else []
-    if task.segmented:
-        parts = part_input(shape, transform)
-        notes = (*parts.prepared.notes, *differences)
-        return ReadShape(name, parts.cloud.copy(), parts.points, parts.nearest, notes)
-    (prepared,) = transform.prepare_batch([shape])
+def _prepared(some: Sequence[tuple[ReadTask, RawShape]]) -> list[ReadShape]:
+    """Shapes of one transform made ready: several clouds, or one whose points get parts."""
+    (first, shape), *_ = some
+    if first.segmented:
+        try:
+            parts = part_input(shape, first.transform)
+        except DataError as error:
+            return [_refused(first, error)]
+        notes = (*parts.prepared.notes, *_differences(first, shape))
+        made = parts.cloud.copy(), parts.points, parts.nearest
+        return [ReadShape(first.upload.name, *made, warnings=notes)]
+    prepared = first.transform.prepare_batch([shape for _, shape in some])
+    return [_cloud(*one, made) for one, made in zip(some, prepared, strict=True)]
+
+
+def _cloud(task: ReadTask, shape: RawShape, prepared: Prepared | DataError) -> ReadShape:
     if isinstance(prepared, DataError):
-        raise prepared
-    cloud = prepared.points[: transform.num_points].copy()  # without the others
-    return ReadShape(name, cloud, warnings=(*prepared.notes, *differences))
+        return _refused(task, prepared)
+    cloud = prepared.points[: task.transform.num_points].copy()  # without the others
+    notes = (*prepared.notes, *_differences(task, shape))
+    return ReadShape(task.upload.name, cloud, warnings=notes)
+
+
+def _differences(task: ReadTask, shape: RawShape) -> list[str]:
+    return task.statistics.check(shape, task.transform) if task.statistics else []

@@ -1,6 +1,5 @@
 """The shapes that a request holds."""
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,14 +11,14 @@ from starlette.requests import Request
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.serving.limits import Limits
 from pointpeft.serving.problems import RefusedError
-from pointpeft.serving.reading import Upload
+from pointpeft.serving.uploads import BESIDE_SUFFIXES, Upload, plain_name
 
 __all__ = ["BODY", "read_uploads"]
 
 _JSON = "application/json"
 _NPY = ("application/octet-stream", "application/x-npy")
 _FORM = "multipart/form-data"
-_LONGEST_NAME = 120
+_BUFFER = ".bin"
 
 BODY: Mapping[str, Any] = {
     "requestBody": {
@@ -78,32 +77,47 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
 
 
 async def _files(request: Request, limits: Limits) -> list[Upload]:
+    """The shapes of a form, each with the buffers that were sent with it."""
     try:
         async with request.form(max_files=limits.max_files, max_fields=limits.max_files) as form:
             sent = [(key, value) for key, value in form.multi_items()]
             others = [key for key, value in sent if not isinstance(value, UploadFile)]
             if others:
                 raise RefusedError(
-                    422, f"the form has the field {_plain(others[0])!r}: send files only; what is "
-                    "asked for is part of the address, as in /v1/predict?adapter=NAME"
+                    422, f"the form has the field {plain_name(others[0])!r}: send files only; what "
+                    "is asked for is part of the address, as in /v1/predict?adapter=NAME"
                 )  # fmt: skip
-            return [await _upload(value) for _, value in sent if isinstance(value, UploadFile)]
+            files = [(_name(value), value) for _, value in sent if isinstance(value, UploadFile)]
+            buffers = [(name, file) for name, file in files if _suffix(name) == _BUFFER]
+            beside = {name: await file.read() for name, file in buffers}
+            if len(beside) < len(buffers):
+                raise RefusedError(
+                    422, f"two files of the form are called {buffers[-1][0]!r}: send the shapes "
+                    "that they belong to in requests of their own"
+                )  # fmt: skip
+            return [
+                Upload(name, _suffix(name), await file.read(), _needed(name, beside))
+                for name, file in files
+                if _suffix(name) not in BESIDE_SUFFIXES
+            ]
     except MultiPartException as error:
         raise RefusedError(400, f"the form cannot be read: {error.message}") from error
 
 
-async def _upload(file: UploadFile) -> Upload:
-    name = _plain(PurePosixPath((file.filename or "").replace("\\", "/")).name)
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix not in SHAPE_SUFFIXES:
+def _name(file: UploadFile) -> str:
+    name = plain_name(file.filename or "")
+    if _suffix(name) not in SHAPE_SUFFIXES | BESIDE_SUFFIXES:
         known = " ".join(sorted(SHAPE_SUFFIXES))
         raise RefusedError(
             422, f"{name or 'a file without a name'}: shapes are read from {known}, told by the "
             "end of the name"
         )  # fmt: skip
-    return Upload(name, suffix, await file.read())
+    return name
 
 
-def _plain(name: str) -> str:
-    """A name that is safe to show: one line, without what moves a cursor."""
-    return re.sub(r"[^\w .()+@,=-]", "_", name)[-_LONGEST_NAME:].strip()
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _needed(name: str, beside: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    return beside if _suffix(name) == ".gltf" else {}

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,13 @@ from pointpeft.errors import ConfigError
 from pointpeft.measure.analysis import model_outputs
 from pointpeft.measure.part_scores import likeliest_parts
 from pointpeft.measure.predictor import ranked
+from pointpeft.models.trunk import Tokenized
 from pointpeft.serving.adapters import AdapterSet, ServedAdapter, UnknownAdapterError
-from pointpeft.serving.batching import ModelThread
+from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
-from pointpeft.serving.reading import ReaderPool, ReadShape, Upload
+from pointpeft.serving.readers import ReaderPool
+from pointpeft.serving.reading import ReadShape
+from pointpeft.serving.uploads import Upload
 from pointpeft.tasks.class_predictions import prediction_value
 
 __all__ = ["Service"]
@@ -70,14 +72,12 @@ class Service:
         self._adapters, self._folder = adapters, folder
         self.limits = limits or Limits()
         self.readers = ReaderPool(readers, self.limits)
-        self._threads = ThreadPoolExecutor(readers, "reader")
-        self._model: ModelThread[_Asked, Any] = ModelThread(self._compute, most)
+        self._model: BatchThreads[_Asked, Any] = BatchThreads([self._compute], most)
         self._users: Counter[str] = Counter()
         self.batches = self.clouds = 0
 
     def close(self) -> None:
         """Do what waits, and end all processes and threads."""
-        self._threads.shutdown(cancel_futures=True)
         self.readers.close()
         self._model.close()
 
@@ -175,10 +175,10 @@ class Service:
         }  # fmt: skip
 
     async def _read(self, upload: Upload, served: ServedAdapter) -> ReadShape:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self.readers.read, upload, served.transform, served.statistics,
-            served.parts is not None,
-        )  # fmt: skip
+        read = self.readers.read(
+            upload, served.transform, served.statistics, served.parts is not None
+        )
+        return await asyncio.wrap_future(read)
 
     # --- in the thread of the model -------------------------------------------------------------
 
@@ -205,16 +205,7 @@ class Service:
         points = _stacked(asked).to(device)
         category = torch.tensor([one.category or 0 for one in asked], device=device)
         found = model.trunk.tokenize(points)
-        near: dict[int, Any] = {}
-        queries: dict[int, torch.Tensor] = {}
-        for served in {one.served.key: one.served for one in asked}.values():
-            rows = [row for row, one in enumerate(asked) if one.served is served]
-            if (memory := served.familiarity) is not None:
-                own = found.rows(torch.tensor(rows, device=device))
-                query = served.adapter.tuner.frozen_features(model.trunk, own)
-                queries.update(zip(rows, query, strict=True))
-                scores = zip(memory.unusual(query), memory.nearest(query), strict=True)
-                near.update(zip(rows, scores, strict=True))
+        queries, near = self._compared(asked, found)
         known = len(queries) == len(asked)  # then no adapter computes them once more
         query_of_all = torch.stack([queries[row] for row in range(len(asked))]) if known else None
         keys = [one.served.key for one in asked]
@@ -225,6 +216,34 @@ class Service:
             else _of_parts(one, row, category[place : place + 1])
             for place, (one, row) in enumerate(zip(asked, logits, strict=True))
         ]
+
+    def _compared(
+        self, asked: Sequence[_Asked], found: Tokenized
+    ) -> tuple[dict[int, torch.Tensor], dict[int, Any]]:
+        """By rows of the batch, frozen features, and how near they are to training shapes.
+
+        Adapters that make these features alike have them made in one pass.
+        """
+        memories: dict[str, list[int]] = defaultdict(list)
+        passes: dict[Hashable, list[int]] = defaultdict(list)
+        for row, one in enumerate(asked):
+            if one.served.familiarity is not None:
+                memories[one.served.key].append(row)
+                passes[one.served.features_key].append(row)
+        queries: dict[int, torch.Tensor] = {}
+        for rows in passes.values():
+            own = found if len(rows) == len(asked) else found.rows(torch.tensor(rows))
+            tuner = asked[rows[0]].served.adapter.tuner
+            made = tuner.frozen_features(self._adapters.model.trunk, own)
+            queries.update(zip(rows, made, strict=True))
+        near: dict[int, Any] = {}
+        for rows in memories.values():
+            memory = asked[rows[0]].served.familiarity
+            assert memory is not None
+            query = torch.stack([queries[row] for row in rows])
+            scores = zip(memory.unusual(query), memory.nearest(query), strict=True)
+            near.update(zip(rows, scores, strict=True))
+        return queries, near
 
 
 def _stacked(asked: Sequence[_Asked]) -> torch.Tensor:

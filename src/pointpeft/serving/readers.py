@@ -1,0 +1,119 @@
+"""Processes that read files of strangers under limits of memory and time.
+
+A file that takes too much of either ends the process, which is replaced, and not the service.
+"""
+
+import contextlib
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from pointpeft.data.prepare import InputTransform
+from pointpeft.data.statistics import InputStatistics
+from pointpeft.serving.batching import BatchThreads
+from pointpeft.serving.limits import Limits
+from pointpeft.serving.reading import ReadShape, ReadTask, work
+from pointpeft.serving.uploads import Upload
+
+__all__ = ["ReaderPool"]
+
+_STARTING_SECONDS = 120
+_TOGETHER = 16
+"""Shapes that a process reads at once: their points are put in order together, which is faster."""
+_SMALL = 1 << 18
+_PLAIN = frozenset(
+    {".json", ".npy", ".obj", ".off", ".ply", ".pts", ".stl", ".txt", ".csv", ".xyz"}
+)
+"""Kinds of files that take time and memory by their size, since nothing in them is packed."""
+
+
+class ReaderPool:
+    """Some processes that read shapes.
+
+    Args:
+        workers: how many.
+        limits: of memory, time and points.
+    """
+
+    def __init__(self, workers: int, limits: Limits) -> None:
+        self._readers = [_Reader(limits) for _ in range(workers)]
+        self._threads: BatchThreads[ReadTask, ReadShape] = BatchThreads(
+            [reader.read for reader in self._readers], _TOGETHER, _is_light
+        )
+
+    @property
+    def replaced(self) -> int:
+        """How many processes were ended by a file."""
+        return sum(reader.replaced for reader in self._readers)
+
+    def read(
+        self,
+        upload: Upload,
+        transform: InputTransform,
+        statistics: InputStatistics | None = None,
+        segmented: bool = False,
+    ) -> "Future[ReadShape]":
+        """Read and prepare a shape.
+
+        Args:
+            upload: the shape.
+            transform: how it is prepared.
+            statistics: of training shapes, to warn of others.
+            segmented: whether it is prepared for part segmentation.
+        """
+        return self._threads.compute(ReadTask(upload, transform, statistics, segmented))
+
+    def close(self) -> None:
+        """Read what waits, and end the processes."""
+        self._threads.close()
+        for reader in self._readers:
+            reader.close()
+
+
+def _is_light(task: ReadTask) -> bool:
+    """Whether a shape cannot keep others waiting that are read with it."""
+    return task.upload.suffix in _PLAIN and len(task.upload.content) <= _SMALL
+
+
+class _Reader:
+    """One process, replaced when a file has ended it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self.replaced = limits, 0
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
+        self._folder = tempfile.TemporaryDirectory(prefix="pointpeft-")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=work, args=(theirs, self._folder.name, self._limits), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._ready = False
+
+    def read(self, tasks: Sequence[ReadTask]) -> list[ReadShape]:
+        reason = "it ended the process that reads it: it may be damaged, or needs too much memory"
+        with contextlib.suppress(EOFError, OSError):
+            if not self._ready and self._connection.poll(_STARTING_SECONDS):
+                self._connection.recv()
+                self._ready = True
+            self._connection.send(tasks)
+            if self._connection.poll(self._limits.reading_seconds):
+                return self._connection.recv()
+            reason = f"reading it took more than {self._limits.reading_seconds} s"
+        self.close()
+        self.replaced += 1
+        self._start()
+        if len(tasks) > 1:  # it was one of them
+            return [read for task in tasks for read in self.read([task])]
+        name = tasks[0].upload.name
+        return [ReadShape(name, error=f"{name}: {reason}")]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        self._folder.cleanup()
