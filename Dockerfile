@@ -7,7 +7,7 @@ RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/wh
         -c constraints.txt ".[serve,las]" "torch==2.13.0+cpu" \
     && rm -rf /src \
     && useradd --create-home --uid 10001 pointpeft
-USER pointpeft
+USER 10001
 WORKDIR /home/pointpeft
 EXPOSE 8000
 HEALTHCHECK CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz')"]

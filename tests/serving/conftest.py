@@ -48,9 +48,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, archive: Path, weights: Path)
 
 
 @pytest.fixture(scope="session")
-def client(runs: Path) -> Iterator[TestClient]:
+def client(runs: Path, archive: Path) -> Iterator[TestClient]:  # noqa: F811
     """A client of a service with all three adapters."""
-    adapters = AdapterSet([runs / name for name in ("linear", "prompts", "parts")])
+    folders = [runs / name for name in ("linear", "prompts", "parts")]
+    adapters = AdapterSet(folders, neighbors_from=str(archive))
     app = create_app(Service(adapters, LIMITS, runs, readers=1))
     with TestClient(app, base_url=LOCAL, raise_server_exceptions=False) as client:
         yield client

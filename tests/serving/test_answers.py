@@ -14,7 +14,7 @@ from pointpeft.data import read_shape
 from pointpeft.measure import PartPredictor
 from pointpeft.measure.embedding import ShapeEncoder
 from pointpeft.tasks.class_predictions import prediction_value
-from tests.training.support import CLASSES
+from tests.training.support import CLASSES, mesh
 
 
 def send(client: TestClient, files: list[Path], address: str):
@@ -48,6 +48,29 @@ def test_points_come_in_three_forms(client, shapes):
     found = [answer.json()["results"][0] for answer in answers]
     assert found[0]["probability"] == found[1]["probability"] == found[2]["probability"]
     assert np.shape(found[0]["points"]) == (64, 3)
+
+
+def test_the_nearest_training_shapes_are_shown(client, archive):
+    data = np.load(archive)
+    address = "/v1/predict?adapter=linear&points=true"
+    (found,) = client.post(address, json={"points": data["points"][0].tolist()}).json()["results"]
+    for near in found["nearest"]:
+        assert near["name"] is not None
+        assert np.linalg.norm(near["points"], axis=1).max() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_gltf_file_comes_with_its_buffers(client, tmp_path):
+    scene = mesh("box", 3).export(file_type="gltf")
+    files = [("file", (f"sub/{name}", content)) for name, content in scene.items()]
+    (found,) = client.post("/v1/predict?adapter=linear", files=files).json()["results"]
+    mesh("box", 3).export(tmp_path / "box.glb")
+    same = send(client, [tmp_path / "box.glb"], "/v1/predict?adapter=linear").json()["results"][0]
+    assert found["probability"] == pytest.approx(same["probability"], abs=1e-6)
+    buffers = [file for file in files if file[1][0].endswith(".bin")]
+    assert client.post("/v1/predict?adapter=linear", files=buffers).status_code == 422
+    twice = client.post("/v1/predict?adapter=linear", files=[*files, buffers[0]])
+    assert twice.status_code == 422
+    assert buffers[0][1][0].rpartition("/")[2] in twice.json()["detail"]
 
 
 def test_every_point_gets_a_part(client, runs, shapes):

@@ -33,7 +33,7 @@ def serve(
         typer.Option(help=f"File with the token that requests must bear; or set {TOKEN}."),
     ] = None,
     neighbors_from: Annotated[
-        str | None, typer.Option(help="Training data, to name the shapes that are nearest.")
+        str | None, typer.Option(help="Training data, to name and show the nearest shapes.")
     ] = None,
     readers: Annotated[int, typer.Option(help="Processes that read shapes.")] = 2,
     max_bytes: Annotated[int, typer.Option(help="Bytes of a request.")] = 64 << 20,
@@ -57,16 +57,14 @@ def serve(
         if error.name not in ("uvicorn", "fastapi", "starlette", "python_multipart"):
             raise
         raise ConfigError("install the service with 'pip install pointpeft[serve]'") from None
-    from pointpeft.data import load_shapes
     from pointpeft.devices import choose_device
     from pointpeft.serving.adapters import AdapterSet
     from pointpeft.serving.limits import Limits
     from pointpeft.serving.service import Service
 
     limits = Limits(max_bytes, max_files, max_points, seconds=seconds)
-    data = None if neighbors_from is None else load_shapes(neighbors_from)
     chosen = choose_device(device or "auto")
-    served = AdapterSet(adapters, checkpoint, chosen, data)
+    served = AdapterSet(adapters, checkpoint, chosen, neighbors_from)
     service = Service(served, limits, folder, readers)
     tell(f"adapters: {', '.join(one.name for one in served)}")
     tell(f"page and service: http://{host}:{port}/")

@@ -34,12 +34,15 @@ class Neighbor:
         similarity: cosine of the frozen features, -1 to 1.
         id: by which the adapter knows the shape, no name.
         name: its name, where the training data was given.
+        points: it as it was made ready for training, where the data was given, ``(N, 3)`` y up in
+            farthest point order: an adapter itself holds no shapes.
     """
 
     label: str | None
     similarity: float
     id: str
     name: str | None = None
+    points: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,12 @@ class Familiarity:
     Args:
         bank: the training shapes.
         class_names: what their labels stand for.
-        names: of shapes, by what the bank knows them by; see :meth:`naming`.
+        named: names and points of shapes, by what the bank knows them by; see :meth:`naming`.
     """
 
     bank: MemoryBank
     class_names: Sequence[str]
-    names: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, tuple[str, NDArray[np.float32]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bank: MemoryBank, class_names: Sequence[str]) -> "Familiarity":
@@ -63,23 +66,22 @@ class Familiarity:
         return cls(MemoryBank(features, bank.labels, bank.ids), class_names)
 
     def naming(self, data: ShapeData) -> "Familiarity":
-        """The same with the names of the training shapes, of the data that they are in.
+        """The same with names and points of the training shapes, of the data that they are in.
 
         Raises:
             DataError: none of them is in it.
         """
-        names: dict[str, str] = {}
+        named: dict[str, tuple[str, NDArray[np.float32]]] = {}
         for split in (data.test, data.val, data.train):
-            names |= {anonymous(name): name for name in split.ids}
-            names |= {
-                anonymous(mark): name for mark, name in zip(split.digests, split.ids, strict=False)
-            }
-        if names.keys().isdisjoint(map(anonymous, self.bank.ids)):
+            shapes = list(zip(split.ids, split.points, strict=True))
+            for marks in (split.ids, split.digests):
+                named |= zip(map(anonymous, marks), shapes, strict=False)
+        if named.keys().isdisjoint(map(anonymous, self.bank.ids)):
             raise DataError(
                 f"`neighbors_from` {data.source} holds none of the shapes that the adapter "
                 "remembers of its training; give the data that it was trained on"
             )
-        return replace(self, names=names)
+        return replace(self, named=named)
 
     def unusual(self, query: Tensor) -> list[float | None]:
         """The share of training shapes that are nearer to their nearest one than each shape is.
@@ -112,7 +114,7 @@ class Familiarity:
     def _neighbor(self, similarity: float, place: int) -> Neighbor:
         known, label = anonymous(self.bank.ids[place]), int(self.bank.labels[place])
         name = self.class_names[label] if 0 <= label < len(self.class_names) else None
-        return Neighbor(name, min(1.0, similarity), known, self.names.get(known))
+        return Neighbor(name, min(1.0, similarity), known, *self.named.get(known, ()))
 
     @cached_property
     def _own_similarity(self) -> NDArray[np.float32]:

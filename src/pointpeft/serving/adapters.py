@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pointpeft.data import InputStatistics, InputTransform, PartTable, ShapeData
+from pointpeft.data import InputStatistics, InputTransform, PartTable, ShapeData, load_shapes
 from pointpeft.errors import CheckpointError, ConfigError, DataError, nearest_hint
 from pointpeft.locations import ADAPTER, ADAPTER_CONFIG, resolve_adapter
 from pointpeft.measure.adapters import described_input, load_base
@@ -112,7 +112,8 @@ class AdapterSet:
             :func:`served_name`. All are of one trunk, that of the first.
         checkpoint: weights of the encoder, where they are not found.
         device: where to compute.
-        neighbors_from: training data, by which the shapes that adapters remember get their names.
+        neighbors_from: training data, by which the shapes that adapters remember get their names
+            and can be shown.
 
     Attributes:
         model: the trunk with all adapters.
@@ -123,6 +124,7 @@ class AdapterSet:
     Raises:
         ConfigError: no folder, or two of one name.
         CheckpointError: a folder holds no adapter, or one of another trunk.
+        DataError: the training data cannot be read.
     """
 
     def __init__(
@@ -130,11 +132,12 @@ class AdapterSet:
         folders: Sequence[str | Path],
         checkpoint: str | Path | None = None,
         device: str = "cpu",
-        neighbors_from: ShapeData | None = None,
+        neighbors_from: str | None = None,
     ) -> None:
         if not folders:
             raise ConfigError("name the folder of at least one adapter")
-        self.device, self._data = device, neighbors_from
+        self.device, self._source = device, neighbors_from
+        self._data: dict[InputTransform, ShapeData] = {}
         self.model = PeftModel(load_base(folders[0], checkpoint).to(device)).eval()
         self._keys = map("served-{}".format, itertools.count())
         self._known: dict[str, ServedAdapter] = {}
@@ -213,16 +216,20 @@ class AdapterSet:
         return ServedAdapter(
             name, key, adapter, transform,
             InputStatistics.from_dict(statistics) if statistics else None,
-            None if parts else self._familiarity(adapter, folder),
+            None if parts else self._familiarity(adapter, folder, transform),
             parts, None if parts is None else part_mask(parts).to(self.device),
         )  # fmt: skip
 
-    def _familiarity(self, adapter: Adapter, folder: Path) -> Familiarity | None:
+    def _familiarity(
+        self, adapter: Adapter, folder: Path, transform: InputTransform
+    ) -> Familiarity | None:
         found = training_memory(adapter, folder, self.device)
-        if found is None or self._data is None:
+        if found is None or self._source is None:
             return found
+        if transform not in self._data:
+            self._data[transform] = load_shapes(self._source, transform, val_fraction=0.0)
         try:
-            return found.naming(self._data)
+            return found.naming(self._data[transform])
         except DataError:  # of an adapter that was trained on other data
             return found
 

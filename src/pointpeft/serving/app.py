@@ -98,7 +98,8 @@ def _add_shapes(app: FastAPI, service: Service) -> None:
         """Classes or parts of each shape.
 
         `adapter` is needed if there are several, `category` for parts of several categories. With
-        `points` the answer has the points that the model saw, or that got a part in `seg`.
+        `points` the answer has the points that the model saw, or that got a part in `seg`, and
+        those of the nearest training shapes where the service knows them.
         """
         with service.using(adapter) as served:
             number = served.category_number(category)

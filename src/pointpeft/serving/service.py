@@ -30,6 +30,8 @@ __all__ = ["Service"]
 
 _DECIMALS = 5
 """Of the points that are sent back."""
+_SKETCH = 256
+"""Points that show a training shape."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class _Asked:
     served: ServedAdapter
     category: int | None
     wants: Literal["prediction", "feature"]
+    points: bool = False
 
 
 class Service:
@@ -140,16 +143,17 @@ class Service:
     ) -> dict[str, Any]:
         """Classes or parts of a shape as plain values; ``error`` says why there are none.
 
-        With ``points`` they have the points that the model saw, or that got a part.
+        With ``points`` they have the points that the model saw, or that got a part, and some of
+        the nearest training shapes.
         """
         read = await self._read(upload, served)
         if read.error is not None:
             return {"file": upload.name, "error": read.error}
-        asked = self._model.compute(_Asked(read, served, category, "prediction"))
+        asked = self._model.compute(_Asked(read, served, category, "prediction", points))
         value = dict(await asyncio.wrap_future(asked))
         shown = read.cloud if served.parts is None else read.points
         if points and shown is not None:
-            value["points"] = shown.astype(np.float64).round(_DECIMALS).tolist()
+            value["points"] = _plain(shown)
         if not points:
             value.pop("seg", None)
         return value
@@ -260,7 +264,16 @@ def _of_class(one: _Asked, logits: torch.Tensor, unusual: float | None, nearest:
     served = one.served
     probabilities = (logits.float() / served.adapter.temperature).softmax(0).tolist()
     ready = ReadyFile(one.read.file, one.read.cloud, one.read.warnings)
-    return prediction_value(ranked(ready, served.class_names, probabilities, unusual, nearest))
+    value = prediction_value(ranked(ready, served.class_names, probabilities, unusual, nearest))
+    if one.points:
+        for told, neighbor in zip(value["nearest"], nearest, strict=True):
+            known = neighbor.points
+            told["points"] = None if known is None else _plain(known[:_SKETCH])
+    return value
+
+
+def _plain(points: np.ndarray) -> list[list[float]]:
+    return points.astype(np.float64).round(_DECIMALS).tolist()
 
 
 def _of_parts(one: _Asked, logits: torch.Tensor, category: torch.Tensor) -> dict[str, Any]:
