@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -140,11 +141,11 @@ def processor_seconds() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def timed(work: Callable[[], Any], count: int) -> dict[str, float]:
-    """Milliseconds of the clock and of the processor for each of ``count`` shapes."""
+def timed(work: Callable[[], Any], count: int) -> dict[str, Any]:
+    """Milliseconds of the clock and of the processor for each of ``count`` shapes, and a result."""
     clock, processor = time.perf_counter(), processor_seconds()
-    work()
     return {
+        "result": work(),
         "clock": 1000 * (time.perf_counter() - clock) / count,
         "processor": 1000 * (processor_seconds() - processor) / count,
     }
@@ -165,14 +166,15 @@ def take_turns(run: Path, service: Service, names: list[str], count: int, rounds
         list(loop.stream(files[:32]))
         for _ in range(rounds):
             for clients in CLIENTS:
-                name = f"{clients} clients"
-                asked = count if clients > 1 else count // 4
-                work = lambda: latencies[name].extend(ask(clients, asked))  # noqa: B023, E731
+                name, asked = f"{clients} clients", count if clients > 1 else count // 4
                 before = service.batches
-                found.setdefault(name, []).append(timed(work, asked))
-                found[name][-1]["batch"] = asked / (service.batches - before)
-            work = lambda: list(loop.stream(files[:count]))  # noqa: E731
-            found.setdefault("bare loop", []).append(timed(work, count))
+                values = timed(partial(ask, clients, asked), asked)
+                latencies[name].extend(values.pop("result"))
+                values["batch"] = asked / (service.batches - before)
+                found.setdefault(name, []).append(values)
+            values = timed(lambda: list(loop.stream(files[:count])), count)
+            values.pop("result")
+            found.setdefault("bare loop", []).append(values)
             print({name: values[-1] for name, values in found.items()}, flush=True)
     return found, latencies
 
