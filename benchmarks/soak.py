@@ -7,7 +7,9 @@ another request. Memory is read every few seconds.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import tempfile
@@ -110,7 +112,7 @@ def main() -> None:
         "wrong": soak.wrong[:20],
         "megabytes_over_time": memory,
         "load_average": os.getloadavg()[0],
-        "note": "two cores, shared with other work; memory is of service and clients, one process",
+        "note": "two cores, shared with other work; memory is of service with clients, and readers",
         "versions": versions(),
     }
     print(json.dumps(content, indent=2))
@@ -120,8 +122,11 @@ def main() -> None:
 
 
 def resident() -> float:
-    """Memory of this process in megabytes, on Linux."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    """Memory of this process and of those that read for it in megabytes, on Linux."""
+    pages = 0
+    for each in (os.getpid(), *(one.pid for one in multiprocessing.active_children())):
+        with contextlib.suppress(OSError):  # a reader has just ended
+            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 

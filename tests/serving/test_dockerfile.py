@@ -36,9 +36,7 @@ def test_what_is_copied_is_there_and_is_all_that_the_build_needs(steps):
 
 def test_what_is_installed_is_known_here(steps):
     (command,) = said(steps, "RUN")
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (asked,) = re.findall(r"\.\[([\w,]+)\]", command)
     assert {"serve"} <= set(asked.split(",")) <= set(project["optional-dependencies"])
     (torch,) = re.findall(r"torch==([\d.]+)", command)
