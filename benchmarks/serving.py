@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -38,10 +38,27 @@ from pointpeft.serving.app import create_app
 from pointpeft.serving.service import Service
 
 POINTS = 1024
-CLIENTS = (1, 8, 32)
 ADAPTERS = (1, 10, 100)
 DIFFERENT = 64
 """Clouds that are sent in turn."""
+KIND = "application/octet-stream"
+
+
+class Case(NamedTuple):
+    """How shapes are sent: by so many clients, to so many adapters in turn, so many a request."""
+
+    clients: int
+    adapters: int = 1
+    shapes: int = 1
+
+    def __str__(self) -> str:
+        words = [f"{self.clients} clients"]
+        words += [f"{self.adapters} adapters"] * (self.adapters > 1)
+        words += [f"{self.shapes} shapes a request"] * (self.shapes > 1)
+        return ", ".join(words)
+
+
+CASES = (Case(1), Case(8), Case(32), Case(32, adapters=4), Case(4, shapes=32))
 
 
 def trained(folder: Path) -> Path:
@@ -77,36 +94,42 @@ def cloud(seed: int) -> bytes:
     return file.getvalue()
 
 
+def form(contents: list[bytes]) -> tuple[bytes, str]:
+    """A body of several files, and its content type."""
+    head = b'--end\r\nContent-Disposition: form-data; name="file"; filename="a.npy"\r\n\r\n'
+    parts = (head + content + b"\r\n" for content in contents)
+    return b"".join(parts) + b"--end--\r\n", "multipart/form-data; boundary=end"
+
+
 class Clients:
     """What so many clients at a time see; it runs in a process of its own."""
 
     def __init__(self, address: str, names: list[str]) -> None:
         self.place, self.names = urlsplit(address).netloc, names
         self.contents = [cloud(seed) for seed in range(DIFFERENT)]
+        self.several = form(self.contents[:32])
         self.own = threading.local()
 
-    def ask(self, number: int) -> float:
+    def ask(self, case: Case, number: int) -> float:
         """Seconds that a request took."""
         if not hasattr(self.own, "connection"):
             self.own.connection = http.client.HTTPConnection(self.place, timeout=120)
+        one = (self.contents[number % DIFFERENT], KIND)
+        body, kind = one if case.shapes == 1 else self.several
+        path = f"/v1/predict?adapter={self.names[number % case.adapters]}"
         start = time.perf_counter()
-        self.own.connection.request(
-            "POST",
-            f"/v1/predict?adapter={self.names[number % len(self.names)]}",
-            self.contents[number % DIFFERENT],
-            {"Content-Type": "application/octet-stream"},
-        )
+        self.own.connection.request("POST", path, body, {"Content-Type": kind})
         answer = self.own.connection.getresponse()
         content = answer.read()
         assert answer.status == 200, content
         return time.perf_counter() - start
 
     def serve(self, connection: Any) -> None:
-        """Ask as often, by as many clients, as the connection says."""
+        """Send as many requests in as many ways as the connection says."""
         while asked := connection.recv():
-            clients, count = asked
-            with ThreadPoolExecutor(clients) as threads:
-                connection.send(list(threads.map(self.ask, range(count))))
+            case, count = asked
+            with ThreadPoolExecutor(case.clients) as threads:
+                connection.send(list(threads.map(partial(self.ask, case), range(count))))
 
 
 def _clients(connection: Any, address: str, names: list[str]) -> None:
@@ -114,16 +137,16 @@ def _clients(connection: Any, address: str, names: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def clients_of(address: str, names: list[str]) -> Iterator[Callable[[int, int], list[float]]]:
-    """A process of clients; gives what asks for the latencies of so many clients and requests."""
+def clients_of(address: str, names: list[str]) -> Iterator[Callable[[Case, int], list[float]]]:
+    """A process of clients; gives what asks for the latencies of so many requests."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_clients, args=(theirs, address, names), name="clients"
     )
     process.start()
 
-    def ask(clients: int, count: int) -> list[float]:
-        ours.send((clients, count))
+    def ask(case: Case, count: int) -> list[float]:
+        ours.send((case, count))
         return ours.recv()
 
     yield ask
@@ -160,15 +183,15 @@ def take_turns(run: Path, service: Service, names: list[str], count: int, rounds
         (place / f"{seed:03}.npy").write_bytes(cloud(seed))
     files = sorted(place.iterdir()) * -(-count // DIFFERENT)
     found: dict[str, list[dict[str, float]]] = {}
-    latencies: dict[str, list[float]] = {f"{clients} clients": [] for clients in CLIENTS}
+    latencies: dict[str, list[float]] = {str(case): [] for case in CASES}
     with serving(service) as address, clients_of(address, names) as ask:
-        ask(4, 16)  # processes start, memories are made ready
+        ask(CASES[3], 16)  # processes start, memories are made ready
         list(loop.stream(files[:32]))
         for _ in range(rounds):
-            for clients in CLIENTS:
-                name, asked = f"{clients} clients", count if clients > 1 else count // 4
+            for case in CASES:
+                name, asked = str(case), count if case.clients > 1 else count // 4
                 before = service.batches
-                values = timed(partial(ask, clients, asked), asked)
+                values = timed(partial(ask, case, asked // case.shapes), asked)
                 latencies[name].extend(values.pop("result"))
                 values["batch"] = asked / (service.batches - before)
                 found.setdefault(name, []).append(values)
@@ -235,7 +258,7 @@ def main() -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--requests", type=int, default=192)
+    parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--readers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -248,7 +271,6 @@ def main() -> None:
             "requests": arguments.requests,
             "rounds": arguments.rounds,
             "points": POINTS,
-            "adapters": 4,
             "threads": arguments.threads,
             "readers": arguments.readers,
             "load_average": os.getloadavg()[0],
