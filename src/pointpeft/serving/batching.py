@@ -96,6 +96,8 @@ class BatchThreads(Generic[T, Result]):
                 batch.append(self._waiting.popleft())
                 if alone:
                     break
+            if self._waiting:  # for another thread
+                self._changed.notify()
             return batch
 
     def _wait_while_more_come(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointpeft.data.prepare import InputTransform, Prepared
+from pointpeft.data.prepare import InputTransform, Prepared, farthest_point_order
 from pointpeft.data.reading import RawShape, clean_shape, read_shape
 from pointpeft.data.statistics import InputStatistics
 from pointpeft.data.streaming import begin_worker
@@ -64,6 +64,7 @@ def work(connection: Connection, folder: str, limits: Limits) -> None:
     """
     begin_worker()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    farthest_point_order([np.eye(3)])  # loads what it needs before a shape waits for it
     _limit_memory(limits.reading_bytes)
     path = Path(folder) / "shape"
     connection.send("ready")
