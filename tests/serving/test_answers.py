@@ -144,10 +144,19 @@ def test_state_is_told(client):
     assert "pointpeft_adapters 3" in text
     schema = client.get("/openapi.json").json()
     assert {"/v1/predict", "/v1/embed", "/v1/adapters"} <= schema["paths"].keys()
-    assert client.get("/docs").status_code == 404
 
 
-def test_the_page_loads_nothing_from_elsewhere(client):
-    answer = client.get("/")
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_elsewhere(client, path):
+    answer = client.get(path)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "//" not in answer.text
+
+
+def test_a_page_tells_the_addresses(client):
+    text = client.get("/docs").text
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            assert f"{method.upper()} {path}" in text
+            for one in operation.get("parameters", ()):
+                assert f"<code>{one['name']}</code>" in text

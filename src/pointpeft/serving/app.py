@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from jinja2 import Template
 from starlette.exceptions import HTTPException
 
 from pointpeft import __version__
@@ -29,6 +30,7 @@ _PAGE_POLICY = (
     "connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+_PAGE_HEADERS = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
 _PROBLEM = {"content": {"application/problem+json": {}}, "description": "a problem (RFC 9457)"}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "503": _PROBLEM}
 
@@ -51,7 +53,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     counters = Counters()
     app = FastAPI(
         title="pointpeft", version=__version__, lifespan=lifespan, responses=_PROBLEMS,
-        docs_url=None, redoc_url=None,  # those pages load scripts from another host
+        docs_url=None, redoc_url=None,  # their pages load scripts from another host
     )  # fmt: skip
     app.add_middleware(Guard, limits=service.limits, counters=counters, token=token)
     _answer_errors(app)
@@ -155,12 +157,19 @@ def _add_adapters(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service, counters: Counters) -> None:
-    page = files("pointpeft.serving").joinpath("page.html").read_text(encoding="utf-8")
+    page, reference = (
+        files("pointpeft.serving").joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.html", "reference.html")
+    )
+    described = Template(reference, autoescape=True)
 
     @app.get("/", include_in_schema=False)
     async def page_for_people() -> HTMLResponse:
-        headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-        return HTMLResponse(page, headers=headers)
+        return HTMLResponse(page, headers=_PAGE_HEADERS)
+
+    @app.get("/docs", include_in_schema=False)
+    async def page_of_addresses() -> HTMLResponse:
+        return HTMLResponse(described.render(schema=app.openapi()), headers=_PAGE_HEADERS)
 
     @app.get("/healthz", tags=["state"])
     async def health() -> dict[str, str]:

@@ -20,7 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_OPEN = ("/healthz", "/")
+_OPEN = ("/healthz", "/", "/docs", "/openapi.json")
 """Paths that say nothing of data or adapters, and need no token."""
 
 
