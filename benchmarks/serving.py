@@ -195,11 +195,20 @@ def take_turns(run: Path, service: Service, names: list[str], count: int, rounds
                 latencies[name].extend(values.pop("result"))
                 values["batch"] = asked / (service.batches - before)
                 found.setdefault(name, []).append(values)
-            values = timed(lambda: list(loop.stream(files[:count])), count)
-            values.pop("result")
-            found.setdefault("bare loop", []).append(values)
+            for name, batch, some in (
+                ("bare loop", 32, files[:count]),
+                ("bare loop, one by one", 1, files[: count // 4]),
+            ):
+                values = timed(partial(_exhaust, loop.stream(some, batch)), len(some))
+                del values["result"]
+                found.setdefault(name, []).append(values)
             print({name: values[-1] for name, values in found.items()}, flush=True)
     return found, latencies
+
+
+def _exhaust(predictions: Iterator[Any]) -> None:
+    for _ in predictions:
+        pass
 
 
 def summary(found: Any, latencies: Any) -> dict[str, Any]:
