@@ -1,6 +1,7 @@
 """Threads that take what waits as one batch."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -87,7 +88,8 @@ class BatchThreads(Generic[T, Result]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return None
-            self._wait_while_more_come()
+        self._wait_while_more_come()
+        with self._changed:
             batch: list[_Waiting] = []
             while self._waiting and len(batch) < self._most:
                 alone = self._is_alone(self._waiting[0])
@@ -101,12 +103,10 @@ class BatchThreads(Generic[T, Result]):
             return batch
 
     def _wait_while_more_come(self) -> None:
-        while 0 < (count := len(self._waiting)) < self._most:
-            if self._closed or self._is_alone(self._waiting[0]):
-                return
-            self._changed.wait(_PAUSE)
-            if len(self._waiting) == count:
-                return
+        before = 0  # a sleep, since being woken for each item would cost more than the wait
+        while before < len(self._waiting) < self._most and not self._closed:
+            before = len(self._waiting)
+            time.sleep(_PAUSE)
 
     def _is_alone(self, waiting: _Waiting) -> bool:
         return waiting.is_call or not self._joins(waiting.item)
