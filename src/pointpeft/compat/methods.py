@@ -105,7 +105,7 @@ def published_prompt_groups(
         num_groups: groups g.
         group_size: rows s per group.
     """
-    prompted = torch.cat([prompts.expand(len(points), -1, -1), points], dim=1)
+    prompted = torch.cat([prompts.expand(points.shape[0], -1, -1), points], dim=1)
     chosen = farthest_point_sample(prompted.detach(), num_tokens, skip_near_origin=True)
     tokens = gather_points(prompted, chosen)
     return local_groups(tokens, tokens, num_groups, group_size, skip_near_origin=True)

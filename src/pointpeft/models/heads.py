@@ -72,7 +72,7 @@ class Classifier(nn.Module, abc.ABC):
         Raises:
             DataError: one cloud, and a BatchNorm of the head is being trained.
         """
-        check_batch(self.head, len(points))
+        check_batch(self.head, points)
         return self.head(self.forward_features(points, method, context))
 
     def forward_features(

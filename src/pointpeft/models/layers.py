@@ -1,5 +1,7 @@
 """Layers shared by the backbones: attention, MLP, block, split products, graph layers."""
 
+from collections.abc import Sized
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,13 +47,14 @@ def position_mlp(dim: int, hidden_dim: int = 128) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
 
 
-def check_batch(layers: nn.Module, clouds: int) -> None:
+def check_batch(layers: nn.Module, clouds: Sized) -> None:
     """Refuse to train BatchNorm among ``layers``, which see one row per cloud, on a single cloud.
 
     Raises:
         DataError: there is one cloud, which has no variance.
     """
-    if clouds == 1 and any(isinstance(m, nn.BatchNorm1d) and m.training for m in layers.modules()):
+    trained = any(isinstance(m, nn.BatchNorm1d) and m.training for m in layers.modules())
+    if trained and len(clouds) == 1:  # in this order: an exported graph has no length
         raise DataError(
             "a batch has 1 cloud, but training needs 2 or more, since BatchNorm takes the variance "
             "over the batch: use a batch_size of 2 or more and leave a last batch of 1 out "

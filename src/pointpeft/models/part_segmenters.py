@@ -100,7 +100,7 @@ class CategoryEmbedding(nn.Module):
         Raises:
             DataError: one category, and the norm is being trained.
         """
-        check_batch(self, len(category))
+        check_batch(self, category)
         hot = one_hot_category(category, self.num_categories, next(self.parameters()).dtype)
         return F.leaky_relu(self.norm(self.linear(hot)), 0.2)
 

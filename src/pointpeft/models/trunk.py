@@ -150,7 +150,7 @@ class Stream:
             tokens: ``(B, P, C)``, or ``(1, P, C)`` for all clouds alike.
             positions: theirs, of the same shape or ``(1, P, C)``.
         """
-        B, P = len(self.tokens), tokens.shape[1]
+        B, P = self.tokens.shape[0], tokens.shape[1]
 
         def between(new: Tensor, old: Tensor) -> Tensor:
             front, back = old[:, : self.prefix], old[:, self.prefix :]

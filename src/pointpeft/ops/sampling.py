@@ -12,8 +12,8 @@ from pointpeft.ops._numerics import working
 __all__ = ["farthest_point_sample"]
 
 # The reference CUDA sampler compares the float32 squared norm with this float64 number.
-_NEAR_ORIGIN_SQUARED = 1e-3
-_SKIPPED = -1.0  # below every distance, so that a skipped point never wins the arg-max
+NEAR_ORIGIN_SQUARED = 1e-3
+SKIPPED = -1.0  # below every distance, so that a skipped point never wins the arg-max
 
 # From so many points and samples on, it pays to sort a cloud into boxes.
 _LARGE_CLOUD = 1 << 14
@@ -61,10 +61,7 @@ def _sample(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
     """Any device: one arg-max over ``(B, N)`` per sample, no transfer to the host."""
     batch = torch.arange(points.shape[0], device=points.device)
     x, y, z = (axis.contiguous() for axis in points.unbind(-1))
-    nearest = torch.full_like(x, torch.inf)
-    if skip_near_origin:
-        norm = x * x + y * y + z * z
-        nearest.masked_fill_(norm.double() <= _NEAR_ORIGIN_SQUARED, _SKIPPED)
+    nearest = initial_distances(x, y, z, skip_near_origin)
     chosen = torch.zeros(points.shape[0], num_samples, dtype=torch.int64, device=points.device)
     for step in range(1, num_samples):
         last = points[batch, chosen[:, step - 1]]
@@ -72,6 +69,15 @@ def _sample(points: Tensor, num_samples: int, skip_near_origin: bool) -> Tensor:
         nearest = torch.minimum(nearest, dx * dx + dy * dy + dz * dz)
         chosen[:, step] = nearest.argmax(1)
     return chosen
+
+
+def initial_distances(x: Tensor, y: Tensor, z: Tensor, skip_near_origin: bool) -> Tensor:
+    """What the distances ``(B, N)`` to the chosen points are before the first one is chosen."""
+    nearest = torch.full_like(x, torch.inf)
+    if not skip_near_origin:
+        return nearest
+    norm = x * x + y * y + z * z
+    return nearest.masked_fill(norm.double() <= NEAR_ORIGIN_SQUARED, SKIPPED)
 
 
 @_sample.register_fake
@@ -90,7 +96,7 @@ def _sample_cpu(points: Tensor, num_samples: int, skip_near_origin: bool) -> Ten
     if skip_near_origin:
         x, y, z = np.moveaxis(clouds, -1, 0)
         norm = x * x + y * y + z * z
-        nearest[norm.astype(np.float64) <= _NEAR_ORIGIN_SQUARED] = _SKIPPED
+        nearest[norm.astype(np.float64) <= NEAR_ORIGIN_SQUARED] = SKIPPED
     if num_points >= _LARGE_CLOUD and num_samples >= _MANY_SAMPLES:
         for cloud in zip(clouds, nearest, chosen, strict=True):
             sample_large(*cloud)

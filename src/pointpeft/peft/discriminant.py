@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError, check_sizes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
+from pointpeft.ops._checks import values_are_known
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
 __all__ = ["LDAConfig", "LDATuner"]
@@ -112,7 +113,7 @@ class LDATuner(FittedTuner):
 
     def classify(self, features: Tensor) -> Tensor:
         """Log-likelihoods of the classes but for a constant, ``(B, F) -> (B, classes)``."""
-        if not bool(self.fitted):
+        if values_are_known(self.fitted) and not bool(self.fitted):
             raise ConfigError("lda is not fitted yet: call fit")
         return self.scores(features - self.origin)
 

@@ -54,5 +54,5 @@ class KNNTuner(FittedTuner):
         found = self.bank.retrieve(features, min(self.config.neighbors, len(self.bank)))
         votes = (found.similarity / self.config.temperature).softmax(dim=1)
         labels = self.bank.labels[found.indices]
-        shares = votes.new_zeros(len(features), self.num_classes).scatter_add(1, labels, votes)
+        shares = votes.new_zeros(features.shape[0], self.num_classes).scatter_add(1, labels, votes)
         return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()

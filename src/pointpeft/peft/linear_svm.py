@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import enumerate_names
+from pointpeft.ops._checks import values_are_known
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
 __all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "check_can_choose", "fit_svm"]
@@ -74,12 +75,12 @@ class SVMTuner(FittedTuner):
 
     def classify(self, features: Tensor) -> Tensor:
         """Votes of the pairs, with their margins between votes, ``(B, C) -> (B, classes)``."""
-        if not bool(self.present.any()):
+        if values_are_known(self.present) and not bool(self.present.any()):
             raise ConfigError("svm is not fitted yet: call fit")
         first, second = self.first, self.second
         seen = (self.present[first] & self.present[second]).to(features.dtype)
         margins = self.pairs(features - self.origin) * seen
-        shape = (len(features), len(self.present))
+        shape = (features.shape[0], len(self.present))
         votes, sums = margins.new_zeros(shape), margins.new_zeros(shape)
         won = (margins > 0).to(margins.dtype)
         votes.index_add_(1, first, won * seen).index_add_(1, second, (1 - won) * seen)

@@ -147,7 +147,7 @@ def _group(
 
 def _offsets(rows: Tensor, stride: int) -> Tensor:
     """First row number of each cloud, ``(B, 1)``."""
-    return torch.arange(len(rows), device=rows.device).unsqueeze(1) * stride
+    return torch.arange(rows.shape[0], device=rows.device).unsqueeze(1) * stride
 
 
 class ScaleLayers(nn.Module):
@@ -190,7 +190,7 @@ class ScaleLayers(nn.Module):
         (prompts,) = self._prompt_centers
         if not prompted or prompts is None:
             return local_groups(centers, centers, *sizes)
-        rows = torch.cat([prompts.expand(len(centers), -1, -1), centers], dim=1)
+        rows = torch.cat([prompts.expand(centers.shape[0], -1, -1), centers], dim=1)
         return local_groups(centers, rows, *sizes)
 
 
@@ -261,7 +261,7 @@ class PointPeftBlock(nn.Module):
 
     def prompts(self, x: Tensor, geometry: Geometry) -> Tensor:
         """Learned prompts plus the adapted bank prompt, ``(B, P, C)`` (Point-prior Prompt)."""
-        prompts = self.prompt_dropout(self.prompt_embeddings.expand(len(x), -1, -1))
+        prompts = self.prompt_dropout(self.prompt_embeddings.expand(x.shape[0], -1, -1))
         if "bank_prompt" in geometry.context and self.bank_adapter is not None:
             retrieved = geometry.context["bank_prompt"].to(prompts.dtype)
             prompts = prompts + self.bank_adapter(retrieved)

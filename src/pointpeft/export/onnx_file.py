@@ -1,0 +1,120 @@
+"""An exported graph as a file of ONNX, and that file compared with the model."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from pointpeft.errors import ConfigError
+from pointpeft.export.graph import Exportable, described, first_line, trace
+from pointpeft.export.onnx_operators import TRANSLATIONS
+
+__all__ = ["compare", "write_onnx"]
+
+_LARGE = 1 << 10
+"""Values from which on a tensor is worth storing in half precision."""
+_LARGEST_HALF = 65504.0
+
+
+def write_onnx(
+    model: Exportable, path: Path, precision: str, properties: dict[str, str]
+) -> None:
+    """Write a model.
+
+    Args:
+        model: to be written.
+        path: of the file.
+        precision: "float32", "float16" or "int8", see :func:`pointpeft.export`.
+        properties: go into the file's ``metadata_props``.
+
+    Raises:
+        ConfigError: something in the model has no counterpart in ONNX.
+    """
+    graph = trace(model)
+    try:
+        with _silent():
+            program = torch.onnx.export(
+                graph,
+                dynamo=True,
+                custom_translation_table=TRANSLATIONS,  # type: ignore[arg-type]
+                input_names=list(model.inputs),
+                output_names=[model.output],
+                verbose=False,
+            )
+        assert program is not None, "asked for"
+        written = program.model_proto
+    except Exception as error:  # whatever the exporter gives
+        cause = error.__cause__ or error
+        raise ConfigError(
+            f"{described(model)} cannot be written as ONNX: {first_line(cause)}"
+        ) from error
+    if precision == "float16":
+        _halve(written.graph)
+    if precision == "int8":
+        written = _quantized(written)
+    onnx.helper.set_model_props(written, properties)
+    onnx.save(written, path)
+
+
+def compare(model: Exportable, path: Path) -> float:
+    """Run a file on random clouds, of another number than it was traced with.
+
+    Returns:
+        The largest difference from the model, in parts of the largest output or of 1.
+    """
+    example = model.example(clouds=2, seed=1)
+    with torch.no_grad():
+        expected = model(*example).numpy()
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    given = {name: value.numpy() for name, value in zip(model.inputs, example, strict=True)}
+    (found,) = session.run(None, given)
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _halve(graph: Any) -> None:
+    """Store large tensors in half precision; they become single again when the file is loaded."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < _LARGE:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if np.abs(values).max() > _LARGEST_HALF:
+            continue
+        name, half = tensor.name, f"{tensor.name}_half"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half))
+        casts.append(onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _quantized(written: Any) -> Any:
+    """Weights of products in 8 bits, and their inputs as they come; all else stays as it is."""
+    with tempfile.TemporaryDirectory() as folder, _silent():
+        plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
+        onnx.save(written, plain)
+        quantize_dynamic(plain, small, weight_type=QuantType.QInt8, per_channel=True)
+        return onnx.load(small)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep to itself what exporters say of their own internals."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

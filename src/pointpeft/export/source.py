@@ -1,0 +1,66 @@
+"""What there is to export: a model at hand, or the place of one."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pointpeft.create import create_model
+from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.locations import resolve_adapter, resolve_checkpoint
+from pointpeft.measure.adapters import load_adapted
+from pointpeft.models import get_entry, list_models
+from pointpeft.models.safetensors_files import saved_name
+
+__all__ = ["load_source"]
+
+
+def load_source(
+    what: nn.Module | str | Path, checkpoint: str | Path | None, name: str | None
+) -> Any:
+    """The model that is meant.
+
+    Args:
+        what: a model; the folder of an adapter or run; the name of a backbone whose weights come
+            with the package; or weights of a backbone, as for fine-tuning.
+        checkpoint: weights of an adapter's encoder, where they are not found.
+        name: of the backbone that weights are of, where their file does not say it.
+
+    Raises:
+        ConfigError: a name that is not needed, or lacks.
+        CheckpointError: there is no such place, or nothing of use in it.
+    """
+    if isinstance(what, nn.Module):
+        return what
+    if _is_adapter(what):
+        if name is not None:
+            raise ConfigError(f"{what} is an adapter, which names its `model`: leave it out")
+        return load_adapted(what, checkpoint)
+    if checkpoint is not None:
+        raise ConfigError(f"`checkpoint` is for an adapter, which {what} is not: leave it out")
+    if str(what) in list_models() and not Path(what).exists():
+        return _features(str(what), pretrained=True)
+    if not str(what).startswith("hf://") and not Path(what).exists():
+        raise CheckpointError(
+            f"{what} does not exist: pass the folder of a run or adapter, a file of weights, or "
+            f"one of {', '.join(list_models())}"
+        )
+    weights = resolve_checkpoint(what)
+    name = name or saved_name(weights)
+    if name is None:
+        raise ConfigError(f"{what} does not say what it is of: pass `model`")
+    return _features(name, checkpoint=weights)
+
+
+def _features(name: str, **weights: Any) -> Any:
+    if get_entry(name).backbone is None:
+        raise ConfigError(f"`model` {name} is a tokenizer: it has no feature of a shape")
+    return create_model(name, task="features", **weights)
+
+
+def _is_adapter(what: str | Path) -> bool:
+    try:
+        resolve_adapter(what)
+    except CheckpointError:
+        return False
+    return True
