@@ -65,3 +65,17 @@ def test_scripts_are_short():
     scripts = sorted(FOLDER.glob("*.py"))
     assert len(scripts) == 4
     assert all(script.read_text().count("\n") <= 60 for script in scripts)
+
+
+def test_onnx_without_torch(shapes, tmp_path, monkeypatch, capsys):
+    source, cloud, folder = shapes / "shapes.npz", shapes / "new.xyz", tmp_path / "adapter"
+    data = pp.load_shapes(source, pp.InputTransform(1024, up_axis="z"))
+    model = pp.create_model("point_mae_small", num_classes=3, pretrained=True)
+    model = pp.get_peft_model(model, pp.LinearConfig())
+    model.save_pretrained(folder, data.class_names, data.transform)
+    pp.export(folder, tmp_path / "model.onnx")
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    run(monkeypatch, "onnx_without_torch", tmp_path / "model.onnx", cloud)
+    printed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    expected = dict(pp.Predictor(folder).predict_file(cloud).ranking)
+    assert {k: float(v) for k, v in printed.items()} == pytest.approx(expected, abs=2e-3)

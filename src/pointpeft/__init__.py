@@ -38,6 +38,7 @@ _PUBLIC = {
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
     "push_to_hub": "pointpeft.hub",
+    "export": "pointpeft.exporting",
     "embed": "pointpeft.measure",
     "Index": "pointpeft.measure",
     "PartPredictor": "pointpeft.measure",
@@ -81,6 +82,7 @@ __all__ = [
     "build_classifier",
     "create_model",
     "embed",
+    "export",
     "finetune",
     "get_peft_model",
     "list_methods",
@@ -97,6 +99,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pointpeft.create import create_model
     from pointpeft.data import InputTransform, load_shapes
+    from pointpeft.exporting import export
     from pointpeft.hub import push_to_hub
     from pointpeft.measure import Index, PartPredictor, Predictor, embed
     from pointpeft.models import build_classifier, list_models, save_model

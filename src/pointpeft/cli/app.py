@@ -15,6 +15,7 @@ from pointpeft.cli import (
     adapt,
     compare,
     data,
+    exporting,
     options,
     predicting,
     pretrain,
@@ -105,6 +106,14 @@ app.command(
         neighbors_from="none: shapes go by their hashes",
     )
 )(serving.serve)
+app.command(
+    cls=options.verb(
+        checkpoint="found where the adapter says, or by its hash",
+        model="the one that the file shows",
+        method="one that comes with the package",
+        runtime="none, for a page it is needed",
+    )
+)(exporting.export)
 app.command(cls=options.verb("FinetuneConfig", **_OF_GRID))(compare.compare)
 app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pretrain.pretrain)
 app.command(

@@ -7,6 +7,7 @@ order of near neighbours.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -38,9 +39,15 @@ def common_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return first.to(dtype), second.to(dtype)
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which autocast is off for the device of ``tensor``."""
-    return torch.autocast(device_type=tensor.device.type, enabled=False)
+def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
+    """Context in which autocast is off for the device of ``tensor``.
+
+    Where it is off already this is none at all: graphs that are exported cannot hold it.
+    """
+    device = tensor.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device_type=device, enabled=False)
 
 
 def pairwise_squared_distance(query: Tensor, points: Tensor) -> Tensor:

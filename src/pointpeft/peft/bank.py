@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
 from pointpeft.models import state_hash
+from pointpeft.ops._numerics import full_precision
 
 __all__ = ["MemoryBank", "Retrieved"]
 
@@ -147,7 +148,7 @@ class MemoryBank(nn.Module):
             exclude: ``(B,)`` position of one item to leave out per query; -1 for none.
         """
         self.check(query.shape[-1], k, exclude is not None)
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             similarity = F.normalize(query.float(), dim=-1) @ self.features.float()  # (B, M)
         if exclude is not None:
             left_out = F.one_hot(exclude.clamp(min=0), len(self)).bool()
@@ -169,7 +170,7 @@ class MemoryBank(nn.Module):
         """
         similarity, indices = self.retrieve(query, num_prompts - 2, exclude)
         nearest = self.features.T[indices].float()  # (B, P - 2, C)
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             mean = similarity.softmax(dim=1).unsqueeze(1) @ nearest
         return torch.cat([query.float().unsqueeze(1), mean, nearest], dim=1)
 

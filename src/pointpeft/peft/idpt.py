@@ -15,6 +15,7 @@ from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.layers import is_plain
 from pointpeft.models.trunk import Stream
 from pointpeft.ops import max_pool
+from pointpeft.ops._numerics import full_precision
 from pointpeft.ops.gathering import select
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -119,7 +120,7 @@ class GraphPrompt(nn.Module):
 
     def neighbors(self, x: Tensor) -> Tensor:
         """Places of the nearest tokens ``(B, G, k)`` in the space of features ``(B, G, C)``."""
-        with torch.autocast(x.device.type, enabled=False):  # rounding would choose others
+        with full_precision(x):  # rounding would choose others
             x = x.detach().float() if x.dtype.itemsize < 4 else x.detach()
             squares = x.square().sum(dim=-1)
             distance = squares.unsqueeze(2) - 2 * x @ x.transpose(1, 2) + squares.unsqueeze(1)

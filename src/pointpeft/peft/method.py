@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.trunk import Method, Tokenized, Trunk
+from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = ["FittedTuner", "PeftConfig", "Tuner"]
@@ -227,7 +227,7 @@ class FittedTuner(Tuner):
 
     def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""
-        with torch.autocast(found.points.device.type, enabled=False):
+        with full_precision(found.points):
             features = context.get("features")
             if features is None:
                 features = self.fitted_features(model.backbone.eval(), found)

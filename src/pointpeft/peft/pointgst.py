@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import check_choices, check_sizes
 from pointpeft.models.trunk import Geometry, Stream
+from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["Bases", "PointGSTConfig", "PointGSTTuner", "graph_basis", "laplacian", "morton_order"]
@@ -86,7 +87,7 @@ class PointGSTTuner(Tuner):
         G = centers.shape[1]
         size = max(n for n in range(1, min(self.config.local, G) + 1) if G % n == 0)
         runs = centers.gather(1, order.unsqueeze(-1).expand(-1, -1, 3)).unflatten(1, (-1, size))
-        with torch.autocast(centers.device.type, enabled=False):
+        with full_precision(centers):
             return Bases(self.basis(centers), order, self.basis(runs))
 
     def basis(self, points: Tensor) -> Tensor:

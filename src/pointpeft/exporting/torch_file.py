@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from pointpeft.errors import ConfigError
-from pointpeft.export.graph import Exportable, described, first_line, trace
-from pointpeft.export.torch_operators import DECOMPOSITIONS
+from pointpeft.exporting.graph import Exportable, described, first_line, trace
+from pointpeft.exporting.torch_operators import DECOMPOSITIONS
 
 __all__ = ["PROPERTIES", "compare", "write_torch"]
 
@@ -23,6 +23,10 @@ def write_torch(model: Exportable, path: Path, properties: str) -> None:
     graph = trace(model)
     try:
         graph = graph.run_decompositions(DECOMPOSITIONS)
+        for module in graph.graph_module.modules():
+            if isinstance(module, torch.fx.GraphModule):
+                for node in module.graph.nodes:
+                    node.meta.pop("stack_trace", None)  # names files on this machine
         with path.open("wb") as file:
             torch.export.save(graph, file, extra_files={PROPERTIES: properties})
     except Exception as error:  # whatever the exporter gives

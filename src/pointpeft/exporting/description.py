@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from pointpeft import __version__
-from pointpeft.export.graph import Exportable
+from pointpeft.exporting.graph import Exportable
 from pointpeft.models import get_entry, state_hash
 from pointpeft.models.registry import ModelSpec
 

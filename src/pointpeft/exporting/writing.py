@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from pointpeft.errors import ConfigError
-from pointpeft.export.description import as_texts, describe
-from pointpeft.export.graph import Exportable
-from pointpeft.export.source import load_source
+from pointpeft.exporting.description import as_texts, describe
+from pointpeft.exporting.graph import Exportable
+from pointpeft.exporting.source import load_source
 from pointpeft.files import replacing
 
 __all__ = ["FORMATS", "PRECISIONS", "SAMPLINGS", "Exported", "export"]
@@ -124,7 +124,7 @@ def export(
 def _export_page(
     model: Exportable, folder: Path, precision: str, properties: dict[str, Any], runtime: Path
 ) -> Exported:
-    from pointpeft.export.page import MODEL, check_page, write_page
+    from pointpeft.exporting.page import MODEL, check_page, write_page
 
     check_page(model, runtime)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,11 +139,11 @@ def _write(
 ) -> float:
     """Write a file; returns its difference from the model."""
     if format == "torch":
-        from pointpeft.export.torch_file import compare, write_torch
+        from pointpeft.exporting.torch_file import compare, write_torch
 
         write_torch(model, path, json.dumps(properties))
     else:
-        from pointpeft.export.onnx_file import compare, write_onnx
+        from pointpeft.exporting.onnx_file import compare, write_onnx
 
         write_onnx(model, path, precision, as_texts(properties))
     difference = compare(model, path)

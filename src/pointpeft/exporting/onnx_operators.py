@@ -21,7 +21,12 @@ _DOUBLE = onnx.TensorProto.DOUBLE
 
 @script(default_opset=op)
 def _choose(
-    x: FLOAT[...], y: FLOAT[...], z: FLOAT[...], nearest: FLOAT[...], chosen: INT64[...], count: INT64
+    x: FLOAT[...],
+    y: FLOAT[...],
+    z: FLOAT[...],
+    nearest: FLOAT[...],
+    chosen: INT64[...],
+    count: INT64,
 ) -> INT64[...]:
     """Coordinates ``(B, N)`` and first places ``(B, 1)`` -> ``(B, 1 + count)``, by a ``Loop``."""
     last = op.Identity(chosen)
@@ -41,8 +46,10 @@ def _farthest_point_sample(points: Any, num_samples: int, skip_near_origin: bool
     norm = x * x + y * y + z * z
     far = op.Expand(_constant(float("inf")), op.Shape(x))
     if skip_near_origin:
-        limit = op.Constant(value=onnx.helper.make_tensor("limit", _DOUBLE, [], [NEAR_ORIGIN_SQUARED]))
-        near = op.LessOrEqual(op.Cast(norm, to=_DOUBLE), limit)
+        limit = op.Constant(
+            value=onnx.helper.make_tensor("limit", _DOUBLE, [], [NEAR_ORIGIN_SQUARED])
+        )
+        near = op.LessOrEqual(op.Cast(norm, to=_DOUBLE), op.Constant(value=limit))
         far = op.Where(near, _constant(SKIPPED), far)
     first = op.ArgMin(op.Mul(x, _constant(0.0)), axis=1, keepdims=1)  # zeros, (B, 1)
     return _choose(x, y, z, far, first, op.Constant(value_int=num_samples - 1))

@@ -14,10 +14,12 @@ import onnx
 import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxscript.optimizer import fold_constants
 
 from pointpeft.errors import ConfigError
-from pointpeft.export.graph import Exportable, described, first_line, trace
-from pointpeft.export.onnx_operators import TRANSLATIONS
+from pointpeft.exporting.graph import Exportable, described, first_line, trace
+from pointpeft.exporting.onnx_operators import TRANSLATIONS
 
 __all__ = ["compare", "write_onnx"]
 
@@ -26,9 +28,7 @@ _LARGE = 1 << 10
 _LARGEST_HALF = 65504.0
 
 
-def write_onnx(
-    model: Exportable, path: Path, precision: str, properties: dict[str, str]
-) -> None:
+def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[str, str]) -> None:
     """Write a model.
 
     Args:
@@ -49,10 +49,14 @@ def write_onnx(
                 custom_translation_table=TRANSLATIONS,  # type: ignore[arg-type]
                 input_names=list(model.inputs),
                 output_names=[model.output],
+                # The optimizer takes 1e-8, which keeps divisors from 0, for 0.
+                optimize=False,
                 verbose=False,
             )
-        assert program is not None, "asked for"
+            assert program is not None, "asked for"
+            fold_constants(program.model)
         written = program.model_proto
+        _forget_origin(written.graph)
     except Exception as error:  # whatever the exporter gives
         cause = error.__cause__ or error
         raise ConfigError(
@@ -75,10 +79,24 @@ def compare(model: Exportable, path: Path) -> float:
     example = model.example(clouds=2, seed=1)
     with torch.no_grad():
         expected = model(*example).numpy()
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     given = {name: value.numpy() for name, value in zip(model.inputs, example, strict=True)}
     (found,) = session.run(None, given)
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _forget_origin(graph: Any) -> None:
+    """Leave out which lines of which files on this machine the nodes came from."""
+    for node in graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_origin(attribute.g)
+    for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        value.ClearField("metadata_props")
 
 
 def _halve(graph: Any) -> None:
@@ -103,6 +121,8 @@ def _quantized(written: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder, _silent():
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
         onnx.save(written, plain)
+        # Weights that are turned by the graph are turned now, so that they are found.
+        quant_pre_process(plain, plain, skip_symbolic_shape=True)
         quantize_dynamic(plain, small, weight_type=QuantType.QInt8, per_channel=True)
         return onnx.load(small)
 

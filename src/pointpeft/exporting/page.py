@@ -1,0 +1,62 @@
+"""A folder that classifies shapes in a browser: the model, its runtime, and a page.
+
+Any server of static files can offer it. Pages opened as files may not load the runtime, which is
+why it is a folder to be served, not one file.
+"""
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pointpeft.errors import ConfigError
+from pointpeft.exporting.graph import Exportable
+
+__all__ = ["MODEL", "check_page", "write_page"]
+
+MODEL = "model.onnx"
+_PROPERTIES = "model.json"
+_SITE = ("index.html", "page.js", "classify.js", "prepare.js", "read.js", "page.css")
+_RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+"""Files of onnxruntime-web that run models on the processor, in its folder ``dist``."""
+
+
+def check_page(model: Exportable, runtime: Path) -> None:
+    """Refuse what no page can be made of.
+
+    Raises:
+        ConfigError: the model is no classifier with names, or the runtime lacks a file.
+    """
+    adapter = model.adapter
+    if model.task != "classification" or adapter is None or not adapter.class_names:
+        raise ConfigError(
+            "`format` web is for the adapter of a classifier, which has names of classes; "
+            f"this is for {model.task}"
+        )
+    if not (adapter.input or {}).get("transform"):
+        raise ConfigError("`format` web: the adapter does not state how its input is prepared")
+    for name in _RUNTIME:
+        if not _of_runtime(runtime, name).is_file():
+            raise ConfigError(
+                f"`runtime` {runtime} lacks dist/{name}: pass the unpacked npm package; `npm pack "
+                "onnxruntime-web` fetches it, `tar xzf onnxruntime-web-*.tgz` makes the folder "
+                "package"
+            )
+
+
+def write_page(folder: Path, properties: dict[str, Any], runtime: Path) -> None:
+    """Write all but the model itself into its folder."""
+    for name in _SITE:
+        text = files("pointpeft.exporting").joinpath("site", name).read_text(encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
+    for name in _RUNTIME:
+        shutil.copyfile(_of_runtime(runtime, name), folder / name)
+    licence = runtime / "LICENSE"
+    if licence.is_file():
+        shutil.copyfile(licence, folder / "onnxruntime-web.LICENSE")
+    (folder / _PROPERTIES).write_text(json.dumps(properties, indent=2) + "\n", encoding="utf-8")
+
+
+def _of_runtime(runtime: Path, name: str) -> Path:
+    return runtime / "dist" / name

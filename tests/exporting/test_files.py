@@ -1,0 +1,166 @@
+"""Exported files give what their models give."""
+
+import itertools
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import pointpeft as pp
+from pointpeft.errors import CheckpointError, ConfigError
+from tests.exporting.support import FITTED, POINTS, adapted, described
+from tests.models.tiny import clouds, settle, tiny
+from tests.peft.support import CONFIGS, point_peft
+
+BACKBONES = ("point_mae", "point_bert", "point_m2ae", "i2p_mae", "pcp_mae")
+TASKS = ("classification", "part_segmentation")
+FEW = (
+    ("point_mae", "lora", "classification"),
+    ("pcp_mae", "svm", "classification"),
+    ("point_m2ae", "point-peft", "classification"),
+    ("point_bert", "full", "part_segmentation"),
+)
+ALL = [
+    pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
+    for case in itertools.product(BACKBONES, [*CONFIGS, *FITTED], TASKS)
+]
+
+
+@pytest.mark.parametrize(("backbone", "method", "task"), ALL)
+def test_an_onnx_file_gives_what_the_model_gives(backbone, method, task, tmp_path):
+    try:
+        model = adapted(backbone, method, task)
+    except ConfigError as error:
+        pytest.skip(f"no such model: {error}")
+    file = tmp_path / "model.onnx"
+    if method.startswith("pointgst"):
+        with pytest.raises(ConfigError, match="pointgst"):
+            pp.export(model, file)
+        assert not file.exists()
+        return
+    assert pp.export(model, file).difference < 1e-4
+    points = clouds(5, POINTS, seed=3)
+    category = torch.zeros(5, dtype=torch.int64)
+    session, given = onnxruntime.InferenceSession(file), {"points": points.numpy()}
+    with torch.no_grad():
+        if task == "classification":
+            expected = model(points).softmax(1)
+        else:
+            given["category"] = category.numpy()
+            expected = model(points, category=category)
+    (found,) = session.run(None, given)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_says_what_it_needs_and_probabilities_are_calibrated(tmp_path):
+    model = described(adapted("point_mae", "linear"), up_axis="z")
+    file = tmp_path / "model.onnx"
+    written = pp.export(model, file)
+    session = onnxruntime.InferenceSession(file)
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["class_names"]) == ["a", "b", "c", "d"]
+    assert json.loads(said["input"])["up_axis"] == "z"
+    assert json.loads(said["base"])["hash"] == model.adapter.base_hash
+    assert said["licence"] == written.properties["licence"]
+    assert b"pointpeft/" not in file.read_bytes(), "names of files on this machine"
+    points = clouds(1, POINTS)
+    (found,) = session.run(None, {"points": points.numpy()})
+    expected = (model(points) / 2).softmax(1).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["point_mae", "point_m2ae"])
+def test_patches_may_come_from_outside(backbone, tmp_path):
+    model = adapted(backbone, "linear")
+    file = tmp_path / "model.onnx"
+    pp.export(model, file, sampling="outside")
+    session, points = onnxruntime.InferenceSession(file), clouds(2, POINTS)
+    found = json.loads(session.get_modelmeta().custom_metadata_map["patches"])
+    patches = [cut(cloud, found["num_groups"], found["group_size"]) for cloud in points.numpy()]
+    neighborhoods, centers = (np.stack(each) for each in zip(*patches, strict=True))
+    given = {"neighborhoods": neighborhoods, "centers": centers}
+    (probabilities,) = session.run(None, given)
+    expected = model(points).softmax(1).detach().numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+
+def cut(points, num_groups, group_size):
+    """The lines of docs/export.md."""
+    chosen, nearest = [0], np.full(len(points), np.inf, np.float32)
+    for _ in range(num_groups - 1):
+        nearest = np.minimum(nearest, np.square(points - points[chosen[-1]]).sum(1))
+        chosen.append(int(nearest.argmax()))
+    centers = points[chosen]
+    distances = np.square(centers[:, None] - points).sum(2)
+    members = distances.argsort(axis=1, kind="stable")[:, :group_size]
+    return points[members] - centers[:, None], centers
+
+
+def test_a_bank_is_looked_up_in_the_graph(tmp_path):
+    model = point_peft()
+    model.trunk.spec.__dict__["num_points"] = POINTS
+    pp.export(model.eval(), tmp_path / "model.onnx")
+    model.adapter.config.__dict__["query_grouping"] = {"num_groups": 4}
+    with pytest.raises(ConfigError, match="sampling"):
+        pp.export(model, tmp_path / "outside.onnx", sampling="outside")
+
+
+def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path):
+    encoder = settle(tiny("features", num_points=POINTS, dim=48)).eval()
+    files = {p: tmp_path / f"{p}.onnx" for p in ("float32", "float16", "int8")}
+    written = {p: pp.export(encoder, file, precision=p) for p, file in files.items()}
+    sizes = {p: each.num_bytes for p, each in written.items()}
+    assert sizes["float16"] < 0.9 * sizes["float32"]
+    assert written["float32"].difference < written["float16"].difference < 1e-2
+    assert written["int8"].difference < 0.5
+    points = clouds(2, POINTS)
+    (found,) = onnxruntime.InferenceSession(files["float32"]).run(None, {"points": points.numpy()})
+    expected = encoder.retrieval_features(points).detach()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dapt", "pointgst"])
+def test_a_torch_file_needs_nothing_of_this_library(method, tmp_path):
+    model = adapted("point_mae", method)
+    file = tmp_path / "model.pt2"
+    assert pp.export(model, file, format="torch").difference < 1e-4
+    extra = {"pointpeft.json": ""}
+    program = torch.export.load(file, extra_files=extra)
+    assert json.loads(extra["pointpeft.json"])["method"] == method
+    assert "pointpeft" not in program.graph_module.code
+    assert b"pointpeft/models" not in file.read_bytes(), "names of files on this machine"
+    points = clouds(4, POINTS)
+    expected = model(points).softmax(1)
+    torch.testing.assert_close(program.module()(points), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"format": "tflite"}, "format"),
+        ({"sampling": "twice"}, "sampling"),
+        ({"precision": "int4"}, "precision"),
+        ({"format": "torch", "precision": "int8"}, "precision"),
+        ({"format": "web"}, "runtime"),
+        ({"runtime": "package"}, "runtime"),
+        ({"checkpoint": "x.pth"}, "checkpoint"),
+    ],
+)
+def test_other_settings_are_refused(settings, named, tmp_path):
+    with pytest.raises(ConfigError, match=f"`{named}`"):
+        pp.export("point_mae_small", tmp_path / "model.onnx", **settings)
+    with pytest.raises(CheckpointError, match="no_such_run"):
+        pp.export("no_such_run", tmp_path / "model.onnx")
+
+
+def test_a_method_of_ones_own_that_looks_at_values_is_named(tmp_path, monkeypatch):
+    model = adapted("point_mae", "linear")
+
+    def logits(network, found, context, *category):
+        return network(found) if found.tokens.sum() > 0 else network(found) + 1
+
+    monkeypatch.setattr(model.adapter.tuner, "logits", logits)
+    with pytest.raises(ConfigError, match="method linear"):
+        pp.export(model, tmp_path / "model.onnx")

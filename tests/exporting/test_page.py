@@ -1,0 +1,194 @@
+"""The page reads and prepares shapes as the library does, and classifies them in a browser."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import pointpeft as pp
+from pointpeft.errors import ConfigError
+from pointpeft.exporting import page
+from tests.exporting.support import POINTS, adapted, described
+
+BROWSER = shutil.which("chromium")
+RUNTIME = os.environ.get("ONNXRUNTIME_WEB", "")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+needs_runtime = pytest.mark.skipif(
+    not RUNTIME, reason="ONNXRUNTIME_WEB does not name the unpacked npm package onnxruntime-web"
+)
+CUBE = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 2) for z in (0, 3)], dtype=float)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    extensions_map: ClassVar = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *given):
+        self.server.asked.append(self.path)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Serves a folder, opens a page of it, and returns its text and what was asked for."""
+
+    def look(folder, name):
+        handler = functools.partial(Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            done = subprocess.run(
+                [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update",
+                 "--disable-sync", "--virtual-time-budget=60000",
+                 f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
+                 f"http://127.0.0.1:{server.server_port}/{name}"],
+                capture_output=True, encoding="utf-8", timeout=300, check=False,
+            )  # fmt: skip
+        finally:
+            server.shutdown()
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout, server.asked
+
+    return look
+
+
+def site(folder):
+    """The scripts of the page, without model and runtime."""
+    for file in (Path(page.__file__).parent / "site").iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+def probe(folder, script):
+    """A page that writes what a script gives as JSON into its body."""
+    text = f"""<pre id="out">nothing</pre><script type="module">
+    {script}
+    const tell = value => document.getElementById("out").textContent = JSON.stringify(value);
+    try {{ tell(await run()); }} catch (error) {{ tell({{error: error.message}}); }}
+    </script>"""
+    (folder / "probe.html").write_text(text)
+
+
+def told(dom):
+    return json.loads(re.search(r'<pre id="out">(.*?)</pre>', dom, re.S)[1])
+
+
+def write_cube(folder):
+    """One box in every format."""
+    triangles = [t for a, b, c, d in CUBE for t in ((a, b, c), (a, c, d))]
+    rows = "\n".join(" ".join(map(str, p)) for p in CORNERS)
+    (folder / "box.obj").write_text(
+        "\n".join([*(f"v {x} {y} {z}" for x, y, z in CORNERS),
+                   *("f " + " ".join(f"{n + 1}/1" for n in face) for face in CUBE)])
+    )  # fmt: skip
+    quads = "\n".join("4 " + " ".join(map(str, face)) for face in CUBE)
+    (folder / "box.off").write_text(f"OFF 8 6 0\n# corners\n{rows}\n{quads}\n")
+    head = "ply\nformat {} 1.0\nelement vertex 8\nproperty float x\nproperty float y\nproperty float z\nelement face 6\nproperty list uchar int vertex_indices\nend_header\n"  # noqa: E501
+    (folder / "box.ply").write_text(head.format("ascii") + f"{rows}\n{quads}\n")
+    faces = b"".join(bytes([4]) + np.array(f, "<i4").tobytes() for f in CUBE)
+    (folder / "bin.ply").write_bytes(
+        head.format("binary_little_endian").encode() + CORNERS.astype("<f4").tobytes() + faces
+    )
+    body = b"".join(
+        np.zeros(3, "<f4").tobytes() + CORNERS[list(t)].astype("<f4").tobytes() + b"\0\0"
+        for t in triangles
+    )
+    (folder / "box.stl").write_bytes(b"\0" * 80 + np.uint32(12).tobytes() + body)
+    lines = ["solid", *("vertex " + " ".join(map(str, CORNERS[n])) for t in triangles for n in t)]
+    (folder / "text.stl").write_text("\n".join(lines))
+    return ["box.obj", "box.off", "box.ply", "bin.ply", "box.stl", "text.stl"]
+
+
+SCRIPT = """
+import {{readShape}} from "./read.js"; import {{prepare}} from "./prepare.js";
+const rules = {rules};
+async function run() {{
+  const found = {{}};
+  for (const name of {names}) {{
+    const data = await (await fetch(name)).arrayBuffer();
+    try {{ const {{input, notes}} = prepare(readShape(name, data), rules); found[name] = {{input: [...input], notes}}; }}
+    catch (error) {{ found[name] = {{error: error.message}}; }}
+  }}
+  return found;
+}}"""  # noqa: E501
+
+
+@needs_browser
+def test_shapes_are_prepared_as_by_the_library(browse, tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    names = write_cube(site(folder))
+    cloud = np.random.default_rng(0).normal(size=(100, 3)) + 5
+    np.savetxt(folder / "cloud.xyz", cloud, delimiter=",", header="x y z")
+    (folder / "flat.xyz").write_text("1 2 3\n" * 20)
+    (folder / "bad.obj").write_text("v 0 0 0\nv 1 0 0\nf 1 2 9\n")
+    names += ["cloud.xyz", "flat.xyz", "bad.obj"]
+    transform = pp.InputTransform(num_points=64, up_axis="z")
+    probe(folder, SCRIPT.format(rules=json.dumps(transform.to_dict()), names=json.dumps(names)))
+    found = told(browse(folder, "probe.html")[0])
+
+    expected = transform.prepare(pp.data.RawShape(cloud, None, "cloud"))[:64]
+    given = np.array(found["cloud.xyz"]["input"]).reshape(-1, 3)
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    assert "place" in found["flat.xyz"]["error"]
+    assert "vertex" in found["bad.obj"]["error"]
+    for name in names[:6]:
+        points = np.array(found[name]["input"]).reshape(-1, 3)
+        assert np.linalg.norm(points, axis=1).max() <= 1 + 1e-6
+        span = np.ptp(points, axis=0)  # 1, 2, 3 upright along z, which becomes y
+        assert span[1] > 1.2 * span[2] > 1.2 * span[0]
+        walls = np.abs(points / (span / 2) - np.round(points / (span / 2))) < 0.1
+        assert walls.any(axis=1).mean() > 0.5  # on the surface, not within
+
+
+@needs_browser
+@needs_runtime
+def test_a_browser_gives_the_classes_that_the_library_gives(browse, tmp_path):
+    folder = tmp_path / "site"
+    model = described(adapted("point_mae", "linear"))
+    pp.export(model, folder, format="web", runtime=RUNTIME)
+    cloud = np.random.default_rng(0).normal(size=(100, 3))
+    np.savetxt(folder / "cloud.xyz", cloud)
+    probe(
+        folder,
+        """import {loadModel, classify} from "./classify.js";
+    async function run() {
+      const data = await (await fetch("cloud.xyz")).arrayBuffer();
+      return await classify(await loadModel(), "cloud.xyz", data);
+    }""",
+    )
+    dom, _ = browse(folder, "probe.html")
+    ranking = {one["label"]: one["probability"] for one in told(dom)["ranking"]}
+    import torch
+
+    points = pp.InputTransform(POINTS).prepare(pp.data.RawShape(cloud, None, "cloud"))[:POINTS]
+    expected = (model(torch.from_numpy(points)[None]) / 2).softmax(1)[0].tolist()
+    assert [ranking[name] for name in "abcd"] == pytest.approx(expected, abs=1e-3)
+
+    dom, asked = browse(folder, "index.html")
+    assert 'data-state="ready"' in dom
+    assert "a, b, c, d" in dom
+    assert {path.rpartition("/")[2] for path in asked} <= {p.name for p in folder.iterdir()}
+
+
+def test_a_page_needs_names_and_a_runtime(tmp_path):
+    model = adapted("point_mae", "linear")
+    with pytest.raises(ConfigError, match="format"):
+        pp.export(model, tmp_path / "site", format="web", runtime=tmp_path)
+    with pytest.raises(ConfigError, match="runtime"):
+        pp.export(described(model), tmp_path / "site", format="web", runtime=tmp_path)
+    assert not (tmp_path / "site").exists()
