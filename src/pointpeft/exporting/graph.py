@@ -179,5 +179,7 @@ def described(model: Exportable) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of a long message."""
+    """The beginning of the message of what was wrong at first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

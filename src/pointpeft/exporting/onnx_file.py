@@ -58,9 +58,8 @@ def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[s
         written = program.model_proto
         _forget_origin(written.graph)
     except Exception as error:  # whatever the exporter gives
-        cause = error.__cause__ or error
         raise ConfigError(
-            f"{described(model)} cannot be written as ONNX: {first_line(cause)}"
+            f"{described(model)} cannot be written as ONNX: {first_line(error)}"
         ) from error
     if precision == "float16":
         _halve(written.graph)

@@ -7,7 +7,7 @@ ONNX do by their definition: what is chosen is the same, index by index.
 from collections.abc import Callable
 from typing import Any
 
-import onnx
+import onnx_ir
 import torch
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset18 as op
@@ -15,8 +15,6 @@ from onnxscript import opset18 as op
 from pointpeft.ops.sampling import NEAR_ORIGIN_SQUARED, SKIPPED
 
 __all__ = ["TRANSLATIONS"]
-
-_DOUBLE = onnx.TensorProto.DOUBLE
 
 
 @script(default_opset=op)
@@ -46,10 +44,8 @@ def _farthest_point_sample(points: Any, num_samples: int, skip_near_origin: bool
     norm = x * x + y * y + z * z
     far = op.Expand(_constant(float("inf")), op.Shape(x))
     if skip_near_origin:
-        limit = op.Constant(
-            value=onnx.helper.make_tensor("limit", _DOUBLE, [], [NEAR_ORIGIN_SQUARED])
-        )
-        near = op.LessOrEqual(op.Cast(norm, to=_DOUBLE), op.Constant(value=limit))
+        limit = op.Constant(value=onnx_ir.tensor(NEAR_ORIGIN_SQUARED, onnx_ir.DataType.DOUBLE))
+        near = op.LessOrEqual(op.Cast(norm, to=onnx_ir.DataType.DOUBLE), limit)
         far = op.Where(near, _constant(SKIPPED), far)
     first = op.ArgMin(op.Mul(x, _constant(0.0)), axis=1, keepdims=1)  # zeros, (B, 1)
     return _choose(x, y, z, far, first, op.Constant(value_int=num_samples - 1))
