@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from onnxscript.optimizer import fold_constants
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
 from pointpeft.errors import ConfigError
 from pointpeft.exporting.graph import Exportable, described, first_line, trace
@@ -55,6 +55,7 @@ def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[s
             )
             assert program is not None, "asked for"
             fold_constants(program.model)
+            remove_unused_nodes(program.model)
         written = program.model_proto
         _forget_origin(written.graph)
     except Exception as error:  # whatever the exporter gives
