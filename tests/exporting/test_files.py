@@ -156,11 +156,11 @@ def test_other_settings_are_refused(settings, named, tmp_path):
 
 
 def test_a_method_of_ones_own_that_looks_at_values_is_named(tmp_path, monkeypatch):
-    model = adapted("point_mae", "linear")
+    model = adapted("point_mae", "dapt")
 
     def logits(network, found, context, *category):
         return network(found) if found.tokens.sum() > 0 else network(found) + 1
 
     monkeypatch.setattr(model.adapter.tuner, "logits", logits)
-    with pytest.raises(ConfigError, match="method linear"):
+    with pytest.raises(ConfigError, match="method dapt"):
         pp.export(model, tmp_path / "model.onnx")
