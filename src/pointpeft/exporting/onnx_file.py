@@ -46,7 +46,7 @@ def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[s
             program = torch.onnx.export(
                 graph,
                 dynamo=True,
-                custom_translation_table=TRANSLATIONS,  # type: ignore[arg-type]
+                custom_translation_table=TRANSLATIONS,
                 input_names=list(model.inputs),
                 output_names=[model.output],
                 # The optimizer takes 1e-8, which keeps divisors from 0, for 0.

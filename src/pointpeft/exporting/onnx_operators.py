@@ -17,7 +17,7 @@ from pointpeft.ops.sampling import NEAR_ORIGIN_SQUARED, SKIPPED
 __all__ = ["TRANSLATIONS"]
 
 
-@script(default_opset=op)
+@script(default_opset=op)  # type: ignore[untyped-decorator]
 def _choose(
     x: FLOAT[...],
     y: FLOAT[...],

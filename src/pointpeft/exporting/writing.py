@@ -88,21 +88,7 @@ def export(
     Example:
         >>> pp.export("runs/finetune", "chairs.onnx")  # doctest: +SKIP
     """
-    choices = (("format", format, FORMATS), ("sampling", sampling, SAMPLINGS))
-    for name, value, known in (*choices, ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise ConfigError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
-    if (format == "web") != (runtime is not None):
-        raise ConfigError(
-            "`runtime` must be the unpacked npm package onnxruntime-web: `npm pack "
-            "onnxruntime-web` fetches it, `tar xzf onnxruntime-web-*.tgz` makes the folder package"
-            if format == "web"
-            else f"`runtime` is for `format` web: leave it out with {format}"
-        )
-    if format == "torch" and precision != "float32":
-        raise ConfigError(f"`precision` {precision} is for ONNX files: leave it out with torch")
-    if format == "web" and sampling == "outside":
-        raise ConfigError("`sampling` outside is for programs of your own: a page samples inside")
+    _check(format, sampling, precision, runtime)
     if format != "torch":
         _need_libraries()
     whole = Exportable(load_source(what, checkpoint, model), sampling == "outside")
@@ -119,6 +105,25 @@ def export(
         difference = _write(whole, temporary, format, precision, properties)
         size = temporary.stat().st_size
     return Exported(output, size, difference, properties)
+
+
+def _check(format: str, sampling: str, precision: str, runtime: str | Path | None) -> None:
+    """Refuse what there is not, and what does not go together."""
+    choices = (("format", format, FORMATS), ("sampling", sampling, SAMPLINGS))
+    for name, value, known in (*choices, ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ConfigError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
+    if (format == "web") != (runtime is not None):
+        raise ConfigError(
+            "`runtime` must be the unpacked npm package onnxruntime-web: `npm pack "
+            "onnxruntime-web` fetches it, `tar xzf onnxruntime-web-*.tgz` makes the folder package"
+            if format == "web"
+            else f"`runtime` is for `format` web: leave it out with {format}"
+        )
+    if format == "torch" and precision != "float32":
+        raise ConfigError(f"`precision` {precision} is for ONNX files: leave it out with torch")
+    if format == "web" and sampling == "outside":
+        raise ConfigError("`sampling` outside is for programs of your own: a page samples inside")
 
 
 def _export_page(
