@@ -64,7 +64,7 @@ def test_failures_are_told_and_end_with_an_error_code(compare, monkeypatch):
         (("--shots", "few"), "--shots"),
         (("--lr-factor", "0"), "--lr-factor"),
         (("--data", "none"), "none"),
-        (("task=part_segmentation",), "task"),
+        (("--task", "part_segmentation"), "'seg'"),
         (("--jobs", "0"), "--jobs"),
         (("--engine", "slurm"), "--engine"),
     ],
