@@ -99,6 +99,7 @@ def test_batch_equals_single(cloud: np.ndarray) -> None:
         (np.ones((50, 3)), "50"),
         (np.empty((0, 3)), "no points"),
         (np.array([[0, 0, 1e30], [1, 1, 1]]), r"1e\+30"),
+        (1e-300 * np.random.default_rng(0).normal(size=(50, 3)), "e-"),
     ],
 )
 def test_bad_geometry_is_refused_by_name(points: np.ndarray, reason: str) -> None:

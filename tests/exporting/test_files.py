@@ -164,3 +164,21 @@ def test_a_method_of_ones_own_that_looks_at_values_is_named(tmp_path, monkeypatc
     monkeypatch.setattr(model.adapter.tuner, "logits", logits)
     with pytest.raises(ConfigError, match="method dapt"):
         pp.export(model, tmp_path / "model.onnx")
+
+
+def test_a_file_takes_as_many_points_as_the_adapter_was_trained_on(tmp_path):
+    model = described(adapted("point_mae", "linear"), num_points=POINTS // 2)
+    written = pp.export(model, tmp_path / "model.onnx")
+    assert written.properties["input"]["num_points"] == POINTS // 2
+    points = clouds(2, POINTS // 2)
+    (found,) = onnxruntime.InferenceSession(written.path).run(None, {"points": points.numpy()})
+    with torch.no_grad():
+        expected = (model(points) / model.adapter.temperature).softmax(dim=-1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_model_is_left_as_it_is(tmp_path):
+    encoder = tiny("features", num_points=POINTS).train()
+    pp.export(encoder, tmp_path / "model.onnx")
+    assert encoder.training
+    assert all(parameter.requires_grad for parameter in encoder.parameters())

@@ -42,6 +42,24 @@ def test_an_error_is_of_its_item_alone(held):
         bad.result(30)
 
 
+def test_an_item_that_ends_its_batch_leaves_the_others():
+    go = threading.Event()
+
+    def compute(items):
+        go.wait(30)
+        if any(item < 0 for item in items):
+            raise ValueError(str(min(items)))
+        return [2 * item for item in items]
+
+    threads = BatchThreads([compute], most=4)
+    good, bad, other = (threads.compute(item) for item in (1, -1, 2))
+    go.set()
+    assert (good.result(30), other.result(30)) == (2, 4)
+    with pytest.raises(ValueError, match="-1"):
+        bad.result(30)
+    threads.close()
+
+
 def test_an_item_that_joins_no_others_is_alone(held):
     threads, batches, go = held
     asked = [threads.compute(item) for item in (1, 100, 2)]

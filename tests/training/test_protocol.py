@@ -91,7 +91,7 @@ def test_what_is_stated_is_stronger_than_the_protocol():
         assert resolved(published) == published
         stated = load_config(kind, [], [text, PUBLISHED, f"{section}.reference_compat=false"])
         assert getattr(resolved(stated), section) == {"reference_compat": False}
-    faultless = load_config(FinetuneConfig, [], ["method=linear", PUBLISHED])
+    faultless = load_config(FinetuneConfig, [], ["method=bitfit", PUBLISHED])
     assert resolved(faultless).peft == {}
 
 

@@ -138,7 +138,8 @@ def svm(
         settings.C = None
     speak()
     if features is not None:
-        result, weights = _svm_of_features(settings, features, engine, device, output)
+        named = data is not None or settings.data.source != training.SvmConfig().data.source
+        result, weights = _svm_of_features(settings, named, features, engine, device, output)
     else:
         with reading() as progress:
             device = device or "auto"
@@ -153,16 +154,20 @@ def svm(
 
 
 def _svm_of_features(
-    settings: "SvmConfig", features: Path, engine: str, device: str | None, output: Path
+    settings: "SvmConfig",
+    named: bool,
+    features: Path,
+    engine: str,
+    device: str | None,
+    output: Path,
 ) -> "tuple[SvmResult, str]":
     """Make the features, if there is data to make them of, and measure them."""
     from pointpeft.measure.feature_svm import evaluate_features, features_of  # slow
     from pointpeft.measure.records import check_output
-    from pointpeft.training.config import DataConfig
 
     check_output(output)
     source = settings.data.source
-    work = features_of(settings, source != DataConfig.source)
+    work = features_of(settings, named)
     if work is not None:
         make_shards(
             "embedding", work, [source], features, engine=engine, device=device, resume=True,

@@ -36,6 +36,8 @@ _LARGEST_COORDINATE = 1e18
 """Beyond this float32 arithmetic on squared distances overflows; no unit makes it plausible."""
 _SMALLEST_EXTENT = 1e-9
 """Extents below this part of the coordinates are rounding: the shape is a single place."""
+_TINY = 1e-150
+"""Squares of smaller extents lose their digits."""
 _FEWEST = 16
 """Distinct points that a cloud, or a mesh without usable faces, must have at least."""
 _GLANCE = 1000
@@ -283,3 +285,5 @@ def _check_extent(points: np.ndarray) -> None:
     extent, largest = float(np.ptp(points, axis=0).max()), float(np.abs(points).max())
     if extent <= _SMALLEST_EXTENT * largest or extent == 0:
         raise DataError(f"zero extent: all {len(points)} points are in the same place")
+    if extent < _TINY:
+        raise DataError(f"an extent of {extent:.3g} is too small to compute with: scale the shape")

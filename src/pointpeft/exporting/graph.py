@@ -1,5 +1,6 @@
 """From a model to a graph of tensors alone, with any number of clouds."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class Exportable(nn.Module):
         output: what it gives: "features" ``(B, C)``, "probabilities" ``(B, classes)``, or
             "logits" ``(B, N, parts)``.
         trunk: the encoder.
-        num_points: points of a cloud.
+        num_points: points of a cloud: as many as the adapter was trained on, else the usual ones.
         adapter: the adapter; None without one.
 
     Raises:
@@ -46,17 +47,19 @@ class Exportable(nn.Module):
 
     def __init__(self, model: Any, outside: bool = False) -> None:
         super().__init__()
-        self.adapter: Adapter | None = model.adapter if isinstance(model, PeftModel) else None
+        own = copy.deepcopy(model.adapter) if isinstance(model, PeftModel) else None
+        self.adapter: Adapter | None = own
         self.merged = self.adapter is not None and self.adapter.tuner.mergeable
         if self.adapter is not None:
             self.model = model.merge_adapter() if self.merged else self.adapter.model
         else:
-            self.model = model
+            self.model = copy.deepcopy(model)
         self.trunk = self.model if isinstance(self.model, Trunk) else self.model.backbone
         if not isinstance(self.trunk, Trunk) or self.trunk.spec is None:
             raise ConfigError("`what` must be made by create_model: an encoder, or a model on one")
         self.task: str = self.model.task
-        self.num_points: int = self.trunk.spec.num_points
+        trained = ((self.adapter and self.adapter.input) or {}).get("transform", {})
+        self.num_points: int = trained.get("num_points", self.trunk.spec.num_points)
         self.outside = outside
         if outside and self.method is not None:
             self._check_outside()

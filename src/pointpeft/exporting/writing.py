@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def _write(
 
         write_onnx(model, path, precision, as_texts(properties))
     difference = compare(model, path)
+    if not math.isfinite(difference):
+        raise ConfigError("what was written gives numbers that are not finite: nothing is kept")
     if precision == "float32" and not difference <= _TOLERANCE:
         raise ConfigError(
             f"what was written differs from the model by {difference:.2g}, more than "

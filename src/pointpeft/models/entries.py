@@ -193,7 +193,7 @@ POINT_MAE_SMALL = dataclasses.replace(
     POINT_MAE,
     name="point_mae_small",
     summary="Point-MAE narrowed for CPUs: 6 blocks of 192 channels, 48 patches, slim mini-PointNet",
-    licence="embedded weights: Apache-2.0, made from CC BY 3.0, CC0 and procedural shapes",
+    licence="embedded weights: Apache-2.0, made from procedural shapes",
     config=PointMAEConfig(
         num_groups=48, group_size=32, dim=192, depth=6, num_heads=6, patch_widths=(32, 64, 96)
     ),

@@ -139,6 +139,11 @@ def _check_base(model: PeftModel, config: dict[str, Any], folder: Path) -> None:
             f"their hash is {found[:SHOWN_OF_HASH]}, the adapter needs "
             f"{expected['hash'][:SHOWN_OF_HASH]}"
         ]
+        if came_from == "embedded":
+            differences.append(
+                "the weights that come with pointpeft were replaced since then: train the adapter "
+                "anew, or pass the earlier file as `checkpoint`, see CHANGELOG.md"
+            )
     if differences:
         raise CheckpointError(
             f"the adapter in {folder} was trained on another base model: {'; '.join(differences)}"

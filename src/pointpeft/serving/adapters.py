@@ -189,9 +189,11 @@ class AdapterSet:
         except Exception:
             self.model.delete_adapter(key)
             raise
-        if name in self._known:
-            self.retired.append(self._known[name])
+        # What retires may be deleted at once by another thread, so it must not be found any more.
+        before = self._known.get(name)
         self._known[name] = served
+        if before is not None:
+            self.retired.append(before)
         return served
 
     def remove(self, name: str) -> None:
@@ -200,8 +202,9 @@ class AdapterSet:
         Raises:
             UnknownAdapterError: there is none of that name.
         """
-        self.retired.append(self.find(name))
+        served = self.find(name)
         del self._known[name]
+        self.retired.append(served)
 
     def _served(self, name: str, key: str, folder: Path) -> ServedAdapter:
         adapter: Any = self.model.adapters[key].to(self.device)

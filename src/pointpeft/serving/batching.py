@@ -116,6 +116,14 @@ def _call(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     return [function() for function in functions]
 
 
+def _result(make: Callable[[Sequence[Any]], Sequence[Any]], item: Any) -> Any:
+    """Of one item alone, or the error that it gives."""
+    try:
+        return make([item])[0]
+    except Exception as error:
+        return error
+
+
 def _settle(batch: list[_Waiting], make: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
     """Make the results of those who have not gone."""
     asked = [one for one in batch if one.future.set_running_or_notify_cancel()]
@@ -124,7 +132,8 @@ def _settle(batch: list[_Waiting], make: Callable[[Sequence[Any]], Sequence[Any]
     try:
         results = make([one.item for one in asked])
     except Exception as error:
-        results = [error] * len(asked)
+        # One of them is to blame: the others are computed without it.
+        results = [error] if len(asked) == 1 else [_result(make, one.item) for one in asked]
     for one, result in zip(asked, results, strict=True):
         if isinstance(result, Exception):
             one.future.set_exception(result)

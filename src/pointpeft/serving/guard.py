@@ -5,7 +5,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 
@@ -59,13 +59,16 @@ class Guard:
             await send(message)
 
         answered: list[bool] = []
-        self._working += 1
+        taken = 0  # a request that may not come in takes nobody's place
         try:
             async with asyncio.timeout(self._limits.seconds):
                 self._check(scope)
+                taken = 1
+                self._working += taken
                 await self._application(scope, body.receive, noting)
         except RefusedError as error:
-            await body.drain(self._limits)
+            if error.status not in (401, 403):
+                await body.drain(self._limits)
             await error.response()(scope, receive, noting)
         except TimeoutError:
             if not answered:
@@ -75,7 +78,7 @@ class Guard:
                 )  # fmt: skip
                 await late.response()(scope, receive, noting)
         finally:
-            self._working -= 1
+            self._working -= taken
             self._counters.count(scope, status, time.perf_counter() - begin)
 
     def _check(self, scope: Message) -> None:
@@ -98,20 +101,27 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limits.max_bytes:
             raise _too_large(self._limits.max_bytes)
-        if self._working > self._limits.max_waiting and scope["path"] != "/healthz":
+        if self._working >= self._limits.max_waiting and scope["path"] != "/healthz":
             raise RefusedError(503, "too many requests at a time: try again", {"Retry-After": "1"})
 
     def _check_origin(self, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self._token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        if self._token is None and _parsed(f"//{host}").hostname not in LOOPBACK:
             raise RefusedError(
                 403, f"without a token the service is for this machine: ask {LOOPBACK[0]}"
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _parsed(origin).netloc != host:
             raise RefusedError(
                 403, f"the page that asks is of {origin[:100]}, the service of {host}"
             )
+
+
+def _parsed(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise RefusedError(400, f"no address: {address[:100]}") from error
 
 
 class _Body:

@@ -21,7 +21,7 @@ class Limits:
         max_waiting: requests that are worked on or wait at the same time.
         reading_seconds: for reading and preparing one shape.
         reading_bytes: memory that reading one shape may take.
-        seconds: from the first byte of a request to its answer.
+        seconds: from the head of a request to its answer.
 
     Raises:
         ConfigError: one is no whole number of at least 1.

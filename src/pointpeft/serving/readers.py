@@ -11,6 +11,7 @@ from concurrent.futures import Future
 
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.statistics import InputStatistics
+from pointpeft.errors import ConfigError
 from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
 from pointpeft.serving.reading import ReadShape, ReadTask, work
@@ -37,6 +38,8 @@ class ReaderPool:
     """
 
     def __init__(self, workers: int, limits: Limits) -> None:
+        if workers < 1:
+            raise ConfigError(f"`readers` must be at least 1, got {workers}")
         self._readers = [_Reader(limits) for _ in range(workers)]
         self._threads: BatchThreads[ReadTask, ReadShape] = BatchThreads(
             [reader.read for reader in self._readers], _TOGETHER, _is_light
@@ -92,10 +95,14 @@ class _Reader:
         )
         self._process.start()
         theirs.close()
-        self._ready = False
+        self._ready, self._fresh = False, True
 
     def read(self, tasks: Sequence[ReadTask]) -> list[ReadShape]:
-        reason = "it ended the process that reads it: it may be damaged, or needs too much memory"
+        reason, died = (
+            "it ended the process that reads it: it may be damaged, or needs too much memory",
+            True,
+        )
+        fresh, self._fresh = self._fresh, False
         with contextlib.suppress(EOFError, OSError):
             if not self._ready and self._connection.poll(_STARTING_SECONDS):
                 self._connection.recv()
@@ -104,11 +111,14 @@ class _Reader:
             if self._connection.poll(self._limits.reading_seconds):
                 return self._connection.recv()
             reason = f"reading it took more than {self._limits.reading_seconds} s"
+            died = False
         self.close()
         self.replaced += 1
         self._start()
         if len(tasks) > 1:  # it was one of them
             return [read for task in tasks for read in self.read([task])]
+        if died and not fresh:  # files before it may have used the memory up
+            return self.read(tasks)
         name = tasks[0].upload.name
         return [ReadShape(name, error=f"{name}: {reason}")]
 

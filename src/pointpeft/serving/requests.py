@@ -106,12 +106,11 @@ async def _files(request: Request, limits: Limits) -> list[Upload]:
 
 def _name(file: UploadFile) -> str:
     name = plain_name(file.filename or "")
-    if _suffix(name) not in SHAPE_SUFFIXES | BESIDE_SUFFIXES:
+    if not name:
         known = " ".join(sorted(SHAPE_SUFFIXES))
         raise RefusedError(
-            422, f"{name or 'a file without a name'}: shapes are read from {known}, told by the "
-            "end of the name"
-        )  # fmt: skip
+            422, f"a file has no name: shapes are read from {known}, told by the end of the name"
+        )
     return name
 
 

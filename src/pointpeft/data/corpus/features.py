@@ -55,7 +55,9 @@ def read_shards(folder: ShardFolder, columns: Sequence[str]) -> Iterator[Any]:
         try:
             table = parquet.read_table(folder.part(shard), columns=list(columns))
         except (OSError, arrow.ArrowException) as error:
-            raise DataError(f"{folder.part(shard)} is damaged: {error}") from error
+            raise DataError(
+                f"{folder.part(shard)} is damaged: {error}; remove it, and `resume` makes it again"
+            ) from error
         if len(table) != folder.size_of(shard):
             raise DataError(f"{folder.part(shard)} has {len(table)} rows, not one for each file")
         yield table

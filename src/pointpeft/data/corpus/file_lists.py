@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pointpeft.data.addresses import address_of, file_system, is_address, walk_address
+from pointpeft.data.embedded import is_embedded
 from pointpeft.data.folder import class_and_split, hidden, is_split_first, walk_files
 from pointpeft.data.parts import PART_NAMES
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.data.splits import canonical_split, class_spelling
 from pointpeft.data.streaming import in_batches
-from pointpeft.errors import DataError
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import replacing
 
 __all__ = ["FileList", "ListedFile"]
@@ -200,6 +201,11 @@ def _root(sources: list[str]) -> str | None:
 
 
 def _listed(source: str) -> Iterator[ListedFile]:
+    if is_embedded(source) or Path(source).suffix.lower() == ".npz":
+        raise ConfigError(
+            f"{source} is a data set, not files: a folder of shards is for meshes and scans; write "
+            "the features of a data set into one file, as `output` features.npz"
+        )
     if Path(source).suffix.lower() == _TABLE:
         yield from _of_table(source)
         return

@@ -223,4 +223,6 @@ class ShardFolder:
                 errors = file.read(["error"])["error"]
                 return len(errors) - int(errors.null_count)
         except (OSError, arrow.ArrowException, LookupError, AttributeError) as error:
-            raise DataError(f"{self.part(shard)} is damaged: {error}") from error
+            raise DataError(
+                f"{self.part(shard)} is damaged: {error}; remove it, and `resume` makes it again"
+            ) from error

@@ -21,7 +21,8 @@ export function readShape(name, buffer) {
   return shape;
 }
 
-const textOf = (buffer) => new TextDecoder().decode(buffer);
+// Lines end in "\n" alone from here on.
+const textOf = (buffer) => new TextDecoder().decode(buffer).replace(/\r\n?/g, "\n");
 
 function shapeOf(points, faces) {
   return { points: Float64Array.from(points), faces: faces.length ? faces : null };
@@ -33,7 +34,7 @@ function addFan(faces, corners) {
 
 function readXyz(buffer) {
   const points = [];
-  textOf(buffer).split(/\r?\n/).forEach((line, place) => {
+  textOf(buffer).split("\n").forEach((line, place) => {
     const words = line.replace(/#.*/, "").split(/[\s,;]+/).filter(Boolean);
     if (words.length < 3) return; // empty, or a count of points
     const numbers = words.slice(0, 3).map(Number);
@@ -45,7 +46,7 @@ function readXyz(buffer) {
 
 function readObj(buffer) {
   const points = [], faces = [];
-  for (const line of textOf(buffer).replace(/\\\r?\n/g, " ").split(/\r?\n/)) {
+  for (const line of textOf(buffer).replace(/#.*/g, "").replace(/\\\n/g, " ").split("\n")) {
     const words = line.trim().split(/\s+/);
     if (words[0] === "v") points.push(...words.slice(1, 4).map(Number));
     if (words[0] === "f") {
@@ -58,7 +59,7 @@ function readObj(buffer) {
 }
 
 function readOff(buffer) {
-  const lines = textOf(buffer).split(/\r?\n/).map((line) => line.replace(/#.*/, "").trim());
+  const lines = textOf(buffer).split("\n").map((line) => line.replace(/#.*/, "").trim());
   const rows = lines.filter(Boolean);
   const head = /^(C|N|CN|ST)?OFF\s*/.exec(rows[0] ?? "");
   if (!head) throw new Error("the file does not begin with OFF");

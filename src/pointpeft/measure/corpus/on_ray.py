@@ -96,7 +96,9 @@ class _Task:
         os.chdir(self.working_folder)
         sys.path.extend(path for path in self.paths if path not in sys.path)
         torch.set_num_threads(1)
-        logging.getLogger("pointpeft").addHandler(logging.NullHandler())
+        log = logging.getLogger("pointpeft")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
 
     def read(
         self, shard: int, transform: InputTransform, statistics: InputStatistics | None

@@ -13,6 +13,7 @@ from pointpeft.data import InputStatistics, InputTransform
 from pointpeft.data.corpus import FEATURES, FileList, ListedFile
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.data.streaming import ReadyFile, in_batches
+from pointpeft.errors import check_sizes
 from pointpeft.measure.embedding import DEFAULT_MODEL, ShapeEncoder
 
 __all__ = ["Features", "Row", "RowMaker", "Work"]
@@ -62,6 +63,9 @@ class Features:
     adapter: str | Path | None = None
     batch_size: int = 32
     up_axis: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ["batch_size"])
 
     def load(self, device: str) -> "FeatureRows":
         """The encoder.
