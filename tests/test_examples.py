@@ -63,7 +63,7 @@ def test_pretrain_your_own(shapes, tmp_path, monkeypatch, capsys):
 
 def test_scripts_are_short():
     scripts = sorted(FOLDER.glob("*.py"))
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     assert all(script.read_text().count("\n") <= 60 for script in scripts)
 
 
