@@ -1,7 +1,11 @@
 """From a model to a graph of tensors alone, with any number of clouds."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -186,3 +190,16 @@ def first_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep to itself what exporters say of their own internals."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

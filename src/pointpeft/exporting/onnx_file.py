@@ -1,11 +1,6 @@
 """An exported graph as a file of ONNX, and that file compared with the model."""
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +13,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
 from pointpeft.errors import ConfigError
-from pointpeft.exporting.graph import Exportable, described, first_line, trace
+from pointpeft.exporting.graph import Exportable, described, first_line, silent, trace
 from pointpeft.exporting.onnx_operators import TRANSLATIONS
 
 __all__ = ["compare", "write_onnx"]
@@ -42,7 +37,7 @@ def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[s
     """
     graph = trace(model)
     try:
-        with _silent():
+        with silent():
             program = torch.onnx.export(
                 graph,
                 dynamo=True,
@@ -118,23 +113,10 @@ def _halve(graph: Any) -> None:
 
 def _quantized(written: Any) -> Any:
     """Weights of products in 8 bits, and their inputs as they come; all else stays as it is."""
-    with tempfile.TemporaryDirectory() as folder, _silent():
+    with tempfile.TemporaryDirectory() as folder, silent():
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
         onnx.save(written, plain)
         # Weights that are turned by the graph are turned now, so that they are found.
         quant_pre_process(plain, plain, skip_symbolic_shape=True)
         quantize_dynamic(plain, small, weight_type=QuantType.QInt8, per_channel=True)
         return onnx.load(small)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep to itself what exporters say of their own internals."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
