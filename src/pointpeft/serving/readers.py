@@ -98,10 +98,9 @@ class _Reader:
         self._ready, self._fresh = False, True
 
     def read(self, tasks: Sequence[ReadTask]) -> list[ReadShape]:
-        reason, died = (
-            "it ended the process that reads it: it may be damaged, or needs too much memory",
-            True,
-        )
+        """What is read of each task; who ends the process, or is slow, has an error."""
+        reason = "it ended the process that reads it: it may be damaged, or needs too much memory"
+        died = True
         fresh, self._fresh = self._fresh, False
         with contextlib.suppress(EOFError, OSError):
             if not self._ready and self._connection.poll(_STARTING_SECONDS):

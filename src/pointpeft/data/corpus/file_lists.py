@@ -203,8 +203,8 @@ def _root(sources: list[str]) -> str | None:
 def _listed(source: str) -> Iterator[ListedFile]:
     if is_embedded(source) or Path(source).suffix.lower() == ".npz":
         raise ConfigError(
-            f"{source} is a data set, not files: a folder of shards is for meshes and scans; write "
-            "the features of a data set into one file, as `output` features.npz"
+            f"{source} is a data set, not files: a folder of shards is for meshes and scans; leave "
+            "`features` out, or write one file, as `output` features.npz"
         )
     if Path(source).suffix.lower() == _TABLE:
         yield from _of_table(source)

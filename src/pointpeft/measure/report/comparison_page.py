@@ -15,12 +15,12 @@ PAGE = "compare.html"
 """Name of the page in the folder of a comparison."""
 
 _COSTS = (
-    ("trainable_parameters", "Accuracy against trainable parameters", "trainable parameters"),
-    ("training_seconds", "Accuracy against the time of training", "seconds of a whole training"),
+    ("trainable_parameters", "Score against trainable parameters", "trainable parameters"),
+    ("training_seconds", "Score against the time of training", "seconds of a whole training"),
 )
 _NOTES = (
-    "Test accuracies are means over seeds, with their standard deviation. The learning rate of "
-    "each method was chosen by validation accuracy with the first seed, among the same multiples "
+    "Test scores are means over seeds, with their standard deviation. The learning rate of "
+    "each method was chosen by the validation score with the first seed, among the same multiples "
     "of the method's own rate. All methods had equal epochs.",
     "Against the best: a paired permutation test over the test shapes of the table, adjusted for "
     "the number of methods by Holm's method. Where it says no difference, other test shapes could "
@@ -64,7 +64,7 @@ def _by_shots(rows: Sequence[Row]) -> list[tuple[str, Figure]]:
     for data in dict.fromkeys(row["data"] for row in rows):
         figure = accuracy_by_shots([row for row in rows if row["data"] == data])
         if figure is not None:
-            found.append((f"{data}: accuracy by the number of training shapes", figure))
+            found.append((f"{data}: score by the number of training shapes", figure))
     return found
 
 
