@@ -52,6 +52,9 @@ CASES = {
     "attention, 32 clouds of 129 tokens, 6 heads, bfloat16": (
         ATTEND, (32, 129, 3, 6, 64), torch.bfloat16,
     ),
+    "attention, 384 groups of 16 rows, 6 heads of 3 channels, float32": (
+        ATTEND, (384, 16, 3, 6, 3), torch.float32,
+    ),
 }  # fmt: skip
 
 
