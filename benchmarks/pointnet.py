@@ -129,7 +129,8 @@ def run(source: str, shots: int | None, epochs: int, seeds: int) -> Row:
         cells.append(measure(replace(data, train=train), epochs, seed))
         print(f"{source}, seed {seed}: {cells[-1]['test_accuracy']:.1%}", flush=True)
     labels = {"data": data_label(source, None), "model": "pointnet-random", "method": "full"}
-    return make_row({**labels, "shots": shots, "lr": LEARNING_RATE, "lr_search": {}}, cells)
+    trained = {"lr": LEARNING_RATE, "lr_search": {}, "precision": "32-true"}
+    return make_row({**labels, "shots": shots, **trained}, cells)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def cells(accuracy, seeds=2, **changes):
 
 def row(method, accuracy, model="m", shots=None, **changes):
     labels = {"data": "d", "model": model, "method": method, "shots": shots, "lr": 0.1}
-    return make_row({**labels, "lr_search": {}}, cells(accuracy, **changes))
+    return make_row({**labels, "lr_search": {}, "precision": "32-true"}, cells(accuracy, **changes))
 
 
 def test_a_row_has_means_and_costs():

@@ -44,8 +44,9 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
     """One row, of the runs with all seeds.
 
     Args:
-        labels: ``data``, ``model``, ``method``, ``shots`` (None: all), ``lr`` (None: there is none)
-            and ``lr_search``, the validation score by learning rate.
+        labels: ``data``, ``model``, ``method``, ``shots`` (None: all), ``lr`` (None: there is
+            none), ``lr_search``, the validation score by learning rate, and the ``precision`` of
+            training (None: nothing is trained step by step).
         cells: of each run its metrics, ``test_ids``, ``test_scores``, and the identity of the
             frozen ``weights``.
 
@@ -182,12 +183,13 @@ def shown(table: Sequence[Row]) -> Shown:
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """Judged rows in Markdown: a heading and a table for all that can be held together."""
-    columns, parts = (*COLUMNS, "epochs"), list[str]()
+    columns, parts = (*COLUMNS, "epochs", "precision"), list[str]()
     for table in tables(rows):
         lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for row in table:
             epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
-            lines.append(f"| {' | '.join((*row_cells(row), epochs))} |")
+            cells = (*row_cells(row), epochs, row["precision"] or "-")
+            lines.append(f"| {' | '.join(cells)} |")
         parts += [f"## {table_title(table)}", "\n".join(lines)]
     return "\n\n".join(parts)
 

@@ -37,7 +37,9 @@ def drop_path(x: Tensor, rate: float) -> Tensor:
     """Zero whole samples of ``x (B, ...)`` with probability ``rate`` and rescale the kept ones."""
     keep = 1.0 - rate
     mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-    return x / (keep / mask)  # by infinity where a sample is zeroed: one pass over x in place of two
+    return x / (
+        keep / mask
+    )  # by infinity where a sample is zeroed: one pass over x in place of two
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -43,6 +43,11 @@ class _Group:
     fitted: bool
     folder: Path
 
+    @property
+    def precision(self) -> str | None:
+        """Of training; None: nothing is trained step by step."""
+        return None if self.fitted else self.config.trainer.precision
+
     def factors(self, asked: Sequence[float]) -> Sequence[float]:
         """Factors of the learning rate to choose from."""
         return (1.0,) if self.fitted else asked
@@ -137,7 +142,8 @@ def _rows(chosen: Sequence[tuple[_Group, "_Search"]], seeds: Iterable[int]) -> l
     for group, found in chosen:
         cells = [read_cell(group.cell(found.best, seed)) for seed in seeds]
         if done := [metrics for metrics in cells if metrics is not None]:
-            rows.append(make_row({**group.labels, "lr": found.lr, "lr_search": found.tried}, done))
+            searched = {"lr": found.lr, "lr_search": found.tried, "precision": group.precision}
+            rows.append(make_row({**group.labels, **searched}, done))
     return rows
 
 
