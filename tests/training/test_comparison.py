@@ -230,6 +230,16 @@ def test_part_segmentation_is_compared_by_the_iou_of_shapes(make, ran, tmp_path)
         assert row["metric"] != "accuracy"
 
 
+def test_a_method_for_another_task_is_refused_before_any_run(make, ran, tmp_path):
+    given = {
+        "methods": ("linear", "svm"),
+        "data": (str(write_part_archive(tmp_path / "p.npz", 4)),),
+    }
+    with pytest.raises(ConfigError, match="svm"):
+        compare(make("task=part_segmentation", **given), tmp_path / "out")
+    assert not ran
+
+
 def test_rows_tell_backbones_of_one_name_apart(make, ran, tmp_path):
     given = {"methods": ("knn",), "seeds": 1}
     first = compare(make(**given), tmp_path / "a")["rows"]

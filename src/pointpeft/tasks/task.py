@@ -60,7 +60,8 @@ class Task(abc.ABC):
         method: tuning method unless another one is asked for.
         augmentation: recipe of training clouds unless another one is asked for.
         segmented: whether training needs part labels.
-        votes: whether predictions can be voted on, and episodes be drawn.
+        votes: whether a shape has one class, so that predictions can be voted on, episodes be
+            drawn, and methods be fitted to features.
         rows: whether a prediction is a row, so that those of a corpus are a folder of shards.
         headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
             ``test_<headline>``, where epochs are selected on the test split as the latter alone.

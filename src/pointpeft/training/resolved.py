@@ -47,6 +47,8 @@ class ResolvedRun:
         name = config.method or task.method
         config = protocol.resolve(replace(config, method=name))
         method = find_method(name).from_dict(config.peft)
+        if method.fitted and not task.votes:
+            raise ConfigError(f"method={name} is for classification, not for {task.name}")
         if method.fitted and config.class_weights != "none":
             raise ConfigError(
                 f"class_weights={config.class_weights} is for methods that train, not for {name}"
