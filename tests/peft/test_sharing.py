@@ -5,6 +5,7 @@ import torch
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.models.layers import Block
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
 from tests.peft.test_methods import step
@@ -278,3 +279,51 @@ def test_a_mixed_batch_needs_a_known_name_for_each_cloud(names, word, points):
         model.eval().forward_mixed(points, names)
     with pytest.raises(ConfigError, match="eval"):
         model.train().forward_mixed(points, ["a", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    ("configs", "blocks"),
+    [
+        ((pp.LinearConfig(), pp.LinearConfig(head="linear")), 3),
+        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16)), 1 + 2 * 2),
+        ((pp.SVMConfig(C=1.0), pp.KNNConfig(), pp.PointPeftConfig(num_prompts=4)), 3),
+        ((pp.LDAConfig(draws=1), pp.LDAConfig(draws=2)), 3),
+        ((pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 6),
+        ((pp.LinearConfig(), pp.BitFitConfig()), 6),
+    ],
+)
+def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, blocks, monkeypatch):
+    base = settle(tiny("classification"), 1)
+    model = pp.PeftModel(base)
+    for number, config in enumerate(configs):
+        bank = (
+            pp.MemoryBank.build(base.backbone, [clouds(6)])
+            if config.method == "point-peft"
+            else None
+        )
+        tuner = model.add_adapter(f"{number}", config, bank).tuner
+        if config.fitted:
+            features = tuner.fitted_features(model.trunk, clouds(6)).detach()
+            tuner.fit(features, torch.arange(6) % 2, [str(n) for n in range(6)])
+    names = [f"{number}" for number in range(len(configs))] * 2
+    points, plain, ran = clouds(len(names)), Block.forward, []
+    monkeypatch.setattr(Block, "forward", lambda *given: ran.append(1) or plain(*given))
+    with torch.no_grad():
+        mixed = model.eval().forward_mixed(points, names)
+        assert len(ran) == blocks
+        assert len(model.trunk.blocks) == 3
+        for cloud, name, logits in zip(points.split(1), names, mixed, strict=True):
+            model.set_adapter(name)
+            torch.testing.assert_close(logits, model(cloud)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_class_tokens_tell_linear_adapters_apart():
+    model = pp.PeftModel(encoder())
+    for name in ("a", "b"):
+        model.add_adapter(name, pp.LinearConfig(), num_classes=2)
+    points = clouds(2)
+    with torch.no_grad():
+        mixed = model.eval().forward_mixed(points, ["a", "b"])
+        for cloud, name, logits in zip(points.split(1), ("a", "b"), mixed, strict=True):
+            model.set_adapter(name)
+            torch.testing.assert_close(logits, model(cloud)[0], rtol=1e-4, atol=1e-5)

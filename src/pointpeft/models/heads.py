@@ -129,6 +129,12 @@ _LINEAR = {"head.0.weight", "head.0.bias"}
 _OF_HEAD = ("head", "cls_token", "cls_pos")
 
 
+def class_token_bytes(model: nn.Module) -> tuple[bytes, ...]:
+    """The class token of a classification model and its position, to tell models apart by."""
+    tokens = (p for name, p in model.named_parameters() if name in _OF_HEAD)
+    return tuple(p.detach().cpu().numpy().tobytes() for p in tokens)
+
+
 def is_of_head(name: str) -> bool:
     """Whether a parameter belongs to the head of a classification model or is its class token."""
     return any(part in _OF_HEAD for part in name.split("."))

@@ -4,7 +4,8 @@ Early blocks see surfaces, late ones shapes; a linear rule is free to use both. 
 features than shapes, so that the covariance is shrunk by as much as the data ask for.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, DataError, check_sizes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops._checks import values_are_known
+from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
 __all__ = ["LDAConfig", "LDATuner"]
@@ -74,8 +76,19 @@ class LDATuner(FittedTuner):
         return torch.cat(seen.rows[-2 * (self.config.blocks or 0) :], dim=1).float()
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
-        """Nothing: what shapes are known by are not the features that it is fitted to."""
-        return {}
+        """The pooled tokens, where they are known: no query, which is of the last block alone."""
+        return dict(found.known)
+
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+        """The clouds with their pooled tokens."""
+        found = model.backbone.tokenize(points)
+        with full_precision(found.points):
+            pooled = self.fitted_features(model.backbone.eval(), found)
+        return {"points": replace(found, known={"features": pooled})}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """The same of all that pool as many blocks."""
+        return "points", (LDATuner, self.config.blocks)
 
     def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
         """Learn from features ``(S, F)`` with labels ``(S,)``; returns ``shrinkage``.

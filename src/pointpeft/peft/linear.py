@@ -1,12 +1,13 @@
 """Linear probing: the head is trained on a frozen backbone."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices
-from pointpeft.models.heads import is_of_head, linear_head
+from pointpeft.models.heads import class_token_bytes, is_of_head, linear_head
 from pointpeft.models.trunk import Tokenized
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -51,12 +52,21 @@ class LinearTuner(Tuner):
             return linear_head(model.num_features, num_classes)
         return super().head(model, num_classes)
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
         """Of a classifier, all that its head is given, where that stays as it is."""
-        fixed = self.freezes_statistics and not self.config.class_token
-        if model.task != "classification" or not fixed:
+        if not self._is_fixed(model):
             return {}
         return {"features": model.forward_features(points, self)}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """The same with equal class tokens."""
+        if not self._is_fixed(model):
+            return None
+        return "features", (type(self), class_token_bytes(model))
+
+    def _is_fixed(self, model: Any) -> bool:
+        fixed = self.freezes_statistics and not self.config.class_token
+        return fixed and model.task == "classification"
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``, and the class token if it is to be trained."""

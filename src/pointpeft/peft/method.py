@@ -3,7 +3,7 @@
 import abc
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -120,7 +120,7 @@ class Tuner(Method, abc.ABC):
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
         """What clouds ``(B, N, 3)`` give that no training of the adapter changes.
 
         They are named as the arguments of the adapted model that take them: ``query`` or
@@ -129,6 +129,17 @@ class Tuner(Method, abc.ABC):
         again, in validation or without augmentation, they are computed once.
         """
         return {}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """Adapters of one trunk with equal keys have equal :meth:`constants` of equal clouds.
+
+        A batch that mixes them has these computed once for all.
+
+        Returns:
+            The name of the constant, and what it hangs on beside trunk and clouds; None: there is
+            none, or no other adapter can have it.
+        """
+        return None
 
     def attach(self, model: Any) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
@@ -220,6 +231,16 @@ class FittedTuner(Tuner):
     @abc.abstractmethod
     def classify(self, features: Tensor) -> Tensor:
         """Logits of features, ``(B, C) -> (B, classes)``."""
+
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+        """The features that it is fitted to."""
+        found = model.backbone.tokenize(points)
+        with full_precision(found.points):
+            return {"query": self.fitted_features(model.backbone.eval(), found)}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """Those of the trunk alone."""
+        return "query", type(self).features
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The features, where they are known."""

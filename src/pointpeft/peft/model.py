@@ -1,7 +1,8 @@
 """A frozen model and the adapters on it, of which one is active at a time."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,8 +263,10 @@ class PeftModel(nn.Module):
     ) -> list[Tensor]:
         """Logits of a batch in which every cloud has an adapter of its own, to predict with.
 
-        Clouds are tokenized once for all adapters that leave the tokenizer as it is; the rest runs
-        adapter by adapter. A cloud's logits are those that its adapter alone gives.
+        What adapters leave as it is runs once for all clouds: the tokenizer, and below the first
+        block that they change whatever they have in common, see
+        :meth:`pointpeft.Tuner.constants_key`. The rest runs adapter by adapter. A cloud's logits
+        are those that its adapter alone gives.
 
         Args:
             points: ``(B, N, 3)``, or what the frozen encoder's ``tokenize`` made of them.
@@ -285,16 +288,49 @@ class PeftModel(nn.Module):
         for name in adapters:
             self._check_known(name)
         found = self.trunk.tokenize(points)
+        rows = {
+            name: torch.tensor([i for i, each in enumerate(adapters) if each == name])
+            for name in dict.fromkeys(adapters)
+        }
+        known = {} if query is None else {"query": query}
+        in_common = self._constants_in_common(found, rows, known)
         logits: dict[int, Tensor] = {}
-        for name in dict.fromkeys(adapters):
-            rows = torch.tensor([i for i, each in enumerate(adapters) if each == name])
+        for name, own in rows.items():
             adapter: Any = self.adapters[name]
-            own = found.rows(rows) if adapter.keeps_tokenizer else found.points[rows]
-            parts = adapter.task == "part_segmentation"
-            given = {"category": category[rows]} if parts and category is not None else {}
-            known = None if query is None else query[rows]
-            logits.update(zip(rows.tolist(), adapter(own, known, **given), strict=True))
+            given = {"points": found.rows(own) if adapter.keeps_tokenizer else found.points[own]}
+            given |= {key: values[own] for key, values in known.items()}
+            given |= in_common.get(name, {})
+            if adapter.task == "part_segmentation" and category is not None:
+                given["category"] = category[own]
+            logits.update(zip(own.tolist(), adapter(**given), strict=True))
         return [logits[row] for row in range(len(points))]
+
+    def _constants_in_common(
+        self, found: Tokenized, rows: Mapping[str, Tensor], known: Mapping[str, Tensor]
+    ) -> dict[str, dict[str, Any]]:
+        """By adapter, the constants that it has in common with others, made in one pass for all.
+
+        Args:
+            found: all clouds.
+            rows: by adapter, the places of its clouds.
+            known: constants that need not be made.
+        """
+        alike: dict[Hashable, list[str]] = defaultdict(list)
+        for name in rows:
+            adapter: Any = self.adapters[name]
+            key = adapter.tuner.constants_key(adapter.model)
+            if key is not None and key[0] not in known and adapter.keeps_tokenizer:
+                alike[key].append(name)
+        constants: dict[str, dict[str, Any]] = defaultdict(dict)
+        for names in (names for names in alike.values() if len(names) > 1):
+            first: Any = self.adapters[names[0]]
+            together = found.rows(torch.cat([rows[name] for name in names]))
+            places = torch.arange(len(together)).split([len(rows[name]) for name in names])
+            for key, values in first.tuner.constants(first.model, together).items():
+                for name, own in zip(names, places, strict=True):
+                    is_cloud = isinstance(values, Tokenized)
+                    constants[name][key] = values.rows(own) if is_cloud else values[own]
+        return constants
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""

@@ -9,7 +9,7 @@ Features and coordinates are kept row for row, and every cloud to itself;
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -214,12 +214,18 @@ class PointPeftTuner(Tuner):
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
         """The queries, as the frozen encoder makes them."""
         if self.bank is None:
             return {}
-        with torch.autocast(points.device.type, enabled=False):
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
             return {"query": self.query(model.backbone.tokenize(points))}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """The same of all whose queries are grouped as the trunk groups."""
+        if self.bank is None or self.config.query_grouping:
+            return None
+        return "query", type(self).features
 
     def query(self, found: Tokenized) -> Tensor:
         """What the frozen encoder makes of the clouds, ``(B, C)``.

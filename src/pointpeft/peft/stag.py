@@ -4,6 +4,7 @@ A narrow state of every patch collects the inputs of all blocks; from some block
 convolution over the patch centers transforms it, and its up-projection is added to the tokens.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.models.heads import class_token_bytes
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
@@ -87,14 +89,14 @@ class STAGTuner(Tuner):
         """Those of a token."""
         return model.backbone.num_features
 
-    def constants(self, model: Any, points: Tensor) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
         """Of a classifier, the clouds with their tokens at the first block that is moved.
 
         Known are the tokens in front of the patches there, ``prefix (B, P, C)``, and the sums of
         the inputs of the blocks below by run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        if model.task != "classification" or not self.freezes_statistics or first == 0:
+        if not self._is_fixed(model):
             return {}
         found, below = model.backbone.tokenize(points), _Below(first)
         P = model.run(found, below).prefix
@@ -103,6 +105,17 @@ class STAGTuner(Tuner):
         runs = [torch.stack(patches[i:j]).sum(dim=0) for i, j in pairwise(ends)]
         known = {"prefix": below.inputs[first][:, :P], "inputs": torch.stack(runs, dim=1)}
         return {"points": Tokenized(found.points, found.centers, patches[first], known=known)}
+
+    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+        """The same with equal class tokens."""
+        if not self._is_fixed(model):
+            return None
+        of = (type(self), self.config.first_block, self.config.run_length)
+        return "points", (of, class_token_bytes(model))
+
+    def _is_fixed(self, model: Any) -> bool:
+        below = self.freezes_statistics and self.config.first_block > 0
+        return below and model.task == "classification"
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """What is known from :meth:`constants`."""
