@@ -62,7 +62,7 @@ _OF_FILE = {
 }
 """What is done with a released file where an option is not given."""
 _OF_GRID = {
-    "method": "svm, linear, point-peft",
+    "method": "svm (not of parts), linear, point-peft",
     "shots": "all",
     "lr_factor": "0.33, 1, 3",
 }

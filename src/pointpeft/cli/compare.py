@@ -87,7 +87,7 @@ def _numbers(shots: list[str] | None) -> list[int | None]:
 
 def _run(comparison: "Comparison", output: Path, resume: bool, jobs: int, engine: str) -> None:
     comparison.check_sources()
-    for each in comparison.methods:
+    for each in comparison.chosen_methods:
         options.know_method(each.partition(",")[0])
     from pointpeft.measure.comparison import shown, table_title, tables  # slow
     from pointpeft.measure.report.comparison_page import PAGE

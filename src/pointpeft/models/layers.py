@@ -37,9 +37,7 @@ def drop_path(x: Tensor, rate: float) -> Tensor:
     """Zero whole samples of ``x (B, ...)`` with probability ``rate`` and rescale the kept ones."""
     keep = 1.0 - rate
     mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-    return x / (
-        keep / mask
-    )  # by infinity where a sample is zeroed: one pass over x in place of two
+    return x / (keep / mask)  # by infinity where a sample is zeroed: one pass over x, not two
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
@@ -100,7 +98,8 @@ def attention(
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
     scores = q * (scale or q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     scores = scores if bias is None else scores + bias
-    return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(dim=-1, dtype=exact).to(v.dtype) @ v
 
 
 class Attention(nn.Module):

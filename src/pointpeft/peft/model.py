@@ -1,8 +1,7 @@
 """A frozen model and the adapters on it, of which one is active at a time."""
 
 import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.hugging_face import from_theirs
 from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.mixed_batches import mixed_logits
 from pointpeft.peft.saving import save_adapter
 from pointpeft.peft.sharing import frozen_view
 
@@ -287,50 +287,7 @@ class PeftModel(nn.Module):
             raise ConfigError("a batch of several adapters is for prediction: call eval() first")
         for name in adapters:
             self._check_known(name)
-        found = self.trunk.tokenize(points)
-        rows = {
-            name: torch.tensor([i for i, each in enumerate(adapters) if each == name])
-            for name in dict.fromkeys(adapters)
-        }
-        known = {} if query is None else {"query": query}
-        in_common = self._constants_in_common(found, rows, known)
-        logits: dict[int, Tensor] = {}
-        for name, own in rows.items():
-            adapter: Any = self.adapters[name]
-            given = {"points": found.rows(own) if adapter.keeps_tokenizer else found.points[own]}
-            given |= {key: values[own] for key, values in known.items()}
-            given |= in_common.get(name, {})
-            if adapter.task == "part_segmentation" and category is not None:
-                given["category"] = category[own]
-            logits.update(zip(own.tolist(), adapter(**given), strict=True))
-        return [logits[row] for row in range(len(points))]
-
-    def _constants_in_common(
-        self, found: Tokenized, rows: Mapping[str, Tensor], known: Mapping[str, Tensor]
-    ) -> dict[str, dict[str, Any]]:
-        """By adapter, the constants that it has in common with others, made in one pass for all.
-
-        Args:
-            found: all clouds.
-            rows: by adapter, the places of its clouds.
-            known: constants that need not be made.
-        """
-        alike: dict[Hashable, list[str]] = defaultdict(list)
-        for name in rows:
-            adapter: Any = self.adapters[name]
-            key = adapter.tuner.constants_key(adapter.model)
-            if key is not None and key[0] not in known and adapter.keeps_tokenizer:
-                alike[key].append(name)
-        constants: dict[str, dict[str, Any]] = defaultdict(dict)
-        for names in (names for names in alike.values() if len(names) > 1):
-            first: Any = self.adapters[names[0]]
-            together = found.rows(torch.cat([rows[name] for name in names]))
-            places = torch.arange(len(together)).split([len(rows[name]) for name in names])
-            for key, values in first.tuner.constants(first.model, together).items():
-                for name, own in zip(names, places, strict=True):
-                    is_cloud = isinstance(values, Tokenized)
-                    constants[name][key] = values.rows(own) if is_cloud else values[own]
-        return constants
+        return mixed_logits(self.adapters, self.trunk.tokenize(points), adapters, category, query)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""

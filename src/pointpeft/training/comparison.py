@@ -207,7 +207,7 @@ def _groups(comparison: Comparison, output: Path) -> list[_Group]:
     settings, found = comparison.settings, []
     for source in comparison.data:
         for model, checkpoint in comparison.backbones:
-            for method in comparison.methods:
+            for method in comparison.chosen_methods:
                 name, own = split_method(method)
                 data = replace(settings.data, source=absolute_source(source))
                 weights = checkpoint

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from pointpeft.data.shapes import check_source
 from pointpeft.errors import ConfigError, check_choices
 from pointpeft.files import file_name
+from pointpeft.tasks.table import find_task
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.sources import RANDOM, check_sources
 
@@ -27,7 +28,8 @@ class Comparison:
     Attributes:
         settings: what all runs share, their epochs among it. ``seed`` is the first seed. With
             ``optimizer.lr`` all methods start from that rate instead of each from its own.
-        methods: their names, with settings of their own behind a comma: "lora" or "lora,r=4".
+        methods: their names, with settings of their own behind a comma: "lora" or "lora,r=4". None:
+            svm, where a shape has one class, linear and point-peft.
         models: names of backbones.
         checkpoints: weights of each of them, in the same order.
         data: data sets, as in ``data.source``.
@@ -42,7 +44,7 @@ class Comparison:
     """
 
     settings: FinetuneConfig = field(default_factory=FinetuneConfig)
-    methods: tuple[str, ...] = ("svm", "linear", "point-peft")
+    methods: tuple[str, ...] | None = None
     models: tuple[str, ...] = ("point_mae_small",)
     checkpoints: tuple[str | None, ...] = (None,)
     data: tuple[str, ...] = ("homeobjects",)
@@ -71,11 +73,19 @@ class Comparison:
                 f"{len(self.models)} times: each model needs weights of its own"
             )
         variant = self.settings.data.variant
-        _check_list("method", [file_name(method) for method in self.methods])
+        _check_list("method", [file_name(method) for method in self.chosen_methods])
         _check_list("model", [backbone_label(*each) for each in self.backbones])
         _check_list("data", [data_label(each, variant) for each in self.data])
         _check_list("shots", self.shots)
         _check_list("lr_factor", self.lr_factors)
+
+    @property
+    def chosen_methods(self) -> tuple[str, ...]:
+        """Those that are asked for, or the first ones to try."""
+        if self.methods is not None:
+            return self.methods
+        first = ("svm",) if find_task(self.settings.task).votes else ()
+        return (*first, "linear", "point-peft")
 
     @property
     def backbones(self) -> list[tuple[str, str | None]]:

@@ -1,0 +1,79 @@
+"""One batch, an adapter for every cloud: what adapters have in common runs once."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointpeft.models.trunk import Tokenized
+
+__all__ = ["mixed_logits"]
+
+
+def mixed_logits(
+    adapters: nn.ModuleDict,
+    found: Tokenized,
+    names: Sequence[str],
+    category: Tensor | None = None,
+    query: Tensor | None = None,
+) -> list[Tensor]:
+    """Logits of every cloud by the adapter of its own; see ``PeftModel.forward_mixed``.
+
+    Args:
+        adapters: by name.
+        found: B clouds, as the frozen encoder tokenizes them.
+        names: B names of adapters.
+        category: numbers of the clouds' categories ``(B,)``, for adapters of part segmentation.
+        query: retrieval features ``(B, C)`` of the clouds, where they are known.
+
+    Returns:
+        For each cloud ``(classes,)`` or ``(N, parts)``.
+    """
+    rows = {
+        name: torch.tensor([i for i, each in enumerate(names) if each == name])
+        for name in dict.fromkeys(names)
+    }
+    known = {} if query is None else {"query": query}
+    in_common = _constants_in_common(adapters, found, rows, known)
+    logits: dict[int, Tensor] = {}
+    for name, own in rows.items():
+        adapter: Any = adapters[name]
+        given = {"points": found.rows(own) if adapter.keeps_tokenizer else found.points[own]}
+        given |= {key: values[own] for key, values in known.items()}
+        given |= in_common.get(name, {})
+        if adapter.task == "part_segmentation" and category is not None:
+            given["category"] = category[own]
+        logits.update(zip(own.tolist(), adapter(**given), strict=True))
+    return [logits[row] for row in range(len(names))]
+
+
+def _constants_in_common(
+    adapters: nn.ModuleDict,
+    found: Tokenized,
+    rows: Mapping[str, Tensor],
+    known: Mapping[str, Tensor],
+) -> dict[str, dict[str, Any]]:
+    """By adapter, the constants that it has in common with others, made in one pass for all.
+
+    Args:
+        rows: by adapter, the places of its clouds.
+        known: constants that need not be made.
+    """
+    alike: dict[Hashable, list[str]] = defaultdict(list)
+    for name in rows:
+        adapter: Any = adapters[name]
+        key = adapter.tuner.constants_key(adapter.model)
+        if key is not None and key[0] not in known and adapter.keeps_tokenizer:
+            alike[key].append(name)
+    constants: dict[str, dict[str, Any]] = defaultdict(dict)
+    for names in (names for names in alike.values() if len(names) > 1):
+        first: Any = adapters[names[0]]
+        together = found.rows(torch.cat([rows[name] for name in names]))
+        places = torch.arange(len(together)).split([len(rows[name]) for name in names])
+        for key, values in first.tuner.constants(first.model, together).items():
+            for name, own in zip(names, places, strict=True):
+                is_cloud = isinstance(values, Tokenized)
+                constants[name][key] = values.rows(own) if is_cloud else values[own]
+    return constants
