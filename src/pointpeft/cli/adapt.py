@@ -9,6 +9,7 @@ from pointpeft.cli import options
 from pointpeft.cli.console import headline, reading, resumable, show, speak, tell, warn
 from pointpeft.formats import counted, human_bytes, percent, percent_range
 from pointpeft.locations import resolve_adapter
+from pointpeft.memory import keep_freed_memory
 
 __all__ = ["evaluate", "finetune"]
 
@@ -50,6 +51,7 @@ def finetune(
         up_axis=up_axis, variant=variant, save_published=save_published,
     )  # fmt: skip
     speak()
+    keep_freed_memory()
     with resumable(output), reading() as progress:
         metrics = training.finetune(settings, output, resume, progress)
     if "folds" in metrics:

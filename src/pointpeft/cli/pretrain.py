@@ -13,6 +13,7 @@ from pointpeft.cli.console import headline, out, reading, resumable, show_table,
 from pointpeft.cli.corpora import make_shards
 from pointpeft.errors import ConfigError
 from pointpeft.formats import counted, human_bytes, percent
+from pointpeft.memory import keep_freed_memory
 from pointpeft.tasks.shown import basis
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def pretrain(
         save_published=save_published,
     )  # fmt: skip
     speak()
+    keep_freed_memory()
     with resumable(output), reading() as progress:
         metrics = training.pretrain(settings, output, resume, progress)
     tell(

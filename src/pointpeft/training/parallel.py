@@ -16,6 +16,7 @@ from typing import Any
 
 from pointpeft.clusters import import_ray, ray_session
 from pointpeft.errors import ConfigError
+from pointpeft.memory import keep_freed_memory
 from pointpeft.training.cells import Cell, run_cell
 
 __all__ = ["Engine", "find_engine", "run_in_processes", "run_on_ray"]
@@ -113,6 +114,7 @@ def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
         contextlib.redirect_stdout(nothing),
         contextlib.redirect_stderr(nothing),
     ):
+        keep_freed_memory()
         try:
             run_cell(cell)
         except KeyboardInterrupt:  # Ctrl-C reaches all processes; the first one speaks of it
