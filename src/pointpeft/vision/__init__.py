@@ -1,5 +1,6 @@
 """Clouds seen as images: projection, frozen image encoders, and what they say about points."""
 
+from pointpeft.vision.faces import Mesh, draw_faces, orbit_mesh
 from pointpeft.vision.loading import load_teacher
 from pointpeft.vision.projection import (
     NUM_VIEWS,
@@ -28,6 +29,7 @@ __all__ = [
     "ClipTeacher",
     "ConvolutionalTeacher",
     "DepthSums",
+    "Mesh",
     "RandomTeacher",
     "Raster",
     "Seen",
@@ -37,9 +39,11 @@ __all__ = [
     "Views",
     "back_project",
     "draw",
+    "draw_faces",
     "fit_raster",
     "load_teacher",
     "make_views",
+    "orbit_mesh",
     "sample_bicubic",
     "scale_gray",
     "to_images",

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pointpeft.ops import knn
 from pointpeft.vision.projection import Raster
 
-__all__ = ["orbit_clouds", "shade", "spacing"]
+__all__ = ["brightness", "orbit_clouds", "shade", "spacing"]
 
 _LIGHT = (-0.75, -0.35, 0.55)  # towards the light: up, a little to the left, to the eye
 _AMBIENT, _DIFFUSE = 0.15, 0.65  # together less than the ground, from which all stands out
@@ -114,5 +114,10 @@ def _light(depth: Tensor) -> Tensor:
         slope = torch.where(both, (ahead + behind) / 2, steep)
         slopes.append(torch.where(slope.abs() <= _BEND, slope, 0.0))
     normal = F.normalize(torch.stack([-slopes[0], -slopes[1], torch.ones_like(depth)], -1), dim=-1)
-    light = F.normalize(depth.new_tensor(_LIGHT), dim=0)
-    return _AMBIENT + _DIFFUSE * (normal @ light).clamp(min=0)
+    return brightness(normal)
+
+
+def brightness(normals: Tensor) -> Tensor:
+    """Of surfaces in [0, 1], ``(..., 3) -> (...)``, by unit normals: row, column and nearness."""
+    light = F.normalize(normals.new_tensor(_LIGHT), dim=0)
+    return _AMBIENT + _DIFFUSE * (normals @ light).clamp(min=0)
