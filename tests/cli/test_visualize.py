@@ -89,10 +89,16 @@ def test_an_encoder_alone_rebuilds_nothing(pretrained, shape, visualize, tmp_pat
     assert "Nothing is rebuilt" in page.text
 
 
-def test_a_teacher_can_be_added(pretrained, shape, visualize):
+def test_a_teacher_can_be_added(pretrained, shape, visualize, tmp_path):
     teacher = ["pretraining.distillation=1", "pretraining.teacher=random"]
     page = visualize(shape, "--checkpoint", pretrained, *teacher)
     assert "View 4" in page.text
+    assert "shown the faces" in page.text
+    scan = tmp_path / "scan.xyz"
+    np.savetxt(scan, np.random.default_rng(0).normal(size=(100, 3)))
+    for shown, more in ((scan, ()), (shape, ("procedural=8",))):
+        others = visualize(shown, "--checkpoint", pretrained, *teacher, *more)
+        assert "shown points" in others.text
     assert "View 4" not in visualize(shape, "--checkpoint", pretrained).text
     assert error_of_rebuilding(page)
 

@@ -7,6 +7,7 @@ import torch
 
 from pointpeft.measure.pretraining_view import KINDS, mask_guidance, see
 from pointpeft.models.masking import salience_mask
+from pointpeft.vision import Mesh
 from tests.models.tiny import clouds, settle, tiny
 
 VISIBLE, HIDDEN, REBUILT, NO_PATCH = range(len(KINDS))
@@ -133,6 +134,27 @@ def test_the_teacher_of_further_terms_is_shown_too():
     assert len(shown(network("point_mae", **settings)).views) == 4
     assert shown(network("point_mae")).views == []
     assert any("no teacher" in note for note in shown(network("point_mae")).notes)
+
+
+def test_a_teacher_that_sees_faces_is_shown_them():
+    settings = {"distillation": 1.0, "teacher": "random", "teacher_image_size": 32}
+    cloud = clouds(1)[0]
+    mesh = Mesh(cloud, torch.arange(len(cloud)).view(-1, 4)[:, :3])
+    for views, sees_faces in (("shaded", True), ("depth", False)):
+        model = network("point_mae", **settings, views=views)
+        with_mesh, without = (see(model, cloud, (), mesh=each) for each in (mesh, None))
+        images, points = (torch.stack([v.image for v in s.views]) for s in (with_mesh, without))
+        assert torch.equal(images, points) != sees_faces
+        assert any("faces" in note for note in with_mesh.notes) == sees_faces
+        assert not any("faces" in note for note in without.notes)
+
+
+def test_the_teacher_of_i2p_mae_is_shown_points():
+    """It looks at augmented clouds."""
+    model, cloud = network("i2p_mae", views="shaded"), clouds(1)[0]
+    mesh = Mesh(cloud, torch.arange(len(cloud)).view(-1, 4)[:, :3])
+    for one, other in zip(see(model, cloud, (), mesh=mesh).views, shown(model).views, strict=True):
+        assert torch.equal(one.image, other.image)
 
 
 def test_equal_saliency_does_not_guide():

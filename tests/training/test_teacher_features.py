@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 
-from pointpeft.data import ShapeSplit
+from pointpeft.data import InputTransform, ShapeSplit
+from pointpeft.data.shapes import load_unlabelled
+from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.training.teacher_features import teacher_features
 from pointpeft.vision import RandomTeacher, make_views
@@ -69,3 +72,74 @@ def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):
     total = float(table[0]["loss_reconstruction"]) + loss[0]
     assert float(table[0]["train_loss"]) == pytest.approx(total, rel=1e-5)
     assert list((tmp_path / "cache/teacher").rglob("*.safetensors"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A mesh in two kinds of files, and a cloud."""
+    (tmp_path / "shapes").mkdir()
+    solid = trimesh.creation.capsule(1.0, 0.4)
+    solid.export(tmp_path / "shapes/a.obj", include_normals=False)
+    trimesh.creation.cone(1.0, 2.0).export(tmp_path / "shapes/b.ply")
+    np.savetxt(tmp_path / "shapes/c.xyz", solid.sample(200, seed=0))
+    return tmp_path / "shapes"
+
+
+def meshes(folder, up_axis="y"):
+    return load_unlabelled(folder, InputTransform(64, up_axis=up_axis), cache_dir=folder.parent)
+
+
+def test_faces_are_seen_where_there_are_some(folder, tmp_path):
+    stored = meshes(folder)
+    assert [mesh is not None for mesh in stored.meshes] == [True, True, False]
+    faces = teacher_features(teacher(), stored, tmp_path)
+    points = teacher_features(teacher(), replace(stored, meshes=()), tmp_path)
+    assert not torch.isclose(faces[:2], points[:2], atol=1e-3).all(dim=1).any()
+    torch.testing.assert_close(faces[2], points[2], atol=1e-3, rtol=1e-2)
+    back = stored.subset([1, 2])
+    torch.testing.assert_close(teacher_features(teacher(), back, tmp_path), faces[1:])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3  # none took the place of another
+
+
+def test_depth_views_see_points_alone(folder, tmp_path):
+    looks, stored = CloudTeacher(RandomTeacher(32, 8, 5), make_views("depth")), meshes(folder)
+    found = teacher_features(looks, stored, tmp_path)
+    assert torch.equal(teacher_features(looks, replace(stored, meshes=()), tmp_path), found)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+
+
+def test_other_faces_are_seen_anew(folder, tmp_path):
+    stored = meshes(folder)
+    before = teacher_features(teacher(), stored, tmp_path)
+    _, cone, _ = stored.meshes
+    after = teacher_features(teacher(), replace(stored, meshes=(cone, cone, None)), tmp_path)
+    assert not torch.isclose(before[0], after[0], atol=1e-3).all()
+    torch.testing.assert_close(before[1:], after[1:])
+
+
+def test_another_up_axis_is_seen_anew(folder, tmp_path):
+    before = teacher_features(teacher(), meshes(folder), tmp_path)
+    after = teacher_features(teacher(), meshes(folder, "z"), tmp_path)
+    assert not torch.isclose(before, after, atol=1e-3).all(dim=1).any()
+
+
+def test_a_mesh_that_changed_meanwhile_is_refused(folder, tmp_path):
+    stored = meshes(folder)
+    trimesh.creation.box().export(folder / "b.ply")
+    with pytest.raises(DataError, match=r"b\.ply"):
+        teacher_features(teacher(), stored, tmp_path)
+
+
+def test_a_run_on_meshes_teaches_by_their_faces(folder, tmp_path, monkeypatch, run_pretrain):
+    monkeypatch.setenv("POINTPEFT_CACHE", str(tmp_path / "cache"))
+    seen = []
+    look = CloudTeacher.forward
+
+    def note(self, points, meshes=()):
+        seen.extend(mesh is not None for mesh in meshes)
+        return look(self, points, meshes)
+
+    monkeypatch.setattr(CloudTeacher, "forward", note)
+    settings = ["distillation=1.0", "teacher=random", "teacher_image_size=32"]
+    run_pretrain(*(f"pretraining.{each}" for each in settings), f"data.source={folder}")
+    assert seen == [True, True, False]

@@ -77,7 +77,7 @@ _PREPARED = "prepared"
 _LIMIT = "10"
 _KEPT = 0.8
 """Part of its limit that the cache keeps when it outgrows it."""
-_CODE_VERSION = 3
+_CODE_VERSION = 4
 """Raised whenever preparation gives other points for the same file and settings, or a file another
 form."""
 
@@ -206,6 +206,7 @@ class PreparedCache:
             "identity": prepared.digest,
             "raw_count": prepared.raw_count,
             "raw_radius": prepared.raw_radius,
+            "raw_center": prepared.raw_center,
             "notes": prepared.notes,
         }
         arrays = {"points": prepared.points, "about": np.array(json.dumps(about))}
@@ -243,5 +244,11 @@ class PreparedCache:
         about = json.loads(str(arrays["about"]))
         notes = tuple(about["notes"])
         return Prepared(
-            points, about["raw_count"], about["raw_radius"], notes, seg, about["identity"]
+            points,
+            about["raw_count"],
+            about["raw_radius"],
+            tuple(about["raw_center"]),
+            notes,
+            seg,
+            about["identity"],
         )

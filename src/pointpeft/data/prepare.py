@@ -52,6 +52,7 @@ class Prepared:
         points: `(num_stored, 3)` float32 in farthest point order, y up.
         raw_count: Number of points of a raw cloud; 0 for a mesh.
         raw_radius: Largest distance from the mean before normalisation, in the file's unit.
+        raw_center: That mean, `(3,)` in the file's unit, y up.
         notes: What the user should know about this shape.
         seg: Part labels `(num_stored,)` int64 of these points, where the raw shape has some.
         digest: What `geometry_digest` gives of the raw shape; empty where it is not known.
@@ -60,6 +61,7 @@ class Prepared:
     points: np.ndarray
     raw_count: int
     raw_radius: float
+    raw_center: tuple[float, ...]
     notes: tuple[str, ...] = ()
     seg: np.ndarray | None = None
     digest: str = ""
@@ -138,6 +140,17 @@ class InputTransform:
         """Points `(N, 3)` turned so that `up_axis` becomes y."""
         return points if self.up_axis == "y" else points @ _TURN_UPRIGHT[self.up_axis].T
 
+    def pose(self, points: np.ndarray, center: Sequence[float], radius: float) -> np.ndarray:
+        """Points `(N, 3)` of a file, float64, to where its prepared shape is.
+
+        Args:
+            points: In the frame and unit of the file.
+            center: What `Prepared.raw_center` is.
+            radius: What `Prepared.raw_radius` is.
+        """
+        turned = self.turn_upright(points)
+        return (turned - center) / radius if self.normalize == "unit_ball" else turned
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self)
@@ -159,18 +172,17 @@ class InputTransform:
         self, drawn: RawShape, raw_count: int, order: np.ndarray, num_stored: int
     ) -> Prepared:
         """Turn, normalise, order, and fill up by repeating the ordered points."""
-        points = self.turn_upright(drawn.points)
-        center = points.mean(axis=0)
-        radius = float(np.linalg.norm(points - center, axis=1).max())
-        if self.normalize == "unit_ball":
-            points = (points - center) / radius
+        turned = self.turn_upright(drawn.points)
+        center = tuple(turned.mean(axis=0).tolist())
+        radius = float(np.linalg.norm(turned - center, axis=1).max())
+        points = self.pose(drawn.points, center, radius)
         rows = order[np.arange(num_stored) % len(order)]
         notes = drawn.notes
         if len(order) < self.num_points:
             few = f"{len(order)} distinct points, fewer than {self.num_points}: some are repeated"
             notes = (*notes, few)
         seg = None if drawn.seg is None else drawn.seg[rows]
-        return Prepared(points[rows].astype(np.float32), raw_count, radius, notes, seg)
+        return Prepared(points[rows].astype(np.float32), raw_count, radius, center, notes, seg)
 
 
 def default_num_stored(transform: InputTransform, num_stored: int | None) -> int:

@@ -2,16 +2,20 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.data.loading import Problem
+from pointpeft.data.mesh_files import MeshFile
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.statistics import InputStatistics
 
 __all__ = ["ShapeData", "ShapeSplit", "UnlabelledShapes"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class ShapeSplit:
             again wherever it lies; empty where it is not known.
         objects: Hashes of what the objects of a benchmark data set are called, which it holds in
             several forms; empty for other data.
+        meshes: Where the faces of each shape are, None of a cloud; empty where there are none, or
+            where they were not asked for.
     """
 
     points: np.ndarray
@@ -35,6 +41,7 @@ class ShapeSplit:
     seg: np.ndarray | None = None
     digests: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
+    meshes: tuple[MeshFile | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,12 +50,15 @@ class ShapeSplit:
         """The shapes at `indices`, in that order; a mask `(S,)` of bool serves too."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        ids, digests, objects = (
-            tuple(each[place] for place in chosen) if each else ()
-            for each in (self.ids, self.digests, self.objects)
-        )
         seg = None if self.seg is None else self.seg[chosen]
-        return ShapeSplit(self.points[chosen], self.labels[chosen], ids, seg, digests, objects)
+
+        def pick(of_all: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(of_all[place] for place in chosen) if of_all else ()
+
+        return ShapeSplit(
+            self.points[chosen], self.labels[chosen], pick(self.ids), seg,
+            pick(self.digests), pick(self.objects), pick(self.meshes),
+        )  # fmt: skip
 
     def marks(self) -> frozenset[str]:
         """All that the shapes are known by; of shapes without digests, as they are here."""
@@ -74,6 +84,7 @@ class ShapeSplit:
             None if first.seg is None else np.concatenate([split.seg for split in splits]),
             tuple(digest for split in splits for digest in split.digests),
             tuple(name for split in splits for name in split.objects),
+            tuple(mesh for split in splits for mesh in split.meshes or [None] * len(split)),
         )
 
 

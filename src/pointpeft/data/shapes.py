@@ -13,6 +13,7 @@ from pointpeft.data.cache import PreparedCache, short_digest
 from pointpeft.data.embedded import EMBEDDED_NAMES, is_embedded, list_embedded
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
 from pointpeft.data.loading import Loaded, OnError, Progress, fit_parts, load_items, with_parts
+from pointpeft.data.mesh_files import find_meshes
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
@@ -166,6 +167,7 @@ def load_unlabelled(
         split.labels,
         split.ids,
         digests=split.digests,
+        meshes=find_meshes(chosen, transform),
         notes=(*notes, *cut_notes, *loaded.notes),
         problems=loaded.problems,
     )

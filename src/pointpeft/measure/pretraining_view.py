@@ -20,7 +20,7 @@ from pointpeft.models.point_mae_pretraining import PointMAEPretraining, mask_pat
 from pointpeft.models.tokenizer import Patches
 from pointpeft.ops import knn
 from pointpeft.ops.chamfer import rebuilding_error
-from pointpeft.vision import Teacher, Views, fit_raster, unscale_gray
+from pointpeft.vision import Mesh, unscale_gray
 
 __all__ = ["KINDS", "Guidance", "Panel", "PretrainingView", "View", "mask_guidance", "see"]
 
@@ -98,7 +98,13 @@ def mask_guidance(saliency: Tensor) -> Guidance:
 
 
 @torch.no_grad()
-def see(model: Any, points: Tensor, trained: Collection[str], seed: int = 0) -> PretrainingView:
+def see(
+    model: Any,
+    points: Tensor,
+    trained: Collection[str],
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> PretrainingView:
     """Show a cloud to a pre-training network, in eval mode.
 
     Args:
@@ -107,15 +113,14 @@ def see(model: Any, points: Tensor, trained: Collection[str], seed: int = 0) -> 
         trained: entries of its state that are not at random. What would be rebuilt by others is
             left out, with a note.
         seed: of the mask; random numbers of the caller are left as they are.
+        mesh: that the points are of; it is shown to teachers that see faces.
     """
     model.eval()
     cloud, notes = points.unsqueeze(0), list[str]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        looked = _teacher(model)
-        if looked is None:
-            notes.append("This pre-training has no teacher, so there are no views.")
-        views = _views(*looked, cloud) if looked else []
+        views, note = _views(model, cloud, mesh)
+        notes.append(note)
         problem = _untrained(model, trained)
         if problem:
             notes.append(f"Nothing is rebuilt: {problem}.")
@@ -142,20 +147,20 @@ def _untrained(model: Any, trained: Collection[str]) -> str:
 # Views ------------------------------------------------------------------------------------------
 
 
-def _teacher(model: Any) -> tuple[Teacher, Views] | None:
-    """The image encoder and what it is shown, of the paper's objective or of further terms."""
+def _views(model: Any, cloud: Tensor, mesh: Mesh | None) -> tuple[list[View], str]:
+    """What the image encoder of the paper's objective or of further terms is shown, and a note."""
     if isinstance(model, I2PMAEPretraining):
-        return model.teacher, model.views
-    if isinstance(model, Pretraining) and model.terms.teacher is not None:
-        return model.terms.teacher.encoder, model.terms.teacher.views
-    return None
-
-
-def _views(teacher: Teacher, views: Views, cloud: Tensor) -> list[View]:
-    clouds = views.clouds(cloud)
-    images = views.images(clouds, fit_raster(clouds, teacher.image_size))
+        teacher, views = model.teacher, model.views
+        mesh = None  # it looks at every batch, whose clouds are augmented
+    elif isinstance(model, Pretraining) and model.terms.teacher is not None:
+        teacher, views = model.terms.teacher.encoder, model.terms.teacher.views
+    else:
+        return [], "This pre-training has no teacher, so there are no views."
+    images = views.show(cloud, teacher.image_size, [mesh])
     saliency = teacher(images).saliency
-    return list(map(View, unscale_gray(images), saliency.squeeze(1)))
+    drawn = "the faces of the mesh" if mesh and views.draws_faces else "points"
+    note = f"The teacher is shown {drawn}."
+    return list(map(View, unscale_gray(images), saliency.squeeze(1))), note
 
 
 # Masks and what is rebuilt ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ their own and every backbone can have them.
 """
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.ops._numerics import full_precision, working
-from pointpeft.vision import Teacher, Views, fit_raster, load_teacher, make_views
+from pointpeft.vision import Mesh, Teacher, Views, load_teacher, make_views
 
 __all__ = [
     "CloudTeacher",
@@ -104,11 +105,10 @@ class CloudTeacher(nn.Module):
         self.encoder, self.views = encoder, views
 
     @torch.no_grad()
-    def forward(self, points: Tensor) -> Tensor:
-        """``(B, N, 3) -> float32 (B, D)``; y is up."""
+    def forward(self, points: Tensor, meshes: Sequence[Mesh | None] = ()) -> Tensor:
+        """``(B, N, 3) -> float32 (B, D)``; y is up. For ``meshes`` see :meth:`Views.show`."""
         with full_precision(points):
-            clouds = self.views.clouds(points.float())
-            images = self.views.images(clouds, fit_raster(clouds, self.encoder.image_size))
+            images = self.views.show(points.float(), self.encoder.image_size, meshes)
         # A feature of a whole cloud needs no more, and it is three times as fast.
         with torch.autocast(points.device.type, torch.bfloat16):
             pooled = self.encoder(images).features.float().mean(dim=(2, 3))

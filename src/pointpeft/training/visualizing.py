@@ -11,6 +11,7 @@ import yaml
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import InputTransform, read_shape
+from pointpeft.data.mesh_files import posed_mesh
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.locations import RUN_CONFIG, names_embedded, resolve_checkpoint
 from pointpeft.measure.pretraining_view import PretrainingView, see
@@ -24,6 +25,7 @@ from pointpeft.training.config import PretrainConfig
 from pointpeft.training.config_files import load_config
 from pointpeft.training.pretraining import make_model
 from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
+from pointpeft.vision import Mesh
 
 __all__ = ["load_pretrained", "view_config", "visualize_run", "visualize_shape"]
 
@@ -78,7 +80,11 @@ def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path
     (prepared,) = transform.prepare_batch([shape], transform.num_points)
     if isinstance(prepared, DataError):
         raise DataError(f"{shape.source}: {prepared}")
-    view = see(model, torch.from_numpy(prepared.points), trained, config.seed)
+    mesh = None
+    if prepared.raw_count == 0 and not config.procedural:  # beside new shapes it sees points
+        posed = posed_mesh(shape, transform, prepared.raw_center, prepared.raw_radius)
+        mesh = Mesh(*map(torch.from_numpy, posed))
+    view = see(model, torch.from_numpy(prepared.points), trained, config.seed, mesh)
     notes = [*view.notes, *prepared.notes]
     return write_view_page(
         output,

@@ -16,7 +16,7 @@ from pointpeft.vision.shading import brightness, orbit_clouds
 
 __all__ = ["Mesh", "draw_faces", "orbit_mesh"]
 
-_TRIANGLES, _PIXELS = 1 << 15, 1 << 19  # at once: triangles of a view, and what they cover
+_TRIANGLES, _PIXELS = 1 << 17, 1 << 19  # at once: triangles, and pixels that they cover
 _SLACK = 1e-3  # pixels by which triangles are larger, so that neighbours leave no gap
 
 
@@ -62,15 +62,17 @@ def draw_faces(views: Tensor, faces: Tensor, raster: Raster) -> Tensor:
         faces: int64 ``(F, 3)``.
         raster: where the vertices fall.
     """
-    R, S = len(views), raster.size
-    corners = _in_pixels(views, raster)
-    nearest = corners.new_full((R * S * S,), -torch.inf)
-    image = corners.new_ones(R * S * S)
+    return torch.stack([_draw(each, faces, raster.size) for each in _in_pixels(views, raster)])
+
+
+def _draw(vertices: Tensor, faces: Tensor, size: int) -> Tensor:
+    """The image of one view, from vertices ``(N, 3)`` in pixels."""
+    nearest = vertices.new_full((size * size,), -torch.inf)
+    image = vertices.new_ones(size * size)
     for few in faces.split(_TRIANGLES):
-        for view in range(R):
-            for covered in _covered(_triangles(corners[view, few]), S):
-                _show(covered._replace(place=covered.place + view * S * S), nearest, image)
-    return image.float().view(R, S, S)
+        for covered in _covered(_triangles(vertices[few]), size):
+            _show(covered, nearest, image)
+    return image.float().view(size, size)
 
 
 def _in_pixels(views: Tensor, raster: Raster) -> Tensor:
@@ -171,7 +173,7 @@ def _cross(start: Tensor, end: Tensor, row: Tensor) -> Tensor:
 
 
 def _show(covered: _Covered, nearest: Tensor, image: Tensor) -> None:
-    """Put what is nearest into images; of faces at the same place the brightest is seen."""
+    """Put what is nearest into an image; of faces at the same place the brightest is seen."""
     place, near, light = covered
     before = nearest.clone()
     nearest.scatter_reduce_(0, place, near, "amax")
