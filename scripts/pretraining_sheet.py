@@ -75,7 +75,7 @@ def main() -> None:
     data, rows = pp.load_shapes("homeobjects"), []
     for name in CLASSES:
         of_class = np.flatnonzero(data.test.labels == data.class_names.index(name))
-        points = torch.from_numpy(data.test.points[of_class[0]])[: model.backbone.spec.num_points]
+        points = torch.from_numpy(data.test.points[of_class[0]])[: model.core.spec.num_points]
         rows.append(row(see(model, points, trained)))
     sheet = Image.new("RGB", (len(rows[0]) * TILE, len(rows) * TILE + HEAD), "white")
     draw = ImageDraw.Draw(sheet)

@@ -13,11 +13,13 @@ from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path
 from pointpeft.locations import EMBEDDED, resolve_checkpoint
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
+from pointpeft.models.loadable import Loadable, Task
+from pointpeft.models.network import Network
+from pointpeft.models.objective import Pretraining
 from pointpeft.models.registry import (
     ModelEntry,
-    Task,
-    build_backbone,
     build_classifier,
+    build_core,
     build_segmenter,
     check_known,
     get_entry,
@@ -25,6 +27,8 @@ from pointpeft.models.registry import (
     with_tuples,
 )
 from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
+from pointpeft.models.trunk import Trunk
+from pointpeft.peft.model import PeftModel
 
 __all__ = ["create_model", "has_embedded_weights", "stated_sizes"]
 
@@ -97,21 +101,38 @@ def create_model(
         saved = saved_objective(checkpoint) if checkpoint else {}
         objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
     settings = stated_sizes(content, entry, chosen) if content else {}
-    core = build_backbone(name, settings | _preset_settings(entry, preset) | overrides)
-    model: Any = core
-    if num_classes is not None:
-        model = build_classifier(core, num_classes)
-    elif num_parts is not None:
-        model = build_segmenter(core, num_parts, num_categories)
-    elif chosen == "pretraining" and entry.pretraining is not None:
-        config = dataclasses.replace(entry.pretraining_config, **objective)
-        model = with_faults(entry.pretraining, config)(core, config)
+    core = build_core(name, settings | _preset_settings(entry, preset) | overrides)
+    model: Loadable | PeftModel
+    if not isinstance(core, Trunk):
+        model = core
+    elif chosen == "pretraining":
+        model = _objective_on(core, entry, objective)
+    else:
+        model = _network_on(core, num_classes, num_parts, num_categories)
     if content:
         model = _load(model, content, entry, chosen, reset_head, peft)
         core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())
     elif peft:
         raise ConfigError("peft=... is for the released checkpoint of a tuned model")
     return model
+
+
+def _objective_on(trunk: Trunk, entry: ModelEntry, settings: Mapping[str, Any]) -> Pretraining:
+    """What pre-trains an encoder."""
+    config = dataclasses.replace(entry.pretraining_config, **settings)
+    assert entry.pretraining is not None, "the entry has the task"
+    return with_faults(entry.pretraining, config)(trunk, config)
+
+
+def _network_on(
+    trunk: Trunk, num_classes: int | None, num_parts: int | None, num_categories: int
+) -> Trunk | Network:
+    """An encoder with a head, with layers for parts, or as it is."""
+    if num_classes is not None:
+        return build_classifier(trunk, num_classes)
+    if num_parts is not None:
+        return build_segmenter(trunk, num_parts, num_categories)
+    return trunk
 
 
 def stated_sizes(content: Checkpoint, entry: ModelEntry, task: str) -> dict[str, Any]:
@@ -144,13 +165,13 @@ def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:
 
 
 def _load(
-    model: Any,
+    model: Loadable,
     checkpoint: Checkpoint,
     entry: ModelEntry,
     task: str,
     reset_head: bool,
     peft: Mapping[str, Any] | None,
-) -> Any:
+) -> Loadable | PeftModel:
     """The model with the weights of a checkpoint, under the method that it was tuned by."""
     layout = checkpoint.layout
     tuned = layout is not None and layout.tuned
@@ -159,8 +180,9 @@ def _load(
             f"{checkpoint.source} is {checkpoint.title}, of no tuning method: leave peft out"
         )
     try:
+        loaded: Loadable | PeftModel = model
         if tuned:
-            model, report = attach(model, checkpoint, peft or {}, reset_head)
+            loaded, report = attach(model, checkpoint, peft or {}, reset_head)
         else:
             report = fill(model, checkpoint, reset_head)
     except WrongEncoderError as error:
@@ -179,7 +201,7 @@ def _load(
             "it; `model`=%s takes it for what it is",
             checkpoint.source, checkpoint.title, entry.name, layout.model,
         )  # fmt: skip
-    return model
+    return loaded
 
 
 def _remedy(entry: ModelEntry, held: str, task: str) -> str:

@@ -2,20 +2,21 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.locations import ENCODER, HUB, hub_library, resolve_adapter
 from pointpeft.models import save_model
+from pointpeft.models.loadable import Core, Loadable
 from pointpeft.peft import PeftModel
 
 __all__ = ["push_to_hub"]
 
 
 def push_to_hub(
-    what: nn.Module | str | Path, repo: str, private: bool = False, message: str | None = None
+    what: PeftModel | Loadable | str | Path,
+    repo: str,
+    private: bool = False,
+    message: str | None = None,
 ) -> str:
     """Upload an adapter or a backbone.
 
@@ -36,9 +37,9 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(what, PeftModel):
             what.save_pretrained(folder)
-        elif isinstance(what, nn.Module):
+        elif isinstance(what, Loadable):
             save_model(what, Path(folder) / ENCODER)
-            (Path(folder) / "README.md").write_text(_card(what, repo), encoding="utf-8")
+            (Path(folder) / "README.md").write_text(_card(what.core, repo), encoding="utf-8")
         else:
             folder = str(resolve_adapter(what))
         api = hub_library().HfApi()
@@ -49,7 +50,7 @@ def push_to_hub(
             raise ConfigError(f"{HUB}{repo} cannot be written: {error}") from error
 
 
-def _card(model: Any, repo: str) -> str:
+def _card(model: Core, repo: str) -> str:
     spec = model.spec
     return f"""---
 library_name: pointpeft

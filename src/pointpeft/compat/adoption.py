@@ -14,8 +14,9 @@ from pointpeft.data.benchmarks.benchmark import BenchmarkDataset
 from pointpeft.data.benchmarks.stored import choose_dataset
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.models import get_entry
+from pointpeft.models import Network, get_entry
 from pointpeft.models.checkpoint import Checkpoint, fill
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import FullConfig, PeftModel, get_peft_model
 from pointpeft.training.config import FinetuneConfig
 
@@ -75,7 +76,7 @@ def _dataset(config: FinetuneConfig) -> BenchmarkDataset:
 
 def _adapted(
     content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDataset
-) -> tuple[Any, PeftModel]:
+) -> tuple[Trunk, PeftModel]:
     """The encoder of a file and its model under the method that it was tuned by."""
     model = _model(content, config, dataset)
     if content.layout is not None and content.layout.tuned:
@@ -85,7 +86,7 @@ def _adapted(
     return model.backbone, get_peft_model(model, FullConfig())
 
 
-def _model(content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDataset) -> Any:
+def _model(content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDataset) -> Network:
     """A fresh network: by the preset, as a file of ours states, and as the config asks."""
     counts: dict[str, Any] = {
         "num_parts": len(dataset.part_names),
@@ -94,12 +95,13 @@ def _model(content: Checkpoint, config: FinetuneConfig, dataset: BenchmarkDatase
     if config.task == "classification":
         counts = head_sizes(content.state)
     stated = stated_sizes(content, get_entry(config.model), config.task)
-    return create_model(
+    model: Network = create_model(
         config.model,
         task=config.task,  # type: ignore[arg-type]
         preset=config.preset,
         **{**counts, **stated, **config.backbone},
     )
+    return model
 
 
 def _names(outputs: int | None, dataset: BenchmarkDataset) -> tuple[str, ...]:

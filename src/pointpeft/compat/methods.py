@@ -71,6 +71,7 @@ class PublishedPointPeftTuner(PointPeftTuner):
 
     freezes_statistics = False
     leaves_idle = True
+    depends_on_batch = True
     features = staticmethod(published_features)
     scale_layers = PublishedScaleLayers
     beside_block = PublishedPointPeftBlock
@@ -148,6 +149,7 @@ class PublishedPointGSTTuner(PointGSTTuner):
     """
 
     freezes_statistics = False
+    depends_on_batch = True
 
     def basis(self, points: Tensor) -> Tensor:
         """Eigenvectors as columns, where rows were meant; signs are those of the library."""

@@ -1,6 +1,6 @@
 """Pre-training, and the features of pre-trained encoders, as published code computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pointpeft.models.hierarchy import BLOCKED, Level, hide_finer
 from pointpeft.models.i2p_mae import I2PMAEPretraining
+from pointpeft.models.objective import GlobalTermsConfig, Pretraining
 from pointpeft.models.point_bert_pretraining import PointBERTPretraining
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_m2ae_pretraining import PointM2AEPretraining
@@ -78,14 +79,17 @@ class PublishedPointBERTPretraining(PointBERTPretraining):
         return self
 
 
-_PRETRAINING: dict[Any, Any] = {
+Build = Callable[[Any, Any], Pretraining]
+"""Builds a pre-training model from an encoder and its settings."""
+
+_PRETRAINING: dict[Build, Build] = {
     PointM2AEPretraining: PublishedPointM2AEPretraining,
     I2PMAEPretraining: PublishedI2PMAEPretraining,
     PointBERTPretraining: PublishedPointBERTPretraining,
 }
 
 
-def with_faults(kind: Any, config: Any) -> Any:
+def with_faults(kind: Build, config: GlobalTermsConfig) -> Build:
     """The pre-training model to build: ``kind``, or with ``reference_compat`` its faulty form."""
     return _PRETRAINING[kind] if getattr(config, "reference_compat", False) else kind
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from pointpeft.compat.clouds import (
     load_as_published,
     load_unlabelled_as_published,
@@ -19,6 +21,8 @@ from pointpeft.data.benchmarks import BenchmarkSplit
 from pointpeft.data.transforms import pool_size
 from pointpeft.errors import ConfigError
 from pointpeft.models import get_entry
+from pointpeft.models.point_bert_pretraining import PointBERTPretraining
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.peft import find_method
 from pointpeft.training.config import FinetuneConfig, PretrainConfig
 from pointpeft.training.protocol import HONEST, Progress, Protocol, Run
@@ -111,9 +115,9 @@ class Published(Protocol):
         num_points = data.transform.num_points
         return EpochVotes(rule, data.test, num_points, run, config.seed, extra_epochs(config))
 
-    def svm_features(self, model: Any) -> Callable[..., Any] | None:
+    def svm_features(self, model: Pretrainable) -> Callable[[Tensor], Tensor] | None:
         """Those of the whole network, where it has some."""
-        return getattr(model, "contrasted_features", None)
+        return model.contrasted_features if isinstance(model, PointBERTPretraining) else None
 
 
 _PROTOCOLS = {protocol.name: protocol for protocol in (HONEST, Published())}

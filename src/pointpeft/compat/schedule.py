@@ -99,7 +99,7 @@ class BatchNormMomentum(L.Callback):
     def __init__(self, config: OptimizerConfig) -> None:
         self.decay, self.step = config.bn_momentum_decay, config.bn_momentum_step
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set that of the epoch."""
         if self.decay is None:
             return

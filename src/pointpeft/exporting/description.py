@@ -6,7 +6,6 @@ from typing import Any
 from pointpeft import __version__
 from pointpeft.exporting.graph import Exportable
 from pointpeft.models import get_entry, state_hash
-from pointpeft.models.registry import ModelSpec
 
 __all__ = ["as_texts", "describe"]
 
@@ -18,7 +17,6 @@ def describe(model: Exportable, precision: str) -> dict[str, Any]:
     "base" is the identity of the encoder, without the place that its weights came from.
     """
     adapter, spec = model.adapter, model.trunk.spec
-    assert isinstance(spec, ModelSpec), "checked before"
     found: dict[str, Any] = {
         "pointpeft": __version__,
         "model": spec.name,

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.hierarchy import Level
+from pointpeft.models.network import Network
+from pointpeft.models.part_segmenters import PartSegmenter
 from pointpeft.models.point_m2ae import PointM2AE, TokenizedScales
 from pointpeft.models.tokenizer import group_patches
 from pointpeft.models.trunk import Tokenized, Trunk
@@ -49,18 +51,20 @@ class Exportable(nn.Module):
         ConfigError: the model is none of these, or its method looks at the points again.
     """
 
-    def __init__(self, model: Any, outside: bool = False) -> None:
+    def __init__(self, model: Trunk | Network | PeftModel, outside: bool = False) -> None:
         super().__init__()
-        own = copy.deepcopy(model.adapter) if isinstance(model, PeftModel) else None
-        self.adapter: Adapter | None = own
-        self.merged = self.adapter is not None and self.adapter.tuner.mergeable
-        if self.adapter is not None:
+        self.adapter: Adapter | None = None
+        self.merged = False
+        self.model: Trunk | Network
+        if isinstance(model, PeftModel):
+            self.adapter = copy.deepcopy(model.adapter)
+            self.merged = self.adapter.tuner.mergeable
             self.model = model.merge_adapter() if self.merged else self.adapter.model
         else:
             self.model = copy.deepcopy(model)
-        self.trunk = self.model if isinstance(self.model, Trunk) else self.model.backbone
-        if not isinstance(self.trunk, Trunk) or self.trunk.spec is None:
+        if not isinstance(self.model, Trunk | Network):
             raise ConfigError("`what` must be made by create_model: an encoder, or a model on one")
+        self.trunk = self.model.core
         self.task: str = self.model.task
         trained = ((self.adapter and self.adapter.input) or {}).get("transform", {})
         self.num_points: int = trained.get("num_points", self.trunk.spec.num_points)
@@ -109,7 +113,7 @@ class Exportable(nn.Module):
         finest, c = self.trunk.scales[0], self.trunk.config
         patches = group_patches(points, finest.num_groups, finest.group_size, c.skip_near_origin)
         known = {"points": points, **patches._asdict()}
-        if "category" in self.inputs:
+        if isinstance(self.model, PartSegmenter):
             known["category"] = torch.arange(clouds) % self.model.num_categories
         return tuple(known[name] for name in self.inputs)
 
@@ -117,7 +121,7 @@ class Exportable(nn.Module):
         if self.adapter is None or self.merged:
             return self.model(found, *category)
         tuner = self.adapter.tuner
-        return tuner.logits(self.model, found, tuner.context(found, None, None), *category)
+        return tuner.logits(self.adapter.model, found, tuner.context(found, None, None), *category)
 
     def _tokenize(self, named: dict[str, Tensor]) -> Tokenized:
         if not self.outside:

@@ -3,21 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from pointpeft.create import create_model
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import resolve_adapter, resolve_checkpoint
 from pointpeft.measure.adapters import load_adapted
 from pointpeft.models import get_entry, list_models
+from pointpeft.models.network import Network
 from pointpeft.models.safetensors_files import saved_name
+from pointpeft.models.trunk import Trunk
+from pointpeft.peft import PeftModel
 
 __all__ = ["load_source"]
 
 
 def load_source(
-    what: nn.Module | str | Path, checkpoint: str | Path | None, name: str | None
-) -> Any:
+    what: Trunk | Network | PeftModel | str | Path,
+    checkpoint: str | Path | None,
+    name: str | None,
+) -> Trunk | Network | PeftModel:
     """The model that is meant.
 
     Args:
@@ -30,7 +33,7 @@ def load_source(
         ConfigError: a name that is not needed, or lacks.
         CheckpointError: there is no such place, or nothing of use in it.
     """
-    if isinstance(what, nn.Module):
+    if not isinstance(what, str | Path):
         return what
     if _is_adapter(what):
         if name is not None:
@@ -52,10 +55,11 @@ def load_source(
     return _features(name, checkpoint=weights)
 
 
-def _features(name: str, **weights: Any) -> Any:
+def _features(name: str, **weights: Any) -> Trunk:
     if get_entry(name).backbone is None:
         raise ConfigError(f"`model` {name} is a tokenizer: it has no feature of a shape")
-    return create_model(name, task="features", **weights)
+    trunk: Trunk = create_model(name, task="features", **weights)
+    return trunk
 
 
 def _is_adapter(what: str | Path) -> bool:

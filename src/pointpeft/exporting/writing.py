@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from pointpeft.errors import ConfigError
 from pointpeft.exporting.description import as_texts, describe
 from pointpeft.exporting.graph import Exportable
 from pointpeft.exporting.source import load_source
 from pointpeft.files import replacing
+from pointpeft.models.network import Network
+from pointpeft.models.trunk import Trunk
+from pointpeft.peft import PeftModel
 
 __all__ = ["FORMATS", "PRECISIONS", "SAMPLINGS", "Exported", "export"]
 
@@ -50,7 +51,7 @@ class Exported:
 
 
 def export(
-    what: nn.Module | str | Path,
+    what: Trunk | Network | PeftModel | str | Path,
     output: str | Path,
     format: str = "onnx",
     sampling: str = "inside",

@@ -22,6 +22,7 @@ from pointpeft.data.prepare import Prepared
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
 from pointpeft.models import build_backbone, state_hash
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
 from pointpeft.peft.adapter import Adapter
 
@@ -43,7 +44,7 @@ def load_adapted(folder: str | Path, checkpoint: str | Path | None = None) -> Pe
     return adapted
 
 
-def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
+def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Trunk:
     """The un-adapted encoder of an adapter.
 
     Without ``checkpoint`` its weights are looked for where the adapter says that they came from,
@@ -61,8 +62,10 @@ def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Any:
     base = read_adapter_config(folder)["base_model"]
     found = checkpoint or _find_weights(folder, base)
     name, sizes = base["name"], base["config"] | {"num_points": base["num_points"]}
+    backbone: Trunk
     if names_embedded(found, name):
-        return create_model(name, pretrained=True, **sizes)
+        backbone = create_model(name, pretrained=True, **sizes)
+        return backbone
     path = resolve_checkpoint(found)
     backbone = build_backbone(name, sizes)
     load_into(backbone, path)

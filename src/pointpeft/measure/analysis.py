@@ -1,6 +1,6 @@
 """What a classifier does on a split: predictions, features, and a map of them in the plane."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from pointpeft.data import ShapeSplit
 from pointpeft.errors import CheckpointError
 from pointpeft.locations import resolve_adapter
 from pointpeft.measure.scores import extract_features, score
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
 from pointpeft.peft.adapter import Adapter
 from pointpeft.training.config import VALIDATION_BATCH
@@ -101,7 +102,7 @@ class Outputs(NamedTuple):
 
 
 def analyse_change(
-    backbone: Any,
+    backbone: Trunk,
     model: PeftModel,
     train: ShapeSplit,
     test: ShapeSplit,
@@ -140,7 +141,7 @@ def analyse(
     Returns:
         Plain values, ready for JSON; the same for the same arguments.
     """
-    names = model.class_names or tuple(str(i) for i in range(model.model.num_classes))
+    names = model.class_names or tuple(str(i) for i in range(model.adapter.classifier.num_classes))
     features, logits = outputs or model_outputs(model, _clouds(model, test), before_test)
     predictions = logits.argmax(axis=1)
     measured = score(predictions, test.labels, len(names))
@@ -255,15 +256,16 @@ def model_outputs(
     ``before (S, C)``, features by the un-adapted encoder, spares the model encoding the clouds
     once more to look up its bank.
     """
+    adapter = model.adapter if isinstance(model, PeftModel) else model
     if not len(points):
-        return Outputs(np.zeros((0, 0)), np.zeros((0, model.model.num_classes)))
+        return Outputs(np.zeros((0, 0)), np.zeros((0, adapter.classifier.num_classes)))
     device = next(model.parameters()).device
     batches = points.split(batch_size)
     queries: Sequence[Tensor | None] = [None] * len(batches)
     if before is not None:
         queries = torch.from_numpy(before).to(device).split(batch_size)
     features: list[Tensor] = []
-    entered = model.tuner.entered(model.model)
+    entered = adapter.tuner.entered(adapter.classifier)
     hook = entered.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     try:
         model.eval()
@@ -275,7 +277,9 @@ def model_outputs(
     return Outputs(*(torch.cat(each).float().cpu().numpy() for each in (features, logits)))
 
 
-def _encode(backbone: Any, points: Tensor, features: Any) -> NDArray:
+def _encode(
+    backbone: Trunk, points: Tensor, features: Callable[[Trunk, Tensor], Tensor]
+) -> NDArray:
     return extract_features(backbone, points, features) if len(points) else np.zeros((0, 0))
 
 

@@ -26,6 +26,7 @@ from pointpeft.measure.scores import extract_features
 from pointpeft.measure.shape_sources import ShapeSource, cloud_cache, list_sources
 from pointpeft.models import build_backbone, get_entry, state_hash
 from pointpeft.models.safetensors_files import tensors_hash
+from pointpeft.models.trunk import Trunk
 
 __all__ = ["DEFAULT_MODEL", "ShapeEncoder", "embed"]
 
@@ -105,7 +106,7 @@ class ShapeEncoder:
         stated = _plain(spec.config | {"num_points": spec.num_points})
         own = tensors_hash(adapted.adapter.stored_state())
         model = FeatureModel(spec.name, stated, adapted.base_hash, loaded.transform, own)
-        alone = getattr(adapted.config, "reference_compat", False)
+        alone = adapted.tuner.depends_on_batch
         return cls(lambda points: model_outputs(adapted, points).features, model, alone)
 
     @classmethod
@@ -286,13 +287,16 @@ def _problem(item: Item, error: Exception) -> Problem:
     return Problem(item.id, reason or str(error).removeprefix(f"{item.origin}: "))
 
 
-def _load_backbone(name: str, checkpoint: str | Path | None, sizes: dict[str, Any]) -> Any:
+def _load_backbone(name: str, checkpoint: str | Path | None, sizes: dict[str, Any]) -> Trunk:
     """A backbone with its weights; never a random one."""
+    backbone: Trunk
     if checkpoint is None or names_embedded(checkpoint, name):
-        return create_model(name, pretrained=True, **sizes)
+        backbone = create_model(name, pretrained=True, **sizes)
+        return backbone
     path = resolve_checkpoint(checkpoint)
     if not sizes:
-        return create_model(name, checkpoint=path)
+        backbone = create_model(name, checkpoint=path)
+        return backbone
     backbone = build_backbone(name, sizes)
     load_into(backbone, path)
     return backbone

@@ -85,7 +85,7 @@ class PartPredictor(LoadedAdapter):
         self.categories = self.parts.categories
         self._mask = part_mask(self.parts)
         # By the papers' code a cloud is something else in another batch.
-        self._is_alone = bool(getattr(self.model.config, "reference_compat", False))
+        self._is_alone = self.model.tuner.depends_on_batch
 
     def choose_category(self, name: str | None) -> str:
         """The category called ``name``; the only one if there is only one.

@@ -70,7 +70,7 @@ class Predictor(LoadedAdapter):
         super().__init__(folder, *given, **others)
         self._familiarity = self._remembered(neighbors_from)
         # By the papers' code a cloud is something else in another batch.
-        self._is_alone = bool(getattr(self.model.config, "reference_compat", False))
+        self._is_alone = self.model.tuner.depends_on_batch
 
     def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
         """Classify each file, and the files in each folder.

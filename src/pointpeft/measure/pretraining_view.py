@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from pointpeft.models.pcp_mae_pretraining import PCPMAEPretraining
 from pointpeft.models.point_bert_pretraining import PointBERTPretraining
 from pointpeft.models.point_m2ae_pretraining import MaskedClouds, PointM2AEPretraining
 from pointpeft.models.point_mae_pretraining import PointMAEPretraining, mask_patches
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.models.tokenizer import Patches
 from pointpeft.ops import knn
-from pointpeft.ops.chamfer import rebuilding_error
+from pointpeft.ops.chamfer import Norm, rebuilding_error
 from pointpeft.vision import Mesh, unscale_gray
 
 __all__ = ["KINDS", "Guidance", "Panel", "PretrainingView", "View", "mask_guidance", "see"]
@@ -99,7 +100,7 @@ def mask_guidance(saliency: Tensor) -> Guidance:
 
 @torch.no_grad()
 def see(
-    model: Any,
+    model: Pretrainable,
     points: Tensor,
     trained: Collection[str],
     seed: int = 0,
@@ -129,7 +130,7 @@ def see(
     return PretrainingView(views, [start, *own], [*notes, *more])
 
 
-def _untrained(model: Any, trained: Collection[str]) -> str:
+def _untrained(model: Pretrainable, trained: Collection[str]) -> str:
     """Why what the network rebuilds would mean nothing; empty if it means something."""
     needed = [name for name in model.state_dict() if not name.startswith(_BESIDE)]
     if missing := [name for name in needed if name not in trained]:
@@ -147,7 +148,7 @@ def _untrained(model: Any, trained: Collection[str]) -> str:
 # Views ------------------------------------------------------------------------------------------
 
 
-def _views(model: Any, cloud: Tensor, mesh: Mesh | None) -> tuple[list[View], str]:
+def _views(model: Pretrainable, cloud: Tensor, mesh: Mesh | None) -> tuple[list[View], str]:
     """What the image encoder of the paper's objective or of further terms is shown, and a note."""
     if isinstance(model, I2PMAEPretraining):
         teacher, views = model.teacher, model.views
@@ -170,7 +171,7 @@ _Shown = tuple[list[Panel], list[str]]
 
 
 @singledispatch
-def _panels(model: Any, cloud: Tensor, rebuilds: bool) -> _Shown:
+def _panels(model: Pretrainable, cloud: Tensor, rebuilds: bool) -> _Shown:
     """Masks, truth and what is rebuilt of ``cloud (1, N, 3)``; each kind of network has its own."""
     return [], [f"{type(model).__name__} has no masks that are known here."]
 
@@ -301,7 +302,7 @@ def _kinds(parents: Tensor, patches: Patches, hidden: Tensor) -> Tensor:
 
 
 def _compared(
-    parents: Tensor, patches: Patches, hidden: Tensor, rebuilt: Tensor, norm: Any
+    parents: Tensor, patches: Patches, hidden: Tensor, rebuilt: Tensor, norm: Norm
 ) -> list[Panel]:
     """The true points of hidden patches and ``rebuilt (M, S, 3)`` ones, beside the visible ones.
 

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pointpeft.models.trunk import Trunk
+
 __all__ = [
     "Scores",
     "accuracy_intervals",
@@ -67,9 +69,9 @@ def classify(model: nn.Module, points: Tensor, batch_size: int = 64) -> Tensor:
 
 @torch.no_grad()
 def extract_features(
-    backbone: Any,
+    backbone: Trunk,
     points: Tensor,
-    features: Callable[[Any, Tensor], Tensor] | None = None,
+    features: Callable[[Trunk, Tensor], Tensor] | None = None,
     batch_size: int = 64,
 ) -> NDArray:
     """Features ``(S, C)`` of clouds ``(S, N, 3)``, in eval mode.

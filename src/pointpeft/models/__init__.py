@@ -1,9 +1,10 @@
 """Backbones, heads, weights and the registry."""
 
+from pointpeft.models.loadable import ModelSpec
+from pointpeft.models.network import Network
 from pointpeft.models.point_mae import Encoded, PointMAE, PointMAEClassifier
 from pointpeft.models.point_mae_pretraining import PointMAEPretraining
 from pointpeft.models.registry import (
-    ModelSpec,
     build_backbone,
     build_classifier,
     build_segmenter,
@@ -17,6 +18,7 @@ __all__ = [
     "Encoded",
     "Geometry",
     "ModelSpec",
+    "Network",
     "PointMAE",
     "PointMAEClassifier",
     "PointMAEPretraining",

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointpeft.errors import CheckpointError
 from pointpeft.formats import enumerate_names
+from pointpeft.models.loadable import Loadable, Task
 
 __all__ = [
     "TOKENIZER_CONVOLUTIONS",
@@ -53,7 +54,7 @@ class Layout:
     convolutions: Sequence[tuple[str, int]] = (TOKENIZER_CONVOLUTIONS,)
     left: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
-    task: Any = "classification"
+    task: Task = "classification"
     absent: tuple[str, ...] = ()
     sizes: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[Sequence[int]], "Layout"] | None = None
@@ -134,7 +135,7 @@ class Checkpoint:
     layout: Layout | None = None
 
     @property
-    def task(self) -> Any:
+    def task(self) -> str:
         """What the model of the file is for."""
         return self.layout.task if self.layout else self.metadata["task"]
 
@@ -177,7 +178,7 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> LoadReport:
+def fill(model: Loadable, checkpoint: Checkpoint, reset_head: bool = False) -> LoadReport:
     """Put weights into a model: the whole encoder, and the rest as far as both have it.
 
     Args:
@@ -192,21 +193,18 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
         CheckpointError: entries of the encoder are missing or left over, or shapes differ.
     """
     prefix = "backbone." if model.task == "features" else ""
-    prepare: Any = getattr(model, "before_filling", lambda names: None)
     if not reset_head:
-        prepare(checkpoint.state.keys())
+        model.before_filling(checkpoint.state.keys())
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     heads = _head_names(model, own) if reset_head else set()
     used = [name for name in own if name in checkpoint.state and name not in heads]
     fresh = [name for name in own if name not in used]
-    encoder = getattr(model, "backbone", model)
-    optional = [f"backbone.{entry}" for entry in getattr(encoder, "optional_state", ())]
+    optional = [f"backbone.{entry}" for entry in model.core.optional_state]
     _check_fit(checkpoint, own, used, fresh, (*optional, *heads))
     model.load_state_dict(
         {name.removeprefix(prefix): checkpoint.state[name] for name in used}, strict=not fresh
     )
-    follow: Any = getattr(model, "after_filling", lambda used: ())
-    followed = follow(used)
+    followed = model.after_filling(used)
     fresh = [name for name in fresh if name not in followed]
     left = [name for name in checkpoint.state if name not in used]
     reasons = dict(checkpoint.layout.left) if checkpoint.layout else {}
@@ -214,7 +212,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint, reset_head: bool = False) -> 
     return LoadReport(checkpoint.title, tuple(used), tuple(left), tuple(fresh), reasons)
 
 
-def _head_names(model: nn.Module, own: Mapping[str, Tensor]) -> set[str]:
+def _head_names(model: Loadable, own: Mapping[str, Tensor]) -> set[str]:
     """Entries that hang on the number of classes or parts; of a segmenter all but the encoder."""
     if model.task == "part_segmentation":
         return {name for name in own if not name.startswith("backbone.")}

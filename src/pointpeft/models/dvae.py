@@ -7,7 +7,7 @@ a folding decoder rebuilds its points.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.layers import DGCNN, NORM_GROUPS, split_mlp
+from pointpeft.models.loadable import Core
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.models.tokenizer import PatchEmbed, Patches, check_widths, group_patches
 from pointpeft.ops._numerics import full_precision, working
 from pointpeft.ops.chamfer import rebuilding_error
@@ -106,27 +108,24 @@ class FoldingDecoder(nn.Module):
         return coarse.view(B, G, M, 3), fine.view(B, G, -1, 3)
 
 
-class DiscreteVAE(nn.Module):
+class DiscreteVAE(Pretrainable, Core):
     """The tokenizer: logits over a vocabulary for every patch, and patches from tokens.
 
     Args:
         config: sizes.
 
     Attributes:
-        spec: what identifies the architecture, when made by ``create_model``.
         step: optimiser steps so far, which set temperature and divergence weight.
         num_views: copies of a batch that training wants, one.
     """
 
     task = "tokenizer"
 
-    spec: Any = None
     num_views = 1
 
     def __init__(self, config: DiscreteVAEConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or DiscreteVAEConfig()
-        self.step = 0
         self.codebook = nn.Parameter(torch.randn(c.num_tokens, c.token_dim))
         self.embed = PatchEmbed(c.embed_dim, c.patch_widths)
         self.classify = DGCNN(c.embed_dim, c.num_tokens)
@@ -204,10 +203,6 @@ class DiscreteVAE(nn.Module):
         patches = self.group(points)
         rebuilt = self.reconstruct(patches, self.temperature)
         return self.losses_of(rebuilt, patches.neighborhoods)
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Loss of ``points (B, N, 3)``: reconstruction plus the weighted divergence."""
-        return self.total(self.losses(points))
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The reconstruction plus the weighted divergence."""

@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from torch import nn
+from typing import Any
 
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
+from pointpeft.models.heads import Classifier
 from pointpeft.models.i2p_mae import I2PMAE, I2PMAEPretraining, I2PMAEPretrainingConfig
+from pointpeft.models.objective import Pretraining
 from pointpeft.models.part_segmenters import (
+    PartSegmenter,
     PointBERTPartSegmenter,
     PointM2AEPartSegmenter,
     PointMAEPartSegmenter,
@@ -22,11 +23,9 @@ from pointpeft.models.point_m2ae import PointM2AE, PointM2AEClassifier, PointM2A
 from pointpeft.models.point_m2ae_pretraining import PointM2AEPretraining, PointM2AEPretrainingConfig
 from pointpeft.models.point_mae import PointMAE, PointMAEClassifier, PointMAEConfig
 from pointpeft.models.point_mae_pretraining import PointMAEPretraining, PointMAEPretrainingConfig
+from pointpeft.models.trunk import Trunk
 
-__all__ = ["ENTRIES", "ModelEntry", "Preset", "Task"]
-
-Task = Literal["features", "classification", "part_segmentation", "pretraining"]
-"""What a model is built for, see :func:`pointpeft.create_model`."""
+__all__ = ["ENTRIES", "ModelEntry", "Preset"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,12 @@ class ModelEntry:
     config: Any
     num_points: int
     presets: dict[str, Preset] = field(default_factory=dict)
-    backbone: Callable[[Any], nn.Module] | None = None
-    classifier: Callable[[Any, int], nn.Module] | None = None
-    segmenter: Callable[[Any, int, int], nn.Module] | None = None
-    pretraining: Callable[[Any, Any], nn.Module] | None = None
+    backbone: Callable[[Any], Trunk] | None = None
+    classifier: Callable[[Any, int], Classifier] | None = None
+    segmenter: Callable[[Any, int, int], PartSegmenter] | None = None
+    pretraining: Callable[[Any, Any], Pretraining] | None = None
     pretraining_config: Any = None
-    tokenizer: Callable[[Any], nn.Module] | None = None
+    tokenizer: Callable[[Any], DiscreteVAE] | None = None
     reported: dict[str, float] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
     up_axis: str = "y"

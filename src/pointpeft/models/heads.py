@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.layers import check_batch
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
 __all__ = ["Classifier", "classification_head", "is_of_head", "linear_head"]
 
 
-class Classifier(nn.Module, abc.ABC):
+class Classifier(Network, abc.ABC):
     """An encoder with a classification head.
 
     Args:

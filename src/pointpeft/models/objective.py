@@ -4,7 +4,6 @@ These terms look at the tokens of what is left visible of a cloud, so that they 
 their own and every backbone can have them.
 """
 
-import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.models.network import Network
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.ops._numerics import full_precision, working
 from pointpeft.vision import Mesh, Teacher, Views, load_teacher, make_views
 
@@ -192,8 +193,8 @@ class GlobalTerms(nn.Module):
         return losses
 
 
-class Pretraining(nn.Module, abc.ABC):
-    """A network that is pre-trained: its forward returns a loss.
+class Pretraining(Pretrainable, Network):
+    """An encoder that is pre-trained.
 
     Attributes:
         pretraining_config: settings, weights of the terms among them.
@@ -227,14 +228,6 @@ class Pretraining(nn.Module, abc.ABC):
     def num_views(self) -> int:
         """Differently augmented copies of a batch that the loss wants, one after the other."""
         return self.terms.num_views
-
-    @abc.abstractmethod
-    def losses(self, points: Tensor, *given: Any, **named: Any) -> dict[str, Tensor]:
-        """The terms of the loss by name, scalars, before weighting."""
-
-    def forward(self, points: Tensor, *given: Any, **named: Any) -> Tensor:
-        """The loss, a scalar: the weighted sum of :meth:`losses`, whose arguments it takes."""
-        return self.total(self.losses(points, *given, **named))
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the terms; those of the paper's own objective have one weight."""

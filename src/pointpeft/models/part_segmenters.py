@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +9,10 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
 from pointpeft.models.layers import NORM_GROUPS, EdgeConv, check_batch, split_linear
+from pointpeft.models.network import Network
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_mae import PointMAE, init_token
-from pointpeft.models.trunk import PLAIN, Method, Tokenized
+from pointpeft.models.trunk import PLAIN, Method, Tokenized, Trunk
 from pointpeft.ops import farthest_point_sample, gather_points, knn
 from pointpeft.ops.interpolation import interpolate
 
@@ -126,7 +126,7 @@ def tapped_blocks(depth: int) -> tuple[int, int, int]:
     return depth // 3 - 1, 2 * depth // 3 - 1, depth - 1
 
 
-class PartSegmenter(nn.Module, abc.ABC):
+class PartSegmenter(Network, abc.ABC):
     """A part for every point of shapes whose category is known.
 
     Args:
@@ -137,7 +137,7 @@ class PartSegmenter(nn.Module, abc.ABC):
 
     task = "part_segmentation"
 
-    def __init__(self, backbone: Any, num_parts: int, num_categories: int = 16) -> None:
+    def __init__(self, backbone: Trunk, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
         if num_parts < 1:
             raise ConfigError(f"num_parts must be at least 1, got {num_parts}")
@@ -164,6 +164,8 @@ class PartSegmenter(nn.Module, abc.ABC):
 
 class PointMAEPartSegmenter(PartSegmenter):
     """Point-MAE's: tokens of three blocks are carried to the points; there is no class token."""
+
+    backbone: PointMAE
 
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__(backbone, num_parts, num_categories)
@@ -233,6 +235,8 @@ class GraphPropagation(nn.Module):
 class PointBERTPartSegmenter(PartSegmenter):
     """Point-BERT's: the encoder sees a class token, which is dropped before up-sampling."""
 
+    backbone: PointMAE
+
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__(backbone, num_parts, num_categories)
         C = backbone.num_features
@@ -298,6 +302,8 @@ _POINT_WIDTHS = (1536, 1024)  # of what each scale tells about a point
 
 class PointM2AEPartSegmenter(PartSegmenter):
     """Point-M2AE's: the tokens of all scales are carried to the points."""
+
+    backbone: PointM2AE
 
     def __init__(self, backbone: PointM2AE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__(backbone, num_parts, num_categories)

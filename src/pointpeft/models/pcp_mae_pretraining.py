@@ -4,7 +4,7 @@ Zhang et al., NeurIPS 2024, arXiv 2408.08753.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.hierarchy import BLOCKED
+from pointpeft.models.layers import Block
 from pointpeft.models.objective import Pretraining
 from pointpeft.models.pcp_mae import PCPMAE, position_code
 from pointpeft.models.point_mae import init_token
@@ -58,7 +59,7 @@ class _TwoStreams(Method):
     The state of the stream is the number of visible tokens, which come first.
     """
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """The block at ``place``."""
 
         def drop(branch: Tensor) -> Tensor:
@@ -101,6 +102,7 @@ class PCPMAEPretraining(Pretraining):
         config: masking, decoder and losses.
     """
 
+    backbone: PCPMAE
     pretraining_config: PCPMAEPretrainingConfig
 
     def __init__(self, backbone: PCPMAE, config: PCPMAEPretrainingConfig | None = None) -> None:

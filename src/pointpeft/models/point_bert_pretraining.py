@@ -39,6 +39,7 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
         config: masking, losses, queue and tokenizer.
     """
 
+    backbone: PointMAE
     queue: Tensor
     queue_ptr: Tensor
 

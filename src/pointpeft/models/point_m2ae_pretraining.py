@@ -211,6 +211,7 @@ class PointM2AEPretraining(Pretraining):
         teacher: image encoder of the terms on whole clouds; None: loaded as ``config`` says.
     """
 
+    backbone: PointM2AE
     hide = staticmethod(hide_scales)
     padding_bias = staticmethod(padding_bias)
 

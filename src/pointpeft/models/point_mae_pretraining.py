@@ -153,6 +153,8 @@ class PointMAEPretraining(Pretraining):
         config: masking, decoder and loss.
     """
 
+    backbone: PointMAE
+
     def __init__(self, backbone: PointMAE, config: PointMAEPretrainingConfig | None = None) -> None:
         super().__init__()
         self.pretraining_config = c = config or PointMAEPretrainingConfig()

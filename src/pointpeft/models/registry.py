@@ -2,20 +2,22 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.models.entries import ENTRIES, ModelEntry, Preset, Task
+from pointpeft.models.entries import ENTRIES, ModelEntry, Preset
+from pointpeft.models.heads import Classifier
+from pointpeft.models.loadable import Core, ModelSpec
+from pointpeft.models.part_segmenters import PartSegmenter
+from pointpeft.models.trunk import Trunk
 
 __all__ = [
     "ModelEntry",
-    "ModelSpec",
     "Preset",
-    "Task",
     "build_backbone",
     "build_classifier",
+    "build_core",
     "build_segmenter",
     "check_known",
     "get_entry",
@@ -59,33 +61,30 @@ def _letters(name: str) -> str:
     return re.sub(r"[-_\s]", "", name.lower())
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What identifies the architecture of a backbone, kept as ``backbone.spec``.
+def build_backbone(name: str, settings: dict[str, Any]) -> Trunk:
+    """A fresh encoder called ``name`` with ``settings`` (and ``num_points``) over its defaults.
 
-    Attributes:
-        name: registry name.
-        config: every setting of the encoder.
-        num_points: points per cloud that it expects.
+    Raises:
+        ConfigError: the name or a setting is unknown, or the name is that of a tokenizer.
     """
+    core = build_core(name, settings)
+    if not isinstance(core, Trunk):
+        raise ConfigError(f"model {name!r} is a tokenizer: it has no encoder")
+    return core
 
-    name: str
-    config: dict[str, Any]
-    num_points: int
 
-
-def build_backbone(name: str, settings: dict[str, Any]) -> Any:
-    """A fresh encoder called ``name`` with ``settings`` (and ``num_points``) over its defaults."""
+def build_core(name: str, settings: dict[str, Any]) -> Core:
+    """The same, or the tokenizer called ``name``."""
     entry = get_entry(name)
     settings = {"num_points": entry.num_points, **settings}
     num_points = settings.pop("num_points")
     check_known(settings, entry, also=())
     config = dataclasses.replace(entry.config, **with_tuples(settings))
-    build: Any = entry.backbone or entry.tokenizer
-    backbone = build(config)
-    backbone.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
-    backbone.loaded_from = None
-    return backbone
+    build: Callable[[Any], Core] | None = entry.backbone or entry.tokenizer
+    assert build is not None, "an entry has one or the other"
+    core = build(config)
+    core.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
+    return core
 
 
 def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,12 +92,14 @@ def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
 
 
-def build_classifier(backbone: Any, num_classes: int) -> Any:
+def build_classifier(backbone: Trunk, num_classes: int) -> Classifier:
     """The classification model around an encoder made by :func:`pointpeft.create_model`."""
-    return get_entry(backbone.spec.name).classifier(backbone, num_classes)  # type: ignore[misc]
+    build = get_entry(backbone.spec.name).classifier
+    assert build is not None, "every encoder has one"
+    return build(backbone, num_classes)
 
 
-def build_segmenter(backbone: Any, num_parts: int, num_categories: int) -> Any:
+def build_segmenter(backbone: Trunk, num_parts: int, num_categories: int) -> PartSegmenter:
     """The part-segmentation model around an encoder made by ``create_model``.
 
     Args:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError
 from pointpeft.files import replacing
+from pointpeft.models.loadable import Core, Loadable
+from pointpeft.models.objective import Pretraining
 
 __all__ = [
     "read_safetensors",
@@ -40,9 +42,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
-def save_model(
-    model: nn.Module, path: str | Path, half: bool = False, **notes: str | float
-) -> None:
+def save_model(model: Loadable, path: str | Path, half: bool = False, **notes: str | float) -> None:
     """Write a model in our form: safetensors with its name, settings and task inside.
 
     Args:
@@ -51,16 +51,14 @@ def save_model(
         half: store floating-point tensors as float16.
         **notes: further facts for the file's metadata.
     """
-    spec: Any = getattr(model, "backbone", model).spec
-    task: Any = model.task
     state = {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    facts = {**asdict(spec), "task": task, **notes}
-    if task == "pretraining":
-        objective: Any = model.pretraining_config
-        facts["pretraining"] = {k: v for k, v in asdict(objective).items() if k not in _FILES}
+    facts = {**asdict(model.core.spec), "task": model.task, **notes}
+    if isinstance(model, Pretraining):
+        objective = asdict(model.pretraining_config)
+        facts["pretraining"] = {k: v for k, v in objective.items() if k not in _FILES}
     write_safetensors(path, state, facts)
 
 
@@ -81,7 +79,7 @@ def state_hash(module: nn.Module) -> str:
 
     An encoder has the same one in every model: what only some models need of it does not count.
     """
-    optional = tuple(getattr(module, "optional_state", ()))
+    optional = module.optional_state if isinstance(module, Core) else ()
     state = module.state_dict().items()
     return tensors_hash({name: tensor for name, tensor in state if not name.startswith(optional)})
 

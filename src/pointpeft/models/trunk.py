@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pointpeft.models.loadable import Core
+
+if TYPE_CHECKING:
+    from pointpeft.models.heads import Classifier
+    from pointpeft.models.layers import Block
 
 __all__ = ["PLAIN", "Geometry", "Method", "Scale", "Stream", "Tokenized", "Trunk"]
 
@@ -139,7 +145,7 @@ class Stream:
         """The same stream with other tokens ``(B, T, C)``."""
         return Stream(tokens, self.positions, self.geometry, self.prefix, self.state)
 
-    def with_state(self, state: Any) -> "Stream":
+    def with_state(self, state: object) -> "Stream":
         """The same stream with another state of the method."""
         return Stream(self.tokens, self.positions, self.geometry, self.prefix, state)
 
@@ -171,11 +177,11 @@ class Method(nn.Module):
     A method overrides what it needs. It never changes the trunk, which others may share.
     """
 
-    def num_features(self, model: Any) -> int:
+    def num_features(self, model: "Classifier") -> int:
         """Channels that :meth:`pool` gives to the head of a classification model."""
         return model.num_pooled
 
-    def head(self, model: Any, num_classes: int) -> nn.Module:
+    def head(self, model: "Classifier", num_classes: int) -> nn.Module:
         """A fresh head of a classification model, ``(B, F) -> (B, classes)``."""
         return model.make_head(num_classes)
 
@@ -183,7 +189,7 @@ class Method(nn.Module):
         """The stream before the first block of each scale."""
         return stream
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: "Block", stream: Stream) -> Stream:
         """One block, the one at ``place`` of ``trunk.blocks``."""
         tokens = block(stream.tokens + stream.positions, stream.geometry)
         return stream.with_tokens(tokens)
@@ -192,7 +198,7 @@ class Method(nn.Module):
         """The stream behind the last block, as the head of a classification model looks at it."""
         return stream.with_tokens(trunk.final_norm(stream.tokens))
 
-    def pool(self, model: Any, stream: Stream) -> Tensor:
+    def pool(self, model: "Classifier", stream: Stream) -> Tensor:
         """What the head of a classification model is given, ``(B, F)``."""
         return model.pool(stream)
 
@@ -201,31 +207,36 @@ PLAIN = Method()
 """The trunk alone."""
 
 
-class Trunk(nn.Module):
+class Trunk(Core):
     """What every backbone is: tokenizers, position embeddings, blocks and norms.
 
     Attributes:
-        config: its settings.
         num_features: channels of its last tokens.
         scales: finest first; a plain transformer has one.
         blocks: of all scales in one list, finest first.
-        spec: what identifies the architecture, when made by ``create_model``.
-        loaded_from: where its weights came from, as ``create_model`` noted.
-        optional_state: prefixes of entries that a checkpoint may have or lack.
     """
 
     task = "features"
-    config: Any
     num_features: int
     scales: tuple[Scale, ...]
     blocks: nn.ModuleList
-    spec: Any = None
-    loaded_from: str | None = None
-    optional_state: tuple[str, ...] = ()
+
+    @property
+    def core(self) -> "Trunk":
+        """The encoder itself."""
+        return self
+
+    def block_at(self, place: int) -> "Block":
+        """One of :attr:`blocks`."""
+        return self.blocks[place]  # type: ignore[return-value]
 
     @property
     def final_norm(self) -> nn.Module:
         """The norm behind the last block."""
+        raise NotImplementedError
+
+    def regroup(self, **settings: Any) -> None:
+        """Cut clouds into other patches from now on, by settings of the config."""
         raise NotImplementedError
 
     def tokenize(self, points: Tensor | Tokenized) -> Tokenized:
@@ -251,6 +262,6 @@ class Trunk(nn.Module):
         """
         outputs = []
         for place in range(len(self.blocks)) if blocks is None else blocks:
-            stream = method.block(place, self.blocks[place], stream)
+            stream = method.block(place, self.block_at(place), stream)
             outputs.append(stream)
         return outputs

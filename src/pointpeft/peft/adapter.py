@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.models import ModelSpec
-from pointpeft.models.trunk import Tokenized
+from pointpeft.models.heads import Classifier
+from pointpeft.models.loadable import Loadable
+from pointpeft.models.network import Network
+from pointpeft.models.part_segmenters import PartSegmenter
+from pointpeft.models.trunk import Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.method import PeftConfig
+from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.registry import tuner_class
 from pointpeft.peft.sharing import view
 
@@ -24,7 +28,7 @@ __all__ = ["Adapter"]
 _HEAD = re.compile(r"^model\.(?!backbone\.)(?=\w+\.)")
 
 
-class Adapter(nn.Module):
+class Adapter(Loadable):
     """A method on a frozen classification or part-segmentation model.
 
     It has a view of the model: frozen parameters of the encoder are those of ``base`` itself, all
@@ -40,7 +44,6 @@ class Adapter(nn.Module):
         model: the view.
         tuner: the method.
         task: name of what it is for; by default that of the model.
-        base_spec: architecture of the encoder.
         base_checkpoint: where the encoder's weights came from, as a hint for loading: "embedded",
             an absolute path, or one relative to the folder that the adapter is saved in. By default
             what ``create_model`` loaded.
@@ -54,12 +57,11 @@ class Adapter(nn.Module):
     """
 
     def __init__(
-        self, base: Any, config: PeftConfig, bank: MemoryBank | None, base_hash: str
+        self, base: Network, config: PeftConfig, bank: MemoryBank | None, base_hash: str
     ) -> None:
         super().__init__()
         trunk = base.backbone
         self.config = config = config.resolve(trunk)
-        self.base_spec: ModelSpec = trunk.spec
         self.base_hash = base_hash
         if bank is not None and bank.encoder_hash not in (None, base_hash):
             raise ConfigError(
@@ -73,7 +75,7 @@ class Adapter(nn.Module):
         self.temperature = 1.0
 
         kind = tuner_class(config)
-        extra: list[Any] = [bank] if kind.takes_bank else []
+        extra = [bank] if kind.takes_bank else []
         tuner = kind(base, config, *extra)
         added = tuple(f"backbone.{name}" for name in trunk.optional_state)
         self.model = view(base, lambda name: _is_own(name, tuner, added))
@@ -101,7 +103,7 @@ class Adapter(nn.Module):
     def _fit_head(self) -> None:
         """Give a classifier a fresh head where that of the method has other shapes than its own."""
         model, tuner = self.model, self.tuner
-        if model.task != "classification":
+        if not isinstance(model, Classifier):
             return
         model.num_features = tuner.num_features(model)
         with torch.device("meta"):  # draws no random numbers
@@ -121,7 +123,7 @@ class Adapter(nn.Module):
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
         self._check_category(points, category)
         if features is not None:
-            return self.tuner.entered(self.model)(features)
+            return self.tuner.entered(self.classifier)(features)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
         with torch.autocast(found.points.device.type, enabled=False):  # retrieval in full precision
@@ -130,13 +132,38 @@ class Adapter(nn.Module):
         return self.tuner.logits(self.model, found, context, *given)
 
     @property
+    def core(self) -> Trunk:
+        """The encoder, as the adapter sees it."""
+        return self.model.backbone
+
+    @property
+    def base_spec(self) -> ModelSpec:
+        """Architecture of the encoder.
+
+        Raises:
+            ConfigError: it was not made by ``create_model``.
+        """
+        return self.core.spec
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model, where it has a head.
+
+        Raises:
+            ConfigError: it finds parts.
+        """
+        if not isinstance(self.model, Classifier):
+            raise ConfigError(f"a model for {self.task} has no head")
+        return self.model
+
+    @property
     def keeps_tokenizer(self) -> bool:
         """Whether clouds are tokenized as by the frozen encoder, so that adapters may share it."""
         moves = not self.tuner.freezes_statistics  # of norms, in the tokenizer too
         return not moves and not any(".tokenizer" in name for name in self._trained)
 
     def _check_category(self, points: Tensor | Tokenized, category: Tensor | None) -> None:
-        if self.model.task != "part_segmentation":
+        if not isinstance(self.model, PartSegmenter):
             if category is not None:
                 raise ConfigError("`category` is for part segmentation: leave it out")
             return
@@ -159,14 +186,14 @@ class Adapter(nn.Module):
 
         A part-segmentation model has ``num_classes`` categories; "num_parts" is None otherwise.
         """
-        if self.model.task == "part_segmentation":
+        if isinstance(self.model, PartSegmenter):
             return {"num_classes": self.model.num_categories, "num_parts": self.model.num_parts}
-        return {"num_classes": self.model.num_classes, "num_parts": None}
+        return {"num_classes": self.classifier.num_classes, "num_parts": None}
 
     @property
     def bank(self) -> MemoryBank | None:
         """The memory bank, for methods that use one."""
-        return getattr(self.tuner, "bank", None)
+        return self.tuner.bank
 
     def count_parameters(self) -> dict[str, int]:
         """Numbers of parameters: "total", "trainable", and both "_without_head"."""
@@ -265,7 +292,7 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
-def _is_own(name: str, tuner: Any, added: tuple[str, ...]) -> bool:
+def _is_own(name: str, tuner: Tuner, added: tuple[str, ...]) -> bool:
     """Whether an adapter has a parameter of the model for itself.
 
     These are the ones that it trains, all behind the encoder, and what the model has ``added`` to

@@ -1,6 +1,6 @@
 """The memory bank of Point-PEFT: features of the training items, and retrieval from them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -10,9 +10,13 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
 from pointpeft.models import state_hash
+from pointpeft.models.trunk import Trunk
 from pointpeft.ops._numerics import full_precision
 
 __all__ = ["MemoryBank", "Retrieved"]
+
+Batch = Mapping[str, Any] | Sequence[Any] | Tensor
+"""What a loader gives, see :meth:`MemoryBank.build`."""
 
 
 class Retrieved(NamedTuple):
@@ -65,9 +69,9 @@ class MemoryBank(nn.Module):
     @torch.no_grad()
     def build(
         cls,
-        backbone: Any,
-        loader: Iterable[Any],
-        features: Callable[[Any, Tensor], Tensor] | None = None,
+        backbone: Trunk,
+        loader: Iterable[Batch],
+        features: Callable[[Trunk, Tensor], Tensor] | None = None,
     ) -> Self:
         """Encode every item with the frozen backbone, in eval mode and in the loader's order.
 
@@ -187,11 +191,11 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             each.training = mode
 
 
-def _as_texts(ids: Any) -> list[str]:
+def _as_texts(ids: Tensor | Iterable[object]) -> list[str]:
     return [str(item) for item in (ids.tolist() if isinstance(ids, Tensor) else ids)]
 
 
-def _as_mapping(batch: Any) -> Mapping[str, Any]:
+def _as_mapping(batch: Batch) -> Mapping[str, Any]:
     if isinstance(batch, Mapping):
         return batch
     if isinstance(batch, Tensor):

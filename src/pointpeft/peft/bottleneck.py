@@ -5,11 +5,12 @@ Serial (Houlsby et al., ICML 2019, arXiv 1902.00751): behind attention and behin
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from pointpeft.errors import check_choices, check_numbers, check_rates, check_sizes
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Stream
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -38,7 +39,9 @@ class AdapterConfig(PeftConfig):
 class AdapterTuner(Tuner):
     """Trains the bottlenecks, class token and head. They begin at zero."""
 
-    def __init__(self, model: Any, config: AdapterConfig) -> None:
+    config: AdapterConfig
+
+    def __init__(self, model: Network, config: AdapterConfig) -> None:
         super().__init__(model, config)
         dims = [scale.dim for scale in model.backbone.scales for _ in scale.blocks]
         self.beside_mlp = nn.ModuleList(_bottleneck(C, config) for C in dims)
@@ -49,7 +52,7 @@ class AdapterTuner(Tuner):
         """All but the encoder."""
         return not name.startswith("model.backbone.")
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """The block with its bottlenecks."""
         x, bias = stream.tokens + stream.positions, stream.geometry.attention_bias
         adapt, scale = self.beside_mlp[place], self.config.scale

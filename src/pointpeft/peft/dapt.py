@@ -6,14 +6,15 @@ and every block turns what its bottleneck gave into one more token.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
-from pointpeft.models.layers import attention
+from pointpeft.models.heads import Classifier
+from pointpeft.models.layers import Attention, Block, attention
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -56,13 +57,15 @@ class DAPTTuner(Tuner):
     number of class tokens, behind which the prompts stand.
     """
 
-    def __init__(self, model: Any, config: DAPTConfig) -> None:
+    config: DAPTConfig
+
+    def __init__(self, model: Network, config: DAPTConfig) -> None:
         super().__init__(model, config)
         trunk, std = model.backbone, config.init_std
         self.patches = nn.ModuleList(_Modulation(scale.dim, std) for scale in trunk.scales)
         self.first_blocks = [scale.blocks[0] for scale in trunk.scales]
         self.blocks = nn.ModuleList(
-            _DynamicBlock(scale.dim, trunk.blocks[place].mlp.fc1.out_features, config)
+            _DynamicBlock(scale.dim, trunk.block_at(place).mlp.fc1.out_features, config)
             for scale in trunk.scales
             for place in scale.blocks
         )
@@ -74,7 +77,7 @@ class DAPTTuner(Tuner):
         """All but the encoder."""
         return not name.startswith("model.backbone.")
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """One block, behind which there is one more prompt."""
         if place in self.first_blocks:
             stream = self.enter(self.patches[self.first_blocks.index(place)], stream)
@@ -93,14 +96,14 @@ class DAPTTuner(Tuner):
         stream = super().finish(trunk, stream)
         return stream if self.norm is None else stream.with_tokens(self.norm(stream.tokens))
 
-    def num_features(self, model: Any) -> int:
+    def num_features(self, model: Classifier) -> int:
         """The parts that the config asks for."""
         C, c = model.backbone.num_features, self.config
         if len(model.backbone.scales) > 1:
             return model.num_pooled + C * (c.prompt_token is not None)
         return C * (c.class_token + (c.prompt_token is not None) + c.patch_token)
 
-    def pool(self, model: Any, stream: Stream) -> Tensor:
+    def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """Class token, prompts and patches, ``(B, F)``."""
         c, prompts = self.config, stream.tokens[:, stream.state : stream.prefix]
         pooled = [] if c.prompt_token is None else [
@@ -159,7 +162,7 @@ class _DynamicBlock(nn.Module):
         self.prompt = _Modulation(dim, std)
         self.adapter = _DynamicAdapter(dim, config)
 
-    def forward(self, block: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, block: Block, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens ``(B, T, C)`` behind the block, and its prompt ``(B, 1, C)``."""
         x = x + block.drop_path(self.attend(block.attn, self.norm1(block.norm1(x)), bias))
         n = self.norm2(block.norm2(x))
@@ -168,7 +171,7 @@ class _DynamicBlock(nn.Module):
         x = x + block.drop_path(self.fc2(block.mlp.fc2(hidden)) + u)
         return x, self.prompt(F.gelu(u).mean(dim=1, keepdim=True))
 
-    def attend(self, attn: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, attn: Attention, x: Tensor, bias: Tensor | None) -> Tensor:
         """The attention of a block, with a modulation behind either of its layers."""
         B, T, C = x.shape
         qkv = self.qkv(attn.qkv(x)).view(B, T, 3, attn.num_heads, C // attn.num_heads)

@@ -4,7 +4,7 @@ Early blocks see surfaces, late ones shapes; a linear rule is free to use both. 
 features than shapes, so that the covariance is shrunk by as much as the data ask for.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError, check_sizes
+from pointpeft.models.heads import Classifier
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops._checks import values_are_known
 from pointpeft.ops._numerics import full_precision
-from pointpeft.peft.method import FittedTuner, PeftConfig
+from pointpeft.peft.method import Constants, FittedTuner, PeftConfig
 
 __all__ = ["LDAConfig", "LDATuner"]
 
@@ -44,7 +47,7 @@ class _Pooled(Method):
         super().__init__()
         self.rows: list[Tensor] = []
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """The block, unchanged."""
         stream = super().block(place, block, stream)
         self.rows += [stream.patches.mean(dim=1), stream.patches.amax(dim=1)]
@@ -54,10 +57,11 @@ class _Pooled(Method):
 class LDATuner(FittedTuner):
     """One linear score for every class."""
 
+    config: LDAConfig
     origin: Tensor
     fitted: Tensor
 
-    def __init__(self, model: Any, config: LDAConfig) -> None:
+    def __init__(self, model: Classifier, config: LDAConfig) -> None:
         super().__init__(model, config)
         trunk, last = model.backbone, config.blocks
         widths = [scale.dim for scale in trunk.scales for _ in scale.blocks]
@@ -79,18 +83,20 @@ class LDATuner(FittedTuner):
         """The pooled tokens, where they are known: no query, which is of the last block alone."""
         return dict(found.known)
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """The clouds with their pooled tokens."""
         found = model.backbone.tokenize(points)
         with full_precision(found.points):
             pooled = self.fitted_features(model.backbone.eval(), found)
         return {"points": replace(found, known={"features": pooled})}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same of all that pool as many blocks."""
         return "points", (LDATuner, self.config.blocks)
 
-    def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
+    def fit(
+        self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Learn from features ``(S, F)`` with labels ``(S,)``; returns ``shrinkage``.
 
         The score of class k is ``w_k x + b_k`` with ``w_k = Sigma^-1 m_k`` and

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models.network import Network
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import OTHERS
 
@@ -152,12 +153,14 @@ class HuggingFaceTuner(Tuner):
 
     mergeable = True
 
-    def __init__(self, model: Any, config: HuggingFaceConfig) -> None:
+    config: HuggingFaceConfig
+
+    def __init__(self, model: Network, config: HuggingFaceConfig) -> None:
         super().__init__(model, config)
         self._trained: frozenset[str] = frozenset()
         self._wrapped: tuple[Any, ...] = ()  # in a tuple: its layers are those of the model
 
-    def attach(self, model: Any) -> None:
+    def attach(self, model: Network) -> None:
         """Put the layers into the adapter's view of the model."""
         shared = {id(p) for p in model.backbone.parameters()}
         try:
@@ -181,7 +184,7 @@ class HuggingFaceTuner(Tuner):
         """Random projections, which come from their seed."""
         return ".vera_A." in name or ".vera_B." in name
 
-    def merged(self, model: Any) -> Any:
+    def merged(self, model: Network) -> Network:
         """A plain model, in whose weights the layers are contained."""
         plain = copy.deepcopy(model)
         for name, layer in list(plain.backbone.named_modules()):

@@ -5,15 +5,16 @@ encoder, makes one prompt for each cloud.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.layers import is_plain
-from pointpeft.models.trunk import Stream
+from pointpeft.models.heads import Classifier
+from pointpeft.models.layers import Block, is_plain
+from pointpeft.models.network import Network
+from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.ops import max_pool
 from pointpeft.ops._numerics import full_precision
 from pointpeft.ops.gathering import select
@@ -42,7 +43,7 @@ class IDPTConfig(PeftConfig):
             check_sizes(self, ["prompt_block"], least=0)
         check_choices(self, ["reference_compat"], (True, False))
 
-    def resolve(self, backbone: Any) -> "IDPTConfig":
+    def resolve(self, backbone: Trunk) -> "IDPTConfig":
         """With the last block in the place of one that was left open.
 
         Raises:
@@ -61,7 +62,9 @@ class IDPTConfig(PeftConfig):
 class IDPTTuner(Tuner):
     """One prompt for each cloud, before one of the last blocks (Sec. 3.2)."""
 
-    def __init__(self, model: Any, config: Any) -> None:
+    config: IDPTConfig
+
+    def __init__(self, model: Network, config: IDPTConfig) -> None:
         super().__init__(model, config)
         C = model.backbone.num_features
         self.prompt_module = GraphPrompt(C, config.num_layers, config.num_neighbors)
@@ -72,18 +75,18 @@ class IDPTTuner(Tuner):
         """The prompt module, the head and the class token."""
         return name.startswith("tuner.") or not name.startswith("model.backbone.")
 
-    def num_features(self, model: Any) -> int:
+    def num_features(self, model: Classifier) -> int:
         """Those of the model, and the prompt."""
         return model.num_pooled + model.backbone.num_features
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """The prompt is made of patch tokens to which this block's positions are not added."""
         if place == self.config.prompt_block:
             prompt = self.prompt_module(stream.patches)
             stream = stream.insert(prompt, self.prompt_pos)
         return super().block(place, block, stream)
 
-    def pool(self, model: Any, stream: Stream) -> Tensor:
+    def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """``[class token, prompt, maximum]``, or ``[prompt, pooled]`` without a class token."""
         prompt = stream.tokens[:, stream.prefix - 1]
         pooled = model.pool(stream)

@@ -1,5 +1,6 @@
 """Nearest neighbours on frozen features, as a method: it remembers the training shapes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_numbers, check_sizes
+from pointpeft.models.heads import Classifier
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
@@ -35,13 +37,18 @@ class KNNTuner(FittedTuner):
     """Holds a memory bank of the training shapes with their labels."""
 
     takes_bank = True
+    config: KNNConfig
 
-    def __init__(self, model: Any, config: KNNConfig, bank: MemoryBank | None = None) -> None:
+    def __init__(
+        self, model: Classifier, config: KNNConfig, bank: MemoryBank | None = None
+    ) -> None:
         super().__init__(model, config)
         self.num_classes = model.num_classes
         self.bank = bank
 
-    def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
+    def fit(
+        self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Remember features ``(S, C)`` with their labels ``(S,)``."""
         columns = F.normalize(features, dim=1).T.contiguous().half()
         self.bank = MemoryBank(columns, labels, ids)

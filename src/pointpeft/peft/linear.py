@@ -2,14 +2,14 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices
-from pointpeft.models.heads import class_token_bytes, is_of_head, linear_head
+from pointpeft.models.heads import Classifier, class_token_bytes, is_of_head, linear_head
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Tokenized
-from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.method import Constants, PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
 
@@ -39,34 +39,36 @@ class LinearTuner(Tuner):
 
     mergeable = True
 
-    def __init__(self, model: Any, config: LinearConfig) -> None:
+    config: LinearConfig
+
+    def __init__(self, model: Network, config: LinearConfig) -> None:
         super().__init__(model, config)
         if config.head == "linear" and model.task != "classification":
             raise ConfigError(f"head=linear is for classification, not {model.task}")
         if config.class_token and "cls_token" not in dict(model.named_parameters()):
             raise ConfigError("class_token=True needs one, and this model has none: leave it out")
 
-    def head(self, model: Any, num_classes: int) -> nn.Module:
+    def head(self, model: Classifier, num_classes: int) -> nn.Module:
         """The model's own, or a single layer."""
         if self.config.head == "linear":
             return linear_head(model.num_features, num_classes)
         return super().head(model, num_classes)
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """Of a classifier, all that its head is given, where that stays as it is."""
-        if not self._is_fixed(model):
+        if not isinstance(model, Classifier) or not self._is_fixed:
             return {}
         return {"features": model.forward_features(points, self)}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same with equal class tokens."""
-        if not self._is_fixed(model):
+        if not isinstance(model, Classifier) or not self._is_fixed:
             return None
         return "features", (type(self), class_token_bytes(model))
 
-    def _is_fixed(self, model: Any) -> bool:
-        fixed = self.freezes_statistics and not self.config.class_token
-        return fixed and model.task == "classification"
+    @property
+    def _is_fixed(self) -> bool:
+        return self.freezes_statistics and not self.config.class_token
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``, and the class token if it is to be trained."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import enumerate_names
+from pointpeft.models.heads import Classifier
 from pointpeft.ops._checks import values_are_known
 from pointpeft.peft.method import FittedTuner, PeftConfig
 
@@ -39,12 +40,13 @@ class SVMConfig(PeftConfig):
 class SVMTuner(FittedTuner):
     """One machine for every pair of classes; the logits are those of scikit-learn's ``SVC``."""
 
+    config: SVMConfig
     first: Tensor
     second: Tensor
     origin: Tensor
     present: Tensor
 
-    def __init__(self, model: Any, config: SVMConfig) -> None:
+    def __init__(self, model: Classifier, config: SVMConfig) -> None:
         super().__init__(model, config)
         K, C = model.num_classes, model.backbone.num_features
         first, second = torch.triu_indices(K, K, offset=1)
@@ -59,7 +61,9 @@ class SVMTuner(FittedTuner):
         if self.config.C is None:
             check_can_choose(labels, class_names)
 
-    def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
+    def fit(
+        self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Fit the machines to features ``(S, C)`` and labels ``(S,)``; returns ``C``."""
         fitted = fit_svm(features.double().numpy(), labels.numpy(), self.config.C)
         place = {tuple(pair): n for n, pair in enumerate(zip(*self._pairs(), strict=True))}

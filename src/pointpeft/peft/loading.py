@@ -9,8 +9,9 @@ from torch import Tensor
 from pointpeft.errors import CheckpointError
 from pointpeft.formats import enumerate_names
 from pointpeft.locations import resolve_adapter
-from pointpeft.models import ModelSpec
+from pointpeft.models import Network
 from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
@@ -32,7 +33,9 @@ _WRAPPED = re.compile(r"^model\.backbone\.blocks\.(\d+)\.(block\.)?")
 """Names of Point-PEFT in format 1, where its layers were part of the encoder's blocks."""
 
 
-def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftModel:
+def load_adapter(
+    base: Trunk | Network | PeftModel, folder: str | Path, name: str = "default"
+) -> PeftModel:
     """Put a saved adapter on its encoder.
 
     Args:
@@ -51,7 +54,7 @@ def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftMo
     Raises:
         CheckpointError: no adapter there, another encoder, missing or surplus entries, or wrong
             shapes; the message lists them.
-        ConfigError: the name is malformed or taken.
+        ConfigError: the name is malformed or taken, or the encoder has no name in the registry.
     """
     folder = resolve_adapter(folder)
     config = read_adapter_config(folder)
@@ -81,13 +84,13 @@ def load_adapter(base: Any, folder: str | Path, name: str = "default") -> PeftMo
     return model
 
 
-def _fresh(base: Any) -> PeftModel:
+def _fresh(base: Trunk | Network) -> PeftModel:
     """A model without adapters, in eval mode.
 
     Raises:
         CheckpointError: this is no encoder, and no model around one.
     """
-    if not isinstance(getattr(getattr(base, "backbone", base), "spec", None), ModelSpec):
+    if not isinstance(base, Trunk | Network):
         raise CheckpointError("base must be made by create_model(name)")
     return PeftModel(base).eval()
 

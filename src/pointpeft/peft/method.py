@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.models.heads import Classifier
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Tokenized, Trunk
 from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.bank import MemoryBank
 
-__all__ = ["FittedTuner", "PeftConfig", "Tuner"]
+__all__ = ["Constants", "FittedTuner", "PeftConfig", "Tuner"]
+
+Constants = dict[str, Tensor | Tokenized]
+"""Arguments of an adapted model by name, see :meth:`Tuner.constants`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class PeftConfig:
         """Whether the method retrieves from a memory bank."""
         return False
 
-    def resolve(self, backbone: Any) -> Self:
+    def resolve(self, backbone: Trunk) -> Self:
         """The settings with all that is left open decided for this backbone."""
         return self
 
@@ -81,6 +86,9 @@ class Tuner(Method, abc.ABC):
     Args:
         model: frozen classification or part-segmentation model whose ``backbone`` is to be adapted.
         config: settings of the method.
+
+    Attributes:
+        bank: what it retrieves from; None where it does not.
     """
 
     #: Keep frozen modules in eval mode during training, so that BatchNorm statistics stay put.
@@ -88,6 +96,9 @@ class Tuner(Method, abc.ABC):
 
     #: Some trained parameters receive no gradient, which several processes have to know.
     leaves_idle: bool = False
+
+    #: In evaluation too, what it gives for a cloud hangs on the others of its batch.
+    depends_on_batch: bool = False
 
     #: It is made with a third argument, the memory bank, None where there is none.
     takes_bank: ClassVar[bool] = False
@@ -98,9 +109,10 @@ class Tuner(Method, abc.ABC):
     #: Prefixes of what is made from the frozen encoder again, so neither stored nor counted.
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: Any, config: Any) -> None:
+    def __init__(self, model: Network, config: PeftConfig) -> None:
         super().__init__()
         self.config = config
+        self.bank: MemoryBank | None = None
 
     @staticmethod
     def features(trunk: Trunk, points: Tensor | Tokenized) -> Tensor:
@@ -120,7 +132,7 @@ class Tuner(Method, abc.ABC):
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """What clouds ``(B, N, 3)`` give that no training of the adapter changes.
 
         They are named as the arguments of the adapted model that take them: ``query`` or
@@ -130,7 +142,7 @@ class Tuner(Method, abc.ABC):
         """
         return {}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """Adapters of one trunk with equal keys have equal :meth:`constants` of equal clouds.
 
         A batch that mixes them has these computed once for all.
@@ -141,29 +153,29 @@ class Tuner(Method, abc.ABC):
         """
         return None
 
-    def attach(self, model: Any) -> None:
+    def attach(self, model: Network) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
 
     def is_rebuilt(self, name: str) -> bool:
         """Whether the tensor ``name`` is made again when an adapter is loaded, so not stored."""
         return name.startswith(tuple(f"tuner.{prefix}" for prefix in self.rebuilt))
 
-    def merged(self, model: Any) -> Any:
+    def merged(self, model: Network) -> Network:
         """A plain model that computes what the adapted ``model`` does; see :attr:`mergeable`."""
         return copy.deepcopy(model)
 
     def save_extra(self, folder: Path) -> None:
         """Write what others read beside the files of an adapter."""
 
-    def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
+    def set_bank(self, bank: MemoryBank, encoder: Trunk) -> None:
         """See :meth:`pointpeft.peft.PeftModel.set_bank`."""
         raise ConfigError(f"{type(self).__name__} has no use for a memory bank")
 
-    def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
+    def logits(self, model: Network, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """What the adapter gives: logits of the model, or of the method itself."""
         return model(found, *category, self, context)
 
-    def entered(self, model: Any) -> nn.Module:
+    def entered(self, model: Classifier) -> nn.Module:
         """The module whose input are the features that become logits, ``(B, F)``."""
         return model.head
 
@@ -189,13 +201,13 @@ class FittedTuner(Tuner):
 
     draws: int = 1
 
-    def __init__(self, model: Any, config: Any) -> None:
+    def __init__(self, model: Network, config: PeftConfig) -> None:
         super().__init__(model, config)
         if model.task != "classification":
             raise ConfigError(f"method {config.method!r} is for classification, not {model.task}")
         self.entry = nn.Identity()
 
-    def entered(self, model: Any) -> nn.Module:
+    def entered(self, model: Classifier) -> nn.Module:
         """Not the head of the model."""
         return self.entry
 
@@ -216,7 +228,9 @@ class FittedTuner(Tuner):
         return
 
     @abc.abstractmethod
-    def fit(self, features: Tensor, labels: Tensor, ids: Any = None) -> dict[str, Any]:
+    def fit(
+        self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Learn from training shapes.
 
         Args:
@@ -232,13 +246,13 @@ class FittedTuner(Tuner):
     def classify(self, features: Tensor) -> Tensor:
         """Logits of features, ``(B, C) -> (B, classes)``."""
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """The features that it is fitted to."""
         found = model.backbone.tokenize(points)
         with full_precision(found.points):
             return {"query": self.fitted_features(model.backbone.eval(), found)}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """Those of the trunk alone."""
         return "query", type(self).features
 
@@ -246,7 +260,7 @@ class FittedTuner(Tuner):
         """The features, where they are known."""
         return {} if query is None else {"features": query}
 
-    def logits(self, model: Any, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
+    def logits(self, model: Network, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""
         with full_precision(found.points):
             features = context.get("features")

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.models import build_classifier, state_hash
+from pointpeft.models import Encoded, ModelSpec, Network, build_classifier, state_hash
+from pointpeft.models.heads import Classifier
+from pointpeft.models.part_segmenters import PartSegmenter
 from pointpeft.models.registry import build_segmenter
 from pointpeft.models.trunk import Tokenized, Trunk
 from pointpeft.peft.adapter import Adapter
@@ -35,10 +37,10 @@ class _OfActive:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, model: Any, owner: type) -> Any:
+    def __get__(self, model: "PeftModel", owner: type) -> Any:
         return getattr(model.adapter, self.name)
 
-    def __set__(self, model: Any, value: Any) -> None:
+    def __set__(self, model: "PeftModel", value: object) -> None:
         setattr(model.adapter, self.name, value)
 
 
@@ -64,7 +66,7 @@ class PeftModel(nn.Module):
             deleted.
     """
 
-    model: Any = _OfActive()
+    model: Network = _OfActive()  # type: ignore[assignment]
     tuner: Tuner = _OfActive()  # type: ignore[assignment]
     config: PeftConfig = _OfActive()  # type: ignore[assignment]
     class_names: tuple[str, ...] | None = _OfActive()  # type: ignore[assignment]
@@ -73,11 +75,11 @@ class PeftModel(nn.Module):
     bank: MemoryBank | None = _OfActive()  # type: ignore[assignment]
     task: str = _OfActive()  # type: ignore[assignment]
     sizes: dict[str, int | None] = _OfActive()  # type: ignore[assignment]
-    base_spec: Any = _OfActive()
+    base_spec: ModelSpec = _OfActive()  # type: ignore[assignment]
     base_checkpoint: str | None = _OfActive()  # type: ignore[assignment]
     describe: Any = _OfActive()
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Trunk | Network) -> None:
         super().__init__()
         self.base = frozen_view(base)
         self.base_hash = state_hash(self.trunk)
@@ -88,7 +90,7 @@ class PeftModel(nn.Module):
     @property
     def trunk(self) -> Trunk:
         """The frozen encoder."""
-        return self.base if isinstance(self.base, Trunk) else self.base.backbone  # type: ignore[return-value]
+        return self.base.core
 
     @property
     def adapter(self) -> Adapter:
@@ -149,7 +151,7 @@ class PeftModel(nn.Module):
         if hasattr(self.adapters, name):
             raise ConfigError(f"`name` {name!r} is one that torch needs: pass another one")
 
-    def _network(self, num_classes: int | None, num_parts: int | None) -> nn.Module:
+    def _network(self, num_classes: int | None, num_parts: int | None) -> Network:
         """A frozen model for an adapter: the one that there is, or a fresh one on its encoder."""
         for key, count in {"num_classes": num_classes, "num_parts": num_parts}.items():
             if count is not None and (type(count) is not int or count < 1):
@@ -160,7 +162,7 @@ class PeftModel(nn.Module):
                                   " with a head, but an encoder")  # fmt: skip
             return self.base
         trunk = self.trunk
-        network: nn.Module
+        network: Network
         if num_parts is None:
             network = build_classifier(trunk, num_classes or 0)
         else:
@@ -202,7 +204,7 @@ class PeftModel(nn.Module):
         finally:
             self._disabled = before
 
-    def merge_adapter(self) -> Any:
+    def merge_adapter(self) -> Network:
         """A plain model that computes what the active adapter does, with weights of its own.
 
         Raises:
@@ -230,7 +232,7 @@ class PeftModel(nn.Module):
         exclude: Tensor | None = None,
         category: Tensor | None = None,
         features: Tensor | None = None,
-    ) -> Any:
+    ) -> Tensor | Encoded:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
         Args:
@@ -249,7 +251,7 @@ class PeftModel(nn.Module):
         """
         if not self._disabled:
             return self.adapter(points, query, exclude, category, features)
-        if getattr(self.base, "task", None) == "part_segmentation":
+        if isinstance(self.base, PartSegmenter):
             return self.base(points, category)
         return self.base(points)
 
@@ -295,7 +297,7 @@ class PeftModel(nn.Module):
         self.base.eval()
         return self
 
-    def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
+    def set_bank(self, bank: MemoryBank, encoder: Trunk) -> None:
         """Give a model that was made without one, as of a released file, its memory bank.
 
         Args:
@@ -356,7 +358,7 @@ class PeftModel(nn.Module):
 
 
 def get_peft_model(
-    model: Any, config: PeftConfig, bank: MemoryBank | None = None, name: str = "default"
+    model: Network, config: PeftConfig, bank: MemoryBank | None = None, name: str = "default"
 ) -> PeftModel:
     """Put a tuning method on a classification or part-segmentation model.
 
@@ -379,7 +381,7 @@ def get_peft_model(
             f"model already carries the method {model.config.method!r}: call its add_adapter for a "
             "second one"
         )
-    if getattr(model, "task", None) not in ("classification", "part_segmentation"):
+    if not isinstance(model, Classifier | PartSegmenter):
         raise ConfigError(
             "model must be a classification or part-segmentation model: "
             "create_model(..., num_classes=...) or create_model(..., num_parts=...)"

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
 from pointpeft.models import Scale
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.point_m2ae import check_counts
 from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.method import Constants, PeftConfig, Tuner
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
 from pointpeft.peft.sharing import frozen_view, view
 
@@ -112,7 +114,7 @@ class PointPeftConfig(PeftConfig):
         """Prompts are enriched from the bank, unless there are none or an ablation forbids it."""
         return self.use_prompt and self.use_bank and self.prompt_blocks != 0
 
-    def resolve(self, backbone: Any) -> Self:
+    def resolve(self, backbone: Trunk) -> Self:
         """With the paper's values for what was left open, which hang on the number of scales."""
         several = len(backbone.scales) > 1
         defaults: dict[str, Any] = {
@@ -132,12 +134,13 @@ class PointPeftTuner(Tuner):
     prompt goes to the blocks of the last one, whose width it has.
     """
 
+    config: Any  # settings without open ones
     rebuilt = ("retriever.",)
     takes_bank = True
     scale_layers: ClassVar[type[ScaleLayers]] = ScaleLayers
     beside_block: ClassVar[type[PointPeftBlock]] = PointPeftBlock
 
-    def __init__(self, model: Any, config: Any, bank: MemoryBank | None = None) -> None:
+    def __init__(self, model: Network, config: Any, bank: MemoryBank | None = None) -> None:
         super().__init__(model, config)
         backbone = model.backbone
         if bank is not None and config.uses_bank:
@@ -181,7 +184,7 @@ class PointPeftTuner(Tuner):
         """Whether prompts have coordinates; ``prompted`` says whether there are prompts."""
         return prompted
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """A block with what is added to it."""
         tokens = stream.tokens + stream.positions
         return stream.with_tokens(self.blocks[place](block, tokens, stream.geometry))
@@ -190,7 +193,7 @@ class PointPeftTuner(Tuner):
         """Added layers, the head and class token, biases and the final norm."""
         return bool(_TRAINED.search(name)) or name.startswith(self._final_norm)
 
-    def set_bank(self, bank: MemoryBank, encoder: Any) -> None:
+    def set_bank(self, bank: MemoryBank, encoder: Trunk) -> None:
         """Retrieve from ``bank`` with queries of ``encoder``."""
         config = self.config
         if not config.uses_bank or not self._with_bank:
@@ -214,14 +217,14 @@ class PointPeftTuner(Tuner):
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """The queries, as the frozen encoder makes them."""
         if self.bank is None:
             return {}
         with torch.autocast(next(model.parameters()).device.type, enabled=False):
             return {"query": self.query(model.backbone.tokenize(points))}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same of all whose queries are grouped as the trunk groups."""
         if self.bank is None or self.config.query_grouping:
             return None
@@ -289,7 +292,7 @@ def second_level(scales: tuple[Scale, ...], config: PointPeftConfig) -> list[tup
     return sizes
 
 
-def query_encoder(backbone: Any, grouping: Mapping[str, Any] | None = None) -> Any:
+def query_encoder(backbone: Trunk, grouping: Mapping[str, Any] | None = None) -> Trunk:
     """The frozen encoder as it makes queries.
 
     Args:

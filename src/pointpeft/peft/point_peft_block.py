@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.models import Geometry
-from pointpeft.models.layers import attention
+from pointpeft.models.layers import Block, attention
 from pointpeft.ops import (
     farthest_point_sample,
     gather_points,
@@ -240,7 +240,7 @@ class PointPeftBlock(nn.Module):
         if gated and config.use_adapter:
             self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, block: Any, x: Tensor, geometry: Geometry) -> Tensor:
+    def forward(self, block: Block, x: Tensor, geometry: Geometry) -> Tensor:
         """The output of ``block`` with all that, ``(B, prefix + G, C) -> (B, prefix + G, C)``.
 
         Prompts come and go within the block.

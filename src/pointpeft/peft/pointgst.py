@@ -5,13 +5,15 @@ of its rows, over the graph of all patch centers and over graphs of neighbouring
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import check_choices, check_sizes
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Geometry, Stream
 from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.method import PeftConfig, Tuner
@@ -59,7 +61,9 @@ class PointGSTTuner(Tuner):
     sign: neither the rest of a batch nor the library that finds eigenvectors moves an output.
     """
 
-    def __init__(self, model: Any, config: PointGSTConfig) -> None:
+    config: PointGSTConfig
+
+    def __init__(self, model: Network, config: PointGSTConfig) -> None:
         super().__init__(model, config)
         self.adapters = nn.ModuleList(
             _SpectralAdapter(scale.dim, config.rank)
@@ -71,7 +75,7 @@ class PointGSTTuner(Tuner):
         """All but the encoder."""
         return not name.startswith("model.backbone.")
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """One block with its adapter, which sees tokens before the norm."""
         geometry = stream.geometry
         bases = geometry.once("pointgst", lambda: self.bases(geometry))

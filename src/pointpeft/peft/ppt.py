@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.heads import classification_head
-from pointpeft.models.trunk import Stream
+from pointpeft.models.heads import Classifier, classification_head
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
+from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["PPTConfig", "PPTTuner"]
@@ -45,7 +47,7 @@ class PPTConfig(PeftConfig):
         if self.num_prompts is not None:
             check_sizes(self, ["num_prompts"])
 
-    def resolve(self, backbone: Any) -> "PPTConfig":
+    def resolve(self, backbone: Trunk) -> "PPTConfig":
         """With the number of prompts.
 
         Raises:
@@ -66,7 +68,9 @@ class PPTTuner(Tuner):
     On several scales each has prompts and bottlenecks of its own.
     """
 
-    def __init__(self, model: Any, config: PPTConfig) -> None:
+    config: PPTConfig
+
+    def __init__(self, model: Network, config: PPTConfig) -> None:
         super().__init__(model, config)
         self.scales = nn.ModuleList(
             _Scale(scale.dim, config.width) for scale in model.backbone.scales
@@ -78,7 +82,7 @@ class PPTTuner(Tuner):
         """What the class says."""
         return bool(_TRAINED.match(name))
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """One block, in front of and within which the bottlenecks act."""
         if place in self.first_blocks:
             stream = self.with_prompts(stream)
@@ -102,11 +106,11 @@ class PPTTuner(Tuner):
         """Tokens of the second cut, ``(B, count, C)``."""
         return stream.patches[:, :count]
 
-    def num_features(self, model: Any) -> int:
+    def num_features(self, model: Classifier) -> int:
         """Those of the model, and the mean over prompts."""
         return model.num_pooled + model.backbone.num_features
 
-    def pool(self, model: Any, stream: Stream) -> Tensor:
+    def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """Class token, and the means over patches and over prompts, ``(B, 3 C)``.
 
         On several scales it is what the model pools, and the mean over prompts.
@@ -116,7 +120,7 @@ class PPTTuner(Tuner):
             return torch.cat([model.pool(stream), prompts], dim=-1)
         return torch.cat([stream.tokens[:, 0], stream.patches.mean(dim=1), prompts], dim=-1)
 
-    def head(self, model: Any, num_classes: int) -> nn.Module:
+    def head(self, model: Classifier, num_classes: int) -> nn.Module:
         """The usual head with GELU in place of ReLU."""
         head = classification_head(self.num_features(model), num_classes, activation=nn.GELU)
         head.apply(_init)

@@ -247,7 +247,7 @@ def _origin(config: PeftConfig) -> dict[str, str]:
     return {METHOD_CLASS: f"{kind.__module__}:{kind.__qualname__}"}
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A setting as JSON knows it."""
     return list(value) if isinstance(value, tuple) else value
 

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.heads import class_token_bytes
+from pointpeft.models.heads import Classifier, class_token_bytes
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
-from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.method import Constants, PeftConfig, Tuner
 
 __all__ = ["STAGConfig", "STAGTuner"]
 
@@ -47,7 +49,7 @@ class STAGConfig(PeftConfig):
         if self.first_block is not None:
             check_sizes(self, ["first_block"], least=0)
 
-    def resolve(self, backbone: Any) -> "STAGConfig":
+    def resolve(self, backbone: Trunk) -> "STAGConfig":
         """With what was left open.
 
         Raises:
@@ -72,7 +74,9 @@ class STAGTuner(Tuner):
     stays at its random start too.
     """
 
-    def __init__(self, model: Any, config: Any) -> None:
+    config: Any  # settings without open ones
+
+    def __init__(self, model: Network, config: Any) -> None:
         super().__init__(model, config)
         C, R, depth = model.backbone.num_features, config.width, len(model.backbone.blocks)
         runs = -(-depth // config.run_length)
@@ -85,18 +89,18 @@ class STAGTuner(Tuner):
         """The side network and the head."""
         return name.startswith(("tuner.", "model.head."))
 
-    def num_features(self, model: Any) -> int:
+    def num_features(self, model: Classifier) -> int:
         """Those of a token."""
         return model.backbone.num_features
 
-    def constants(self, model: Any, points: Tensor | Tokenized) -> dict[str, Tensor | Tokenized]:
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """Of a classifier, the clouds with their tokens at the first block that is moved.
 
         Known are the tokens in front of the patches there, ``prefix (B, P, C)``, and the sums of
         the inputs of the blocks below by run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        if not self._is_fixed(model):
+        if not isinstance(model, Classifier) or not self._is_fixed:
             return {}
         found, below = model.backbone.tokenize(points), _Below(first)
         P = model.run(found, below).prefix
@@ -106,22 +110,22 @@ class STAGTuner(Tuner):
         known = {"prefix": below.inputs[first][:, :P], "inputs": torch.stack(runs, dim=1)}
         return {"points": Tokenized(found.points, found.centers, patches[first], known=known)}
 
-    def constants_key(self, model: Any) -> tuple[str, Hashable] | None:
+    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same with equal class tokens."""
-        if not self._is_fixed(model):
+        if not isinstance(model, Classifier) or not self._is_fixed:
             return None
         of = (type(self), self.config.first_block, self.config.run_length)
         return "points", (of, class_token_bytes(model))
 
-    def _is_fixed(self, model: Any) -> bool:
-        below = self.freezes_statistics and self.config.first_block > 0
-        return below and model.task == "classification"
+    @property
+    def _is_fixed(self) -> bool:
+        return self.freezes_statistics and self.config.first_block > 0
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """What is known from :meth:`constants`."""
         return dict(found.known)
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """Collect the block's input, without its positions; behind it, move the tokens."""
         if "inputs" in stream.geometry.context:
             if place < self.config.first_block:
@@ -164,7 +168,7 @@ class STAGTuner(Tuner):
         """Without the final norm."""
         return stream
 
-    def pool(self, model: Any, stream: Stream) -> Tensor:
+    def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """The mean over all tokens."""
         return stream.tokens.mean(dim=1)
 
@@ -184,7 +188,7 @@ class _Below(Method):
         self.first = first
         self.inputs: list[Tensor] = []
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """Nothing from the block on."""
         if place <= self.first:
             self.inputs.append(stream.tokens)

@@ -5,12 +5,13 @@ through all. Deep: every block has its own, which come and go with it.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from pointpeft.errors import check_rates, check_sizes
+from pointpeft.models.layers import Block
+from pointpeft.models.network import Network
 from pointpeft.models.trunk import Stream
 from pointpeft.peft.method import PeftConfig, Tuner
 
@@ -42,7 +43,9 @@ class VPTDeepConfig(VPTShallowConfig):
 class VPTTuner(Tuner):
     """Trains prompts, class token and head."""
 
-    def __init__(self, model: Any, config: Any) -> None:
+    config: VPTShallowConfig
+
+    def __init__(self, model: Network, config: VPTShallowConfig) -> None:
         super().__init__(model, config)
         deep = isinstance(config, VPTDeepConfig)
         self.dropout = nn.Dropout(config.dropout)
@@ -58,7 +61,7 @@ class VPTTuner(Tuner):
         """All but the encoder."""
         return not name.startswith("model.backbone.")
 
-    def block(self, place: int, block: Any, stream: Stream) -> Stream:
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """One block among prompts."""
         if str(place) not in self.prompts:
             return super().block(place, block, stream)

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class ServedAdapter:
     @property
     def alone(self) -> bool:
         """Whether its clouds come one by one: by the papers' code a batch changes them."""
-        return bool(getattr(self.adapter.config, "reference_compat", False))
+        return self.adapter.tuner.depends_on_batch
 
     @property
     def features_key(self) -> Hashable:
@@ -150,7 +150,7 @@ class AdapterSet:
                 )
             self.load(name, folder)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[ServedAdapter]:
         return iter(list(self._known.values()))
 
     def __len__(self) -> int:

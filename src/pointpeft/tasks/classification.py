@@ -26,7 +26,9 @@ from pointpeft.measure.scores import (
     score,
     wilson_interval,
 )
+from pointpeft.models.network import Network
 from pointpeft.models.registry import build_classifier
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
 from pointpeft.tasks.class_predictions import PredictRows, predict_classes
 from pointpeft.tasks.shown import Predicted, Shown, basis, interval, spread
@@ -125,7 +127,7 @@ class Classification(Task):
                 "needs two classes or more"
             )
 
-    def network(self, backbone: Any, data: ShapeData) -> Any:
+    def network(self, backbone: Trunk, data: ShapeData) -> Network:
         """The classification model, a logit per class."""
         return build_classifier(backbone, len(data.class_names))
 
@@ -237,7 +239,7 @@ class Classification(Task):
         """The same of a run's adapter, the best seed's if there are several."""
         adapter, (part, split) = LoadedAdapter(folder, device=device), held_out(data)
         known = None
-        if getattr(adapter.model.config, "reference_compat", False):  # a cloud hangs on its batch
+        if adapter.model.tuner.depends_on_batch:  # a cloud hangs on its batch
             known = self._outputs(adapter, part, batch_of_run(folder))
         return self.analyse(adapter, data.train, part, split, known)
 
@@ -330,4 +332,4 @@ def _scores(model: PeftModel, split: ShapeSplit, num_points: int, batch_size: in
     if not len(split):
         return None
     logits = classify(model, torch.from_numpy(split.points)[:, :num_points], batch_size)
-    return score(logits.argmax(1).numpy(), split.labels, model.model.num_classes)
+    return score(logits.argmax(1).numpy(), split.labels, model.adapter.classifier.num_classes)

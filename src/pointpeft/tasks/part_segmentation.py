@@ -26,7 +26,9 @@ from pointpeft.measure.part_scores import (
     shape_iou,
 )
 from pointpeft.measure.scores import class_counts
+from pointpeft.models.network import Network
 from pointpeft.models.registry import build_segmenter
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import FullConfig, PeftConfig, PeftModel
 from pointpeft.tasks.shown import Outcome, Predicted, Shown, spread
 from pointpeft.tasks.task import PredictOptions, Task
@@ -131,7 +133,7 @@ class PartSegmentation(Task):
                 "with two parts or more"
             )
 
-    def network(self, backbone: Any, data: ShapeData) -> Any:
+    def network(self, backbone: Trunk, data: ShapeData) -> Network:
         """The part-segmentation model, a logit per part of any category."""
         return build_segmenter(backbone, len(data.part_names), len(data.class_names))
 

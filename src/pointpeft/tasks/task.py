@@ -13,6 +13,8 @@ from pointpeft.data.transforms import Compose
 from pointpeft.errors import ConfigError, check_sizes
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.corpus import Work
+from pointpeft.models.network import Network
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftConfig, PeftModel
 from pointpeft.tasks.shown import Predicted, Shown
 from pointpeft.tasks.tuning_module import TuningModule
@@ -105,7 +107,7 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def network(self, backbone: Any, data: ShapeData) -> Any:
+    def network(self, backbone: Trunk, data: ShapeData) -> Network:
         """The model around an encoder, with as many outputs as the data asks for."""
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ from pointpeft.data.transforms import Compose, FirstPoints
 from pointpeft.errors import CheckpointError
 from pointpeft.models.trunk import Tokenized
 from pointpeft.peft import PeftModel
+from pointpeft.peft.method import Constants
 from pointpeft.training.optimizer import Schedule, configure_adamw
 from pointpeft.training.run_folder import AtomicCheckpointIO
 
@@ -27,10 +28,6 @@ MOST_CONSTANT_BYTES = 2 * 2**30
 
 TIE_WEIGHT = 1e-4
 """Of the loss in the validation score: it only decides between epochs that are equally good."""
-
-
-_Constants = dict[str, Tensor | Tokenized]
-"""See :meth:`pointpeft.Tuner.constants`."""
 
 
 def held_out(data: ShapeData) -> tuple[ShapeSplit, str]:
@@ -70,11 +67,11 @@ class TuningModule(L.LightningModule):
         self.augmentation = augmentation
         self.strict_loading = False
         self._repeated = all(isinstance(step, FirstPoints) for step in augmentation.steps)
-        self._constants: dict[str, dict[int, _Constants]] = {"train": {}, split: {}}
+        self._constants: dict[str, dict[int, Constants]] = {"train": {}, split: {}}
         self._constant_bytes = 0
 
     @torch.no_grad()
-    def constants(self, split: str, points: Tensor, index: Tensor) -> _Constants:
+    def constants(self, split: str, points: Tensor, index: Tensor) -> Constants:
         """What training leaves as it is of clouds that come again, from when they came first.
 
         Args:

@@ -18,10 +18,11 @@ from pointpeft.errors import CheckpointError
 from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
 from pointpeft.models import state_hash
 from pointpeft.models.safetensors_files import saved_shapes
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import MemoryBank
 from pointpeft.peft.registry import tuner_class
 from pointpeft.progress import Meter
-from pointpeft.training.config import DataConfig, FinetuneConfig
+from pointpeft.training.config import DataConfig, FinetuneConfig, SvmConfig
 from pointpeft.training.loaders import cloud_loader
 from pointpeft.training.processes import is_first_process
 from pointpeft.training.protocol import HONEST, Protocol
@@ -42,7 +43,7 @@ __all__ = [
 log = logging.getLogger("pointpeft")
 
 
-def make_backbone(config: Any) -> tuple[Any, str | None]:
+def make_backbone(config: FinetuneConfig | SvmConfig) -> tuple[Trunk, str | None]:
     """The encoder of a config with its weights, and where they came from; None: from nowhere.
 
     Without a checkpoint the weights shipped for the model are used, if there are any and its sizes
@@ -56,7 +57,7 @@ def make_backbone(config: Any) -> tuple[Any, str | None]:
         embedded = as_shipped and has_embedded_weights(config.model)
     elif config.checkpoint != RANDOM and not embedded:
         path = resolve_checkpoint(config.checkpoint)
-    backbone = create_model(
+    backbone: Trunk = create_model(
         config.model,
         preset=config.preset,
         checkpoint=path,
@@ -174,7 +175,7 @@ class Banks:
         self.data, self.run = data, run
         self._built: dict[str, MemoryBank] = {}
 
-    def of(self, backbone: Any) -> MemoryBank:
+    def of(self, backbone: Trunk) -> MemoryBank:
         """The bank of an encoder, before a method is attached to it; both are on the CPU.
 
         In other processes than the first one it has no content before training begins, when

@@ -22,6 +22,7 @@ from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_c
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
 from pointpeft.models.objective import Pretraining
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
 from pointpeft.training.callbacks import (
@@ -70,7 +71,7 @@ class PretrainingModule(L.LightningModule):
 
     def __init__(
         self,
-        model: Any,
+        model: Pretrainable,
         schedule: Schedule,
         augmentation: Transform,
         seen: Tensor | None = None,
@@ -143,7 +144,7 @@ def pretrain(
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
     with run.logging():
-        num_points = config.data.num_points or _network(model).spec.num_points
+        num_points = config.data.num_points or model.core.spec.num_points
         clouds = load_pretraining_data(config, num_points, find_protocol(config.protocol), progress)
         log.info(
             "%s: shapes: %s; procedural shapes of an epoch: %s; points of a shape: %d",
@@ -159,7 +160,7 @@ def pretrain(
         return _train(config, run, model, clouds, resume)
 
 
-def make_model(config: PretrainConfig) -> Any:
+def make_model(config: PretrainConfig) -> Pretrainable:
     """The network that a config pre-trains, with the weights that it starts from.
 
     Raises:
@@ -168,7 +169,7 @@ def make_model(config: PretrainConfig) -> Any:
     """
     embedded = names_embedded(config.checkpoint, config.model)
     path = config.checkpoint and not embedded and resolve_checkpoint(config.checkpoint)
-    return create_model(
+    model: Pretrainable = create_model(
         config.model,
         task="pretraining",
         preset=config.preset,
@@ -177,15 +178,15 @@ def make_model(config: PretrainConfig) -> Any:
         **config.backbone,
         **config.pretraining,
     )
-
-
-def _network(model: Any) -> Any:
-    """What a run is for: the encoder, or a tokenizer, which is trained as it is."""
-    return getattr(model, "backbone", model)
+    return model
 
 
 def _train(
-    config: PretrainConfig, run: RunFolder, model: Any, clouds: PretrainingData, resume: bool
+    config: PretrainConfig,
+    run: RunFolder,
+    model: Pretrainable,
+    clouds: PretrainingData,
+    resume: bool,
 ) -> dict[str, Any]:
     """Train, and write the results; give back what is in ``metrics.json``."""
     protocol = find_protocol(config.protocol)
@@ -240,7 +241,7 @@ def _train(
     return on_first_process(trainer, conclude)
 
 
-def _look(config: PretrainConfig, model: Any, clouds: PretrainingData) -> Tensor | None:
+def _look(config: PretrainConfig, model: Pretrainable, clouds: PretrainingData) -> Tensor | None:
     """What the model's teacher, if it has one, sees of the stored clouds."""
     if not (isinstance(model, Pretraining) and model.terms.teacher and len(clouds.train)):
         return None
@@ -263,7 +264,7 @@ def _faults(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> list[BestEpoch]:
     """What measures the model during training, and keeps the best one."""
 
-    def keep(model: Any, epochs: int, value: float) -> None:
+    def keep(model: Pretrainable, epochs: int, value: float) -> None:
         scores = {"test_accuracy": value} if config.svm.source is not None else {}
         _save(config, run, model, clouds, epochs, (BEST_ENCODER, PTH_BEST), scores)
 
@@ -280,7 +281,7 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 def _save(
     config: PretrainConfig,
     run: RunFolder,
-    model: Any,
+    model: Pretrainable,
     clouds: PretrainingData,
     epochs: int,
     names: tuple[str, str] = (ENCODER, PTH_LAST),
@@ -288,7 +289,7 @@ def _save(
 ) -> None:
     """Write the encoder and, where that is asked for, the whole model as a .pth file."""
     shapes = pack_digests(clouds.seen)
-    save_model(_network(model), run.path / names[0], epochs=epochs, shapes=shapes)
+    save_model(model.core, run.path / names[0], epochs=epochs, shapes=shapes)
     if config.save_published:
         save_pth(model, run.path / names[1], epochs - 1, scores)  # its number, from 0
 

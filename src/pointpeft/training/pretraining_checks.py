@@ -19,7 +19,9 @@ from pointpeft.data.transforms import Transform
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.measure.scores import encode_batches, extract_features
 from pointpeft.measure.svm import linear_svm
-from pointpeft.models.trunk import Trunk
+from pointpeft.models.dvae import DiscreteVAE
+from pointpeft.models.network import Network
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.ops import chamfer_distance
 from pointpeft.peft.bank import eval_mode
 from pointpeft.peft.linear_svm import check_can_choose
@@ -32,8 +34,14 @@ __all__ = ["BestEpoch", "Keep", "RebuildingCheck", "SvmCheck"]
 
 log = logging.getLogger("pointpeft")
 
-Keep = Callable[[Any, int, float], None]
+Keep = Callable[[Pretrainable, int, float], None]
 """Called with a model that is the best so far, the epochs it was trained for, and its value."""
+
+
+def _network(task: L.LightningModule) -> Pretrainable:
+    """What is pre-trained."""
+    assert isinstance(task.model, Pretrainable), "no other task has these callbacks"
+    return task.model
 
 
 class BestEpoch(L.Callback, abc.ABC):
@@ -68,7 +76,7 @@ class BestEpoch(L.Callback, abc.ABC):
         self.best_epoch: int | None = None
 
     @abc.abstractmethod
-    def measure(self, model: Any) -> float:
+    def measure(self, model: Pretrainable) -> float:
         """The value of a pre-training model, which keeps its mode."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,21 +87,21 @@ class BestEpoch(L.Callback, abc.ABC):
         """That of the interrupted run."""
         self.best, self.best_epoch = state["best"], state.get("best_epoch")
 
-    def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Forget the value of an earlier epoch, which the trainer would show again."""
         trainer.callback_metrics.pop(self.metric, None)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Measure, log, and have the model kept if it is the best."""
         epochs = trainer.current_epoch + 1
         if epochs % self.every:
             return
-        value = on_first_process(trainer, lambda: self._measure(task.model, epochs))
+        value = on_first_process(trainer, lambda: self._measure(_network(task), epochs))
         task.log(self.metric, value)
         if self._is_best(value):
             self.best, self.best_epoch = value, epochs
 
-    def _measure(self, model: Any, epochs: int) -> float:
+    def _measure(self, model: Pretrainable, epochs: int) -> float:
         value = self.measure(model)
         if not math.isfinite(value):
             raise TrainingError(f"{self.metric} is {value} after epoch {epochs}")
@@ -136,12 +144,12 @@ class SvmCheck(BestEpoch):
         if config.C is None:
             check_can_choose(self.train.labels, data.class_names, "svm.C")
 
-    def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
+    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Refuse a network without features for an SVM."""
-        if not isinstance(getattr(task.model, "backbone", None), Trunk):
+        if not isinstance(task.model, Network):
             raise ConfigError("svm.source is for encoders: this network has no retrieval features")
 
-    def measure(self, model: Any) -> float:
+    def measure(self, model: Pretrainable) -> float:
         """Accuracy of a linear SVM on features of ``model``."""
         with eval_mode(model):
             train, test = (self._features(model, part) for part in (self.train, self.held_out))
@@ -153,10 +161,11 @@ class SvmCheck(BestEpoch):
             machine = LinearSVC(C=self.config.C, random_state=0).fit(train, labels[0])
         return float(machine.score(test, labels[1]))
 
-    def _features(self, model: Any, part: ShapeSplit) -> NDArray:
+    def _features(self, model: Pretrainable, part: ShapeSplit) -> NDArray:
         points = torch.from_numpy(part.points)
         encode = self.protocol.svm_features(model)
         if encode is None:
+            assert isinstance(model, Network), "checked before"
             return extract_features(model.backbone, points, self.protocol.features)
         return encode_batches(encode, points, next(model.parameters()).device)
 
@@ -202,17 +211,18 @@ class RebuildingCheck(BestEpoch):
         self.metric, self.split = f"{split}_chamfer_l1", split
         self.points, self.draw = points, draw
 
-    def on_fit_start(self, trainer: L.Trainer, task: Any) -> None:
+    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Refuse a network that rebuilds nothing."""
-        if not hasattr(task.model, "rebuild_clouds"):
+        if not isinstance(task.model, DiscreteVAE):
             raise ConfigError(
                 "validate_every is for tokenizers (model=point_bert_dvae); encoders are measured "
                 "by a linear SVM: svm.source=DATA"
             )
 
     @torch.no_grad()
-    def measure(self, model: Any) -> float:
+    def measure(self, model: Pretrainable) -> float:
         """Mean over the clouds, in the unit of their coordinates."""
+        assert isinstance(model, DiscreteVAE), "checked before"
         device, total = next(model.parameters()).device, 0.0
         with eval_mode(model):
             for batch in self.points.split(_BATCH):

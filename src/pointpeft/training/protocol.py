@@ -12,6 +12,7 @@ from pointpeft.data.prepare import Prepared
 from pointpeft.data.transforms import Compose, recipe
 from pointpeft.errors import DataError
 from pointpeft.measure.voting import vote_once
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
 from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
@@ -121,7 +122,7 @@ class Protocol:
         """
         return vote_once(model, split, num_points, votes, seed, progress)
 
-    def svm_features(self, model: Any) -> Callable[..., Any] | None:
+    def svm_features(self, model: Pretrainable) -> Callable[[Tensor], Tensor] | None:
         """Features of a pre-training model for an SVM; None: retrieval features of its encoder."""
         return None
 

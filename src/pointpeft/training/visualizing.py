@@ -20,6 +20,7 @@ from pointpeft.measure.report.page import REPORT
 from pointpeft.measure.report.view_page import write_view_page
 from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.models.objective import Pretraining
+from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import PretrainConfig
 from pointpeft.training.config_files import load_config
@@ -71,9 +72,9 @@ def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path
     shape = read_shape(file)
     torch.manual_seed(config.seed)
     model, trained, origin = load_pretrained(config)
-    data, network = config.data, getattr(model, "backbone", model)
+    data, core = config.data, model.core
     transform = InputTransform(
-        data.num_points or network.spec.num_points,
+        data.num_points or core.spec.num_points,
         data.normalize,  # type: ignore[arg-type]
         data.up_axis,  # type: ignore[arg-type]
     )
@@ -110,7 +111,7 @@ def visualize_run(folder: str | Path, output: str | Path | None = None) -> Path:
     return write_curves_page(_page(output or Path(folder) / REPORT), folder)
 
 
-def load_pretrained(config: PretrainConfig) -> tuple[Any, frozenset[str], str]:
+def load_pretrained(config: PretrainConfig) -> tuple[Pretrainable, frozenset[str], str]:
     """The whole network as far as its weights are there.
 
     Of a run it is what ``checkpoints/last.ckpt`` holds, and without that its encoder.

@@ -9,6 +9,9 @@ from pointpeft.compat.checkpoints.bank_files import Beside
 from pointpeft.compat.checkpoints.reading import Shapes, head_sizes, known_sizes
 from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
+from pointpeft.models.heads import Classifier
+from pointpeft.models.loadable import Loadable
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.model import PeftModel, get_peft_model
 from pointpeft.peft.point_peft import PointPeftConfig
 
@@ -18,7 +21,7 @@ log = logging.getLogger("pointpeft")
 
 
 def attach(
-    model: Any, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
+    model: Loadable, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
 ) -> tuple[PeftModel, LoadReport]:
     """Put Point-PEFT as published on a fresh classifier, and fill it from a checkpoint.
 
@@ -47,17 +50,17 @@ def attach(
 
 
 def fill_tuned(
-    model: Any, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
+    model: Loadable, checkpoint: Checkpoint, settings: Mapping[str, Any], reset_head: bool = False
 ) -> tuple[PeftModel, LoadReport]:
     """:func:`attach` without a memory bank."""
     state = checkpoint.state
-    if model.task != "classification":
+    if not isinstance(model, Classifier):
         count = head_sizes(state).get("num_classes", "so many")
         raise CheckpointError(
             f"{checkpoint.source} ({checkpoint.title}) holds a classifier: pass "
             f"num_classes={count}, and the preset that it was trained with"
         )
-    _pool_all(model)
+    _pool_all(model.backbone)
     own = {f"backbone.{name}" for name in model.backbone.state_dict()}
     encoder = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     encoder = {name: tensor for name, tensor in encoder.items() if name in own}
@@ -70,12 +73,14 @@ def fill_tuned(
     return tuned, fill(tuned.adapter, checkpoint, reset_head)
 
 
-def _config(backbone: Any, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> PointPeftConfig:
+def _config(
+    backbone: Trunk, checkpoint: Checkpoint, settings: Mapping[str, Any]
+) -> PointPeftConfig:
     """The published computation: as the tensors show, as a file of ours states, as is asked."""
     places = [scale.blocks[0] for scale in backbone.scales]
     size = Shapes(checkpoint.state).size
 
-    def widths(adapter: str) -> Any:
+    def widths(adapter: str) -> object:
         """Width of a bottleneck: one, or one per scale where they differ."""
         found = tuple(size(f"tuner.blocks.{place}.{adapter}.ln1.weight") for place in places)
         return found if len(set(found)) > 1 else found[0]
@@ -110,9 +115,8 @@ def _say_assumed(
     )  # fmt: skip
 
 
-def _pool_all(model: Any) -> None:
+def _pool_all(backbone: Trunk) -> None:
     """Where published Point-M2AE leaves a token out of the maximum, its Point-PEFT does not."""
-    backbone = model.backbone
     if getattr(backbone.config, "pooling", None) == "concat":
         backbone.config = dataclasses.replace(backbone.config, pooling="concat_all")
         config = {**backbone.spec.config, "pooling": "concat_all"}

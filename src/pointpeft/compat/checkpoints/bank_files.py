@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
 from pointpeft.models.checkpoint import Checkpoint, fill
 from pointpeft.models.safetensors_files import saved_sizes
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
 
@@ -91,7 +93,7 @@ class Beside:
             wanted["encoder that it was tuned from"] = _ENCODERS
         return ", and no ".join(f"{what} ({' or '.join(names)})" for what, names in wanted.items())
 
-    def complete(self, tuned: PeftModel) -> tuple[Any, PeftModel]:
+    def complete(self, tuned: PeftModel) -> tuple[Trunk, PeftModel]:
         """The plain encoder, and ``tuned`` made anew from it with its bank, if it is to have one.
 
         So the adapter knows what it was tuned from: its matrices are those of the file, and its
@@ -116,7 +118,9 @@ class Beside:
             own, asked = base.spec.config, query.spec.config
             differing = {k: asked.get(k) for k in _GROUPING if asked.get(k) != own.get(k)}
             config = dataclasses.replace(config, query_grouping=differing or None)
-        adapted = get_peft_model(build_classifier(base, tuned.model.num_classes), config)
+        adapted = get_peft_model(
+            build_classifier(base, tuned.adapter.classifier.num_classes), config
+        )
         adapted.adapter.load_state_dict(tuned.adapter.own_state(), strict=False)
         if self.bank and path and query is not None:
             adapted.set_bank(read_bank(self.bank), query)
@@ -126,7 +130,7 @@ class Beside:
             )  # fmt: skip
         return base, adapted
 
-    def _encoder_of(self, tuned: PeftModel) -> tuple[Path | None, Any]:
+    def _encoder_of(self, tuned: PeftModel) -> tuple[Path | None, Trunk]:
         """The first of the encoders that ``tuned`` was made from; of none, as it is in ``tuned``.
 
         What is not tuned of an encoder are its matrices.
@@ -154,11 +158,11 @@ class Beside:
         return None, base
 
 
-def _fresh(spec: ModelSpec, **grouping: Any) -> Any:
+def _fresh(spec: ModelSpec, **grouping: Any) -> Trunk:
     return build_backbone(spec.name, {**spec.config, **grouping, "num_points": spec.num_points})
 
 
-def _query_encoder(spec: ModelSpec, path: Path) -> Any:
+def _query_encoder(spec: ModelSpec, path: Path) -> Trunk:
     """The encoder of a file in the grouping that queries have.
 
     A file of ours states it. Published code makes queries by the network of pre-training, in its
@@ -178,7 +182,7 @@ def _there(folder: Path, names: tuple[str, ...]) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
-def _listed(paths: Any) -> str:
+def _listed(paths: Iterable[Path]) -> str:
     return " and ".join(path.name for path in paths)
 
 

@@ -21,6 +21,8 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import ADAPTER, ENCODER
 from pointpeft.models import get_entry, list_models, save_model
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
+from pointpeft.models.loadable import Loadable
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft.model import PeftModel
 
 __all__ = ["convert", "describe_published", "save_tuned"]
@@ -139,7 +141,7 @@ def _tuned_folder(target: str | Path) -> Path:
     return target.with_suffix("") if target.suffix == ".safetensors" else target
 
 
-def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
+def save_tuned(adapted: PeftModel, encoder: Trunk, folder: str | Path) -> None:
     """Write an adapter into ``folder/adapter``, and beside it the plain encoder that it is for."""
     save_model(encoder, Path(folder) / ENCODER)
     adapted.base_checkpoint = f"../{ENCODER}"
@@ -148,7 +150,7 @@ def save_tuned(adapted: PeftModel, encoder: Any, folder: str | Path) -> None:
 
 def _model(
     content: Checkpoint, name: str | None, preset: str | None, asked: Mapping[str, Any]
-) -> Any:
+) -> Loadable:
     """A fresh network for a file: as it states, by a preset, as it shows, and as is asked for."""
     layout, state = content.layout, content.state
     assert layout is not None, "a published file"
@@ -172,7 +174,9 @@ def _model(
     if "num_points" in stated and preset is None:
         own["num_points"] = stated["num_points"]
     counts = {**head_sizes(state), **objective_sizes(layout, state)}
-    model = create_model(name, task=layout.task, preset=preset, **{**own, **chosen, **counts})
+    model: Loadable = create_model(
+        name, task=layout.task, preset=preset, **{**own, **chosen, **counts}
+    )
     _say_assumed(content, model, {*own, *sizes, *chosen, *counts})
     return model
 
@@ -184,9 +188,9 @@ def _concatenates(content: Checkpoint, shown: Mapping[str, Any]) -> bool:
     return "dims" in shown and weight is not None and weight.shape[-1] == 2 * shown["dims"][-1]
 
 
-def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
+def _say_assumed(content: Checkpoint, model: Loadable, known: set[str]) -> None:
     """Name the settings that neither the file nor the caller states."""
-    config = getattr(model, "backbone", model).config
+    config = model.core.config
     assumed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
@@ -200,5 +204,5 @@ def _say_assumed(content: Checkpoint, model: Any, known: set[str]) -> None:
         )  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointpeft.compat.checkpoints.backbone_layouts import by_positions
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
@@ -18,6 +18,7 @@ from pointpeft.files import shown_path
 from pointpeft.formats import enumerate_names
 from pointpeft.locations import existing_weights
 from pointpeft.models.checkpoint import Checkpoint, Layout, LoadReport, fill, recognise
+from pointpeft.models.loadable import Loadable
 from pointpeft.models.safetensors_files import read_safetensors
 
 __all__ = [
@@ -193,7 +194,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return _read_published(path)
 
 
-def load_into(model: nn.Module, path: str | Path) -> LoadReport:
+def load_into(model: Loadable, path: str | Path) -> LoadReport:
     """Load a checkpoint into a model: the whole encoder, and the rest as far as both have it.
 
     Args:
@@ -253,7 +254,7 @@ def _recognised(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) 
     return Checkpoint(path, layout.name, layout.ours(state), metadata, layout)
 
 
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
     """The state dict inside a file: the one under a usual name, or the only one that there is."""
     entries = content if isinstance(content, Mapping) else {}
     inside = {str(key): state for key, value in entries.items() if (state := _tensors(value))}
@@ -268,7 +269,7 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
     return found[0]
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def _tensors(content: object) -> dict[str, Tensor]:
     """The entries of a mapping that are tensors under names; none of anything else."""
     entries = content.items() if isinstance(content, Mapping) else ()
     return {

@@ -15,9 +15,12 @@ from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 from pointpeft.models import save_model
 from pointpeft.models.checkpoint import Layout
+from pointpeft.models.loadable import Loadable
 from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.models.trunk import Trunk
+from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
-from pointpeft.peft.point_peft import PointPeftConfig
+from pointpeft.peft.point_peft import PointPeftConfig, PointPeftTuner
 
 __all__ = ["BANK", "QUERY_ENCODER", "pth_layout", "save_pth"]
 
@@ -36,7 +39,10 @@ _SCORES = {
 
 
 def save_pth(
-    model: Any, path: str | Path, epoch: int = 0, metrics: Mapping[str, Any] | None = None
+    model: PeftModel | Loadable,
+    path: str | Path,
+    epoch: int = 0,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Layout:
     """Write a model as a ``.pth`` file with published names.
 
@@ -60,10 +66,10 @@ def save_pth(
     """
     path = Path(path)
     layout = pth_layout(model)
-    retrieves = layout.tuned and model.bank is not None
-    if retrieves:
-        _check_folder(model, path)
-    network = model
+    beside = _beside(model)
+    if beside is not None:
+        _check_folder(*beside, path)
+    network: Loadable | PeftModel = model
     if isinstance(model, PeftModel):
         network = model.adapter if layout.tuned else model.model
     state = {
@@ -75,27 +81,31 @@ def save_pth(
     with replacing(path) as temporary:
         torch.save({**content, "epoch": epoch, WRITTEN_HERE: _facts(model)}, temporary)
     log.info("%s: written as published, %s", path, layout.name)
-    if retrieves:
+    if beside is not None:
+        features, retriever = beside[0].features, beside[1]
         bank, encoder = path.parent / BANK, path.parent / QUERY_ENCODER
         with replacing(bank) as temporary:
-            torch.save(model.bank.features.float().cpu().contiguous(), temporary)
-        save_model(model.tuner.retriever, encoder)
+            torch.save(features.float().cpu().contiguous(), temporary)
+        save_model(retriever, encoder)
         log.info("%s: its memory bank; %s makes the queries", bank, encoder.name)
     return layout
 
 
-def _facts(model: Any) -> dict[str, Any]:
+def _beside(model: PeftModel | Loadable) -> tuple[MemoryBank, Trunk] | None:
+    """The memory bank of Point-PEFT and the encoder that makes its queries, where there are."""
+    if not isinstance(model, PeftModel) or not isinstance(model.tuner, PointPeftTuner):
+        return None
+    return None if model.bank is None else (model.bank, model.tuner.retriever)
+
+
+def _facts(model: PeftModel | Loadable) -> dict[str, Any]:
     """What the tensors do not show, such as heads and groups, for whoever reads the file here."""
-    spec = model.base_spec if isinstance(model, PeftModel) else _encoder(model).spec
+    spec = model.base_spec if isinstance(model, PeftModel) else model.core.spec
     facts = {"name": spec.name, "config": dict(spec.config), "num_points": spec.num_points}
     return facts | ({"method": model.config.to_dict()} if isinstance(model, PeftModel) else {})
 
 
-def _encoder(network: Any) -> Any:
-    return getattr(network, "backbone", network)
-
-
-def _check_folder(model: Any, path: Path) -> None:
+def _check_folder(own_bank: MemoryBank, retriever: Trunk, path: Path) -> None:
     """Refuse to replace a bank or an encoder that a file other than ``path`` may need.
 
     Of one run the epochs of the best accuracy and of the best vote share theirs.
@@ -107,10 +117,10 @@ def _check_folder(model: Any, path: Path) -> None:
     there, own = {}, {}
     if bank.is_file():
         there[bank] = {"": read_bank(bank).features}
-        own[bank] = {"": model.bank.features}
+        own[bank] = {"": own_bank.features}
     if encoder.is_file():
         there[encoder], _ = read_safetensors(encoder)
-        own[encoder] = model.tuner.retriever.state_dict()
+        own[encoder] = retriever.state_dict()
     if differing := [str(file) for file in there if not _equal(there[file], own[file])]:
         raise ConfigError(
             f"{path} would replace {' and '.join(differing)}, which may belong to another file: "
@@ -137,22 +147,23 @@ def _content(layout: Layout, state: dict[str, Any], metrics: Mapping[str, Any]) 
     }
 
 
-def pth_layout(model: Any) -> Layout:
+def pth_layout(model: PeftModel | Loadable) -> Layout:
     """The published layout of a model; of hierarchical ones in their own depths.
 
     Raises:
         ConfigError: there is none.
     """
     network = model.model if isinstance(model, PeftModel) else model
-    backbone = _encoder(network)
-    name = backbone.spec.name.removesuffix("_small")
+    core = network.core
+    name = core.spec.name.removesuffix("_small")
     task = "pretraining" if network.task == "tokenizer" else network.task
-    tuned = isinstance(model, PeftModel) and isinstance(model.config, PointPeftConfig)
-    if tuned and not model.config.reference_compat:
+    config = model.config if isinstance(model, PeftModel) else None
+    tuned = isinstance(config, PointPeftConfig)
+    if isinstance(config, PointPeftConfig) and not config.reference_compat:
         raise ConfigError("published repositories have Point-PEFT with reference_compat=True only")
     known = "point_m2ae" if name == "i2p_mae" and task != "pretraining" else name
     for layout in reversed(LAYOUTS):  # of I2P-MAE's the one without a teacher
         if (layout.model, layout.task, layout.tuned) == (known, task, tuned):
-            return layout.fit(backbone.config.depths) if layout.fit else layout
+            return layout.fit(core.config.depths) if layout.fit else layout
     method = " under Point-PEFT" if tuned else ""
     raise ConfigError(f"no published repository keeps {name!r} for {task}{method} in a file")
