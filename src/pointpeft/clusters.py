@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from pointpeft.errors import ConfigError
@@ -9,7 +10,7 @@ from pointpeft.errors import ConfigError
 __all__ = ["import_ray", "ray_session"]
 
 
-def import_ray(with_data: bool = False) -> Any:
+def import_ray(with_data: bool = False) -> ModuleType:
     """Ray, and Ray Data if it is asked for.
 
     Raises:

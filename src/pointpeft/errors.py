@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -38,7 +37,7 @@ class TrainingError(PointPeftError):
     """Training cannot go on, such as after a loss that is not a number."""
 
 
-def check_sizes(config: Any, names: Sequence[str], least: int = 1, prefix: str = "") -> None:
+def check_sizes(config: object, names: Sequence[str], least: int = 1, prefix: str = "") -> None:
     """Refuse settings ``names`` of ``config`` that are no integers of at least ``least``.
 
     None passes where it is the default. ``prefix`` is what a message puts before the name, such as
@@ -64,7 +63,7 @@ def nearest_hint(name: str, known: Sequence[str]) -> str:
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
-def check_numbers(config: Any, names: Sequence[str]) -> None:
+def check_numbers(config: object, names: Sequence[str]) -> None:
     """Refuse settings ``names`` of ``config`` that are no finite numbers.
 
     Raises:
@@ -77,7 +76,7 @@ def check_numbers(config: Any, names: Sequence[str]) -> None:
 
 
 def check_choices(
-    config: Any, names: Sequence[str], choices: Sequence[Any], prefix: str = ""
+    config: object, names: Sequence[str], choices: Sequence[object], prefix: str = ""
 ) -> None:
     """Refuse settings ``names`` of ``config`` that are none of ``choices``.
 
@@ -93,7 +92,7 @@ def check_choices(
             raise ConfigError(f"{prefix}{name} must be one of {known}, got {value!r}")
 
 
-def check_rates(config: Any, names: Sequence[str]) -> None:
+def check_rates(config: object, names: Sequence[str]) -> None:
     """Refuse settings ``names`` of ``config`` that are no numbers in ``[0, 1)``.
 
     Raises:

@@ -74,7 +74,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> Any:
     """A value in which None stands for every number that is not finite."""
     if isinstance(value, Mapping):
         return {key: finite(each) for key, each in value.items()}

@@ -5,7 +5,7 @@ import importlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from pointpeft.errors import CheckpointError, ConfigError
 
@@ -133,7 +133,7 @@ def _fetched(path: str | Path) -> Path:
         raise CheckpointError(f"{path} cannot be had: {error}") from error
 
 
-def hub_library() -> Any:
+def hub_library() -> ModuleType:
     """The library of the hub of Hugging Face, an optional dependency.
 
     Raises:

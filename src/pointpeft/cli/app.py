@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pointpeft import __version__
 from pointpeft.cli import (
@@ -209,7 +210,7 @@ def _flags(verbs: Any) -> dict[str, str]:
     """The flags of all verbs by the names of what they give, which are those of the library."""
     found: dict[str, str] = {}
     for verb in verbs.commands.values():
-        found |= _flags(verb) if hasattr(verb, "commands") else {}
+        found |= _flags(verb) if isinstance(verb, TyperGroup) else {}
         found |= {p.name: p.opts[0] for p in verb.params if p.opts[0].startswith("--")}
     return found
 

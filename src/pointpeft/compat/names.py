@@ -1,6 +1,9 @@
 """Values of settings that ask for what published code does; light, for every command reads them."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pointpeft.training.config import RunConfig
 
 __all__ = [
     "PROTOCOLS",
@@ -19,7 +22,7 @@ RULES = ("default", PUBLISHED)
 """Schedules of the learning rate, and which parameters are decayed."""
 
 
-def extra_epochs(config: Any) -> int:
+def extra_epochs(config: "RunConfig") -> int:
     """Epochs beyond ``trainer.epochs``: published loops run one, but for part segmentation.
 
     Args:

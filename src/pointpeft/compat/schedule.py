@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pointpeft.models.heads import is_of_head
@@ -69,7 +70,7 @@ def published_groups(
 
 def configure_rule(
     task: L.LightningModule, lr: float, cosine_epochs: int, config: OptimizerConfig
-) -> dict[str, Any]:
+) -> OptimizerLRSchedulerConfig:
     """AdamW on the trainable parameters, its rate set at every epoch."""
     factor = config.head_lr_factor
     groups = published_groups(task, config.weight_decay, head_apart=factor != 1)

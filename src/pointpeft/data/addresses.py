@@ -5,11 +5,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointpeft.data.gltf import buffer_files
 from pointpeft.data.reading import RawShape, read_shape
 from pointpeft.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 __all__ = ["address_of", "file_system", "is_address", "read_located", "walk_address"]
 
@@ -34,12 +37,12 @@ def file_system(address: str) -> tuple[Any, str]:
     return system, place
 
 
-def address_of(system: Any, place: str) -> str:
+def address_of(system: "AbstractFileSystem", place: str) -> str:
     """The address of a place."""
     return str(system.unstrip_protocol(place))
 
 
-def walk_address(system: Any, folder: str) -> Iterator[str]:
+def walk_address(system: "AbstractFileSystem", folder: str) -> Iterator[str]:
     """Places of all files below a folder, in an order that is always the same.
 
     The names in one folder, and in those above it, are in memory at a time.

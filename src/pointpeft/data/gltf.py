@@ -328,7 +328,7 @@ def _joined(parts: list[Part], notes: tuple[str, ...]) -> Geometry:
 # JSON --------------------------------------------------------------------------------------------
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"not a glTF 2 file: {str(value)[:40]!r} where an object is due")
     return value

@@ -1,11 +1,14 @@
 """Arrays of a glTF document: accessors over views of buffers, sparse, quantised or compressed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pointpeft.errors import DataError
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 __all__ = ["Accessors", "entry_at"]
 
@@ -118,7 +121,7 @@ class Accessors:
         return self._buffers[number], int(view.get("byteOffset", 0))
 
 
-def _known(table: Mapping[Any, Any], key: Any, name: str) -> Any:
+def _known(table: Mapping[K, V], key: K, name: str) -> V:
     if key not in table:
         raise DataError(f"{name} {key!r}: expected one of {', '.join(map(str, table))}")
     return table[key]

@@ -6,10 +6,10 @@ and nothing else; any other name is refused.
 """
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,12 +62,12 @@ class _Unpickler(pickle.Unpickler):
 class _Dtype:
     """A dtype of numbers or text. Of its pickled state only the byte order is used."""
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, code: object, *_: object) -> None:
         self.value = np.dtype(code if isinstance(code, str) else object)
         if self.value.kind not in _PLAIN_KINDS:
             raise _RefusedError(f"dtype {code!r}")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] in ("<", ">"):
             self.value = self.value.newbyteorder(state[1])
 
@@ -75,7 +75,7 @@ class _Dtype:
 class _Array(np.ndarray):
     """An array that is still to be filled; its dtype must be a :class:`_Dtype`."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
         if any(size < 0 for size in shape):
             raise ValueError(f"array of shape {shape}")
@@ -83,19 +83,21 @@ class _Array(np.ndarray):
         super().__setstate__(checked)
 
 
-def _empty_array(*_: Any) -> _Array:
+def _empty_array(*_: object) -> _Array:
     return np.ndarray.__new__(_Array, (0,))
 
 
-def _array_of_buffer(buffer: Any, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray:
+def _array_of_buffer(
+    buffer: bytes, dtype: _Dtype, shape: Sequence[int], order: Literal["C", "F"]
+) -> np.ndarray:
     return np.frombuffer(buffer, dtype.value).reshape(shape, order=order)
 
 
-def _scalar(dtype: _Dtype, raw: Any) -> Any:
+def _scalar(dtype: _Dtype, raw: str | bytes) -> np.generic:
     return np.frombuffer(_as_bytes(raw), dtype.value)[0]
 
 
-def _as_bytes(raw: Any, *_: Any) -> bytes:
+def _as_bytes(raw: str | bytes, *_: object) -> bytes:
     """Bytes as they are, or in the form of text, which old pickles use."""
     return raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
 
@@ -111,7 +113,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-def _plain(value: Any, numbers: Iterator[int]) -> Any:
+def _plain(value: object, numbers: Iterator[int]) -> object:
     """Containers as they are, with ordinary arrays in them; `numbers` count the values."""
     if next(numbers) > _MOST_VALUES:
         raise ValueError(f"more than {_MOST_VALUES:,} values")

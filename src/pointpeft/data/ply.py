@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plyfile import PlyElement
 
 from pointpeft.data.text import decode_text
 from pointpeft.data.triangles import Geometry, strip_triangles, triangulate
@@ -181,7 +182,7 @@ def _polygons(elements: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray
             yield triangles.ravel(), np.full(len(triangles), 3)
 
 
-def _corners(element: Any) -> tuple[np.ndarray, np.ndarray]:
+def _corners(element: PlyElement) -> tuple[np.ndarray, np.ndarray]:
     """The vertex numbers that all rows of an element list, `(C,)`, and how many each lists."""
     lists = [item.name for item in element.properties if hasattr(item, "len_dtype")]
     named = [name for name in lists if _CORNERS.fullmatch(name)]

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -114,7 +113,7 @@ def canonical_split(name: str) -> str | None:
     return _SPLIT_NAMES.get(name.lower())
 
 
-def class_spelling(name: Any) -> str:
+def class_spelling(name: object) -> str:
     """The one spelling of a class name: text, also of bytes, with letters and accents composed.
 
     A folder that comes from macOS may spell an accented letter in two characters.

@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -82,7 +81,7 @@ def compare(model: Exportable, path: Path) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _forget_origin(graph: Any) -> None:
+def _forget_origin(graph: onnx.GraphProto) -> None:
     """Leave out which lines of which files on this machine the nodes came from."""
     for node in graph.node:
         node.ClearField("metadata_props")
@@ -94,7 +93,7 @@ def _forget_origin(graph: Any) -> None:
         value.ClearField("metadata_props")
 
 
-def _halve(graph: Any) -> None:
+def _halve(graph: onnx.GraphProto) -> None:
     """Store large tensors in half precision; they become single again when the file is loaded."""
     casts = []
     for tensor in graph.initializer:
@@ -111,7 +110,7 @@ def _halve(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _quantized(written: Any) -> Any:
+def _quantized(written: onnx.ModelProto) -> onnx.ModelProto:
     """Weights of products in 8 bits, and their inputs as they come; all else stays as it is."""
     with tempfile.TemporaryDirectory() as folder, silent():
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"

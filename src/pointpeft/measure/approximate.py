@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def nearest_cells(cells: Any, queries: NDArray, top: int) -> Matches:
     return Matches(places.astype(np.int64), np.clip(similarities, -1, 1))
 
 
-def _kept(faiss: Any, features: NDArray, file: Path | None, beside: Path | None) -> Any:
+def _kept(faiss: ModuleType, features: NDArray, file: Path | None, beside: Path | None) -> Any:
     """Cells that were made of a file as it is now."""
     if file is None or beside is None or not beside.is_file():
         return None
@@ -74,7 +75,7 @@ def _kept(faiss: Any, features: NDArray, file: Path | None, beside: Path | None)
     return cells if (cells.ntotal, cells.d) == features.shape else None
 
 
-def _made(faiss: Any, features: NDArray) -> Any:
+def _made(faiss: ModuleType, features: NDArray) -> Any:
     count = min(int(_CELLS_PER_ROOT * len(features) ** 0.5), len(features) // _SAMPLE)
     cells = faiss.index_factory(
         features.shape[1], f"IVF{max(1, count)},SQfp16", faiss.METRIC_INNER_PRODUCT

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointpeft.data import load_shapes
+from pointpeft.data import ShapeData, load_shapes
 from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
@@ -158,7 +158,7 @@ class Predictor(LoadedAdapter):
             )
         return found.naming(self._data(neighbors_from))
 
-    def _data(self, source: str) -> Any:
+    def _data(self, source: str) -> ShapeData:
         """Labelled data, with surfaces sampled as for training so that it is in the cache."""
         return load_shapes(
             source,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from pointpeft.formats import enumerate_names
 from pointpeft.models.heads import Classifier
 from pointpeft.ops._checks import values_are_known
 from pointpeft.peft.method import FittedTuner, PeftConfig
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
 
 __all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "check_can_choose", "fit_svm"]
 
@@ -189,7 +192,7 @@ def _cross_validate(features: NDArray, labels: NDArray) -> float:
     return C_GRID[int(np.argmax(scores))]
 
 
-def _machine(C: float) -> Any:
+def _machine(C: float) -> "SVC":
     from sklearn.svm import SVC  # here: the library is slow to import
 
     return SVC(C=C, kernel="linear", max_iter=_MAX_ITERATIONS)

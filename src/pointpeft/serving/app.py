@@ -132,7 +132,7 @@ async def _answers(adapter: str, uploads: list[Upload], answer: Answer) -> Respo
     return Response(text, media_type="application/json")
 
 
-def _as_json(content: Any) -> str:
+def _as_json(content: object) -> str:
     return json.dumps(content, allow_nan=False)
 
 

@@ -67,7 +67,7 @@ class BatchThreads(Generic[T, Result]):
         for thread in self._threads:
             thread.join()
 
-    def _add(self, item: Any, is_call: bool) -> "Future[Any]":
+    def _add(self, item: object, is_call: bool) -> "Future[Any]":
         future: Future[Any] = Future()
         with self._changed:
             if self._closed:
@@ -116,7 +116,7 @@ def _call(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     return [function() for function in functions]
 
 
-def _result(make: Callable[[Sequence[Any]], Sequence[Any]], item: Any) -> Any:
+def _result(make: Callable[[Sequence[Any]], Sequence[Any]], item: object) -> object:
     """Of one item alone, or the error that it gives."""
     try:
         return make([item])[0]

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 __all__ = ["BESIDE_SUFFIXES", "Upload", "plain_name"]
@@ -47,7 +46,7 @@ class Upload:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return self.content  # whoever reads it says what is wrong
 
-    def _sent(self, uri: Any) -> bytes | None:
+    def _sent(self, uri: object) -> bytes | None:
         return self.beside.get(plain_name(unquote(uri))) if isinstance(uri, str) else None
 
 

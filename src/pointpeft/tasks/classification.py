@@ -230,10 +230,11 @@ class Classification(Task):
         return accuracy_intervals(metrics)
 
     def analyse(
-        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: object
     ) -> dict[str, Any]:
         """Maps of features, the confusion, and mistakes."""
-        return analyse_change(adapter.backbone, adapter.model, seen, part, split, known)
+        outputs = known if isinstance(known, Outputs) else None
+        return analyse_change(adapter.backbone, adapter.model, seen, part, split, outputs)
 
     def analyse_run(self, folder: Path, data: ShapeData, device: str) -> dict[str, Any]:
         """The same of a run's adapter, the best seed's if there are several."""

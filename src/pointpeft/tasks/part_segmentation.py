@@ -190,7 +190,7 @@ class PartSegmentation(Task):
         return np.array([shape_iou(one, truth, own[place]) for one, truth, place in each])
 
     def analyse(
-        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: object
     ) -> dict[str, Any]:
         """IoU of every part, and shapes with their parts."""
         assert adapter.parts is not None, "an adapter of this task"

@@ -173,7 +173,7 @@ class Task(abc.ABC):
         return {}
 
     def analyse(
-        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: Any
+        self, adapter: LoadedAdapter, seen: ShapeSplit, part: ShapeSplit, split: str, known: object
     ) -> dict[str, Any] | None:
         """What the report of a measurement shows beside its metrics; None: there is no report.
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -119,7 +120,7 @@ class TuningModule(L.LightningModule):
         if (bank := self.model.bank) is not None:
             bank.features = self.trainer.strategy.broadcast(bank.features)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.schedule)
 

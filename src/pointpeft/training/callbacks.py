@@ -6,6 +6,7 @@ import logging
 import random
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class StepSeeds(L.Callback):
         self.seed = seed
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_index: int
+        self, trainer: L.Trainer, task: L.LightningModule, batch: object, batch_index: int
     ) -> None:
         """Reseed."""
         _reseed(self.seed, trainer.current_epoch, trainer.global_rank, batch_index)
@@ -88,7 +89,12 @@ class MeanLoss(L.Callback):
         self._sums, self._count = {}, 0.0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: Any, outputs: Any, batch: Any, batch_index: int
+        self,
+        trainer: L.Trainer,
+        task: L.LightningModule,
+        outputs: Any,
+        batch: Mapping[str, Tensor],
+        batch_index: int,
     ) -> None:
         """Add the losses of a batch."""
         loss, size = outputs["loss"].detach(), len(batch["points"])
@@ -222,7 +228,12 @@ class Throughput(EpochTimer):
         self._clouds = 0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: Any, outputs: Any, batch: Any, batch_index: int
+        self,
+        trainer: L.Trainer,
+        task: L.LightningModule,
+        outputs: object,
+        batch: Mapping[str, Tensor],
+        batch_index: int,
     ) -> None:
         """Count the clouds of a batch, once however many views the loss wants of them."""
         super().on_train_batch_end(trainer)
@@ -271,7 +282,12 @@ class ProgressBar(L.Callback):
             self._meter.say(self._text(trainer))
         self._advance(trainer)
 
-    def on_train_end(self, trainer: Any, pl_module: Any, exception: Any = None) -> None:
+    def on_train_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        exception: BaseException | None = None,
+    ) -> None:
         """Close the bar, also before an error is shown."""
         if self._meter is not None:
             self._meter.close()

@@ -14,9 +14,11 @@ __all__ = [
     "FinetuneConfig",
     "OptimizerConfig",
     "PretrainConfig",
+    "RunConfig",
     "SvmCheckConfig",
     "SvmConfig",
     "TrainerConfig",
+    "VerbConfig",
 ]
 
 VALIDATION_BATCH = 2
@@ -262,3 +264,9 @@ class PretrainConfig:
         if self.trainer.patience is not None:
             raise ConfigError("trainer.patience is for fine-tuning: pre-training never stops early")
         check_choices(self, ["protocol"], PROTOCOLS)
+
+
+RunConfig = FinetuneConfig | PretrainConfig
+"""Settings of a run, which trains."""
+VerbConfig = RunConfig | SvmConfig
+"""Settings of a run, or of a measurement by a linear SVM."""

@@ -13,6 +13,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.files import replacing
+from pointpeft.training.config import VerbConfig
 from pointpeft.training.settings import list_settings
 
 __all__ = [
@@ -167,19 +168,19 @@ def dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def config_text(config: Any) -> str:
+def config_text(config: VerbConfig) -> str:
     """Every setting of a run as YAML, which :func:`load_config` reads back."""
     defaults = OmegaConf.structured(type(config))
     return OmegaConf.to_yaml(OmegaConf.merge(defaults, _literal(asdict(config))))
 
 
-def save_config(config: Any, path: str | Path) -> None:
+def save_config(config: VerbConfig, path: str | Path) -> None:
     """Write :func:`config_text` to a file."""
     with replacing(path) as temporary:
         temporary.write_text(config_text(config), encoding="utf-8")
 
 
-def _literal(value: Any) -> Any:
+def _literal(value: object) -> Any:
     """A value in whose text, at any depth, ``${`` does not begin an interpolation."""
     if isinstance(value, Mapping):
         return {key: _literal(each) for key, each in value.items()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from torch import Tensor
+from torch.optim import Optimizer
 
 from pointpeft.errors import DataError, TrainingError
 from pointpeft.formats import enumerate_names
@@ -48,7 +49,11 @@ class Faults(L.Callback):
         self._said: set[str] = set()
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_index: int
+        self,
+        trainer: L.Trainer,
+        task: L.LightningModule,
+        batch: dict[str, Any],
+        batch_index: int,
     ) -> None:
         """Look at the data, and remember what a step that is left out must not change."""
         self._batch = batch
@@ -73,7 +78,9 @@ class Faults(L.Callback):
         if problem:  # an error also where other processes are quiet
             log.error("step %d is left out: %s", trainer.global_step + 1, problem)
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, task: Any, optimizer: Any) -> None:
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, task: L.LightningModule, optimizer: Optimizer
+    ) -> None:
         """Without gradients nothing is changed: neither weights nor their moments and decay."""
         if self._skips:
             optimizer.zero_grad(set_to_none=True)

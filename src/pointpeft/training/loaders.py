@@ -1,7 +1,7 @@
 """Clouds in memory, served to Lightning batch by batch."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -12,6 +12,8 @@ from pointpeft.data.benchmarks.benchmark import RaggedSplit
 from pointpeft.errors import DataError
 from pointpeft.training.config import VALIDATION_BATCH
 from pointpeft.training.processes import Share
+
+T = TypeVar("T")
 
 __all__ = [
     "CloudDataset",
@@ -277,5 +279,5 @@ def _loader(
     )
 
 
-def _identity(batch: Any) -> Any:
+def _identity(batch: T) -> T:
     return batch

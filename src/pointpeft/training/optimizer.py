@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from pointpeft.compat.schedule import configure_rule
@@ -75,7 +76,7 @@ class Schedule:
         return cls(config.lr, config.cosine_epochs or epochs, config)
 
 
-def configure_adamw(task: L.LightningModule, schedule: Schedule) -> dict[str, Any]:
+def configure_adamw(task: L.LightningModule, schedule: Schedule) -> OptimizerLRSchedulerConfig:
     """AdamW on the trainable parameters, its rate set at every step.
 
     Another ``rule`` than "default" has a schedule of its own.

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
@@ -100,7 +101,7 @@ class PretrainingModule(L.LightningModule):
         seen = self.seen[index.cpu()].to(batch["points"]).repeat(self.model.num_views, 1)
         return {"seen": seen}
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up and cosine."""
         return configure_adamw(self, self.schedule)
 

@@ -15,7 +15,7 @@ from pointpeft.measure.voting import vote_once
 from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
-from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig
+from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig, RunConfig
 from pointpeft.training.run_folder import RunFolder
 
 __all__ = ["HONEST", "Protocol"]
@@ -53,7 +53,7 @@ class Protocol:
         """What linear SVMs see of clouds, ``(B, N, 3) -> (B, C)``."""
         return trunk.retrieval_features(points)
 
-    def extra_epochs(self, config: FinetuneConfig | PretrainConfig) -> int:
+    def extra_epochs(self, config: RunConfig) -> int:
         """Epochs beyond ``trainer.epochs``; the first so many are not selected."""
         return 0
 

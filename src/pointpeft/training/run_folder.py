@@ -21,6 +21,10 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import no_trace_if_refused, replacing
 from pointpeft.locations import ADAPTER, ENCODER, RUN_CONFIG
 from pointpeft.measure.records import output_folder, versions
+from pointpeft.training.config import (
+    RunConfig,
+    VerbConfig,
+)
 from pointpeft.training.config_files import config_text, dotted, save_config
 from pointpeft.training.processes import is_first_process
 from pointpeft.training.run_log import logged_to
@@ -68,7 +72,7 @@ class RunFolder:
         self.best_vote_adapter = self.path / "adapter_best_vote"
         self.backbone = self.path / ENCODER
 
-    def prepare(self, config: Any, resume: bool) -> None:
+    def prepare(self, config: RunConfig, resume: bool) -> None:
         """Refuse to write over another run.
 
         Raises:
@@ -85,7 +89,7 @@ class RunFolder:
                 "`output`"
             )
 
-    def _check_same_run(self, config: Any) -> None:
+    def _check_same_run(self, config: RunConfig) -> None:
         if not self.config.is_file():
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
         differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
@@ -108,7 +112,7 @@ class RunFolder:
                 f"{config.trainer.epochs}: a run cannot be shortened"
             )
 
-    def begin(self, config: Any) -> None:
+    def begin(self, config: RunConfig) -> None:
         """Note the settings; metrics that are there belong to other ones."""
         if not is_first_process():
             return
@@ -116,7 +120,7 @@ class RunFolder:
         self.metrics.unlink(missing_ok=True)
         save_config(config, self.config)
 
-    def finished_metrics(self, config: Any) -> dict[str, Any] | None:
+    def finished_metrics(self, config: VerbConfig) -> dict[str, Any] | None:
         """Metrics of a run that ended with these settings, on whatever hardware; None otherwise."""
         try:  # in this order, for the first process may be in begin() while another is here
             begun_with, metrics = self.config.read_text(encoding="utf-8"), self.metrics.read_text()
@@ -144,7 +148,9 @@ class RunFolder:
             yield
 
 
-def _differences(begun_with: str, config: Any, free: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+def _differences(
+    begun_with: str, config: VerbConfig, free: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
     """Both values of settings, but for ``free`` ones, in which the text of a config differs."""
     old, new = (dotted(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
     return {
@@ -167,7 +173,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.goes_on = goes_on
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
         """Replace ``path`` once the new file is complete and on disk.
 
@@ -188,7 +194,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             log.error("%s", text)
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint without running code from it.
 

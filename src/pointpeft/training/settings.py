@@ -51,7 +51,7 @@ def list_settings(config: Any, prefix: str = "") -> list[Setting]:
     return found
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """A value as it is written in ``key=value`` and in YAML."""
     if isinstance(value, float):
         return f"{value:g}"

@@ -1,10 +1,10 @@
 """Data and weights of a run that are not there: refused before anything slow is imported."""
 
 from pathlib import Path
-from typing import Any
 
 from pointpeft.data.shapes import PROCEDURAL, check_source
 from pointpeft.locations import existing_weights, names_embedded
+from pointpeft.training.config import VerbConfig
 
 __all__ = ["PASSED", "RANDOM", "check_sources"]
 
@@ -14,7 +14,7 @@ PASSED = "data passed in Python"
 """What is recorded as the source of data that does not say where it came from."""
 
 
-def check_sources(config: Any) -> None:
+def check_sources(config: VerbConfig) -> None:
     """Refuse a run whose data or weights are plainly not there; none of them is read.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.vision.teacher import (
@@ -130,7 +130,7 @@ def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the stat
     return ClipTeacher(network)
 
 
-def _load(network: Any, weights: Mapping[str, Tensor]) -> None:
+def _load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Fill a network; ValueError says which weights do not fit."""
     try:
         network.load_state_dict(weights)

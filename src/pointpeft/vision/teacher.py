@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -220,7 +221,7 @@ class RandomTeacher(Teacher):
         return Seen(features, saliency.flatten(1).softmax(dim=1).view_as(saliency))
 
 
-def transformers() -> Any:
+def transformers() -> ModuleType:
     """The transformers library, imported when a teacher needs it.
 
     Raises:

@@ -9,9 +9,9 @@ that a pickle of weights needs, and any other name is refused.
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -44,14 +44,14 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 class _Box:
     """A module of the program: its attributes, nothing else."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.values = state if isinstance(state, dict) else {}
 
 
 class _Unpickler(pickle.Unpickler):
     """Rebuilds tensors and boxes; the names it follows are all in :meth:`find_class`."""
 
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+    def __init__(self, file: IO[bytes], archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file)
         self.archive = archive
         self.folder = folder
@@ -80,11 +80,13 @@ class _Unpickler(pickle.Unpickler):
         return values
 
 
-def _rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+def _rebuild(
+    storage: Tensor, offset: int, size: Sequence[int], stride: Sequence[int], *_: object
+) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 
-def _tensors(box: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(box: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Tensors of nested boxes, with the names of a state dict."""
     for name, value in getattr(box, "values", {}).items():
         if isinstance(value, Tensor):

@@ -3,11 +3,10 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pointpeft.compat.command.values import MEANINGS, SCALES, Given, parsed
 from pointpeft.errors import ConfigError
-from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
+from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig, VerbConfig
 from pointpeft.training.config_files import setting_names
 
 __all__ = ["PUBLISHED_KEYS", "Translation", "list_keys", "translate"]
@@ -100,7 +99,7 @@ class Translation:
     typed: dict[str, str] = field(default_factory=dict)
 
 
-def translate(overrides: Sequence[str], settings: Any) -> Translation:
+def translate(overrides: Sequence[str], settings: VerbConfig) -> Translation:
     """Take overrides under published names or ours to ours.
 
     Args:

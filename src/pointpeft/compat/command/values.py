@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import FinetuneConfig, PretrainConfig, SvmConfig
+
+if TYPE_CHECKING:
+    from pointpeft.models.entries import ModelEntry
 
 __all__ = ["MEANINGS", "SCALES", "Given", "has_scales", "parsed"]
 
@@ -39,7 +42,7 @@ class Given:
     beside: Mapping[str, Any]
 
     @property
-    def entry(self) -> Any:
+    def entry(self) -> "ModelEntry":
         """The model."""
         from pointpeft.models import get_entry
 
@@ -55,7 +58,7 @@ class Given:
         """Whether that has several scales."""
         return has_scales(self.settings.model)
 
-    def setting(self, ours: str, published: str, default: Any) -> Any:
+    def setting(self, ours: str, published: str, default: object) -> Any:
         """What a setting of the encoder or of pre-training will be once all is translated."""
         part, _, name = ours.partition(".")
         stated = getattr(self.settings, part, {}).get(name, default)

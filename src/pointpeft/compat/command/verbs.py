@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,9 @@ from pointpeft.errors import DataError
 from pointpeft.formats import counted
 from pointpeft.locations import existing_weights
 from pointpeft.training.config_files import load_config
+
+if TYPE_CHECKING:
+    from pointpeft.compat.reproduction import Outcome
 
 __all__ = ["convert", "reproduce"]
 
@@ -125,7 +128,7 @@ def reproduce(
     check_folders(data, checkpoints, configs)
     speak()
 
-    def show(outcome: Any) -> None:
+    def show(outcome: "Outcome") -> None:
         tell(f"{outcome.experiment.table}, {outcome.experiment.row}: {outcome}")
 
     outcomes = run(data, checkpoints, output, configs, overrides or (), only, report=show)

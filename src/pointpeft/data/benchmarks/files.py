@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -215,6 +214,6 @@ def class_labels(
     return np.array([number[name] for name in classes], dtype=np.int64)
 
 
-def as_integer(value: Any) -> int:
+def as_integer(value: object) -> int:
     """A label of a pickle: a number, or an array of a single one."""
     return index(np.asarray(value).reshape(()).item())

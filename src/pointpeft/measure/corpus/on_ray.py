@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class _Actor:
         return self._task.read(shard, self._maker.transform, self._maker.statistics)
 
 
-def _silent(ray: Any) -> Any:
+def _silent(ray: ModuleType) -> ModuleType:
     """Ray without bars and lines of its own: there is one bar already."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

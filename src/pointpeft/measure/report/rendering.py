@@ -32,7 +32,7 @@ def write_page(path: str | Path, template: str, **content: Any) -> Path:
     return Path(path)
 
 
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     """A value as short JSON; None stands for numbers that it does not have."""
     return json.dumps(finite(value), separators=(",", ":"), allow_nan=False)
 
