@@ -11,7 +11,16 @@ from typing import Any
 
 from pointpeft.errors import PointPeftError
 
-__all__ = ["file_name", "finite", "no_trace_if_refused", "replacing", "shown_path", "write_json"]
+__all__ = [
+    "as_text",
+    "file_name",
+    "finite",
+    "is_newer",
+    "no_trace_if_refused",
+    "replacing",
+    "shown_path",
+    "write_json",
+]
 
 
 @contextmanager
@@ -60,6 +69,14 @@ def file_name(text: str) -> str:
     return kept.strip("_") or "shape"
 
 
+def is_newer(path: str | Path, than: float) -> bool:
+    """Whether a file was written after a time, in seconds; not of one that is not there."""
+    try:
+        return Path(path).stat().st_mtime > than
+    except (OSError, ValueError):  # ValueError: no path at all
+        return False
+
+
 def shown_path(path: str | Path) -> str:
     """A file as it is named from the working folder, and outside of it by its last part alone."""
     with suppress(ValueError):
@@ -81,3 +98,12 @@ def finite(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_text(value: Any) -> Any:
+    """A value whose texts are UTF-8: what only a file system can write is written out."""
+    if isinstance(value, Mapping):
+        return {key: as_text(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_text(each) for each in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

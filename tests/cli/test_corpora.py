@@ -1,11 +1,14 @@
 """``predict``, ``embed``, ``search`` and ``svm`` with folders of shards."""
 
 import json
+import shutil
 
 import pytest
 
+from pointpeft.output_lock import locked
 from tests.cli.conftest import run
 
+pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
@@ -36,6 +39,18 @@ def test_predictions_in_shards_are_those_of_a_file(trained, meshes, tmp_path):
     assert (other.code, "--output" in other.err) == (1, True)
 
 
+def test_one_command_at_a_time_writes(trained, meshes, weights, tmp_path):
+    for name in ("results.csv", "results.json", "shards"):
+        with locked(tmp_path / name):
+            result = run("predict", "--adapter", trained, meshes, "--output", tmp_path / name)
+        assert (result.code, "--output" in result.err) == (1, True)
+    for name in ("features.npz", "shards"):
+        with locked(tmp_path / name):
+            result = run("embed", meshes, "--checkpoint", weights, "--output", tmp_path / name)
+        assert (result.code, "--output" in result.err) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_is_searched(features, meshes, weights):
     query = meshes / "torus/torus_05.off"
     result = run(
@@ -46,6 +61,66 @@ def test_a_folder_is_searched(features, meshes, weights):
         "id": "torus/torus_05.off", "class": "torus", "similarity": 1.0,
     }  # fmt: skip
     assert run("search", "--index", features, "--duplicates").code == 0
+
+
+def without_features(folder):
+    table = parquet.read_table(folder / "part-00001.parquet")
+    parquet.write_table(table.drop_columns(["feature"]), folder / "part-00001.parquet")
+
+
+def of_other_length(folder):
+    """The features of one shard have half of the channels."""
+    table = parquet.read_table(folder / "part-00001.parquet")
+    place = table.schema.get_field_index("feature")
+    half = [None if row is None else row[:12] for row in table["feature"].to_pylist()]
+    column = pyarrow.array(half, table.schema.field(place).type)
+    table = table.set_column(place, table.schema.field(place), column)
+    parquet.write_table(table, folder / "part-00001.parquet")
+
+
+def without_shards(folder):
+    for part in folder.glob("part-*"):
+        part.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_features, ["part-00001.parquet", "feature"]),
+        (of_other_length, ["part-00001.parquet", "12"]),
+        (without_shards, ["0 of 4 shards", "--resume"]),
+        (lambda folder: (folder / "part-00002.parquet").unlink(), ["3 of 4 shards", "--resume"]),
+        (lambda folder: (folder / "_files.parquet").unlink(), ["_files.parquet"]),
+        (lambda folder: (folder / "_corpus.json").unlink(), ["pointpeft embed"]),
+        (lambda folder: (folder / "_corpus.json").write_text("{}"), ["damaged"]),
+    ],
+)
+def test_a_damaged_folder_is_no_index(features, meshes, weights, tmp_path, change, words):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder, ignore=shutil.ignore_patterns("_mapped"))
+    change(folder)
+    query = meshes / "torus/torus_05.off"
+    result = run("search", query, "--index", folder, "--checkpoint", weights)
+    assert (result.code, str(folder) in result.err) == (1, True), result.err
+    assert all(word in result.err for word in words), result.err
+
+
+def test_other_things_are_no_index(features, meshes, weights, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "table.parquet")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/bad.off").write_text("no mesh")
+    empty = run("embed", tmp_path / "bad", "--checkpoint", weights, "--output", tmp_path / "empty")
+    assert empty.code == 1
+    query = meshes / "torus/torus_05.off"
+    for index, word in (
+        (features / "part-00000.parquet", str(features)),
+        (tmp_path / "table.parquet", "'a'"),
+        (tmp_path / "bad", "without shards"),
+        (tmp_path / "empty", "no usable shape"),
+        (tmp_path / "gone", "no such file"),
+    ):
+        result = run("search", query, "--index", index, "--checkpoint", weights)
+        assert (result.code, str(index) in result.err, word in result.err) == (1, True, True)
 
 
 def test_an_svm_makes_features_once_and_reads_them(features, meshes, weights, tmp_path):

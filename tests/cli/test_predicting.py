@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+import time
 
 import pytest
 
@@ -46,7 +49,7 @@ def test_a_file_that_is_named_twice_is_predicted_once(trained, meshes):
     assert len(files) == len(set(files)) == 32
 
 
-def test_going_on(predict, trained, tmp_path):
+def test_going_on(predict, meshes, tmp_path):
     path = tmp_path / "results.csv"
     assert predict("--output", path).code == 1
     whole = path.read_text()
@@ -63,8 +66,33 @@ def test_going_on(predict, trained, tmp_path):
     before = path.read_text()
     assert predict("--output", path, "--resume").code == 1  # one was not read before
     assert path.read_text() == before
-    other = predict("--output", path, "--resume", "--up-axis", "z")
-    assert (other.code, "other settings" in other.err) == (1, True)
+    for option, value in (("--up-axis", "z"), ("--neighbors-from", meshes)):
+        other = predict("--output", path, "--resume", option, value)
+        assert (other.code, option in other.err) == (1, True)
+
+
+def test_a_file_that_has_changed_is_no_row_that_stays(trained, meshes, tmp_path):
+    files, path = tmp_path / "files", tmp_path / "results.csv"
+    shutil.copytree(meshes / "box", files)
+    command = ["predict", "--adapter", trained, files, "--output", path]
+    assert run(*command).code == 0
+    assert run(*command, "--resume").code == 0
+    later = time.time() + 10
+    os.utime(files / "box_03.off", (later, later))
+    result = run(*command, "--resume")
+    assert (result.code, "box_03.off" in result.err, "--resume" in result.err) == (1, True, True)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.jsonl"])
+def test_results_among_the_files_are_not_read(trained, meshes, tmp_path, name):
+    files = tmp_path / "files"
+    shutil.copytree(meshes / "box", files)
+    command = ["predict", "--adapter", trained, files, "--output", files / name]
+    for options in ([], ["--resume"]):
+        result = run(*command, *options)
+        assert (result.code, "8 files" in result.out) == (0, True), result.err
+    refused = run("predict", "--adapter", trained, files / name, "--output", files / name)
+    assert (refused.code, "--output" in refused.err) == (1, True)
 
 
 @pytest.mark.parametrize(

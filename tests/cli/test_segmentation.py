@@ -145,6 +145,39 @@ def test_predict_writes_labelled_clouds(parts_run, scans, tmp_path):
     assert (tmp_path / "out/parts.txt").read_text().split() == list(PART_NAMES)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--engine", "ray"], "--engine"),
+        (["--shard-size", 9], "--shard-size"),
+        (["--resume"], "--resume"),
+        (["--neighbors-from", "homeobjects"], "--neighbors-from"),
+        (["--output", "results.csv"], "--output"),
+        (["--output", "scans"], "--output"),
+    ],
+)
+def test_what_makes_no_rows_is_refused(parts_run, scans, tmp_path, monkeypatch, options, named):
+    monkeypatch.chdir(tmp_path)
+    command = ["predict", "scans", "--adapter", parts_run[0], "--category", "mug"]
+    result = run(*command, "--output", "out", *options)
+    assert (result.code, named in result.err) == (1, True), result.err
+    assert list(tmp_path.iterdir()) == [scans]
+
+
+@pytest.mark.parametrize("output", ["features", "features.npz"])
+def test_parts_have_no_feature_of_a_shape(parts_run, scans, tmp_path, output):
+    result = run("embed", scans, "--adapter", parts_run[0], "--output", tmp_path / output)
+    assert (result.code, "--adapter" in result.err) == (1, True), result.err
+    assert list(tmp_path.iterdir()) == [scans]
+
+
+def test_clouds_among_the_files_are_not_read(parts_run, scans):
+    command = ["predict", scans, "--adapter", parts_run[0], "--output", scans / "out", "--json"]
+    for category in ("lamp", "mug"):
+        found = json.loads(run(*command, "--category", category).out)
+        assert len(found) == 4
+
+
 def test_predict_as_json(parts_run, scans, tmp_path):
     folder, _ = parts_run
     given = ["--adapter", folder, "--category", "mug", "--output", tmp_path / "out", "--json"]

@@ -1,6 +1,7 @@
 """A row for every file of a corpus, and what is made of them: an index, a linear SVM."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -89,11 +90,79 @@ def test_finished_shards_are_kept(corpus, meshes, weights, tmp_path):  # noqa: F
     assert parquet.read_table(path).equals(parquet.read_table(corpus))
 
 
+def cut(part):
+    part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+
+
+def flip(part):
+    """The last byte of the features is another one."""
+    group = parquet.ParquetFile(part).metadata.row_group(0)
+    columns = map(group.column, range(group.num_columns))
+    (feature,) = [one for one in columns if one.path_in_schema.startswith("feature")]
+    content = bytearray(part.read_bytes())
+    content[feature.data_page_offset + feature.total_compressed_size - 1] ^= 1
+    part.write_bytes(content)
+
+
+def of_another_shard(part):
+    part.write_bytes(part.with_name("part-00006.parquet").read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, of_another_shard, lambda part: part.write_bytes(b"")])
+def test_a_damaged_shard_is_made_again(corpus, meshes, weights, tmp_path, damage, caplog):  # noqa: F811
+    path = tmp_path / "features"
+    shutil.copytree(corpus, path)
+    damage(path / "part-00002.parquet")
+    with pytest.raises(DataError, match="part-00002"):
+        pp.Index.load(path)
+    made = embed(meshes, weights, path, resume=True)
+    assert (made.before, made.failed) == (28, 1)
+    assert "part-00002" in caplog.text
+    assert parquet.read_table(path).equals(parquet.read_table(corpus))
+
+
+def test_a_changed_byte_is_found_when_it_is_read(corpus, tmp_path):
+    path = tmp_path / "features"
+    shutil.copytree(corpus, path, ignore=shutil.ignore_patterns("_mapped"))
+    flip(path / "part-00003.parquet")
+    with pytest.raises(DataError, match="part-00003"):
+        pp.Index.load(path)
+
+
+def test_a_file_that_has_changed_is_read_again(meshes, weights, tmp_path, caplog):  # noqa: F811
+    files, path = tmp_path / "files", tmp_path / "features"
+    shutil.copytree(meshes / "box", files)
+    embed(files, weights, path)
+    shutil.copy(meshes / "torus/torus_00.off", files / "box_06.off")
+    made = embed(files, weights, path, resume=True)
+    assert made.before == 5
+    assert "box_06.off" in caplog.text
+    embed(files, weights, tmp_path / "anew")
+    assert parquet.read_table(path).equals(parquet.read_table(tmp_path / "anew"))
+    assert embed(files, weights, path, resume=True).before == 9
+
+
+def test_what_is_written_is_not_read(meshes, weights, tmp_path):  # noqa: F811
+    files = tmp_path / "files"
+    shutil.copytree(meshes / "box", files)
+    path, pattern = files / "features", str(files / "**")
+    for sources, output in ((files, path), (pattern, files / "again")):
+        embed(sources, weights, output)
+        pp.Index.load(output)
+        assert (output / "_mapped/features.npy").is_file()
+        if output == path:
+            assert embed(sources, weights, output, resume=True).before == 9
+            shutil.rmtree(output)
+    for sources in (path, tmp_path / "files/../files/features"):
+        with pytest.raises(ConfigError, match="`output`"):
+            embed(sources, weights, path)
+
+
 @pytest.mark.parametrize(
     ("work", "how", "named"),
     [
         ({}, {"resume": False}, "`output`"),
-        ({"up_axis": "z"}, {}, "`output`"),
+        ({"up_axis": "z"}, {}, "up_axis was 'y' and is 'z'"),
         ({}, {"shard_size": 4}, "`shard_size`"),
         ({}, {"sources": ["box"]}, "`output`"),
         ({}, {"engine": "spark"}, "`engine`"),

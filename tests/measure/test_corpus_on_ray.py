@@ -2,11 +2,13 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
+from pointpeft.data import InputTransform
+from pointpeft.errors import CheckpointError
 from pointpeft.measure.corpus import Features, Work, make_corpus
 from tests.cli.conftest import meshes, run, trained  # noqa: F401 - shared fixtures
 from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
@@ -18,13 +20,14 @@ ray = pytest.importorskip("ray")
 
 @pytest.fixture(scope="module", autouse=True)
 def session():
-    """Two cores, so that there are two actors."""
+    """Two cores, so that there are two actors, and what passes for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else actors wait for all other work
         ray.init(
-            num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False
-        )
+            num_cpus=2, num_gpus=1, include_dashboard=False, object_store_memory=80 << 20,
+            log_to_driver=False,
+        )  # fmt: skip
         yield
         ray.shutdown()
 
@@ -74,6 +77,65 @@ def test_a_killed_actor_changes_no_row(meshes, weights, tmp_path):  # noqa: F811
         there, here = (parquet.read_table(tmp_path / each / name) for each in ("ray", "here"))
         assert there.to_pylist() == here.to_pylist()
     assert not list((tmp_path / "ray").glob("*.tmp"))
+
+
+class FatalTransform(InputTransform):
+    """Preparing one of the files ends the process."""
+
+    def prepare_batch(self, shapes, *given, **others):
+        if any(shape.source.endswith("sphere_03.off") for shape in shapes):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare_batch(shapes, *given, **others)
+
+
+@dataclass(frozen=True)
+class FatalFile:
+    """Work whose reading of one file ends every process, on a CPU whatever is asked for."""
+
+    work: Work
+
+    def load(self, device):
+        maker = self.work.load("cpu")
+        given = {
+            field.name: getattr(maker.transform, field.name) for field in fields(InputTransform)
+        }
+        maker.transform = FatalTransform(**given)
+        return maker
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_a_file_that_ends_every_actor_is_a_row(meshes, weights, tmp_path, device):  # noqa: F811
+    """On a CPU actors read; for a GPU tasks read."""
+    made = make_corpus(
+        FatalFile(Features(checkpoint=weights)), [meshes / "sphere"], tmp_path / "ray",
+        engine="ray", shard_size=4, device=device,
+    )  # fmt: skip
+    assert (made.files, made.failed) == (8, 1)
+    rows = parquet.read_table(tmp_path / "ray").to_pylist()
+    (lost,) = [row for row in rows if row["error"]]
+    assert lost["id"] == "sphere_03.off"
+    assert "ended the process" in lost["error"]
+    assert sum(row["feature"] is not None for row in rows) == 7
+    assert not list((tmp_path / "ray").glob("*.tmp"))
+
+
+@dataclass(frozen=True)
+class OtherModel:
+    """Work that is something else in every process."""
+
+    work: Work
+
+    def load(self, device):
+        maker = self.work.load("cpu")
+        maker.made_by = {**maker.made_by, "process": os.getpid()}
+        return maker
+
+
+def test_an_actor_with_another_model_refuses_to_work(meshes, weights, tmp_path):  # noqa: F811
+    with pytest.raises(CheckpointError, match="another model"):
+        make_corpus(
+            OtherModel(Features(checkpoint=weights)), [meshes], tmp_path / "ray", engine="ray"
+        )
 
 
 def test_predict_takes_the_engine_and_goes_on(trained, meshes, tmp_path):  # noqa: F811

@@ -20,6 +20,7 @@ from pointpeft.serving.uploads import Upload
 from tests.serving.conftest import LIMITS
 
 ADDRESS = "/v1/predict?adapter=linear"
+JSON = "application/json"
 TOKEN = "0123456789abcdef"
 TRANSFORM = InputTransform(64)
 
@@ -82,10 +83,9 @@ def test_a_bad_file_is_a_problem(client, name):
 @pytest.mark.parametrize(
     ("content", "kind", "status"),
     [
-        (b'{"points": [[1, 2]]}', "application/json", 422),
-        (b'{"points": "x"}', "application/json", 422),
-        (b"[" * 50_000, "application/json", 422),
-        (b'{"points": [[1e999, 2, 3]]}', "application/json", 422),
+        (b'{"points": [[1, 2]]}', JSON, 422),
+        (b'{"points": "x"}', JSON, 422),
+        (b"[" * 50_000, JSON, 422),
         (b"abc", "application/octet-stream", 422),
         (b"abc", "text/plain", 415),
         (b"abc", "multipart/form-data; boundary=x", 400),
@@ -95,6 +95,31 @@ def test_a_bad_file_is_a_problem(client, name):
 )
 def test_a_bad_body_is_a_problem(client, content, kind, status):
     problem(client.post(ADDRESS, content=content, headers={"content-type": kind}), status)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["true", "false", "null", '"1"', "NaN", "-Infinity", "1e999", "1" + 400 * "0", "[]", "[1]",
+     "{}", "[" * 5000 + "]" * 5000],
+)  # fmt: skip
+def test_what_is_no_number_is_none(client, value):
+    rows = ", ".join(["[0, 0, 1], [1, 0, 0], [0, 1, 0], [1, 1, 1]"] * 20 + [f"[{value}, 2, 3]"])
+    for points in (f"[{rows}]", f"[{value}]", value):
+        content = f'{{"points": {points}}}'.encode()
+        problem(client.post(ADDRESS, content=content, headers={"content-type": JSON}), 422)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "null", "{", "[[1, 2, 3]]", '{"points": [], "adapter": "linear"}']
+)
+def test_a_document_without_points_is_a_problem(client, content):
+    problem(client.post(ADDRESS, content=content, headers={"content-type": JSON}), 422)
+
+
+def test_what_is_asked_for_is_no_part_of_the_points(client):
+    points = np.random.default_rng(0).normal(size=(80, 3)).tolist()
+    detail = problem(client.post(ADDRESS, json={"points": points, "category": "lamp"}), 422)
+    assert "category" in detail
 
 
 def test_sizes_are_bounded(client):

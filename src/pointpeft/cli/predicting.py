@@ -14,6 +14,7 @@ from pointpeft.cli.corpora import make_shards
 from pointpeft.errors import ConfigError
 from pointpeft.formats import counted
 from pointpeft.locations import resolve_adapter
+from pointpeft.output_lock import locked
 
 if TYPE_CHECKING:
     from pointpeft.measure.corpus import Work
@@ -65,9 +66,11 @@ def predict(
     from pointpeft.tasks.table import find_task
     from pointpeft.tasks.task import PredictOptions
 
-    how = PredictOptions(category, output, resume, batch_size, workers, neighbors_from)
     task = find_task(adapter_task(adapter))
-    if engine != "processes" or (task.rows and output is not None and not output.suffix):
+    output = output or task.output
+    how = PredictOptions(category, output, resume, batch_size, workers, neighbors_from)
+    in_shards = task.rows and output is not None and not output.suffix
+    if in_shards or engine != "processes" or (shard_size is not None and not task.rows):
         work = task.row_work(adapter, how, checkpoint=checkpoint, up_axis=up_axis)
         _predict_corpus(
             work, files, output, as_json, engine=engine, shard_size=shard_size, resume=resume,
@@ -76,11 +79,13 @@ def predict(
         return
     if shard_size is not None:
         raise ConfigError("`shard_size` is for a folder of shards: name one as `output`")
-    found = task.predict(
-        adapter, list(dict.fromkeys(list_shape_files(files))), how,  # named twice, it is done once
-        checkpoint=checkpoint, up_axis=up_axis, device=choose_device(device or "auto"),
-    )  # fmt: skip
-    _show(found, as_json)
+    with locked(output):
+        named = list(dict.fromkeys(list_shape_files(files, output)))  # named twice, done once
+        found = task.predict(
+            adapter, named, how, checkpoint=checkpoint, up_axis=up_axis,
+            device=choose_device(device or "auto"),
+        )  # fmt: skip
+        _show(found, as_json)
 
 
 def _show(found: "Predicted", as_json: bool) -> None:

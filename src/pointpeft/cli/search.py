@@ -15,6 +15,7 @@ from pointpeft.data.corpus import is_shard_folder
 from pointpeft.data.feature_files import check_target, existing_features
 from pointpeft.errors import ConfigError
 from pointpeft.formats import counted
+from pointpeft.output_lock import locked
 
 if TYPE_CHECKING:
     from pointpeft.measure.feature_index import Index
@@ -73,12 +74,13 @@ def embed(
     options.know_method(method)
     from pointpeft.measure.embedding import embed as embed_shapes  # slow
 
-    with reading("embedding shapes") as progress:
-        index = embed_shapes(
-            sources, model, checkpoint, adapter, batch_size=batch_size, up_axis=up_axis,
-            variant=variant, device=device or "auto", progress=progress,
-        )  # fmt: skip
-    index.save(output)
+    with locked(output):
+        with reading("embedding shapes") as progress:
+            index = embed_shapes(
+                sources, model, checkpoint, adapter, batch_size=batch_size, up_axis=up_axis,
+                variant=variant, device=device or "auto", progress=progress,
+            )  # fmt: skip
+        index.save(output)
     for note in index.notes:
         tell(f"note: {note}", style="dim")
     _list_problems(index)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointpeft.data.npz import read_npz
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.files import replacing
+from pointpeft.files import as_text, replacing
 
 __all__ = [
     "StoredFeatures",
@@ -82,7 +82,8 @@ def existing_features(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         seen = "another kind of file" if path.exists() else "no such file"
-        raise DataError(f"{path}: {seen}; {_EXPECTED}, {' or '.join(_SUFFIXES)}")
+        seen = "a folder without shards of features" if path.is_dir() else seen
+        raise DataError(f"{path}: {seen}; {_EXPECTED}, {' or '.join(_SUFFIXES)}, or such a folder")
     return path
 
 
@@ -150,7 +151,7 @@ def _write_parquet(path: Path, stored: StoredFeatures) -> None:
     )
     table = arrow.table(
         {
-            "id": arrow.array([_text(id) for id in stored.ids], arrow.string()),
+            "id": arrow.array(as_text(list(stored.ids)), arrow.string()),
             "class": arrow.array(
                 [names[label] if label >= 0 else None for label in stored.labels.tolist()],
                 arrow.string(),
@@ -160,11 +161,6 @@ def _write_parquet(path: Path, stored: StoredFeatures) -> None:
     )
     about = {"metadata": dict(stored.metadata), "classes": names}
     parquet.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), path)
-
-
-def _text(id: str) -> str:
-    """A name without what only file systems know how to write."""
-    return id.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _read_parquet(path: Path) -> StoredFeatures:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
-from pointpeft.errors import DataError
+from pointpeft.errors import ConfigError, DataError
 
 __all__ = [
     "EXPECTED_TREE",
@@ -17,6 +17,7 @@ __all__ = [
     "is_split_first",
     "list_files",
     "list_folder",
+    "refuse_as_source",
     "shape_files",
     "walk_files",
 ]
@@ -76,16 +77,20 @@ def list_files(root: Path) -> Listing:
     return Listing(tuple(items), (), notes=tuple(notes))
 
 
-def shape_files(root: Path) -> tuple[list[Path], Counter[str]]:
+def shape_files(root: Path, without: str | Path | None = None) -> tuple[list[Path], Counter[str]]:
     """Shape files below a folder, as every verb finds them.
 
     Hidden files and folders are passed over, and so is what macOS puts beside them.
+
+    Args:
+        root: The folder.
+        without: As for :func:`walk_files`.
 
     Returns:
         The files, relative to `root` and sorted, and how many others there are of each suffix.
     """
     files, others = [], Counter[str]()
-    for file in walk_files(root):
+    for file in walk_files(root, without):
         if file == root / PART_NAMES:
             continue
         if file.suffix.lower() in SHAPE_SUFFIXES:
@@ -107,12 +112,16 @@ def _find(root: Path, expected: str) -> tuple[list[Path], list[str]]:
     return files, notes
 
 
-def walk_files(root: Path) -> Iterator[Path]:
+def walk_files(root: Path, without: str | Path | None = None) -> Iterator[Path]:
     """Visible files below `root`, the names of one folder in memory at a time.
 
     Linked folders are followed, but none is entered twice.
+
+    Args:
+        root: The folder.
+        without: A file or folder that is passed over, as one that is being written.
     """
-    entered = set()
+    entered = set() if without is None else {os.path.realpath(without)}
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in entered:
@@ -120,7 +129,20 @@ def walk_files(root: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not hidden(name))
-        yield from (Path(folder) / name for name in sorted(names) if not hidden(name))
+        for name in sorted(names):
+            if not hidden(name) and os.path.join(real, name) not in entered:  # noqa: PTH118
+                yield Path(folder) / name
+
+
+def refuse_as_source(output: str | Path | None, sources: Iterable[str | Path]) -> None:
+    """Refuse to write what is read.
+
+    Raises:
+        ConfigError: `output` is one of the sources.
+    """
+    for source in sources if output is not None else ():
+        if os.path.realpath(source) == os.path.realpath(output):  # type: ignore[arg-type]
+            raise ConfigError(f"`output` {output} is what is read: name another place")
 
 
 def hidden(name: str) -> bool:

@@ -1,18 +1,16 @@
 """Shapes made ready for a model one after the other, by several processes, in bounded memory."""
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -21,11 +19,16 @@ from pointpeft.data.cache import geometry_digest
 from pointpeft.data.prepare import InputTransform, Prepared
 from pointpeft.data.reading import RawShape
 from pointpeft.data.statistics import InputStatistics
+from pointpeft.data.worker_processes import (
+    NotStartedError,
+    WorkerEndedError,
+    WorkerProcess,
+    begin_worker,
+)
 from pointpeft.errors import DataError
 
 __all__ = [
     "ReadyFile",
-    "begin_worker",
     "default_workers",
     "in_batches",
     "prepare_chunk",
@@ -99,77 +102,152 @@ def stream_files(
         files: Meshes and scans: paths, or addresses as `s3://bucket/chair.glb`.
         transform: How to prepare each shape.
         statistics: Of training shapes, to warn of others.
-        workers: As for :func:`stream_chunks`.
+        workers: As for :func:`stream_chunks`; a file that ends a process has that as its error.
 
     Raises:
-        DataError: A process has ended, as for lack of memory.
+        DataError: No process can be started.
     """
     finish = partial(_ready, transform=transform, statistics=statistics)
     prepare = partial(
         prepare_chunk, read=read_located, prepare=transform.prepare_batch, finish=finish
     )
-    return stream_chunks(prepare, map(str, files), workers)
+    return stream_chunks(prepare, map(str, files), _lost_file, workers)
 
 
 def stream_chunks(
     prepare: Callable[[list[T]], list[Result]],
     items: Iterable[T],
+    lost: Callable[[T, str], Result],
     workers: int = 0,
-    name: Callable[[T], str] = str,
 ) -> Iterator[Result]:
     """Results of items in their order; never more than some dozens of them are in memory.
 
     Args:
         prepare: Makes the results of some items; other processes must be able to import it.
         items: What is worked on.
-        workers: Processes that work ahead; 0 works in this one. A script that asks for some needs
-            ``if __name__ == "__main__":`` around its commands.
-        name: What a message calls an item.
+        lost: The result of an item that ends every process which works on it, and a sentence
+            that says so.
+        workers: Processes that work ahead; 0 works in this one, which an item may then end. A
+            script that asks for some needs ``if __name__ == "__main__":`` around its commands.
 
     Raises:
-        DataError: A process has ended, as for lack of memory.
+        DataError: No process can be started.
     """
     chunks = in_batches(items, _CHUNK)
     if workers < 1:
         for some in chunks:
             yield from prepare(some)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
-    pool = ProcessPoolExecutor(workers, context, begin_worker)  # begins them as there is work
-    waiting: deque[tuple[list[T], Future[list[Result]]]] = deque()
-    chunk: list[T] = []
+    pool = _Pool(prepare, lost, workers)
+    waiting: deque[Future[list[Result]]] = deque()
     try:
-        for following in islice(chunks, _AHEAD * workers):
-            waiting.append((following, pool.submit(prepare, following)))
+        waiting.extend(map(pool.submit, islice(chunks, _AHEAD * workers)))
         while waiting:
-            chunk, future = waiting.popleft()
-            ready = future.result()
-            for following in islice(chunks, 1):
-                waiting.append((following, pool.submit(prepare, following)))
+            ready = waiting.popleft().result()
+            waiting.extend(map(pool.submit, islice(chunks, 1)))
             yield from ready
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a process that reads files has ended, perhaps for lack of memory, at one of those "
-            f"from {name(chunk[0])} on; `workers` 0 reads them one after the other"
-        ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close()
 
 
-def begin_worker() -> None:
-    """One thread; Ctrl-C is the parent's; and it ends with its parent, however that ends."""
-    import torch
+class _Pool(Generic[T, Result]):
+    """Processes that work side by side, each for a thread of its own."""
 
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    def __init__(
+        self,
+        prepare: Callable[[list[T]], list[Result]],
+        lost: Callable[[T, str], Result],
+        workers: int,
+    ) -> None:
+        self._threads = ThreadPoolExecutor(workers)
+        self._workers = [_Worker(prepare, lost) for _ in range(workers)]
+        self._idle: SimpleQueue[_Worker[T, Result]] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def submit(self, items: list[T]) -> "Future[list[Result]]":
+        return self._threads.submit(self._work, items)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def _work(self, items: list[T]) -> list[Result]:
+        worker = self._idle.get()
+        try:
+            return worker.work(items)
+        finally:
+            self._idle.put(worker)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+class _Worker(Generic[T, Result]):
+    """A process that begins when there is work, and is replaced when an item has ended it."""
+
+    def __init__(
+        self, prepare: Callable[[list[T]], list[Result]], lost: Callable[[T, str], Result]
+    ) -> None:
+        self._prepare, self._lost, self._closed = prepare, lost, False
+        self._process: WorkerProcess | None = None
+
+    def work(self, items: list[T]) -> list[Result]:
+        """Results of items; if they end the process together, each is tried alone."""
+        try:
+            return self._ask(items)
+        except WorkerEndedError:
+            return [] if self._closed else [self._alone(item) for item in items]
+        finally:
+            if self._closed:
+                self.close()  # what was begun meanwhile
+
+    def close(self) -> None:
+        """End, also in the middle of work, whose results nobody waits for."""
+        self._closed = True
+        if self._process is not None:
+            self._process.end()
+
+    def _alone(self, item: T) -> Result:
+        try:
+            (result,) = self._ask([item])
+        except WorkerEndedError as error:
+            return self._lost(item, str(error))
+        return result
+
+    def _ask(self, items: list[T]) -> list[Result]:
+        if self._closed:
+            raise WorkerEndedError
+        self._process = self._process or WorkerProcess(_answer, self._prepare)
+        try:
+            answer = self._process.ask(items)
+        except WorkerEndedError:
+            self._process = None
+            raise
+        except NotStartedError as error:
+            raise DataError(
+                f"{error}: `workers` 0 reads them in this one; a script that asks for others needs "
+                'if __name__ == "__main__":'
+            ) from None
+        if isinstance(answer, MemoryError):
+            raise WorkerEndedError
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _answer(connection: Connection, prepare: Callable[[list[Any]], list[Any]]) -> None:
+    """What a process does: results of each list of items that comes, or the error they give."""
+    begin_worker()
+    connection.send("ready")
+    while True:
+        try:
+            items = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer: Any = prepare(items)
+        except Exception as error:
+            answer = error
+        connection.send(answer)
 
 
 def prepare_chunk(
@@ -205,6 +283,10 @@ def prepare_chunk(
             prepare_raw()
     prepare_raw()
     return [ready[place] for place in range(len(items))]
+
+
+def _lost_file(file: str, reason: str) -> ReadyFile:
+    return ReadyFile(file, error=f"{file}: {reason}")
 
 
 def _ready(

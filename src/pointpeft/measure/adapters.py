@@ -17,7 +17,7 @@ from pointpeft.data import (
     RawShape,
 )
 from pointpeft.data.addresses import is_address
-from pointpeft.data.folder import shape_files
+from pointpeft.data.folder import refuse_as_source, shape_files
 from pointpeft.data.prepare import Prepared
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
@@ -109,22 +109,28 @@ def _weights_of_run(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def list_shape_files(paths: Sequence[str | Path]) -> list[Path]:
+def list_shape_files(paths: Sequence[str | Path], output: str | Path | None = None) -> list[Path]:
     """The files meant by ``paths``: themselves, and all shapes below those that are folders.
+
+    Args:
+        paths: files and folders.
+        output: file or folder that results are written into, which is not read.
 
     Raises:
         DataError: a folder holds no shape file, or an address is named.
+        ConfigError: the output is one of the paths.
     """
     files: list[Path] = []
     if address := next(filter(is_address, paths), None):
         raise DataError(
             f"{address}: files at addresses become a folder of shards; name one as `output`"
         )
+    refuse_as_source(output, paths)
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        found = [path / file for file in shape_files(path)[0]]
+        found = [path / file for file in shape_files(path, output)[0]]
         if not found:
             known = ", ".join(sorted(SHAPE_SUFFIXES))
             raise DataError(f"{path} holds no mesh or scan; known file types: {known}")

@@ -218,6 +218,8 @@ class Index:
             ConfigError: pyarrow is missing.
         """
         path, in_shards = Path(path), is_shard_folder(path)
+        if is_shard_folder(path.parent) and path.match("part-*"):
+            raise DataError(f"{path} is one shard of an index: name its folder {path.parent}")
         stored = read_corpus_features(path) if in_shards else read_features(path)
         file = path / MAPPED_FEATURES if in_shards else path
         try:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pointpeft.errors import ConfigError
-from pointpeft.files import finite, replacing
+from pointpeft.files import as_text, finite, is_newer, replacing
 
-__all__ = ["COLUMNS", "ResultFile", "result_schema"]
+__all__ = ["COLUMNS", "RESULT_SUFFIXES", "ResultFile", "result_schema"]
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -87,13 +87,29 @@ class ResultFile:
         for row in _READERS[suffix](path):
             if row.adapter != adapter:
                 raise ConfigError(
-                    f"`output` {path} has results of another adapter, or of other settings: name "
-                    "another file"
+                    f"`output` {path} has results of another `adapter`, or with other settings of "
+                    "`up_axis` or `neighbors_from`: name another file"
                 )
             done.add(row.file)
             failed += bool(row.error)
             end = row.end
         return cls(path, adapter, frozenset(done), failed, end)
+
+    def refuse_changed(self, files: Iterable[Path]) -> None:
+        """Refuse to go on where a file has changed since its row was written.
+
+        Raises:
+            ConfigError: one has.
+        """
+        if not self.done:
+            return
+        made = self.path.stat().st_mtime
+        for file in files:
+            if str(file) in self.done and is_newer(file, made):
+                raise ConfigError(
+                    f"`resume`: {file} has changed since its row in {self.path} was written: name "
+                    "another file as `output`"
+                )
 
     def written(self, found: Iterable[T], as_row: Callable[[T], Row]) -> Iterator[T]:
         """The same values, each written as it passes."""
@@ -157,8 +173,7 @@ def _write_parquet(path: Path, end: int) -> Iterator[Write]:
             held.clear()
 
         def write(row: Row) -> None:
-            name = row["file"].encode("utf-8", "backslashreplace").decode()
-            held.append({**finite(row), "file": name})
+            held.append(as_text(finite(row)))
             if len(held) == _GROUP:
                 write_held()
 
@@ -225,6 +240,8 @@ _WRITERS: dict[str, Callable[[Path, int], AbstractContextManager[Write]]] = {
     ".json": _write_json,
     ".parquet": _write_parquet,
 }
+RESULT_SUFFIXES = frozenset(_WRITERS)
+"""File name endings, lower case with the dot, of files of results."""
 _READERS: dict[str, Callable[[Path], Iterator[Known]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_lines,

@@ -3,14 +3,13 @@
 A file that takes too much of either ends the process, which is replaced, and not the service.
 """
 
-import contextlib
-import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future
 
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.statistics import InputStatistics
+from pointpeft.data.worker_processes import NotStartedError, WorkerEndedError, WorkerProcess
 from pointpeft.errors import ConfigError
 from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
@@ -19,7 +18,6 @@ from pointpeft.serving.uploads import Upload
 
 __all__ = ["ReaderPool"]
 
-_STARTING_SECONDS = 120
 _TOGETHER = 16
 """Shapes that a process reads at once: their points are put in order together, which is faster."""
 _SMALL = 1 << 18
@@ -87,28 +85,18 @@ class _Reader:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
         self._folder = tempfile.TemporaryDirectory(prefix="pointpeft-")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=work, args=(theirs, self._folder.name, self._limits), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self._ready, self._fresh = False, True
+        self._process = WorkerProcess(work, self._folder.name, self._limits)
+        self._fresh = True
 
     def read(self, tasks: Sequence[ReadTask]) -> list[ReadShape]:
         """What is read of each task; who ends the process, or is slow, has an error."""
-        reason = "it ended the process that reads it: it may be damaged, or needs too much memory"
-        died = True
         fresh, self._fresh = self._fresh, False
-        with contextlib.suppress(EOFError, OSError):
-            if not self._ready and self._connection.poll(_STARTING_SECONDS):
-                self._connection.recv()
-                self._ready = True
-            self._connection.send(tasks)
-            if self._connection.poll(self._limits.reading_seconds):
-                return self._connection.recv()
+        try:
+            return self._process.ask(tasks, self._limits.reading_seconds)
+        except (WorkerEndedError, NotStartedError) as error:
+            reason, died = str(error), True
+        except TimeoutError:
             reason = f"reading it took more than {self._limits.reading_seconds} s"
             died = False
         self.close()
@@ -122,7 +110,5 @@ class _Reader:
         return [ReadShape(name, error=f"{name}: {reason}")]
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
+        self._process.end()
         self._folder.cleanup()

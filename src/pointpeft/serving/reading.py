@@ -14,11 +14,11 @@ import numpy as np
 from pointpeft.data.prepare import InputTransform, Prepared, farthest_point_order
 from pointpeft.data.reading import RawShape, clean_shape, read_shape
 from pointpeft.data.statistics import InputStatistics
-from pointpeft.data.streaming import begin_worker
+from pointpeft.data.worker_processes import begin_worker
 from pointpeft.errors import DataError
 from pointpeft.measure.part_predictor import part_input
 from pointpeft.serving.limits import Limits
-from pointpeft.serving.uploads import Upload
+from pointpeft.serving.uploads import Upload, plain_name
 
 __all__ = ["ReadShape", "ReadTask", "work"]
 
@@ -142,13 +142,24 @@ def _shape(upload: Upload, path: Path, limits: Limits) -> RawShape:
 
 
 def _points(content: bytes) -> np.ndarray:
-    expected = 'expected {"points": [[x, y, z], ...]}'
+    """Points of JSON; texts, truth values and null are no numbers, though NumPy takes them."""
+    expected = 'expected {"points": [[x, y, z], ...]} of finite numbers'
     try:
-        points = np.asarray(json.loads(content)["points"], dtype=np.float64)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        document = json.loads(content)
+        rows = document.pop("points")
+        kinds = {type(value) for row in rows for value in row}
+        points = np.asarray(rows, dtype=np.float64)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise DataError(expected) from None
-    if points.ndim != 2 or points.shape[1] != 3 or not len(points):
+    if document:
+        raise DataError(
+            f"the key {plain_name(next(iter(document)))!r} beside the points: what is asked for is "
+            "part of the address, as in /v1/predict?adapter=NAME"
+        )
+    if points.ndim != 2 or points.shape[1] != 3:
         raise DataError(f"points of shape {points.shape}: {expected}")
+    if not kinds <= {int, float} or not np.isfinite(points).all():
+        raise DataError(expected)
     return points
 
 

@@ -29,8 +29,9 @@ def predict_classes(
     """Classify files; arguments are those of :meth:`pointpeft.tasks.task.Task.predict`."""
     results = None
     if options.output is not None:
-        mark = adapter_digest(resolve_adapter(folder), adapter.get("up_axis"))
+        mark = _mark(folder, adapter.get("up_axis"), options.neighbors_from)
         results = ResultFile.prepare(options.output, mark, options.resume)
+        results.refuse_changed(files)
         files = [file for file in files if str(file) not in results.done]
     elif options.resume:
         raise ConfigError("`resume` goes on with a file of results: name it as `output`")
@@ -48,6 +49,12 @@ def predict_classes(
         len(results.done) if results else 0,
         results.failed if results else 0,
     )
+
+
+def _mark(folder: Path, up_axis: str | None, neighbors_from: str | None) -> str:
+    """A hash of all that a row hangs on besides its file."""
+    named = () if neighbors_from is None else (neighbors_from,)
+    return adapter_digest(resolve_adapter(folder), up_axis, *named)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class _Rows(RowMaker):
     """Makes rows with the columns of :data:`pointpeft.measure.result_files.COLUMNS`."""
 
     def __init__(self, work: PredictRows, device: str) -> None:
-        self._mark = adapter_digest(resolve_adapter(work.folder), work.up_axis)
+        self._mark = _mark(work.folder, work.up_axis, work.neighbors_from)
         self._predictor = Predictor(
             work.folder, work.checkpoint, work.up_axis, device, neighbors_from=work.neighbors_from
         )
@@ -85,8 +92,8 @@ class _Rows(RowMaker):
         self.transform, self.statistics = self._predictor.transform, self._predictor.statistics
         self.notes = self._predictor.notes
         self.made_by = {
-            "kind": "classes", "adapter": self._mark, "up_axis": work.up_axis,
-            "neighbors_from": work.neighbors_from, "version": __version__,
+            "kind": "classes", "adapter": adapter_digest(resolve_adapter(work.folder)),
+            "up_axis": work.up_axis, "neighbors_from": work.neighbors_from, "version": __version__,
         }  # fmt: skip
         self.schema = result_schema()
 

@@ -2,7 +2,7 @@
 
 from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pointpeft.data import PartTable, ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
-from pointpeft.errors import DataError
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import counted, percent
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_as_found
@@ -25,6 +25,7 @@ from pointpeft.measure.part_scores import (
     segment,
     shape_iou,
 )
+from pointpeft.measure.result_files import RESULT_SUFFIXES
 from pointpeft.measure.scores import class_counts
 from pointpeft.models.network import Network
 from pointpeft.models.registry import build_segmenter
@@ -114,6 +115,7 @@ class PartSegmentation(Task):
     method = "full"
     augmentation = "part-segmentation"
     segmented = True
+    output: ClassVar[Path] = Path("runs/predict")
     headline = "instance_iou"
     pth_best = "best_model.pth"
     pth_last = None
@@ -234,9 +236,13 @@ class PartSegmentation(Task):
     ) -> Predicted:
         """The parts of each file, written as a labelled cloud below ``output``."""
         self.refuse_options(folder, options, "resume", "workers", "neighbors_from")
+        output = options.output or self.output
+        if output.suffix.lower() in RESULT_SUFFIXES:
+            raise ConfigError(
+                f"`output` {output}: parts are written as labelled clouds, into a folder; name one"
+            )
         predictor = PartPredictor(folder, **adapter)
         category = predictor.choose_category(options.category)
-        output = options.output or Path("runs/predict")
         found = predictor.stream(files, category, options.batch_size or 32)
         named = [(str(file), category) for file in files]
         written = write_as_found(found, named, predictor.part_names, output)

@@ -65,6 +65,7 @@ class Task(abc.ABC):
         votes: whether a shape has one class, so that predictions can be voted on, episodes be
             drawn, and methods be fitted to features.
         rows: whether a prediction is a row, so that those of a corpus are a folder of shards.
+        output: where predictions are written unless another place is named; None: nowhere.
         headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
             ``test_<headline>``, where epochs are selected on the test split as the latter alone.
         label: what the progress line calls it.
@@ -80,6 +81,7 @@ class Task(abc.ABC):
     segmented: ClassVar[bool] = False
     votes: ClassVar[bool] = False
     rows: ClassVar[bool] = False
+    output: ClassVar[Path | None] = None
     headline: ClassVar[str]
     label: ClassVar[str]
     averaged: ClassVar[tuple[str, ...]] = ()
@@ -227,7 +229,7 @@ class Task(abc.ABC):
         """
         raise ConfigError(
             f"the adapter in {folder} is for {self.name}, whose results are no rows: leave "
-            "`engine` out"
+            "`engine` and `shard_size` out"
         )
 
     def refuse_options(self, folder: Path, options: PredictOptions, *names: str) -> None:

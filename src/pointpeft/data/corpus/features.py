@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pointpeft.data.corpus.folder import FEATURES, ShardFolder
 from pointpeft.data.feature_files import StoredFeatures
-from pointpeft.data.shards.index import import_parquet
 from pointpeft.errors import DataError
 
 __all__ = ["MAPPED_FEATURES", "features_folder", "read_corpus_features", "read_shards"]
@@ -50,17 +49,8 @@ def read_shards(folder: ShardFolder, columns: Sequence[str]) -> Iterator[Any]:
     Raises:
         DataError: a shard is damaged.
     """
-    arrow, parquet = import_parquet()
     for shard in range(folder.shards):
-        try:
-            table = parquet.read_table(folder.part(shard), columns=list(columns))
-        except (OSError, arrow.ArrowException) as error:
-            raise DataError(
-                f"{folder.part(shard)} is damaged: {error}; remove it, and `resume` makes it again"
-            ) from error
-        if len(table) != folder.size_of(shard):
-            raise DataError(f"{folder.part(shard)} has {len(table)} rows, not one for each file")
-        yield table
+        yield folder.read(shard, columns)
 
 
 def read_corpus_features(path: str | Path) -> StoredFeatures:
@@ -139,13 +129,18 @@ def _write_arrays(mapped: Path, folder: ShardFolder) -> None:
 def _usable_blocks(folder: ShardFolder) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """What is mapped of the shapes of each shard that has usable ones."""
     number = {name: label for label, name in enumerate(folder.files.classes)}
-    first = 0
-    for table in read_shards(folder, ["class", "feature", "error"]):
+    first, channels = 0, set[int]()
+    for shard, table in enumerate(read_shards(folder, ["class", "feature", "error"])):
         usable = table["error"].is_null()
         kept, rows = table.filter(usable), first + np.flatnonzero(usable.to_numpy())
         first += len(table)
         if len(kept):
-            values = kept["feature"].combine_chunks().flatten().to_numpy()
+            column = kept["feature"].combine_chunks()
+            channels.update(column.value_lengths().to_pylist())
+            if len(channels) > 1:
+                lengths = " and ".join(map(str, channels))
+                raise DataError(f"{folder.part(shard)} is damaged: features of {lengths} numbers")
+            values = column.flatten().to_numpy()
             labels = np.array([number.get(name, -1) for name in kept["class"].to_pylist()])
             yield values.reshape(len(kept), -1), labels, rows
 

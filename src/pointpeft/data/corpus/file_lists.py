@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,14 +11,20 @@ from typing import Any, NamedTuple
 
 from pointpeft.data.addresses import address_of, file_system, is_address, walk_address
 from pointpeft.data.embedded import is_embedded
-from pointpeft.data.folder import class_and_split, hidden, is_split_first, walk_files
+from pointpeft.data.folder import (
+    class_and_split,
+    hidden,
+    is_split_first,
+    refuse_as_source,
+    walk_files,
+)
 from pointpeft.data.parts import PART_NAMES
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.data.splits import canonical_split, class_spelling
 from pointpeft.data.streaming import in_batches
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.files import replacing
+from pointpeft.files import as_text, replacing
 
 __all__ = ["FileList", "ListedFile"]
 
@@ -55,7 +62,11 @@ class FileList:
 
     @classmethod
     def make(
-        cls, sources: Sequence[str | Path], block: int, table: Path | None = None
+        cls,
+        sources: Sequence[str | Path],
+        block: int,
+        table: Path | None = None,
+        output: Path | None = None,
     ) -> "FileList":
         """Find the files that are meant; none is read.
 
@@ -66,15 +77,18 @@ class FileList:
             block: Files in a row group of the table.
             table: Parquet file that the list is written into, with the columns file, class and
                 split; None: it is only counted and hashed.
+            output: Folder that rows of the files are written into, which is not read.
 
         Raises:
             DataError: A source holds no shape files, or is no such table.
-            ConfigError: An address cannot be reached, or pyarrow is missing.
+            ConfigError: An address cannot be reached, pyarrow is missing, or the output is one of
+                the sources.
         """
-        named = list(dict.fromkeys(_text(source) for source in sources))
+        refuse_as_source(output, sources)
+        named = list(dict.fromkeys(_name(source) for source in sources))
         root = _root(named)
         found, folders = _Found(), _Folders(root) if root is not None else None
-        files = (one for source in named for one in _listed(source))
+        files = (one for source in named for one in _listed(source, output))
         with _writing(table) as write:
             for some in in_batches(files, block):
                 for one in some:
@@ -102,7 +116,8 @@ class FileList:
                 rows = file.read_row_group(block).to_pylist()
         except (OSError, arrow.ArrowException) as error:
             raise DataError(f"{table} cannot be read: {error}") from error
-        return [self._with_class(ListedFile(*(row[key] for key in _COLUMNS))) for row in rows]
+        found = ([row[key] for key in _COLUMNS] for row in rows)
+        return [self._with_class(ListedFile(os.fsdecode(file), *more)) for file, *more in found]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -117,7 +132,8 @@ class FileList:
         path = PurePosixPath(self.id(one.file))
         if self.split_first is None or len(path.parts) < 2:
             return one
-        return ListedFile(one.file, *class_and_split(path, self.split_first))
+        name, split = class_and_split(path, self.split_first)
+        return ListedFile(one.file, as_text(name), split)
 
 
 @dataclass
@@ -158,7 +174,7 @@ class _Folders:
             split_first = None
         if split_first is None:
             return (), self.root, None
-        names = {class_and_split(path, split_first)[0] for path in examples}
+        names = {as_text(class_and_split(path, split_first)[0]) for path in examples}
         found = tuple(sorted(name for name in names if name is not None))
         return found, self.root, split_first if found else None
 
@@ -170,11 +186,14 @@ def _writing(table: Path | None) -> Iterator[Callable[[list[ListedFile]], None]]
         yield lambda some: None
         return
     arrow, parquet = import_parquet()
-    schema = arrow.schema([(name, arrow.string()) for name in _COLUMNS])
+    kinds = [arrow.binary(), arrow.string(), arrow.string()]  # a name of a file may be no text
+    schema = arrow.schema(list(zip(_COLUMNS, kinds, strict=True)))
     with replacing(table) as temporary, parquet.ParquetWriter(temporary, schema) as file:
 
         def write(some: list[ListedFile]) -> None:
-            arrays = [arrow.array(column, arrow.string()) for column in zip(*some, strict=True)]
+            files, *others = zip(*some, strict=True)
+            columns = zip([list(map(os.fsencode, files)), *others], kinds, strict=True)
+            arrays = [arrow.array(column, kind) for column, kind in columns]
             file.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
         yield write
@@ -183,10 +202,10 @@ def _writing(table: Path | None) -> Iterator[Callable[[list[ListedFile]], None]]
 # Sources -----------------------------------------------------------------------------------------
 
 
-def _text(source: str | Path) -> str:
-    """A source as text: of names that are none, what they cannot say is written out."""
+def _name(source: str | Path) -> str:
+    """What a source is called, whatever it is given as."""
     name = str(source) if is_address(source) else Path(source).as_posix()
-    return name.rstrip("/").encode("utf-8", "backslashreplace").decode() or "/"
+    return name.rstrip("/") or "/"
 
 
 def _root(sources: list[str]) -> str | None:
@@ -200,7 +219,7 @@ def _root(sources: list[str]) -> str | None:
     return address_of(system, place) if system.isdir(place) else None
 
 
-def _listed(source: str) -> Iterator[ListedFile]:
+def _listed(source: str, output: Path | None) -> Iterator[ListedFile]:
     if is_embedded(source) or Path(source).suffix.lower() == ".npz":
         raise ConfigError(
             f"{source} is a data set, not files: a folder of shards is for meshes and scans; leave "
@@ -209,24 +228,27 @@ def _listed(source: str) -> Iterator[ListedFile]:
     if Path(source).suffix.lower() == _TABLE:
         yield from _of_table(source)
         return
-    files = _of_address(source) if is_address(source) else _of_path(source)
+    files = _of_address(source) if is_address(source) else _of_path(source, output)
     empty = True
     for file in files:
         empty = False
-        yield ListedFile(_text(file))
+        yield ListedFile(_name(file))
     if empty:
         known = ", ".join(sorted(SHAPE_SUFFIXES))
         raise DataError(f"{source}: no mesh or scan is there; known file types: {known}")
 
 
-def _of_path(source: str) -> Iterator[str | Path]:
+def _of_path(source: str, output: Path | None) -> Iterator[str | Path]:
     path = Path(source)
     if path.is_dir():
-        files = walk_files(path)
+        files = walk_files(path, output)
         yield from (file for file in files if _is_shape(file, file == path / PART_NAMES))
     elif not path.exists() and glob.has_magic(source):
         found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - a path with a pattern
-        yield from (name for name in found if _is_shape(Path(name)))
+        own = None if output is None else Path(os.path.realpath(output))
+        for name in found:
+            if _is_shape(Path(name)) and own not in Path(os.path.realpath(name)).parents:
+                yield name
     else:
         yield path  # if it is not there, that is its error
 
@@ -272,9 +294,10 @@ def _of_table(source: str) -> Iterator[ListedFile]:
 
 def _of_row(row: dict[str, Any]) -> ListedFile:
     file, class_name, split = (row.get(key) for key in _COLUMNS)
-    if not isinstance(file, str) or not file:
+    if not isinstance(file, str | bytes) or not file:
         raise DataError(f"a row names no file: {row}")
+    file = os.fsdecode(file)
     if split is not None and (stated := canonical_split(str(split))) is None:
         raise DataError(f"split {split!r} of {file}: expected train, val, test or unlabelled")
     name = None if class_name is None else class_spelling(class_name)
-    return ListedFile(_text(file), name, None if split is None else stated)
+    return ListedFile(_name(file), name, None if split is None else stated)

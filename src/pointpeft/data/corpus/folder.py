@@ -1,6 +1,7 @@
 """A folder of shards: rows about the files of a corpus, which resuming adds to."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from pointpeft.data.addresses import is_address
 from pointpeft.data.corpus.file_lists import FileList, ListedFile
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.files import replacing, write_json
+from pointpeft.files import as_text, is_newer, replacing, write_json
 from pointpeft.locations import relative_place
 
 __all__ = ["FEATURES", "SHARD_SIZE", "ShardFolder", "is_shard_folder"]
+
+log = logging.getLogger("pointpeft")
 
 FEATURES = "features"
 """Kind of rows that are searched."""
@@ -86,7 +89,7 @@ class ShardFolder:
         is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         try:
-            files = FileList.make(sources, size, path / _FILES)
+            files = FileList.make(sources, size, path / _FILES, path)
         except BaseException:
             if is_new:
                 path.rmdir()
@@ -127,14 +130,15 @@ class ShardFolder:
         shard_size: int | None,
     ) -> "ShardFolder":
         begun = cls.open(path)
-        if begun.made_by != json.loads(json.dumps(dict(made_by))):
+        asked = json.loads(json.dumps(dict(made_by)))
+        if changed := ", ".join(_differences(begun.made_by, asked)):
             raise ConfigError(
-                f"`output` {path} was made by another model, or with other settings: name another "
-                "folder"
+                f"`output` {path} was made by another model, or with other settings: {changed}; "
+                "name another folder"
             )
         if shard_size not in (None, begun.shard_size):
             raise ConfigError(f"`shard_size` of {path} is {begun.shard_size}: leave it out")
-        if FileList.make(sources, begun.shard_size).digest != begun.files.digest:
+        if FileList.make(sources, begun.shard_size, output=path).digest != begun.files.digest:
             raise ConfigError(
                 f"`output` {path} was begun with other files than are there now: name another "
                 "folder"
@@ -185,23 +189,29 @@ class ShardFolder:
         return self.files.read(self.path / _FILES, shard)
 
     @contextmanager
-    def attempt(self, shard: int) -> Iterator[None]:
+    def attempt(self, shard: int, step: str = "try") -> Iterator[int]:
         """Note that a shard is begun, so that one which ends every process is not tried for ever.
+
+        Yields how often it was begun before and not ended.
+
+        Args:
+            shard: its number.
+            step: of its making, where processes share the work.
 
         Raises:
             DataError: it was begun three times and never ended.
         """
-        marks = [self.part(shard).with_suffix(f".try{number}.tmp") for number in range(_TRIES)]
-        free = next((mark for mark in marks if not mark.exists()), None)
-        if free is None:
+        marks = [self.part(shard).with_suffix(f".{step}{number}.tmp") for number in range(_TRIES)]
+        before = next((number for number, mark in enumerate(marks) if not mark.exists()), None)
+        if before is None:
             first = self.files_of(shard)[0].file
             raise DataError(
                 f"{self.part(shard)} was begun {_TRIES} times, and its process ended each time, "
                 f"perhaps at one of the {self.size_of(shard)} files from {first} on, or for lack "
                 "of memory"
             )
-        free.touch()
-        yield
+        marks[before].touch()
+        yield before
         for mark in marks:
             mark.unlink(missing_ok=True)
 
@@ -209,20 +219,69 @@ class ShardFolder:
         """Write a shard, which is there as a whole or not at all."""
         arrow, parquet = import_parquet()
         with replacing(self.part(shard)) as temporary:
-            parquet.write_table(arrow.Table.from_pylist(list(rows), schema), temporary)
+            table = arrow.Table.from_pylist(list(map(as_text, rows)), schema)
+            parquet.write_table(table, temporary, write_page_checksum=True)
+
+    def read(self, shard: int, columns: Sequence[str]) -> Any:
+        """The Arrow table of a shard, with some of its columns.
+
+        Raises:
+            DataError: it is not there, or damaged.
+        """
+        arrow, parquet = import_parquet()
+        try:
+            with parquet.ParquetFile(self.part(shard), page_checksum_verification=True) as file:
+                table = file.read(list(columns))
+                if len(table) != self.size_of(shard):
+                    raise DataError(f"{len(table)} rows of {self.size_of(shard)} files")
+                if lacking := set(columns) - set(table.column_names):
+                    raise DataError(f"no column {' or '.join(sorted(lacking))}")
+                return table
+        except (OSError, arrow.ArrowException, DataError) as error:
+            raise DataError(
+                f"{self.part(shard)} is damaged: {error}; `resume` makes it again"
+            ) from error
 
     def failed(self, shard: int) -> int:
         """Files of a shard that could not be used.
 
         Raises:
-            DataError: it is damaged.
+            DataError: it is not there, or damaged.
         """
-        arrow, parquet = import_parquet()
-        try:
-            with parquet.ParquetFile(self.part(shard)) as file:
-                errors = file.read(["error"])["error"]
-                return len(errors) - int(errors.null_count)
-        except (OSError, arrow.ArrowException, LookupError, AttributeError) as error:
-            raise DataError(
-                f"{self.part(shard)} is damaged: {error}; remove it, and `resume` makes it again"
-            ) from error
+        errors = self.read(shard, ["error"])["error"]
+        return len(errors) - int(errors.null_count)
+
+    def done(self) -> dict[int, int]:
+        """By shards that need not be made, how many of their files could not be used.
+
+        One that is damaged is to be made again, and so is one of a file that has changed since.
+        Of files at an address that is not known.
+        """
+        there = set(range(self.shards)) - set(self.missing())
+        found = {}
+        for shard in sorted(there):
+            try:
+                failed = self.failed(shard)
+            except DataError as error:
+                log.warning("%s", error)
+                continue
+            if changed := self._changed(shard):
+                log.warning("%s has changed: %s is made again", changed, self.part(shard))
+                continue
+            found[shard] = failed
+        return found
+
+    def _changed(self, shard: int) -> str | None:
+        """A file of a shard that was written after it."""
+        made = self.part(shard).stat().st_mtime
+        return next((one.file for one in self.files_of(shard) if is_newer(one.file, made)), None)
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """What is different in plain values, by the names of the settings."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*before, *now}):
+            place = f"{key}.{name}" if key else name
+            yield from _differences(before.get(name), now.get(name), place)
+    elif before != now:
+        yield f"{key} was {before!r} and is {now!r}"

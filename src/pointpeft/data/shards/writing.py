@@ -192,7 +192,7 @@ def _write_rest(
     """Write one shard after the other until all items are dealt with; gives the last index."""
     prepare = partial(_prepare, transform=index.transform, seed=index.seed)
     workers = default_workers(len(items)) if workers is None else workers
-    results = zip(items, stream_chunks(prepare, items, workers, _name), strict=True)
+    results = zip(items, stream_chunks(prepare, items, _lost, workers), strict=True)
     try:
         while not index.complete:
             index = _write_shard(folder, index, results, on_error, progress)
@@ -284,8 +284,8 @@ class _BlockWriter:
         self._rows.clear()
 
 
-def _name(item: Listed) -> str:
-    return item.id
+def _lost(item: Listed, reason: str) -> Result:
+    return Problem(item.id, reason)
 
 
 def _prepare(items: list[Listed], transform: InputTransform, seed: int) -> list[Result]:

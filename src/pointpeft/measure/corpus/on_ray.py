@@ -7,6 +7,7 @@ GPUs, an actor has one, and tasks on all cores read and prepare for it.
 import logging
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pointpeft import errors
 from pointpeft.clusters import import_ray, ray_session
 from pointpeft.data import InputStatistics, InputTransform
 from pointpeft.data.corpus import ShardFolder
@@ -26,6 +28,8 @@ from pointpeft.measure.corpus.shards import write_shard
 __all__ = ["run_on_ray"]
 
 Columns = dict[str, Any]
+
+_OURS = re.compile(r"^\W*pointpeft\.errors\.(\w+Error): (.+)$", re.MULTILINE)
 
 
 def run_on_ray(
@@ -102,11 +106,18 @@ class _Task:
             log.addHandler(logging.NullHandler())
 
     def read(
-        self, shard: int, transform: InputTransform, statistics: InputStatistics | None
+        self,
+        shard: int,
+        transform: InputTransform,
+        statistics: InputStatistics | None,
+        before: int,
     ) -> Iterator[ReadyFile]:
-        """The files of a shard."""
+        """The files of a shard; if it was begun before, a file may have ended its process.
+
+        So it is then read by another one, which may end.
+        """
         names = (one.file for one in self.folder.files_of(shard))
-        return stream_files(names, transform, statistics)
+        return stream_files(names, transform, statistics, workers=min(before, 1))
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,13 @@ class _Reading:
     def __call__(self, batch: Columns) -> Columns:
         self.task.settle()
         shards = [int(shard) for shard in batch["shard"]]
-        read = [list(self.task.read(each, self.transform, self.statistics)) for each in shards]
-        return {"shard": np.array(shards), "ready": [pickle.dumps(each) for each in read]}
+        return {"shard": np.array(shards), "ready": list(map(self._read, shards))}
+
+    def _read(self, shard: int) -> bytes:
+        with self.task.folder.attempt(shard, "read") as before:
+            return pickle.dumps(
+                list(self.task.read(shard, self.transform, self.statistics, before))
+            )
 
 
 class _Actor:
@@ -140,16 +156,16 @@ class _Actor:
         shards = [int(shard) for shard in batch["shard"]]
         folder, failed = self._task.folder, []
         for place, shard in enumerate(shards):
-            with folder.attempt(shard):
-                ready = self._ready(shard, batch, place)
+            with folder.attempt(shard) as before:
+                ready = self._ready(shard, batch, place, before)
                 failed.append(write_shard(folder, self._maker, shard, ready))
         files = [folder.size_of(shard) for shard in shards]
         return {"shard": np.array(shards), "files": np.array(files), "failed": np.array(failed)}
 
-    def _ready(self, shard: int, batch: Columns, place: int) -> Iterator[ReadyFile]:
+    def _ready(self, shard: int, batch: Columns, place: int, before: int) -> Iterator[ReadyFile]:
         if "ready" in batch:
             return iter(pickle.loads(batch["ready"][place]))
-        return self._task.read(shard, self._maker.transform, self._maker.statistics)
+        return self._task.read(shard, self._maker.transform, self._maker.statistics, before)
 
 
 def _silent(ray: ModuleType) -> ModuleType:
@@ -161,12 +177,12 @@ def _silent(ray: ModuleType) -> ModuleType:
 
 
 def _understood(error: Exception) -> PointPeftError:
-    """An error of ours that an actor raised, or what Ray says of a process that is lost."""
-    cause: Any = error
-    while cause is not None and not isinstance(cause, PointPeftError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    if cause is not None:
-        return cause
+    """An error of ours that an actor raised, or what Ray says of a process that is lost.
+
+    Ours may be there as text alone, since what comes from another process has lost its causes.
+    """
+    if ours := _OURS.search(str(error)):
+        return getattr(errors, ours[1])(ours[2])
     last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
     return DataError(
         f"Ray could not make a shard: {last[0]}; the same command with `resume` goes on"

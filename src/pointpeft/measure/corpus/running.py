@@ -13,6 +13,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.measure.corpus.on_ray import run_on_ray
 from pointpeft.measure.corpus.rows import RowMaker, Work
 from pointpeft.measure.corpus.shards import write_shard
+from pointpeft.output_lock import locked
 
 __all__ = ["ENGINES", "Corpus", "make_corpus"]
 
@@ -63,39 +64,40 @@ def make_corpus(
         engine: "processes": this process computes; "ray": actors on all machines of a cluster, each
             with a model of its own. All of them must see the files and the folder.
         shard_size: files of a shard, by default 1,000.
-        resume: go on with ``output``: shards that are there are not made again.
+        resume: go on with ``output``: shards that are there are not made again, unless they are
+            damaged, or a file has changed since.
         workers: processes that read for this one, by default as many as suit the number of files.
         device: "auto", "cpu" or "cuda".
         progress: called with (done, total) files.
 
     Raises:
         ConfigError: ``engine`` or ``workers`` is none, Ray or pyarrow is missing, or ``output``
-            holds something else.
+            holds something else, is one of the sources, or is being written by another process.
         CheckpointError: a model cannot be loaded.
-        DataError: there are no such files, or a process has ended, as for lack of memory.
+        DataError: there are no such files, or, with Ray, a shard ended every process that made it.
     """
     on_ray = _is_ray(engine, workers)
-    maker = work.load("cpu" if on_ray else choose_device(device))
-    folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
-    folder.tidy()
-    missing, total = folder.missing(), folder.files.count
-    there = sorted(set(range(folder.shards)) - set(missing))
-    before = sum(map(folder.size_of, there))
-    failed, done = sum(map(folder.failed, there)), before
+    with locked(output):
+        maker = work.load("cpu" if on_ray else choose_device(device))
+        folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
+        folder.tidy()
+        there, total = folder.done(), folder.files.count
+        missing = [shard for shard in range(folder.shards) if shard not in there]
+        before = done = sum(map(folder.size_of, there))
 
-    def tick(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
+        def tick(more: int) -> None:
+            nonlocal done
+            done += more
+            if progress is not None:
+                progress(done, total)
 
-    if on_ray:
-        ended = run_on_ray(folder, work, maker, missing, device, tick) if missing else iter(())
-    else:
-        used = default_workers(total - before) if workers is None else workers
-        ended = _run_here(folder, maker, missing, used, tick)
-    failed += sum(ended)
-    folder.tidy()
+        if on_ray:
+            ended = run_on_ray(folder, work, maker, missing, device, tick) if missing else iter(())
+        else:
+            used = default_workers(total - before) if workers is None else workers
+            ended = _run_here(folder, maker, missing, used, tick)
+        failed = sum(there.values()) + sum(ended)
+        folder.tidy()
     return Corpus(folder, total, before, failed, maker.notes)
 
 

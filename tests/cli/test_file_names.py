@@ -1,0 +1,92 @@
+"""Names of files that are no text: their bytes are not UTF-8."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import run
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+ODD, ODD_BAD = (os.fsdecode(name) for name in (b"b\xf6x.off", b"\xffbad.off"))
+WRITTEN = "b\\xf6x.off"
+"""How the name is written where only text can be."""
+
+
+@pytest.fixture
+def files(meshes, tmp_path):
+    """Eight meshes, one under such a name, and one under another such name that is no mesh."""
+    folder = tmp_path / "files"
+    shutil.copytree(meshes / "box", folder / "box")
+    try:
+        (folder / "box/box_00.off").rename(folder / "box" / ODD)
+    except OSError:
+        pytest.skip("a file system that takes text alone")
+    (folder / "box" / ODD_BAD).write_text("no mesh")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "parquet"])
+def test_predictions_are_written_and_known_again(trained, files, tmp_path, suffix):
+    path = tmp_path / f"results.{suffix}"
+    command = ["predict", "--adapter", trained, files, "--output", path]
+    result = run(*command)
+    assert (result.code, "9 files" in result.out) == (1, True), result.err
+    if suffix == "parquet":
+        named = [row["file"] for row in parquet.read_table(path).to_pylist()]
+        assert str(files / "box" / WRITTEN) in [name.replace("\\udcf6", "\\xf6") for name in named]
+        return
+    with path.open(newline="", errors="surrogateescape") as file:
+        read = {"csv": csv.DictReader, "jsonl": lambda file: map(json.loads, file)}
+        rows = json.load(file) if suffix == "json" else list(read[suffix](file))
+    assert str(files / "box" / ODD) in [row["file"] for row in rows]
+    if suffix != "json":
+        before = path.read_bytes()
+        again = run(*command, "--resume")
+        assert (again.code, "9 of them before" in again.out) == (1, True), again.err
+        assert path.read_bytes() == before
+
+
+def test_predictions_are_printed(trained, files):
+    rows = json.loads(run("predict", "--adapter", trained, files, "--json").out)
+    assert str(files / "box" / ODD) in [row["file"] for row in rows]
+    command = [sys.executable, "-m", "pointpeft", "predict", "--adapter", trained, files]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"\\udcf6x.off" in done.stdout
+    assert b"bad.off" in done.stderr
+
+
+def test_a_folder_of_shards_has_a_row_for_each(trained, files, weights, tmp_path):
+    for command in (["predict", "--adapter", trained], ["embed", "--checkpoint", weights]):
+        path = tmp_path / command[0]
+        result = run(*command, files, "--output", path)
+        assert (result.code, "9 files" in result.out) == (1, True), result.err
+        again = run(*command, files, "--output", path, "--resume")
+        assert (again.code, "9 of them before" in again.out) == (1, True), again.err
+        errors = [row["error"] for row in parquet.read_table(path).to_pylist() if row["error"]]
+        assert len(errors) == 1, errors
+        assert "bad.off" in errors[0]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_features_are_searched_and_shown(files, weights, tmp_path, suffix):
+    path, page = tmp_path / f"features.{suffix}", tmp_path / "page.html"
+    result = run("embed", files, "--checkpoint", weights, "--output", path)
+    assert (result.code, "8 shapes" in result.out) == (1, True), result.err
+    result = run(
+        "search", files / "box" / ODD, "--index", path, "--checkpoint", weights, "--html", page
+    )
+    assert result.code == 0, result.err
+    assert "x.off" in page.read_text(encoding="utf-8")
+    result = run("search", files / "box" / ODD, "--index", path, "--checkpoint", weights, "--json")
+    assert "x.off" in json.loads(result.out)[0]["neighbours"][0]["id"]
+    page.unlink()
+    result = run("search", "--index", path, "--duplicates", "--threshold", 0.9, "--html", page)
+    assert (result.code, page.is_file()) == (0, True), result.err
