@@ -1,5 +1,6 @@
 """Trained runs, a part adapter, and a service that has them on one trunk."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,11 +48,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory, archive: Path, weights: Path)
     return folder
 
 
+def wait_for_names(adapters: AdapterSet) -> None:
+    """Wait until training shapes have been found beside the requests."""
+    last = time.monotonic() + 300
+    while any(one.familiarity and not one.familiarity.named for one in adapters):
+        assert time.monotonic() < last
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="session")
 def client(runs: Path, archive: Path) -> Iterator[TestClient]:  # noqa: F811
     """A client of a service with all three adapters."""
     folders = [runs / name for name in ("linear", "prompts", "parts")]
     adapters = AdapterSet(folders, neighbors_from=str(archive))
+    wait_for_names(adapters)
     app = create_app(Service(adapters, LIMITS, runs, readers=1))
     with TestClient(app, base_url=LOCAL, raise_server_exceptions=False) as client:
         yield client

@@ -14,7 +14,7 @@ from pointpeft.serving.adapters import AdapterSet
 from pointpeft.serving.app import create_app
 from pointpeft.serving.service import Service
 from tests.serving.browser import CHROMIUM, Browser
-from tests.serving.conftest import LIMITS
+from tests.serving.conftest import LIMITS, wait_for_names
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -32,6 +32,7 @@ STATUS = "document.getElementById('status').textContent"
 def address(runs: Path, archive: Path) -> Iterator[str]:
     """Of a running service with an adapter of classes and one of parts."""
     adapters = AdapterSet([runs / "linear", runs / "parts"], neighbors_from=str(archive))
+    wait_for_names(adapters)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

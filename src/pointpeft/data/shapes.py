@@ -34,6 +34,7 @@ __all__ = [
     "SHARD_INDEX",
     "absolute_source",
     "check_source",
+    "choose_num_stored",
     "list_shapes",
     "load_shapes",
     "load_unlabelled",
@@ -94,7 +95,7 @@ def load_shapes(
     names = _fix_classes(listing, class_names)
     if segmented:
         listing = with_parts(listing, source)
-    num_stored = _num_stored(listing, transform, num_stored)
+    num_stored = choose_num_stored(listing, transform, num_stored)
     cache = PreparedCache(cache_dir, transform, num_stored, seed, segmented)
     loaded = load_items(listing, cache, source, on_error, progress)
     if segmented:
@@ -154,7 +155,7 @@ def load_unlabelled(
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
     is_cut = len(stated) == len(listing.items)  # a stated test split is enough to be left out
     listing = Listing(stated, (), listing.stored_points)
-    num_stored = _num_stored(listing, transform, num_stored)
+    num_stored = choose_num_stored(listing, transform, num_stored)
     cache = PreparedCache(cache_dir, transform, num_stored, seed)
     loaded = load_items(listing, cache, source, on_error, progress)
     fraction = val_fraction if is_cut else 0.0
@@ -257,8 +258,12 @@ def _fix_classes(listing: Listing, class_names: Sequence[str] | None) -> tuple[s
     return class_names
 
 
-def _num_stored(listing: Listing, transform: InputTransform, num_stored: int | None) -> int:
-    """Asked for, or the default, which for arrays is no more than they hold."""
+def choose_num_stored(
+    listing: Listing, transform: InputTransform, num_stored: int | None = None
+) -> int:
+    """Points that are kept of each shape: as many as asked for, or the default, which for arrays is
+    no more than they hold.
+    """
     chosen = default_num_stored(transform, num_stored)
     if num_stored is None and listing.stored_points is not None:
         return max(transform.num_points, min(chosen, listing.stored_points))

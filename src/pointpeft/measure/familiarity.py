@@ -1,7 +1,7 @@
 """How far a shape is from those of the training, and which of them are the nearest."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointpeft.data import ShapeData
-from pointpeft.errors import DataError
 from pointpeft.locations import anonymous
+from pointpeft.measure.named_shapes import NamedShape
 from pointpeft.peft import MemoryBank
 
 __all__ = ["UNUSUAL_FROM", "Familiarity", "Neighbor"]
@@ -52,12 +51,13 @@ class Familiarity:
     Args:
         bank: the training shapes.
         class_names: what their labels stand for.
-        named: names and points of shapes, by what the bank knows them by; see :meth:`naming`.
+        named: names and points of shapes by what they are :attr:`known` by, as far as they were
+            found; see :func:`pointpeft.measure.named_shapes.find_shapes`.
     """
 
     bank: MemoryBank
     class_names: Sequence[str]
-    named: Mapping[str, tuple[str, NDArray[np.float32]]] = field(default_factory=dict)
+    named: dict[str, NamedShape] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bank: MemoryBank, class_names: Sequence[str]) -> "Familiarity":
@@ -65,23 +65,10 @@ class Familiarity:
         features = F.normalize(bank.features.float(), dim=0)
         return cls(MemoryBank(features, bank.labels, bank.ids), class_names)
 
-    def naming(self, data: ShapeData) -> "Familiarity":
-        """The same with names and points of the training shapes, of the data that they are in.
-
-        Raises:
-            DataError: none of them is in it.
-        """
-        named: dict[str, tuple[str, NDArray[np.float32]]] = {}
-        for split in (data.test, data.val, data.train):
-            shapes = list(zip(split.ids, split.points, strict=True))
-            for marks in (split.ids, split.digests):
-                named |= zip(map(anonymous, marks), shapes, strict=False)
-        if named.keys().isdisjoint(map(anonymous, self.bank.ids)):
-            raise DataError(
-                f"`neighbors_from` {data.source} holds none of the shapes that the adapter "
-                "remembers of its training; give the data that it was trained on"
-            )
-        return replace(self, named=named)
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """What the training shapes are known by."""
+        return frozenset(map(anonymous, self.bank.ids))
 
     def unusual(self, query: Tensor) -> list[float | None]:
         """The share of training shapes that are nearer to their nearest one than each shape is.

@@ -1,7 +1,7 @@
 """From a saved adapter and files to classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointpeft.data import ShapeData, load_shapes
 from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
+from pointpeft.measure.named_shapes import find_shapes
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.training_features import read_training_features
 
@@ -156,18 +156,10 @@ class Predictor(LoadedAdapter):
                 f"the adapter in {self.folder} remembers no training shapes: leave "
                 "`neighbors_from` out, or train it again"
             )
-        return found.naming(self._data(neighbors_from))
-
-    def _data(self, source: str) -> ShapeData:
-        """Labelled data, with surfaces sampled as for training so that it is in the cache."""
-        return load_shapes(
-            source,
-            self.transform,
-            variant=(self.model.input or {}).get("variant"),
-            class_names=self.class_names,
-            val_fraction=0.0,
-            seed=(self.split or {}).get("seed", 0),
-        )
+        variant = (self.model.input or {}).get("variant")
+        seed = (self.split or {}).get("seed", 0)  # as in training, so that shapes are in the cache
+        named = find_shapes(neighbors_from, self.transform, found.known, variant, seed)
+        return replace(found, named=named)
 
 
 def training_memory(adapter: Adapter, folder: Path, device: str) -> Familiarity | None:

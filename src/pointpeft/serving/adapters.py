@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pointpeft.data import InputStatistics, InputTransform, PartTable, ShapeData, load_shapes
+from pointpeft.data import InputStatistics, InputTransform, PartTable
 from pointpeft.errors import CheckpointError, ConfigError, DataError, nearest_hint
 from pointpeft.locations import ADAPTER, ADAPTER_CONFIG, resolve_adapter
 from pointpeft.measure.adapters import described_input, load_base
@@ -19,6 +19,7 @@ from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.method import Tuner
+from pointpeft.serving.neighbor_names import NeighborNames
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
 
@@ -113,7 +114,7 @@ class AdapterSet:
         checkpoint: weights of the encoder, where they are not found.
         device: where to compute.
         neighbors_from: training data, by which the shapes that adapters remember get their names
-            and can be shown.
+            and can be shown. It is read beside the requests.
 
     Attributes:
         model: the trunk with all adapters.
@@ -124,7 +125,7 @@ class AdapterSet:
     Raises:
         ConfigError: no folder, or two of one name.
         CheckpointError: a folder holds no adapter, or one of another trunk.
-        DataError: the training data cannot be read.
+        DataError: the training data is not there.
     """
 
     def __init__(
@@ -136,8 +137,8 @@ class AdapterSet:
     ) -> None:
         if not folders:
             raise ConfigError("name the folder of at least one adapter")
-        self.device, self._source = device, neighbors_from
-        self._data: dict[InputTransform, ShapeData] = {}
+        self.device = device
+        self._names = None if neighbors_from is None else NeighborNames(neighbors_from)
         self.model = PeftModel(load_base(folders[0], checkpoint).to(device)).eval()
         self._keys = map("served-{}".format, itertools.count())
         self._known: dict[str, ServedAdapter] = {}
@@ -148,7 +149,8 @@ class AdapterSet:
                 raise ConfigError(
                     f"{folder}: another adapter is called {name!r} too; rename its folder"
                 )
-            self.load(name, folder)
+            self._load(name, folder)
+        self._begin_naming()
 
     def __iter__(self) -> Iterator[ServedAdapter]:
         return iter(list(self._known.values()))
@@ -182,6 +184,20 @@ class AdapterSet:
             CheckpointError: there is no adapter, or one of another trunk.
             ConfigError: it does not state its classes or its input.
         """
+        served = self._load(name, folder)
+        self._begin_naming()
+        return served
+
+    def close(self) -> None:
+        """End what was begun beside the requests."""
+        if self._names is not None:
+            self._names.close()
+
+    def _begin_naming(self) -> None:
+        if self._names is not None:
+            self._names.begin()
+
+    def _load(self, name: str, folder: str | Path) -> ServedAdapter:
         key = next(self._keys)
         load_adapter(self.model, folder, key)
         try:
@@ -227,14 +243,10 @@ class AdapterSet:
         self, adapter: Adapter, folder: Path, transform: InputTransform
     ) -> Familiarity | None:
         found = training_memory(adapter, folder, self.device)
-        if found is None or self._source is None:
+        if found is None or self._names is None:
             return found
-        if transform not in self._data:
-            self._data[transform] = load_shapes(self._source, transform, val_fraction=0.0)
-        try:
-            return found.naming(self._data[transform])
-        except DataError:  # of an adapter that was trained on other data
-            return found
+        self._names.add(found, transform)
+        return found
 
 
 def served_name(folder: str | Path) -> str:

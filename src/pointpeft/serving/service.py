@@ -83,6 +83,7 @@ class Service:
         """Do what waits, and end all processes and threads."""
         self.readers.close()
         self._model.close()
+        self._adapters.close()
 
     # --- adapters -------------------------------------------------------------------------------
 

@@ -1,0 +1,53 @@
+"""Names of training shapes are found beside the requests."""
+
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+
+from pointpeft.errors import DataError
+from pointpeft.serving.adapters import AdapterSet
+from tests.serving.conftest import wait_for_names
+
+
+def test_names_come_while_the_service_works(runs, archive):
+    adapters = AdapterSet([runs / "linear", runs / "prompts"], neighbors_from=str(archive))
+    memories = [one.familiarity for one in adapters]
+    assert [memory.named for memory in memories] == [{}, {}]  # a process takes seconds to start
+    wait_for_names(adapters)
+    for memory in memories:
+        assert set(memory.named) == memory.known
+    later = adapters.load("again", runs / "linear")
+    wait_for_names(adapters)
+    assert set(later.familiarity.named) == later.familiarity.known
+    adapters.close()
+
+
+@pytest.mark.parametrize("name", ["other.npz", "damaged.npz"])
+def test_data_without_the_shapes_is_logged(runs, tmp_path, caplog, name):
+    (tmp_path / "damaged.npz").write_text("no archive")
+    points = np.random.default_rng(3).normal(size=(8, 100, 3))
+    np.savez(tmp_path / "other.npz", points=points, label=np.arange(8) % 4, names=list("abcd"))
+    adapters = AdapterSet([runs / "linear"], neighbors_from=str(tmp_path / name))
+    last = time.monotonic() + 300
+    while name not in caplog.text:
+        assert time.monotonic() < last
+        time.sleep(0.05)
+    (served,) = adapters
+    assert served.familiarity.named == {}
+
+
+def test_data_that_is_not_there_is_refused(runs, tmp_path):
+    with pytest.raises(DataError, match="gone"):
+        AdapterSet([runs / "linear"], neighbors_from=str(tmp_path / "gone"))
+
+
+def test_closing_does_not_wait(runs, archive, caplog):
+    before = set(multiprocessing.active_children())
+    adapters = AdapterSet([runs / "linear"], neighbors_from=str(archive))
+    while set(multiprocessing.active_children()) <= before:
+        time.sleep(0.01)
+    adapters.close()
+    assert set(multiprocessing.active_children()) <= before
+    assert caplog.text == ""
