@@ -1,13 +1,13 @@
 """Where weights and adapters lie; looked up without importing anything slow."""
 
 import hashlib
-import importlib
 import logging
 import os
 from pathlib import Path
 from types import ModuleType
 
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.errors import CheckpointError
+from pointpeft.optional import import_optional
 
 __all__ = [
     "ADAPTER",
@@ -139,12 +139,8 @@ def hub_library() -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise ConfigError(
-            f"{HUB}... needs the library huggingface_hub: pip install huggingface_hub"
-        ) from error
+    missing = f"{HUB}... needs the library huggingface_hub: pip install huggingface_hub"
+    return import_optional("huggingface_hub", missing)
 
 
 def resolve_adapter(folder: str | Path) -> Path:

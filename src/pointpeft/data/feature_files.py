@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pointpeft.data.npz import read_npz
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import as_text, replacing
+from pointpeft.optional import import_arrow
 
 __all__ = [
     "StoredFeatures",
@@ -185,14 +187,5 @@ def _read_parquet(path: Path) -> StoredFeatures:
     )
 
 
-def _arrow() -> tuple[Any, Any]:
-    """Arrow, and its Parquet."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(
-            "Parquet files need pyarrow; install it with 'pip install pointpeft[parquet]', or "
-            "name a .npz file"
-        ) from None
-    return pyarrow, parquet
+def _arrow() -> tuple[ModuleType, ModuleType]:
+    return import_arrow("Parquet files", "name a .npz file")

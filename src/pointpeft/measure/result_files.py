@@ -1,16 +1,17 @@
 """Predictions as a file with a row for each shape: csv, json lines, json or parquet."""
 
 import csv
-import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from pointpeft.errors import ConfigError
 from pointpeft.files import as_text, finite, is_newer, replacing
+from pointpeft.optional import import_arrow
 
 __all__ = ["COLUMNS", "RESULT_SUFFIXES", "ResultFile", "result_schema"]
 
@@ -248,14 +249,8 @@ _READERS: dict[str, Callable[[Path], Iterator[Known]]] = {
 }
 
 
-def _arrow() -> tuple[Any, Any]:
-    try:
-        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ConfigError(
-            "`output` in parquet needs pyarrow; install it with 'pip install pointpeft[parquet]', "
-            "or take a .csv or .jsonl file"
-        ) from None
+def _arrow() -> tuple[ModuleType, ModuleType]:
+    return import_arrow("Parquet files as `output`", "take a .csv or .jsonl file")
 
 
 def result_schema() -> Any:

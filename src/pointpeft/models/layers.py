@@ -23,6 +23,7 @@ __all__ = [
     "check_batch",
     "drop_path",
     "drop_path_rates",
+    "edge_linear",
     "is_plain",
     "position_mlp",
     "split_linear",
@@ -242,22 +243,30 @@ class EdgeConv(nn.Module):
         self.norm = nn.GroupNorm(NORM_GROUPS, out_features)
 
     def forward(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
-        """``(B, Q, c), (B, S, c)`` and places in the sources ``(B, Q, k)`` -> ``(B, Q, C)``.
-
-        ``W [f_k - f_q, f_q] = W1 f_k + (W2 - W1) f_q``: multiplied per point, not per edge.
-        """
-        edges = self._linear(queries, sources, neighbours)  # (B, Q, k, C)
+        """``(B, Q, c), (B, S, c)`` and places in the sources ``(B, Q, k)`` -> ``(B, Q, C)``."""
+        edges = edge_linear(self.linear, queries, sources, neighbours)  # (B, Q, k, C)
         edges = self.norm(edges.permute(0, 3, 1, 2))
         return max_pool(F.leaky_relu(edges, _SLOPE), dim=-1).transpose(1, 2)
 
-    def _linear(self, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
-        if not is_plain(self.linear):
-            near = select(sources, neighbours)
-            own = queries.unsqueeze(2).expand_as(near)
-            return self.linear(torch.cat([near - own, own], dim=-1))
-        of_difference, of_query = self.linear.weight.chunk(2, dim=1)  # W1, W2
-        of_sources = select(F.linear(sources, of_difference), neighbours)
-        return of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
+
+def edge_linear(layer: nn.Linear, queries: Tensor, sources: Tensor, neighbours: Tensor) -> Tensor:
+    """``W [f_k - f_q, f_q]`` of the edges from every query q to its neighbours k, ``(B, Q, k, C)``.
+
+    A plain layer multiplies ``W1 f_k + (W2 - W1) f_q``: once for a point, not for each edge.
+
+    Args:
+        layer: without bias, ``W = [W1, W2]``.
+        queries: ``(B, Q, c)``.
+        sources: ``(B, S, c)``.
+        neighbours: places in the sources, ``(B, Q, k)``.
+    """
+    if not is_plain(layer):
+        near = select(sources, neighbours)
+        own = queries.unsqueeze(2).expand_as(near)
+        return layer(torch.cat([near - own, own], dim=-1))
+    of_difference, of_query = layer.weight.chunk(2, dim=1)  # W1, W2
+    of_sources = select(F.linear(sources, of_difference), neighbours)
+    return of_sources + F.linear(queries, of_query - of_difference).unsqueeze(2)
 
 
 class DGCNN(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.network import Network
+from pointpeft.optional import import_optional
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import OTHERS
 
@@ -207,12 +208,8 @@ def _library(what: str) -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        library = importlib.import_module("peft")
-    except ImportError as error:
-        raise ConfigError(
-            "LoRA and its kin need the library peft: pip install 'pointpeft[lora]'"
-        ) from error
+    missing = "LoRA and its kin need the library peft: pip install 'pointpeft[lora]'"
+    library = import_optional("peft", missing)
     if what == "mapping":
         return importlib.import_module("peft.mapping").PEFT_TYPE_TO_CONFIG_MAPPING
     if what == "layer":

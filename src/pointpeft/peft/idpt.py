@@ -12,12 +12,11 @@ from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.heads import Classifier
-from pointpeft.models.layers import Block, is_plain
+from pointpeft.models.layers import Block, edge_linear
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.ops import max_pool
 from pointpeft.ops._numerics import full_precision
-from pointpeft.ops.gathering import select
 from pointpeft.peft.method import PeftConfig, Tuner
 
 __all__ = ["IDPTConfig", "IDPTTuner"]
@@ -141,16 +140,6 @@ class _Edges(nn.Module):
 
     def forward(self, h: Tensor, neighbors: Tensor) -> Tensor:
         """``(B, G, C)`` and ``(B, G, k)`` -> ``(B, G, C)``."""
-        edges = self._linear(h, neighbors)  # (B, G, k, C)
+        edges = edge_linear(self.linear, h, h, neighbors)  # (B, G, k, C)
         edges = self.norm(edges.flatten(0, 2)).view_as(edges)
         return max_pool(F.leaky_relu(edges, _SLOPE), dim=2)
-
-    def _linear(self, h: Tensor, neighbors: Tensor) -> Tensor:
-        """``W1 h_j + (W2 - W1) h_i``: multiplied once for a token, not for each edge."""
-        if not is_plain(self.linear):
-            near = select(h, neighbors)
-            own = h.unsqueeze(2).expand_as(near)
-            return self.linear(torch.cat([near - own, own], dim=-1))
-        of_difference, of_own = self.linear.weight.chunk(2, dim=1)
-        near = select(F.linear(h, of_difference), neighbors)
-        return near + F.linear(h, of_own - of_difference).unsqueeze(2)

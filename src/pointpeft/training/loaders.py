@@ -148,14 +148,28 @@ class ResumableBatches(L.LightningDataModule):
 
     Lightning makes the first iterator of a run before it says which epoch it is for, so that with
     workers that load ahead a resumed run would begin with the order of another epoch.
+
+    Args:
+        batch_size: clouds that all processes see at a time.
+        num_workers: processes that load.
+        seed: of the order.
+        drop_last: leave a last batch out that is not full.
+        share: of this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, batch_size: int, num_workers: int, seed: int, drop_last: bool, share: Share
+    ) -> None:
         super().__init__()
+        self.batch_size, self.num_workers = share.batch_size(batch_size), num_workers
+        self.seed, self.drop_last, self.share = seed, drop_last, share
         self._epoch, self._batches = 0, 0
 
-    def begin(self, loader: DataLoader, sampler: EpochSampler) -> DataLoader:
-        """The loader, whose first epoch goes on where the checkpoint says."""
+    def begin(self, dataset: Dataset, sampler: EpochSampler) -> DataLoader:
+        """A loader, whose first epoch goes on where the checkpoint says."""
+        loader = training_loader(
+            dataset, sampler, self.batch_size, self.num_workers, self.drop_last
+        )
         if self._batches >= len(loader):  # as after the last batch of an epoch
             self._epoch, self._batches = self._epoch + 1, 0
         sampler.begin_at(self._epoch, self._batches * (loader.batch_size or 1))
@@ -209,20 +223,15 @@ class ShapeDataModule(ResumableBatches):
         drop_last: bool = False,
         share: Share = _WHOLE,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, seed, drop_last, share)
         check_enough(len(train), share)
-        self.train, self.val = train, val
-        self.num_points, self.seed, self.num_workers = num_points, seed, num_workers
-        self.batch_size, self.drop_last, self.share = share.batch_size(batch_size), drop_last, share
+        self.train, self.val, self.num_points = train, val, num_points
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; a last batch of one is dropped, since BatchNorm needs two."""
         S, ragged = len(self.train), isinstance(self.train, RaggedSplit)
         sampler = EpochSampler(0 if ragged else S, self.seed, S if ragged else 0, self.share)
-        loader = training_loader(
-            self._clouds(self.train), sampler, self.batch_size, self.num_workers, self.drop_last
-        )
-        return self.begin(loader, sampler)
+        return self.begin(self._clouds(self.train), sampler)
 
     def val_dataloader(self) -> DataLoader | list:
         """Batches in file order, none without a validation split; index -1 is not to be counted."""

@@ -15,7 +15,6 @@ from pointpeft.training.loaders import (
     EpochSampler,
     ResumableBatches,
     check_enough,
-    training_loader,
 )
 from pointpeft.training.processes import Share
 
@@ -130,12 +129,9 @@ class PretrainingBatches(ResumableBatches):
         drop_last: bool = False,
         share: Share = _WHOLE,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, seed, drop_last, share)
         check_enough(len(stored) + fresh, share)
-        self.clouds = PretrainingClouds(stored, num_points, seed)
-        self.fresh, self.seed, self.share = fresh, seed, share
-        self.batch_size, self.num_workers = share.batch_size(batch_size), num_workers
-        self.drop_last = drop_last
+        self.clouds, self.fresh = PretrainingClouds(stored, num_points, seed), fresh
 
     def train_dataloader(self) -> DataLoader:
         """The batches of this process."""
@@ -145,10 +141,7 @@ class PretrainingBatches(ResumableBatches):
             if isinstance(stored, ShardedShapes)
             else EpochSampler(len(stored), seed, self.fresh, self.share)
         )
-        loader = training_loader(
-            self.clouds, sampler, self.batch_size, self.num_workers, self.drop_last
-        )
-        return self.begin(loader, sampler)
+        return self.begin(self.clouds, sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and batch that come next, and of how many shapes."""

@@ -1,6 +1,5 @@
 """Frozen image encoders: images in, a feature map and a saliency map out."""
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Self
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
+from pointpeft.optional import import_optional
 
 __all__ = [
     "ClipTeacher",
@@ -227,10 +227,8 @@ def transformers() -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ConfigError(
-            "an image teacher needs the transformers library; install it by "
-            "`pip install transformers`, or pass teacher='random'"
-        ) from error
+    return import_optional(
+        "transformers",
+        "an image teacher needs the transformers library; install it by "
+        "`pip install transformers`, or pass teacher='random'",
+    )

@@ -5,13 +5,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from pointpeft.data.loading import Problem, Progress
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.shapes import SHARD_INDEX
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import DataError
 from pointpeft.files import write_json
+from pointpeft.optional import import_arrow
 
 __all__ = ["BLOCK", "Shard", "ShardIndex", "import_parquet", "is_sharded", "verify_shards"]
 
@@ -139,17 +141,10 @@ def verify_shards(folder: str | Path, progress: Progress | None = None) -> Itera
         yield Problem(SHARD_INDEX, f"{index.listed:,} of {index.total:,} shapes are dealt with")
 
 
-def import_parquet() -> tuple[Any, Any]:
-    """Arrow, and its Parquet.
+def import_parquet() -> tuple[ModuleType, ModuleType]:
+    """Arrow, and its Parquet, which shards are written by.
 
     Raises:
         ConfigError: They are not installed.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(
-            "shards need pyarrow; install it with 'pip install pointpeft[parquet]'"
-        ) from None
-    return pyarrow, parquet
+    return import_arrow("shards")
