@@ -66,7 +66,7 @@ def build(name: str, task: str, batch: int) -> tuple[Any, Tensor]:
         model: Any = I2PMAEPretraining(pp.create_model(name), teacher=image_teacher())
     else:
         model = pp.create_model(name, task=task, preset=preset, **classes)  # type: ignore[arg-type]
-    spec = getattr(model, "backbone", model).spec
+    spec = model.core.spec
     points = torch.nn.functional.normalize(torch.randn(batch, spec.num_points, 3), dim=-1)
     return model.train(), points
 

@@ -10,7 +10,7 @@ from pointpeft.compat.checkpoints.attaching import attach
 from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
-from pointpeft.files import shown_path
+from pointpeft.files import shown_path, with_tuples
 from pointpeft.locations import EMBEDDED, resolve_checkpoint
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
 from pointpeft.models.loadable import Loadable, Task
@@ -24,7 +24,6 @@ from pointpeft.models.registry import (
     check_known,
     get_entry,
     list_models,
-    with_tuples,
 )
 from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
 from pointpeft.models.trunk import Trunk

@@ -19,6 +19,7 @@ __all__ = [
     "no_trace_if_refused",
     "replacing",
     "shown_path",
+    "with_tuples",
     "write_json",
 ]
 
@@ -89,6 +90,11 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(finite(content), indent=2, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that JSON or YAML gave, which know lists only, with tuples in place of lists."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
 
 
 def finite(value: object) -> Any:

@@ -10,6 +10,7 @@ from pointpeft.data.prepare import Axis, InputTransform
 from pointpeft.data.reading import RawShape
 from pointpeft.data.triangles import sample_cloud, sample_surface, usable_faces
 from pointpeft.errors import DataError
+from pointpeft.files import with_tuples
 
 __all__ = ["InputStatistics"]
 
@@ -124,10 +125,7 @@ class InputStatistics:
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise DataError(f"input statistics: keys {sorted(values)}, expected {sorted(known)}")
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**plain)
+        return cls(**with_tuples(values))
 
     def _check_count(self, count: int | None, transform: InputTransform) -> list[str]:
         if count is None:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.files import with_tuples
 from pointpeft.models.entries import ENTRIES, ModelEntry, Preset
 from pointpeft.models.heads import Classifier
 from pointpeft.models.loadable import Core, ModelSpec
@@ -22,7 +23,6 @@ __all__ = [
     "check_known",
     "get_entry",
     "list_models",
-    "with_tuples",
 ]
 
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -85,11 +85,6 @@ def build_core(name: str, settings: dict[str, Any]) -> Core:
     core = build(config)
     core.spec = ModelSpec(name, dataclasses.asdict(config), num_points)
     return core
-
-
-def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON and YAML know lists only."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
 
 
 def build_classifier(backbone: Trunk, num_classes: int) -> Classifier:

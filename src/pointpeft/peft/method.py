@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.files import with_tuples
 from pointpeft.models.heads import Classifier
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Tokenized, Trunk
@@ -73,8 +74,7 @@ class PeftConfig:
                     f"method {cls.method!r} has no setting {key!r}: {nearest_hint(key, valid)}"
                     f"settings: {known}"
                 )
-        # JSON and YAML know lists only.
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        return cls(**with_tuples(settings))
 
 
 class Tuner(Method, abc.ABC):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_rates, check_sizes
+from pointpeft.files import with_tuples
 from pointpeft.models import Scale
 from pointpeft.models.layers import Block
 from pointpeft.models.network import Network
@@ -301,6 +302,5 @@ def query_encoder(backbone: Trunk, grouping: Mapping[str, Any] | None = None) ->
     """
     encoder = view(backbone).eval()
     if grouping:
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in grouping.items()}
-        encoder.regroup(**settings)
+        encoder.regroup(**with_tuples(grouping))
     return encoder

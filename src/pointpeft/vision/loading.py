@@ -262,11 +262,11 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
     try:
         if read(library.AutoConfig).model_type in ("clip", "clip_vision_model"):
             return ClipTeacher(read(library.CLIPVisionModelWithProjection))
-        network = read(library.AutoModel, attn_implementation="eager")
+        found = read(library.AutoModel, attn_implementation="eager")
     except (OSError, ValueError, KeyError) as error:
         raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images.
-    return TransformersTeacher(getattr(network, "vision_model", network))
+    return TransformersTeacher(getattr(found, "vision_model", found))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from pointpeft.create import create_model
 from pointpeft.data import InputTransform
 from pointpeft.data.benchmarks.stored import DATASETS
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.files import with_tuples
 from pointpeft.locations import ADAPTER, ENCODER
 from pointpeft.models import get_entry, list_models, save_model
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
@@ -122,7 +123,7 @@ def convert(
         raise CheckpointError(f"{source} is {content.title} already: there is nothing to convert")
     if not layout.tuned and (bank is not None or encoder is not None or peft):
         raise CheckpointError(f"{source} is {content.title}, which has neither bank nor adapter")
-    asked = {key: _plain(value) for key, value in (backbone or {}).items()}
+    asked = with_tuples(backbone or {})
     model = _model(content, name, preset, asked)
     if not layout.tuned:
         report = fill(model, content)
@@ -166,7 +167,7 @@ def _model(
     sizes = presets[preset].overrides if preset in presets else {}
     if "pooling" not in {**own, **sizes, **asked} and _concatenates(content, shown):
         chosen["pooling"] = "concat_all" if name.startswith("i2p_mae") else "concat"
-    stated_here = {k: _plain(v) for k, v in own.items() if k in sizes and not layout.tuned}
+    stated_here = {} if layout.tuned else with_tuples({k: own[k] for k in own if k in sizes})
     if wrong := [f"{k}={v}, not {sizes[k]}" for k, v in stated_here.items() if v != sizes[k]]:
         raise ConfigError(
             f"{content.source} disagrees with the preset {preset}: {', '.join(wrong)}"
@@ -202,7 +203,3 @@ def _say_assumed(content: Checkpoint, model: Loadable, known: set[str]) -> None:
             "or a preset",
             content.source, ", ".join(assumed),
         )  # fmt: skip
-
-
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
