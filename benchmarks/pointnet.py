@@ -25,7 +25,7 @@ from pointpeft.data.shots import take_shots
 from pointpeft.data.transforms import recipe
 from pointpeft.files import file_name, write_json
 from pointpeft.formats import mean_and_spread
-from pointpeft.measure.comparison import Row, make_row
+from pointpeft.measure.comparison_rows import Row, make_row
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models.heads import classification_head
 from pointpeft.training.config import DataConfig

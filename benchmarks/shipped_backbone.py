@@ -16,7 +16,7 @@ from pointnet import run as run_pointnet
 from pointpeft.files import file_name, write_json
 from pointpeft.formats import percent
 from pointpeft.measure.backbone_svm import evaluate_backbone
-from pointpeft.measure.comparison import Row, as_markdown, judge
+from pointpeft.measure.comparison_rows import Row, as_markdown, judge
 from pointpeft.training import FinetuneConfig, SvmConfig, load_config
 from pointpeft.training.comparison import compare
 from pointpeft.training.grid import Comparison, data_label

@@ -5,7 +5,7 @@ python scripts/write_leaderboard.py
 
 from pathlib import Path
 
-from pointpeft.measure.comparison import as_markdown, judge, read_rows
+from pointpeft.measure.comparison_rows import as_markdown, judge, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/compare"

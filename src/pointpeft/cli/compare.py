@@ -89,7 +89,7 @@ def _run(comparison: "Comparison", output: Path, resume: bool, jobs: int, engine
     comparison.check_sources()
     for each in comparison.chosen_methods:
         options.know_method(each.partition(",")[0])
-    from pointpeft.measure.comparison import shown, table_title, tables  # slow
+    from pointpeft.measure.comparison_rows import shown, table_title, tables  # slow
     from pointpeft.measure.report.comparison_page import PAGE
     from pointpeft.training.comparison import compare as run_all
 

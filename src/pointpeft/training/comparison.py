@@ -10,7 +10,7 @@ from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
 from pointpeft.formats import percent
-from pointpeft.measure.comparison import Row, judge, make_row, write_results
+from pointpeft.measure.comparison_rows import Row, judge, make_row, write_results
 from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.tasks.table import find_task
@@ -97,7 +97,7 @@ def compare(
         progress: called with the name of a run that has ended, and (done, total).
 
     Returns:
-        What ``results.json`` holds: ``rows``, see :func:`pointpeft.measure.comparison.make_row`,
+        What ``results.json`` holds: ``rows`` (:func:`pointpeft.measure.comparison_rows.make_row`),
         ``failures`` and ``versions``.
 
     Raises:

@@ -10,8 +10,8 @@ import numpy as np
 
 from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.benchmarks import make_episode, read_episode
-from pointpeft.data.benchmarks.classification import MODELNET40
 from pointpeft.data.benchmarks.episodes import EPISODES
+from pointpeft.data.benchmarks.modelnet import MODELNET40
 from pointpeft.data.cache import geometry_digest
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pointpeft.data.benchmarks.files import Layout
+from pointpeft.data.benchmarks.source_files import Layout
 from pointpeft.data.loading import Progress, reported
 from pointpeft.data.prepare import check_geometry
 from pointpeft.data.shape_data import ShapeData, ShapeSplit

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkSplit
-from pointpeft.data.benchmarks.classification import MODELNET40
-from pointpeft.data.benchmarks.files import Expected, Layout, as_integer
+from pointpeft.data.benchmarks.modelnet import MODELNET40
+from pointpeft.data.benchmarks.source_files import Expected, Layout, as_integer
 from pointpeft.data.pickles import read_pickle
 from pointpeft.data.shape_data import ShapeSplit
 from pointpeft.errors import DataError

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
-from pointpeft.data.benchmarks.files import (
+from pointpeft.data.benchmarks.source_files import (
     Expected,
     check_listed,
     class_labels,

@@ -7,13 +7,8 @@ import numpy as np
 
 from pointpeft.data.archive import list_archive, used_names
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
-from pointpeft.data.benchmarks.classification import (
-    MODELNET40,
-    MODELNET40_H5,
-    OBJ_BG,
-    OBJ_ONLY,
-    PB_T50_RS,
-)
+from pointpeft.data.benchmarks.modelnet import MODELNET40, MODELNET40_H5
+from pointpeft.data.benchmarks.scanobjectnn import OBJ_BG, OBJ_ONLY, PB_T50_RS
 from pointpeft.data.benchmarks.shapenet import SHAPENET55, SHAPENETPART
 from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from pointpeft.data.procedural.mesh import Array, Mesh, rotation
-from pointpeft.data.procedural.parts import Part, deform
+from pointpeft.data.procedural.pieces import Part, deform
 from pointpeft.data.procedural.programs import PROGRAMS
 from pointpeft.errors import DataError, nearest_hint
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from pointpeft.data.procedural.mesh import Mesh, extrude, revolve, rotation, sweep
-from pointpeft.data.procedural.parts import (
+from pointpeft.data.procedural.pieces import (
     Y_TO_Z,
     Part,
     Y,

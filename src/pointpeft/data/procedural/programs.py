@@ -19,7 +19,7 @@ from pointpeft.data.procedural.objects import (
     vehicle,
     winged,
 )
-from pointpeft.data.procedural.parts import (
+from pointpeft.data.procedural.pieces import (
     Y_TO_Z,
     Part,
     Y,

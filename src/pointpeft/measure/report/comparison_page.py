@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointpeft.formats import counted, enumerate_names, percent
-from pointpeft.measure.comparison import COLUMNS, Row, row_cells, table_title, tables
+from pointpeft.measure.comparison_rows import COLUMNS, Row, row_cells, table_title, tables
 from pointpeft.measure.report.comparison_figures import accuracy_against, accuracy_by_shots
 from pointpeft.measure.report.figures import Figure
 from pointpeft.measure.report.rendering import write_page
@@ -36,7 +36,7 @@ def write_comparison_page(path: str | Path, rows: Sequence[Row]) -> Path:
 
     Args:
         path: the page.
-        rows: judged ones, see :func:`pointpeft.measure.comparison.judge`; at least one.
+        rows: judged ones, see :func:`pointpeft.measure.comparison_rows.judge`; at least one.
     """
     drawn = [
         {"title": table_title(table), "rows": list(map(row_cells, table)), "figures": _costs(table)}

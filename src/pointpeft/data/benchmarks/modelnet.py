@@ -1,4 +1,4 @@
-"""ModelNet40 in its three layouts, and ScanObjectNN: real scans of objects, in three variants."""
+"""ModelNet40 in its three layouts."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, Cloud, Entries
-from pointpeft.data.benchmarks.files import (
+from pointpeft.data.benchmarks.source_files import (
     Expected,
     as_integer,
     check_labels,
@@ -21,7 +21,7 @@ from pointpeft.data.benchmarks.files import (
 from pointpeft.data.pickles import read_pickle
 from pointpeft.errors import DataError
 
-__all__ = ["MODELNET40", "MODELNET40_H5", "OBJ_BG", "OBJ_ONLY", "PB_T50_RS"]
+__all__ = ["MODELNET40", "MODELNET40_H5"]
 
 _CLASSES = """
 airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser
@@ -186,56 +186,3 @@ def _cache_ids(
         if np.array_equal(_list_labels(list_file, ids, names), labels):
             return ids
     return tuple(f"{part}:{place}" for place in range(len(labels)))
-
-
-_SCAN_CLASSES = """
-bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet
-"""
-_FOLDER = "ScanObjectNN"
-_UNPACKED = "h5_files"
-"""The folder that the archive of its owners unpacks to."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScanObjectNN(BenchmarkDataset):
-    """Clouds of 2,048 points, one HDF5 file for each split; the tree lists them in that order."""
-
-    def find(self, root: Path) -> Path | None:
-        """As of every data set, or in `h5_files`, which its owners' archive unpacks to."""
-        roots = (root, root / _UNPACKED, root / _FOLDER / _UNPACKED)
-        return next(filter(None, map(super().find, roots)), None)
-
-    def entries(self, folder: Path, split: str) -> Entries:
-        (part,) = self.parts_of(split)
-        file = self.require(folder, self.tree[list(self.counts).index(part)].path)
-        points, labels = read_h5(file, len(self.class_names))
-        ids = tuple(f"{file.stem}:{row}" for row in range(len(points)))
-        return Entries(ids, labels, self.class_names, points)
-
-
-def _variant(name: str, title: str, files: str, train: int, test: int) -> ScanObjectNN:
-    """The variant in the files `training_<files>` and `test_<files>`."""
-    folder, _, kind = files.partition("/")
-    what = "data (S, 2048, 3), label (S,)"
-    return ScanObjectNN(
-        name=f"scanobjectnn_{name}",
-        title=f"ScanObjectNN {title}",
-        folder=_FOLDER,
-        tree=(
-            Expected(f"{folder}/training_{kind}.h5", what),
-            Expected(f"{folder}/test_{kind}.h5", what),
-        ),
-        counts={"train": train, "test": test},
-        owner="https://hkust-vgd.github.io/scanobjectnn",
-        class_names=tuple(_SCAN_CLASSES.split()),
-    )
-
-
-OBJ_BG = _variant("obj_bg", "OBJ-BG", "main_split/objectdataset", 2309, 581)
-"""Objects with the background around them."""
-OBJ_ONLY = _variant("obj_only", "OBJ-ONLY", "main_split_nobg/objectdataset", 2309, 581)
-"""Objects alone."""
-PB_T50_RS = _variant(
-    "pb_t50_rs", "PB-T50-RS", "main_split/objectdataset_augmentedrot_scale75", 11416, 2882
-)
-"""Objects with background, shifted, turned and scaled: the hardest variant."""

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from pointpeft.formats import mean_and_spread
-from pointpeft.measure.comparison import judge, make_row, read_rows, shown, tables, write_results
+from pointpeft.measure.comparison_rows import (
+    judge,
+    make_row,
+    read_rows,
+    shown,
+    tables,
+    write_results,
+)
 from pointpeft.measure.report.comparison_page import write_comparison_page
 from pointpeft.tasks.shown import spread
 from tests.measure.test_report import BAD_ID, Page, browse, needs_browser

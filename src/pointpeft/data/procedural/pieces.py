@@ -1,4 +1,4 @@
-"""Random single parts, ways to deform them, and what programs do with them.
+"""Random single pieces, ways to deform them, and what programs do with them.
 
 Every function draws from ``rng`` and returns a mesh of about unit size around the origin.
 """
