@@ -44,6 +44,14 @@ def test_an_adapted_model_gives_logits(config, points):
 
 
 @every_method
+def test_a_cloud_gives_alone_what_it_gives_in_a_batch_unless_the_tuner_says_so(config, points):
+    model = adapted(config(), with_bank=True).eval()
+    alone = torch.cat([model(cloud.unsqueeze(0)) for cloud in points])
+    if not model.tuner.depends_on_batch:
+        torch.testing.assert_close(alone, model(points), rtol=1e-4, atol=1e-5)
+
+
+@every_method
 def test_frozen_parameters_stay_and_trained_ones_move(config, points):
     model = adapted(config(), with_bank=True)
     before = {name: p.detach().clone() for name, p in model.adapter.named_parameters()}
