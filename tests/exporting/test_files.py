@@ -102,9 +102,56 @@ def test_a_bank_is_looked_up_in_the_graph(tmp_path):
     model = point_peft()
     model.trunk.spec.__dict__["num_points"] = POINTS
     pp.export(model.eval(), tmp_path / "model.onnx")
+    assert pp.export(model, tmp_path / "outside.onnx", sampling="outside").difference < 1e-4
+
+
+def cuts_again():
+    model = point_peft()
+    model.trunk.spec.__dict__["num_points"] = POINTS
     model.adapter.config.__dict__["query_grouping"] = {"num_groups": 4}
-    with pytest.raises(ConfigError, match="sampling"):
+    return model.eval()
+
+
+def looks_at_points():
+    """A method of one's own that asks the cloud itself for its size."""
+    model = adapted("point_mae", "dapt")
+    tuner, logits = model.adapter.tuner, model.adapter.tuner.logits
+    tuner.logits = lambda network, found, *rest: (
+        logits(network, found, *rest) + found.points.amax(dim=(1, 2))[:, None]
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    "make", [cuts_again, looks_at_points, lambda: adapted("point_mae", "point-peft, published")]
+)
+def test_who_looks_at_points_beside_patches_is_refused_patches_from_outside(make, tmp_path):
+    model = make()
+    with pytest.raises(ConfigError, match="`sampling`"):
         pp.export(model, tmp_path / "outside.onnx", sampling="outside")
+    assert not list(tmp_path.iterdir())
+    pp.export(model, tmp_path / "inside.onnx")
+
+
+def test_parts_may_come_as_points_and_patches(tmp_path):
+    model = adapted("point_m2ae", "linear", "part_segmentation")
+    written = pp.export(model, tmp_path / "model.onnx", sampling="outside")
+    assert written.properties["inputs"] == ["points", "neighborhoods", "centers", "category"]
+    assert written.difference < 1e-4
+
+
+def test_what_onnx_has_no_operator_for_is_named(tmp_path, monkeypatch):
+    model = adapted("point_mae", "dapt")
+    logits = model.adapter.tuner.logits
+
+    def spectral(network, found, *rest):
+        covariance = found.points.mT @ found.points
+        return logits(network, found, *rest) * torch.linalg.eigh(covariance).eigenvalues[:, :1]
+
+    monkeypatch.setattr(model.adapter.tuner, "logits", spectral)
+    with pytest.raises(ConfigError, match=r"method dapt.* eigenvectors.*`format`"):
+        pp.export(model, tmp_path / "model.onnx")
+    assert pp.export(model, tmp_path / "model.pt2", format="torch").difference < 1e-4
 
 
 def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path):

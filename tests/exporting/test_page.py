@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import threading
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.exporting import page
+from tests.exporting.page_readers import copy_scripts
 from tests.exporting.support import POINTS, adapted, described
 
 BROWSER = shutil.which("chromium")
@@ -66,13 +65,6 @@ def browse(tmp_path):
     return look
 
 
-def site(folder):
-    """The scripts of the page, without model and runtime."""
-    for file in (Path(page.__file__).parent / "site").iterdir():
-        shutil.copy(file, folder)
-    return folder
-
-
 def probe(folder, script):
     """A page that writes what a script gives as JSON into its body."""
     text = f"""<pre id="out">nothing</pre><script type="module">
@@ -108,8 +100,13 @@ def write_cube(folder):
         for t in triangles
     )
     (folder / "box.stl").write_bytes(b"\0" * 80 + np.uint32(12).tobytes() + body)
-    lines = ["solid", *("vertex " + " ".join(map(str, CORNERS[n])) for t in triangles for n in t)]
-    (folder / "text.stl").write_text("\n".join(lines))
+    facets = (
+        "facet normal 0 0 0\nouter loop\n"
+        + "".join("vertex " + " ".join(map(str, CORNERS[n])) + "\n" for n in triangle)
+        + "endloop\nendfacet\n"
+        for triangle in triangles
+    )
+    (folder / "text.stl").write_text(f"solid\n{''.join(facets)}endsolid\n")
     return ["box.obj", "box.off", "box.ply", "bin.ply", "box.stl", "text.stl"]
 
 
@@ -131,7 +128,7 @@ async function run() {{
 def test_shapes_are_prepared_as_by_the_library(browse, tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
-    names = write_cube(site(folder))
+    names = write_cube(copy_scripts(folder))
     cloud = np.random.default_rng(0).normal(size=(100, 3)) + 5
     np.savetxt(folder / "cloud.xyz", cloud, delimiter=",", header="x y z")
     (folder / "flat.xyz").write_text("1 2 3\n" * 20)
@@ -183,6 +180,65 @@ def test_a_browser_gives_the_classes_that_the_library_gives(browse, tmp_path):
     assert 'data-state="ready"' in dom
     assert "a, b, c, d" in dom
     assert {path.rpartition("/")[2] for path in asked} <= {p.name for p in folder.iterdir()}
+    assert "MIT License" in (folder / "onnxruntime-web.LICENSE.txt").read_text()
+
+
+DROP = """
+const frame = document.createElement("iframe");
+frame.src = "index.html";
+document.body.append(frame);
+const until = async (holds) => { while (!holds()) await new Promise((next) => setTimeout(next, 50)); };
+async function drop(page, names) {
+  const { DataTransfer, DragEvent, File } = page.defaultView, dataTransfer = new DataTransfer();
+  for (const name of names) {
+    const data = await (await fetch(name)).arrayBuffer();
+    dataTransfer.items.add(new File([data], name));
+  }
+  const settings = { dataTransfer, bubbles: true, cancelable: true };
+  const [over, drop] = ["dragover", "drop"].map((kind) => new DragEvent(kind, settings));
+  for (const event of [over, drop]) page.querySelector("h1").dispatchEvent(event);
+  const state = page.getElementById("state");
+  await until(() => !state.textContent.endsWith("..."));
+  const rows = page.querySelectorAll("#results li").length;
+  return { isOurs: over.defaultPrevented && drop.defaultPrevented, rows, state: state.textContent };
+}
+async function run() {
+  await until(() => frame.contentDocument?.documentElement.dataset.state === "ready");
+  const page = frame.contentDocument, picker = page.getElementById("picker");
+  const found = [];
+  for (const names of [["cloud.xyz"], ["bad.ply"], ["cloud.xyz", "bad.ply"]]) found.push(await drop(page, names));
+  picker.focus();
+  return { found, isReached: page.activeElement === picker && picker.matches(":enabled") && picker.tabIndex === 0 };
+}
+"""  # noqa: E501
+
+
+@needs_browser
+@needs_runtime
+def test_a_file_is_taken_wherever_it_is_dropped_and_the_keyboard_reaches_the_box(browse, tmp_path):
+    folder = tmp_path / "site"
+    pp.export(described(adapted("point_mae", "linear")), folder, format="web", runtime=RUNTIME)
+    np.savetxt(folder / "cloud.xyz", np.random.default_rng(0).normal(size=(100, 3)))
+    (folder / "bad.ply").write_text("ply\nformat ascii 1.0\n")
+    probe(folder, DROP)
+    said = told(browse(folder, "probe.html")[0])
+    whole, bad, several = said["found"]
+    assert whole == {"isOurs": True, "rows": 4, "state": "cloud.xyz"}
+    assert (bad["isOurs"], bad["rows"]) == (True, 0)
+    assert "bad.ply: cut short" in bad["state"]
+    assert several["rows"] == 0
+    assert "one by one" in several["state"]
+    assert said["isReached"]
+
+
+def test_nothing_is_made_of_a_model_that_cannot_be_written(tmp_path):
+    model = described(adapted("point_mae", "pointgst"))
+    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / "package" / "dist").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "package" / "dist" / name).touch()
+    with pytest.raises(ConfigError, match="pointgst"):
+        pp.export(model, tmp_path / "site", format="web", runtime=tmp_path / "package")
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_page_needs_names_and_a_runtime(tmp_path):

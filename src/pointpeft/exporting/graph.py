@@ -5,20 +5,16 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.hierarchy import Level
 from pointpeft.models.network import Network
 from pointpeft.models.part_segmenters import PartSegmenter
-from pointpeft.models.point_m2ae import PointM2AE, TokenizedScales
-from pointpeft.models.tokenizer import group_patches
+from pointpeft.models.tokenizer import Patches, group_patches
 from pointpeft.models.trunk import Tokenized, Trunk
-from pointpeft.ops import group_points
 from pointpeft.peft import PeftModel
 from pointpeft.peft.adapter import Adapter
 
@@ -26,6 +22,8 @@ __all__ = ["Exportable", "trace"]
 
 _CLOUDS = 3
 """Clouds of the example that a graph is traced with: not 1, which is taken for a constant."""
+_SAME = 1e-4
+"""Largest difference between outputs that mean the same."""
 
 
 class Exportable(nn.Module):
@@ -48,7 +46,7 @@ class Exportable(nn.Module):
         adapter: the adapter; None without one.
 
     Raises:
-        ConfigError: the model is none of these, or its method looks at the points again.
+        ConfigError: the model is none of these.
     """
 
     def __init__(self, model: Trunk | Network | PeftModel, outside: bool = False) -> None:
@@ -69,8 +67,6 @@ class Exportable(nn.Module):
         trained = ((self.adapter and self.adapter.input) or {}).get("transform", {})
         self.num_points: int = trained.get("num_points", self.trunk.spec.num_points)
         self.outside = outside
-        if outside and self.method is not None:
-            self._check_outside()
         self.eval().requires_grad_(False)
 
     @property
@@ -94,9 +90,12 @@ class Exportable(nn.Module):
 
     def forward(self, *given: Tensor) -> Tensor:
         """What :attr:`inputs` names -> what :attr:`output` names."""
-        named = dict(zip(self.inputs, given, strict=True))
-        found = self._tokenize(named)
-        category = (named["category"],) if "category" in named else ()
+        return self.run(dict(zip(self.inputs, given, strict=True)))
+
+    def run(self, given: Mapping[str, Tensor]) -> Tensor:
+        """The same of inputs by their names: of clouds, or of those cut into patches."""
+        found = self._tokenize(given)
+        category = (given["category"],) if "category" in given else ()
         if self.output == "features":
             return self.trunk.retrieval_features(found)
         logits = self._logits(found, *category)
@@ -106,7 +105,12 @@ class Exportable(nn.Module):
         return (logits.float() / temperature).softmax(dim=-1)
 
     def example(self, clouds: int = _CLOUDS, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random clouds on unit spheres, as :attr:`inputs` wants them."""
+        """Random clouds, as :attr:`inputs` wants them."""
+        known = self.named_example(clouds, seed)
+        return tuple(known[name] for name in self.inputs)
+
+    def named_example(self, clouds: int = _CLOUDS, seed: int = 0) -> dict[str, Tensor]:
+        """Random clouds on unit spheres, whole and cut into patches, by the names of inputs."""
         generator = torch.Generator().manual_seed(seed)
         shape = (clouds, self.num_points, 3)
         points = torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
@@ -115,7 +119,7 @@ class Exportable(nn.Module):
         known = {"points": points, **patches._asdict()}
         if isinstance(self.model, PartSegmenter):
             known["category"] = torch.arange(clouds) % self.model.num_categories
-        return tuple(known[name] for name in self.inputs)
+        return known
 
     def _logits(self, found: Tokenized, *category: Tensor) -> Tensor:
         if self.adapter is None or self.merged:
@@ -123,42 +127,14 @@ class Exportable(nn.Module):
         tuner = self.adapter.tuner
         return tuner.logits(self.adapter.model, found, tuner.context(found, None, None), *category)
 
-    def _tokenize(self, named: dict[str, Tensor]) -> Tokenized:
-        if not self.outside:
-            return self.trunk.tokenize(named["points"])
-        centers = named["centers"]
-        points = named.get("points", centers)
-        trunk: Any = self.trunk
-        if not isinstance(trunk, PointM2AE):
-            tokens = trunk.tokenizer.project(trunk.tokenizer.embed(named["neighborhoods"]))
-            return Tokenized(points, centers, tokens)
-        # Members of the finest patches are known by their coordinates: nothing looks them up.
-        unknown = torch.zeros(named["neighborhoods"].shape[:3], dtype=torch.int64)
-        levels = [Level(named["neighborhoods"], centers, unknown)]
-        for scale in trunk.scales[1:]:
-            coarser = levels[-1].centers[:, : scale.num_groups]
-            levels.append(
-                Level(*_swap(group_points(levels[-1].centers, coarser, scale.group_size), coarser))
-            )
-        return TokenizedScales(points, centers, trunk.tokenizers[0](levels[0]), levels)
-
-    def _check_outside(self) -> None:
-        assert self.adapter is not None, "asked for where there is one"
-        config: Any = self.adapter.config
-        again = getattr(config, "query_grouping", None) or getattr(
-            config, "reference_compat", False
-        )
-        if again and self.method == "point-peft":
-            raise ConfigError(
-                "`sampling` outside: point-peft with reference_compat or query_grouping cuts the "
-                "points a second time, so they must be inside: leave `sampling` out"
-            )
-
-
-def _swap(found: tuple[Tensor, Tensor], centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What :class:`Level` holds, of what ``group_points`` gives."""
-    neighborhoods, indices = found
-    return neighborhoods, centers, indices
+    def _tokenize(self, given: Mapping[str, Tensor]) -> Tokenized:
+        if "neighborhoods" not in given:
+            return self.trunk.tokenize(given["points"])
+        centers = given["centers"]
+        # Who looks at points that did not come along gets no number, see _check_patches.
+        unknown = centers.new_full((centers.shape[0], self.num_points, 3), torch.nan)
+        points = given.get("points", unknown)
+        return self.trunk.tokenize_patches(points, given["neighborhoods"], centers)
 
 
 def trace(model: Exportable) -> torch.export.ExportedProgram:
@@ -166,21 +142,37 @@ def trace(model: Exportable) -> torch.export.ExportedProgram:
 
     Raises:
         ConfigError: Python code of the model, such as that of a method of your own, depends on
-            values.
+            values; or patches come from outside, and it looks at the points beside them.
     """
-    example: Sequence[Tensor] = model.example()
+    example = model.example()
     clouds = torch.export.Dim("clouds", min=1)
     shapes = tuple({0: clouds} for _ in example)
     try:
         with torch.no_grad():
+            if model.outside:
+                _check_patches(model)
             model(*example)  # an adapter that is not fitted says so
-            return torch.export.export(
-                model, tuple(example), dynamic_shapes=(shapes,), strict=False
-            )
+            return torch.export.export(model, example, dynamic_shapes=(shapes,), strict=False)
     except ConfigError:
         raise
     except Exception as error:  # whatever a tracer gives
         raise ConfigError(f"{described(model)} cannot be traced: {first_line(error)}") from error
+
+
+def _check_patches(model: Exportable) -> None:
+    """Refuse a model that gives something else of patches than of the clouds they were cut from."""
+    given = model.named_example()
+    whole = {name: value for name, value in given.items() if name not in Patches._fields}
+    expected = model.run(whole)
+    try:
+        found = model(*model.example())
+    except ValueError:  # points that did not come along are no numbers
+        found = expected.new_full((), torch.nan)
+    if not torch.allclose(found, expected, rtol=_SAME, atol=_SAME):
+        raise ConfigError(
+            f"`sampling` outside: {described(model)} looks at the points beside their patches, so "
+            "they must be inside: leave `sampling` out"
+        )
 
 
 def described(model: Exportable) -> str:

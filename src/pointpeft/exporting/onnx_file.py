@@ -13,7 +13,7 @@ from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
 from pointpeft.errors import ConfigError
 from pointpeft.exporting.graph import Exportable, described, first_line, silent, trace
-from pointpeft.exporting.onnx_operators import TRANSLATIONS
+from pointpeft.exporting.onnx_operators import LACKING, TRANSLATIONS
 
 __all__ = ["compare", "write_onnx"]
 
@@ -35,6 +35,7 @@ def write_onnx(model: Exportable, path: Path, precision: str, properties: dict[s
         ConfigError: something in the model has no counterpart in ONNX.
     """
     graph = trace(model)
+    _refuse_lacking(model, graph)
     try:
         with silent():
             program = torch.onnx.export(
@@ -79,6 +80,15 @@ def compare(model: Exportable, path: Path) -> float:
     given = {name: value.numpy() for name, value in zip(model.inputs, example, strict=True)}
     (found,) = session.run(None, given)
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _refuse_lacking(model: Exportable, graph: torch.export.ExportedProgram) -> None:
+    for node in graph.graph.nodes:
+        if node.target in LACKING:
+            raise ConfigError(
+                f"{described(model)} cannot be written as ONNX: it needs {LACKING[node.target]}, "
+                "for which ONNX has no operator: pass `format` torch, or take another method"
+            )
 
 
 def _forget_origin(graph: onnx.GraphProto) -> None:

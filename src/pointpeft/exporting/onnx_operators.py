@@ -14,7 +14,10 @@ from onnxscript import opset18 as op
 
 from pointpeft.ops.sampling import NEAR_ORIGIN_SQUARED, SKIPPED
 
-__all__ = ["TRANSLATIONS"]
+__all__ = ["LACKING", "TRANSLATIONS"]
+
+LACKING: dict[Callable, str] = {torch.ops.aten.linalg_eigh.default: "eigenvectors"}
+"""Operators of PyTorch that ONNX has none for, and what they compute."""
 
 
 @script(default_opset=op)  # type: ignore[untyped-decorator]

@@ -17,7 +17,8 @@ __all__ = ["MODEL", "check_page", "write_page"]
 
 MODEL = "model.onnx"
 _PROPERTIES = "model.json"
-_SITE = ("index.html", "page.js", "classify.js", "prepare.js", "read.js", "page.css")
+# The npm package has no licence text, so that it is among our own files.
+_SITE = tuple(sorted(file.name for file in files("pointpeft.exporting").joinpath("site").iterdir()))
 _RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """Files of onnxruntime-web that run models on the processor, in its folder ``dist``."""
 
@@ -45,16 +46,22 @@ def check_page(model: Exportable, runtime: Path) -> None:
             )
 
 
-def write_page(folder: Path, properties: dict[str, Any], runtime: Path) -> None:
-    """Write all but the model itself into its folder."""
+def write_page(folder: Path, model: Path, properties: dict[str, Any], runtime: Path) -> None:
+    """Write a page.
+
+    Args:
+        folder: is made, or its files of these names are replaced.
+        model: file of the model, which is copied.
+        properties: what the model says of itself.
+        runtime: the unpacked npm package onnxruntime-web.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(model, folder / MODEL)
     for name in _SITE:
         text = files("pointpeft.exporting").joinpath("site", name).read_text(encoding="utf-8")
         (folder / name).write_text(text, encoding="utf-8")
     for name in _RUNTIME:
         shutil.copyfile(_of_runtime(runtime, name), folder / name)
-    licence = runtime / "LICENSE"
-    if licence.is_file():
-        shutil.copyfile(licence, folder / "onnxruntime-web.LICENSE")
     (folder / _PROPERTIES).write_text(json.dumps(properties, indent=2) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,6 @@ SAMPLINGS = ("inside", "outside")
 _TOLERANCE = 1e-4
 """Largest difference between a file in single precision and its model."""
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
-_WITHOUT_OPERATOR = {
-    "pointgst": "its graph Fourier transform needs eigenvectors, for which ONNX has no operator: "
-    "pass `format` torch, or take another method",
-}
-"""Methods that ONNX cannot express, and why."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +90,6 @@ def export(
     if format != "torch":
         _need_libraries()
     whole = Exportable(load_source(what, checkpoint, model), sampling == "outside")
-    reason = _WITHOUT_OPERATOR.get(whole.method or "")
-    if reason and format != "torch":
-        raise ConfigError(f"method {whole.method} cannot be written as ONNX: {reason}")
     properties = describe(whole, precision)
     output = Path(output)
     if format == "web":
@@ -134,10 +127,10 @@ def _export_page(
     from pointpeft.exporting.page import MODEL, check_page, write_page
 
     check_page(model, runtime)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / MODEL) as temporary:
-        difference = _write(model, temporary, "onnx", precision, properties)
-    write_page(folder, properties, runtime)
+    with tempfile.TemporaryDirectory() as place:
+        written = Path(place) / MODEL
+        difference = _write(model, written, "onnx", precision, properties)
+        write_page(folder, written, properties, runtime)
     return Exported(folder, (folder / MODEL).stat().st_size, difference, properties)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "local_bias",
     "pack_visible",
     "padding_bias",
+    "with_coarser",
 ]
 
 BLOCKED = -1e5
@@ -75,12 +76,22 @@ def group_scales(
             f"{group_sizes[0]}; pass larger clouds or a model with fewer groups"
         )
     chosen = farthest_point_sample(points, num_groups[0], skip_near_origin)
-    farthest, parents, levels = gather_points(points, chosen), points, []
+    centers = gather_points(points, chosen)
+    neighborhoods, indices = group_points(points, centers, group_sizes[0])
+    finest = Level(neighborhoods, centers, indices)
+    return with_coarser(finest, num_groups[1:], group_sizes[1:])
+
+
+def with_coarser(
+    finest: Level, num_groups: Sequence[int], group_sizes: Sequence[int]
+) -> list[Level]:
+    """A level, and the groups of its centers at every coarser scale; sizes are those of these."""
+    levels = [finest]
     for G, K in zip(num_groups, group_sizes, strict=True):
-        centers = farthest[:, :G]
+        parents = levels[-1].centers
+        centers = parents[:, :G]
         neighborhoods, indices = group_points(parents, centers, K)
         levels.append(Level(neighborhoods, centers, indices))
-        parents = centers
     return levels
 
 

@@ -25,6 +25,7 @@ from pointpeft.models.hierarchy import (
     local_bias,
     pack_visible,
     padding_bias,
+    with_coarser,
 )
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.point_mae import Encoded, init_weights
@@ -169,7 +170,18 @@ class PointM2AE(Trunk):
         if isinstance(points, TokenizedScales):
             return points
         assert isinstance(points, Tensor), "tokenized by another encoder"
-        levels = self.group(points)
+        return self._tokenized(points, self.group(points))
+
+    def tokenize_patches(
+        self, points: Tensor, neighborhoods: Tensor, centers: Tensor
+    ) -> "TokenizedScales":
+        """Clouds that come cut into patches, see :meth:`Trunk.tokenize_patches`."""
+        # Members of the finest patches are known by their coordinates: nothing looks them up.
+        unknown = torch.full(neighborhoods.shape[:3], -1, device=centers.device)
+        finest, c = Level(neighborhoods, centers, unknown), self.config
+        return self._tokenized(points, with_coarser(finest, c.num_groups[1:], c.group_sizes[1:]))
+
+    def _tokenized(self, points: Tensor, levels: Sequence[Level]) -> "TokenizedScales":
         return TokenizedScales(points, levels[0].centers, self.tokenizers[0](levels[0]), levels)
 
     def run_scales(

@@ -114,6 +114,11 @@ class PointMAE(Trunk):
         tokens, centers = self.tokenizer(points)
         return Tokenized(points, centers, tokens)
 
+    def tokenize_patches(self, points: Tensor, neighborhoods: Tensor, centers: Tensor) -> Tokenized:
+        """Clouds that come cut into patches, see :meth:`Trunk.tokenize_patches`."""
+        tokens = self.tokenizer.project(self.tokenizer.embed(neighborhoods))
+        return Tokenized(points, centers, tokens)
+
     def embed(
         self, points: Tensor | Tokenized, context: Mapping[str, Tensor] | None = None
     ) -> Stream:

@@ -243,6 +243,16 @@ class Trunk(Core):
         """Cut ``points (B, N, 3)`` into patches and embed them; what is tokenized stays so."""
         raise NotImplementedError
 
+    def tokenize_patches(self, points: Tensor, neighborhoods: Tensor, centers: Tensor) -> Tokenized:
+        """The same of clouds that come cut into their finest patches.
+
+        Args:
+            points: the clouds ``(B, N, 3)``; no patch is looked up in them.
+            neighborhoods: ``(B, G, S, 3)``, relative to the center of each patch, nearest first.
+            centers: ``(B, G, 3)``, in farthest-point order.
+        """
+        raise NotImplementedError
+
     def retrieval_features(self, points: Tensor | Tokenized, method: Method = PLAIN) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
         raise NotImplementedError

@@ -1,55 +1,77 @@
-// The page: a place to drop a file on, and a list of classes.
+// The page: a file that is chosen, or dropped anywhere on it, and a list of classes.
 
 import { classify, loadModel } from "./classify.js";
 import { SUFFIXES } from "./read.js";
 
 const SHOWN = 5; // classes
-const [drop, picker, state, results] = ["drop", "picker", "state", "results"].map((id) =>
+const [picker, state, results, classes] = ["picker", "state", "results", "classes"].map((id) =>
   document.getElementById(id),
 );
-picker.accept = SUFFIXES.map((suffix) => `.${suffix}`).join();
+const page = document.documentElement, loading = loadModel();
+let latest = 0; // number of the file that was opened last
 
-function say(text, isError = false) {
-  state.textContent = text;
-  state.classList.toggle("error", isError);
+picker.accept = SUFFIXES.map((suffix) => `.${suffix}`).join();
+picker.addEventListener("change", () => {
+  open([...picker.files]);
+  picker.value = ""; // so that the same file can be chosen again
+});
+// A file dropped beside the box would otherwise take the place of the page.
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  page.classList.add("dragging");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) page.classList.remove("dragging");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  page.classList.remove("dragging");
+  open([...event.dataTransfer.files]);
+});
+
+loading.then(ready, (error) =>
+  say(`the model cannot be loaded: ${error.message}; serve this folder over HTTP`, true),
+);
+
+function ready({ properties: { class_names, input } }) {
+  classes.textContent = class_names.join(", ");
+  page.dataset.state = "ready";
+  if (!latest) say(`ready; ${input.up_axis} is taken for the axis that points up`);
 }
 
-function show({ ranking, notes }) {
+async function open(files) {
+  if (!files.length) return;
+  const [file] = files, number = ++latest;
+  say(`${file.name} ...`);
+  results.replaceChildren();
+  let told;
+  try {
+    if (files.length > 1) throw new Error(`one of ${files.length} files: open them one by one`);
+    const model = await loading;
+    const { ranking, notes } = await classify(model, file.name, await file.arrayBuffer());
+    told = () => {
+      show(ranking);
+      say([file.name, ...notes].join("; "));
+    };
+  } catch (error) {
+    told = () => say(`${file.name}: ${error.message}`, true);
+  }
+  if (number === latest) told(); // else another file was opened meanwhile
+}
+
+function show(ranking) {
   results.replaceChildren(
     ...ranking.slice(0, SHOWN).map(({ label, probability }) => {
       const row = document.createElement("li"), bar = document.createElement("meter");
       bar.value = probability;
+      bar.setAttribute("aria-label", label);
       row.append(label, bar, `${(100 * probability).toFixed(1)} %`);
       return row;
     }),
   );
-  if (notes.length) say(`${state.textContent}; ${notes.join("; ")}`);
 }
 
-async function open(model, file) {
-  say(`${file.name} ...`);
-  results.replaceChildren();
-  try {
-    const found = await classify(model, file.name, await file.arrayBuffer());
-    say(file.name);
-    show(found);
-  } catch (error) {
-    say(`${file.name}: ${error.message}`, true);
-  }
-}
-
-try {
-  const model = await loadModel();
-  const { class_names, input } = model.properties;
-  document.getElementById("classes").textContent = class_names.join(", ");
-  say(`ready; ${input.up_axis} is taken for the axis that points up`);
-  document.documentElement.dataset.state = "ready";
-  picker.addEventListener("change", () => picker.files[0] && open(model, picker.files[0]));
-  drop.addEventListener("dragover", (event) => event.preventDefault());
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files[0]) open(model, event.dataTransfer.files[0]);
-  });
-} catch (error) {
-  say(`the model cannot be loaded: ${error.message}; serve this folder over HTTP`, true);
+function say(text, isError = false) {
+  state.textContent = text;
+  state.classList.toggle("error", isError);
 }

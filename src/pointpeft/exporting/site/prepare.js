@@ -2,18 +2,21 @@
 // upright, in the unit ball, in farthest point order. Random numbers are others than there.
 
 const FEWEST = 16; // distinct points of a cloud
+const LARGEST = 1e18; // coordinate
+const TINY = 1e-150; // extent
 const SMALLEST_AREA = 1e-12; // of a face, in parts of the squared diagonal
 
 /** The model's input: a Float32Array of x, y, z in turn, and notes on the shape. */
 export function prepare(shape, { num_points, normalize, up_axis }, seed = 0) {
-  checkExtent(shape.points);
-  const random = generator(seed), stored = 2 * num_points, notes = [];
+  const random = generator(seed), stored = 2 * num_points, notes = [...shape.notes];
   let drawn = shape.faces && drawSurface(shape, stored, random);
   if (!drawn) {
     if (shape.faces) notes.push("no face of non-zero area: its vertices serve as a cloud");
+    checkExtent(shape.points);
     checkEnough(shape.points);
     drawn = drawCloud(shape.points, stored, random);
   }
+  checkExtent(drawn);
   const points = turnUpright(drawn, up_axis);
   if (normalize === "unit_ball") toUnitBall(points);
   const order = farthestOrder(points, num_points);
@@ -41,9 +44,10 @@ function checkExtent(points) {
     low = Math.min(low, least);
     high = Math.max(high, most);
   }
-  if (extent <= 1e-9 * Math.max(Math.abs(low), Math.abs(high)) || extent === 0) {
-    throw new Error("all points are in the same place");
-  }
+  const largest = Math.max(Math.abs(low), Math.abs(high));
+  if (largest > LARGEST) throw new Error(`a coordinate of ${largest}: the file looks damaged`);
+  if (extent <= 1e-9 * largest || extent === 0) throw new Error("all points are in the same place");
+  if (extent < TINY) throw new Error(`an extent of ${extent} is too small to compute with`);
 }
 
 function checkEnough(points) {
@@ -68,7 +72,7 @@ function generator(seed) {
 }
 
 /** Points uniform over the surface, or null where no face has an area. */
-function drawSurface({ points, faces }, count, random) {
+export function drawSurface({ points, faces }, count, random) {
   const corner = (face, i) => points.subarray(3 * faces[face + i], 3 * faces[face + i] + 3);
   let squaredDiagonal = 0;
   for (let axis = 0; axis < 3; axis++) {
