@@ -106,7 +106,7 @@ def finite(value: object) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_text(value: Any) -> Any:
+def as_text(value: object) -> Any:
     """A value whose texts are UTF-8: what only a file system can write is written out."""
     if isinstance(value, Mapping):
         return {key: as_text(each) for key, each in value.items()}

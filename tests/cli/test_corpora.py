@@ -105,6 +105,23 @@ def test_a_damaged_folder_is_no_index(features, meshes, weights, tmp_path, chang
     assert all(word in result.err for word in words), result.err
 
 
+@pytest.mark.parametrize("change", [without_features, of_other_length, without_shards])
+def test_a_damaged_folder_is_not_measured(features, tmp_path, change):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    change(folder)
+    result = run("svm", "--features", folder, "--C", 1, "--output", tmp_path / "svm")
+    assert (result.code, str(folder) in result.err) == (1, True), result.err
+    assert not (tmp_path / "svm").exists()
+
+
+def test_features_of_another_model_are_not_gone_on_with(features, meshes, tmp_path):
+    options = ["--data", meshes, "--features", features, "--output", tmp_path / "svm"]
+    result = run("svm", *options)
+    assert (result.code, "--features" in result.err) == (1, True), result.err
+    assert "model.weights" in result.err
+
+
 def test_other_things_are_no_index(features, meshes, weights, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "table.parquet")
     (tmp_path / "bad").mkdir()

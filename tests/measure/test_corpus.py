@@ -1,18 +1,22 @@
 """A row for every file of a corpus, and what is made of them: an index, a linear SVM."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 
 import pointpeft as pp
+from pointpeft.data import InputTransform
 from pointpeft.data.corpus import ShardFolder
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure import approximate
-from pointpeft.measure.corpus import Features, make_corpus
+from pointpeft.measure.corpus import Features, Work, make_corpus
 from pointpeft.measure.feature_svm import evaluate_features, features_of
 from pointpeft.training import SvmConfig, evaluate_backbone
 from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
@@ -197,6 +201,43 @@ def test_a_folder_of_something_else_is_not_written_into(meshes, weights, tmp_pat
         make_corpus(Features(checkpoint=tmp_path / "gone"), [meshes], tmp_path / "new")
     with pytest.raises(DataError, match="shards"):
         ShardFolder.open(tmp_path)
+
+
+class FatalTransform(InputTransform):
+    """Preparing one of the files ends the process, which must not be that of the tests."""
+
+    def prepare_batch(self, shapes, *given, **others):
+        if any(shape.source.endswith("box_02.off") for shape in shapes):
+            assert multiprocessing.parent_process() is not None
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare_batch(shapes, *given, **others)
+
+
+@dataclass(frozen=True)
+class FatalFile:
+    """Work whose reading of one file ends every process."""
+
+    work: Work
+
+    def load(self, device):
+        maker = self.work.load(device)
+        given = {one.name: getattr(maker.transform, one.name) for one in fields(InputTransform)}
+        maker.transform = FatalTransform(**given)
+        return maker
+
+
+def test_after_a_kill_another_process_reads(corpus, meshes, weights, tmp_path):  # noqa: F811
+    path, name = tmp_path / "features", "part-00000.parquet"
+    shutil.copytree(corpus, path)
+    (path / name).unlink()
+    ShardFolder.open(path).attempt(0).__enter__()  # by a process that was killed
+    work = FatalFile(Features(checkpoint=weights))
+    made = make_corpus(work, [meshes], path, resume=True, device="cpu")
+    assert (made.before, made.failed) == (28, 2)
+    rows, before = (parquet.read_table(each / name).to_pylist() for each in (path, corpus))
+    assert "ended the process" in rows[3]["error"]
+    assert rows[:3] + rows[4:] == before[:3] + before[4:]
+    assert not list(path.glob("*.tmp"))
 
 
 def test_a_shard_that_ends_every_process_is_given_up(corpus):

@@ -171,10 +171,13 @@ def _svm_of_features(
     source = settings.data.source
     work = features_of(settings, named)
     if work is not None:
-        make_shards(
-            "embedding", work, [source], features, engine=engine, device=device, resume=True,
-            refuse=False,
-        )  # fmt: skip
+        try:
+            make_shards(
+                "embedding", work, [source], features, engine=engine, device=device, resume=True,
+                refuse=False,
+            )  # fmt: skip
+        except ConfigError as error:  # the folder has another name here
+            raise ConfigError(str(error).replace("`output`", "`features`")) from error
     elif engine != "processes":
         raise ConfigError("`engine` makes features: name `data` to make them of")
     return evaluate_features(features, settings, output)

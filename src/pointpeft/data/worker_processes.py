@@ -38,7 +38,7 @@ class WorkerProcess:
         given: Further arguments of ``target``.
     """
 
-    def __init__(self, target: Callable[..., None], *given: Any) -> None:
+    def __init__(self, target: Callable[..., None], *given: object) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=target, args=(theirs, *given), daemon=True)
@@ -46,7 +46,7 @@ class WorkerProcess:
         theirs.close()
         self._ready = False
 
-    def ask(self, question: Any, seconds: float | None = None) -> Any:
+    def ask(self, question: object, seconds: float | None = None) -> Any:
         """The answer to a question.
 
         Args:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointpeft.data.corpus import read_shards
-from pointpeft.data.corpus.features import features_folder
+from pointpeft.data.corpus.features import feature_values, features_folder
 from pointpeft.data.splits import Item, assign_splits, check_classes, leave_out_copies
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure.backbone_svm import svm_metrics
@@ -116,7 +116,8 @@ def _read(path: str | Path) -> _Shapes:
     features: list[NDArray] = []
     problems: list[str] = []
     columns = ["id", "class", "split", "digest", "feature", "length", "error"]
-    for table in read_shards(features_folder(path), columns):
+    folder = features_folder(path)
+    for shard, table in enumerate(read_shards(folder, columns)):
         problems += table["error"].drop_null().to_pylist()
         usable = table.filter(table["error"].is_null())
         kept = usable.filter(usable["class"].is_valid())
@@ -126,7 +127,8 @@ def _read(path: str | Path) -> _Shapes:
         named = zip(*(columns_of[key] for key in ("id", "class", "split")), strict=True)
         items += [Item(id, name, split, Path(id)) for id, name, split in named]
         digests += columns_of["digest"]
-        rows = kept["feature"].combine_chunks().flatten().to_numpy().reshape(len(kept), -1)
+        channels = features[0].shape[1] if features else None
+        rows = feature_values(kept, folder.part(shard), channels)
         features.append(rows.astype(np.float32) * kept["length"].to_numpy()[:, None])
     if not items:
         raise DataError(

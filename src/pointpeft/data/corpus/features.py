@@ -20,7 +20,13 @@ from pointpeft.data.corpus.folder import FEATURES, ShardFolder
 from pointpeft.data.feature_files import StoredFeatures
 from pointpeft.errors import DataError
 
-__all__ = ["MAPPED_FEATURES", "features_folder", "read_corpus_features", "read_shards"]
+__all__ = [
+    "MAPPED_FEATURES",
+    "feature_values",
+    "features_folder",
+    "read_corpus_features",
+    "read_shards",
+]
 
 MAPPED_FEATURES = "_mapped/features.npy"
 """The array in a folder of features that is mapped, once there is one."""
@@ -51,6 +57,26 @@ def read_shards(folder: ShardFolder, columns: Sequence[str]) -> Iterator[Any]:
     """
     for shard in range(folder.shards):
         yield folder.read(shard, columns)
+
+
+def feature_values(table: Any, place: Path, channels: int | None = None) -> NDArray[np.float16]:
+    """Features ``(S, C)`` of the rows of a table.
+
+    Args:
+        table: of Arrow, with a column "feature" of lists.
+        place: what a message calls it.
+        channels: how many numbers each is to have; None: as many as the first one.
+
+    Raises:
+        DataError: one has another number of them.
+    """
+    column = table["feature"].combine_chunks()
+    lengths = set(column.value_lengths().to_pylist()) | ({channels} - {None})
+    if len(lengths) > 1 or None in lengths:
+        found = " and ".join(map(str, lengths))
+        raise DataError(f"{place} is damaged: features of {found} numbers; `resume` makes it again")
+    values: NDArray[np.float16] = column.flatten().to_numpy()
+    return values.reshape(len(table), -1)
 
 
 def read_corpus_features(path: str | Path) -> StoredFeatures:
@@ -129,20 +155,16 @@ def _write_arrays(mapped: Path, folder: ShardFolder) -> None:
 def _usable_blocks(folder: ShardFolder) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """What is mapped of the shapes of each shard that has usable ones."""
     number = {name: label for label, name in enumerate(folder.files.classes)}
-    first, channels = 0, set[int]()
+    first, channels = 0, None
     for shard, table in enumerate(read_shards(folder, ["class", "feature", "error"])):
         usable = table["error"].is_null()
         kept, rows = table.filter(usable), first + np.flatnonzero(usable.to_numpy())
         first += len(table)
         if len(kept):
-            column = kept["feature"].combine_chunks()
-            channels.update(column.value_lengths().to_pylist())
-            if len(channels) > 1:
-                lengths = " and ".join(map(str, channels))
-                raise DataError(f"{folder.part(shard)} is damaged: features of {lengths} numbers")
-            values = column.flatten().to_numpy()
+            values = feature_values(kept, folder.part(shard), channels)
+            channels = values.shape[1]
             labels = np.array([number.get(name, -1) for name in kept["class"].to_pylist()])
-            yield values.reshape(len(kept), -1), labels, rows
+            yield values, labels, rows
 
 
 @contextmanager

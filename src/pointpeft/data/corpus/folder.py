@@ -159,6 +159,10 @@ class ShardFolder:
         there = {file.name for file in self.path.glob("part-*.parquet")}
         return [shard for shard in range(self.shards) if self.part(shard).name not in there]
 
+    def was_killed(self) -> bool:
+        """Whether a process that made shards ended in the middle of one, without an error."""
+        return any(self.path.glob("part-*.tmp"))
+
     def tidy(self) -> None:
         """Remove what a process that was killed left of a shard; nobody may be writing."""
         for left in self.path.glob("part-*.tmp"):
@@ -192,7 +196,7 @@ class ShardFolder:
     def attempt(self, shard: int, step: str = "try") -> Iterator[int]:
         """Note that a shard is begun, so that one which ends every process is not tried for ever.
 
-        Yields how often it was begun before and not ended.
+        Yields how often it was begun before and not ended. An error ends it, and so does Ctrl-C.
 
         Args:
             shard: its number.
@@ -211,7 +215,16 @@ class ShardFolder:
                 "of memory"
             )
         marks[before].touch()
-        yield before
+        try:
+            yield before
+        except GeneratorExit:  # nobody ended it
+            raise
+        except BaseException:
+            self._forget(marks)
+            raise
+        self._forget(marks)
+
+    def _forget(self, marks: Iterable[Path]) -> None:
         for mark in marks:
             mark.unlink(missing_ok=True)
 
@@ -277,7 +290,7 @@ class ShardFolder:
         return next((one.file for one in self.files_of(shard) if is_newer(one.file, made)), None)
 
 
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def _differences(before: object, now: object, key: str = "") -> Iterator[str]:
     """What is different in plain values, by the names of the settings."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in sorted({*before, *now}):

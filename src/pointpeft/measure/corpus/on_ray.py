@@ -20,10 +20,10 @@ from pointpeft import errors
 from pointpeft.clusters import import_ray, ray_session
 from pointpeft.data import InputStatistics, InputTransform
 from pointpeft.data.corpus import ShardFolder
-from pointpeft.data.streaming import ReadyFile, stream_files
+from pointpeft.data.streaming import ReadyFile
 from pointpeft.errors import CheckpointError, ConfigError, DataError, PointPeftError
 from pointpeft.measure.corpus.rows import RowMaker, Work
-from pointpeft.measure.corpus.shards import write_shard
+from pointpeft.measure.corpus.shards import ready_files, write_shard
 
 __all__ = ["run_on_ray"]
 
@@ -116,8 +116,7 @@ class _Task:
 
         So it is then read by another one, which may end.
         """
-        names = (one.file for one in self.folder.files_of(shard))
-        return stream_files(names, transform, statistics, workers=min(before, 1))
+        return ready_files(self.folder, [shard], transform, statistics, workers=min(before, 1))
 
 
 @dataclass(frozen=True)

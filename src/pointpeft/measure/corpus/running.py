@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pointpeft.clusters import import_ray
 from pointpeft.data.corpus import ShardFolder
-from pointpeft.data.streaming import default_workers, stream_files
+from pointpeft.data.streaming import default_workers
 from pointpeft.devices import choose_device
 from pointpeft.errors import ConfigError
 from pointpeft.measure.corpus.on_ray import run_on_ray
 from pointpeft.measure.corpus.rows import RowMaker, Work
-from pointpeft.measure.corpus.shards import write_shard
+from pointpeft.measure.corpus.shards import ready_files, write_shard
 from pointpeft.output_lock import locked
 
 __all__ = ["ENGINES", "Corpus", "make_corpus"]
@@ -66,7 +66,8 @@ def make_corpus(
         shard_size: files of a shard, by default 1,000.
         resume: go on with ``output``: shards that are there are not made again, unless they are
             damaged, or a file has changed since.
-        workers: processes that read for this one, by default as many as suit the number of files.
+        workers: processes that read for this one, by default as many as suit the number of files,
+            and at least one when a process was killed that made shards of ``output`` before.
         device: "auto", "cpu" or "cuda".
         progress: called with (done, total) files.
 
@@ -80,6 +81,7 @@ def make_corpus(
     with locked(output):
         maker = work.load("cpu" if on_ray else choose_device(device))
         folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
+        was_killed = folder.was_killed()
         folder.tidy()
         there, total = folder.done(), folder.files.count
         missing = [shard for shard in range(folder.shards) if shard not in there]
@@ -94,7 +96,9 @@ def make_corpus(
         if on_ray:
             ended = run_on_ray(folder, work, maker, missing, device, tick) if missing else iter(())
         else:
-            used = default_workers(total - before) if workers is None else workers
+            used = workers
+            if used is None:  # a file that killed this process can kill another one
+                used = max(default_workers(total - before), int(was_killed))
             ended = _run_here(folder, maker, missing, used, tick)
         failed = sum(there.values()) + sum(ended)
         folder.tidy()
@@ -124,8 +128,10 @@ def _run_here(
     tick: Callable[[int], None],
 ) -> Iterator[int]:
     """Make shards one after the other; yields how many of the files of each failed."""
-    names = (one.file for shard in shards for one in folder.files_of(shard))
-    ready = stream_files(names, maker.transform, maker.statistics, workers)
+    ready = ready_files(folder, shards, maker.transform, maker.statistics, workers)
     for shard in shards:
-        # Batches end with the shard, so that its rows are the same whatever else is done.
-        yield write_shard(folder, maker, shard, islice(ready, folder.size_of(shard)), tick)
+        with folder.attempt(shard):
+            # Batches end with the shard, so that its rows are the same whatever else is done.
+            some = islice(ready, folder.size_of(shard))
+            failed = write_shard(folder, maker, shard, some, tick)
+        yield failed

@@ -1,12 +1,33 @@
 """One shard: the unit of work of every engine."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+from pointpeft.data import InputStatistics, InputTransform
 from pointpeft.data.corpus import ShardFolder
-from pointpeft.data.streaming import ReadyFile
+from pointpeft.data.streaming import ReadyFile, stream_files
 from pointpeft.measure.corpus.rows import RowMaker
 
-__all__ = ["write_shard"]
+__all__ = ["ready_files", "write_shard"]
+
+
+def ready_files(
+    folder: ShardFolder,
+    shards: Iterable[int],
+    transform: InputTransform,
+    statistics: InputStatistics | None,
+    workers: int = 0,
+) -> Iterator[ReadyFile]:
+    """The files of some shards one after the other, read and prepared.
+
+    Args:
+        folder: which the shards belong to.
+        shards: their numbers.
+        transform: of the :class:`RowMaker`, as are the statistics.
+        statistics: of training shapes, to warn of others.
+        workers: processes that read; 0: this one does.
+    """
+    names = (one.file for shard in shards for one in folder.files_of(shard))
+    return stream_files(names, transform, statistics, workers)
 
 
 def write_shard(
