@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pointpeft.errors import PointPeftError
 
 __all__ = [
     "as_text",
+    "change_leaves",
     "file_name",
     "finite",
     "is_newer",
@@ -97,19 +98,31 @@ def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
 
 
+def change_leaves(value: object, change: Callable[[object], object]) -> Any:
+    """A value in which ``change`` was made of all that mappings and lists hold, at any depth.
+
+    Tuples become lists.
+    """
+    if isinstance(value, Mapping):
+        return {key: change_leaves(each, change) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [change_leaves(each, change) for each in value]
+    return change(value)
+
+
 def finite(value: object) -> Any:
     """A value in which None stands for every number that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    def known(leaf: object) -> object:
+        return None if isinstance(leaf, float) and not math.isfinite(leaf) else leaf
+
+    return change_leaves(value, known)
 
 
 def as_text(value: object) -> Any:
     """A value whose texts are UTF-8: what only a file system can write is written out."""
-    if isinstance(value, Mapping):
-        return {key: as_text(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_text(each) for each in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+    def written(leaf: object) -> object:
+        return leaf.encode("utf-8", "backslashreplace").decode() if isinstance(leaf, str) else leaf
+
+    return change_leaves(value, written)

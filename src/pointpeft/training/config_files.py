@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from pointpeft.errors import ConfigError, nearest_hint
-from pointpeft.files import replacing
+from pointpeft.files import change_leaves, replacing
 from pointpeft.training.config import VerbConfig
 from pointpeft.training.settings import list_settings
 
@@ -182,13 +182,14 @@ def save_config(config: VerbConfig, path: str | Path) -> None:
 
 def _literal(value: object) -> Any:
     """A value in whose text, at any depth, ``${`` does not begin an interpolation."""
-    if isinstance(value, Mapping):
-        return {key: _literal(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_literal(each) for each in value]
-    if isinstance(value, str):  # backslashes before it have a meaning to OmegaConf too
-        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
-    return value
+
+    def escaped(leaf: object) -> object:
+        if not isinstance(leaf, str):
+            return leaf
+        # Backslashes before it have a meaning to OmegaConf too.
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", leaf)
+
+    return change_leaves(value, escaped)
 
 
 def _parse(override: str) -> DictConfig:
