@@ -1,6 +1,7 @@
 """Shards: whole or absent, what other sources give, and what is damaged is named."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pointpeft.data.shards import (
     writing,
 )
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.output_lock import locked
 
 pytest.importorskip("pyarrow")
 TRANSFORM = InputTransform(num_points=32)
@@ -71,6 +73,24 @@ def test_other_processes_write_the_same(mesh_folder, tmp_path):
     for workers in (0, 2):
         write(mesh_folder, tmp_path / str(workers), workers=workers)
     assert shards_of(tmp_path / "0") == shards_of(tmp_path / "2")
+
+
+def test_names_that_are_no_text_are_written_out(mesh_folder, tmp_path):
+    file = next((mesh_folder / "box").iterdir())
+    try:
+        file.rename(file.with_name(os.fsdecode(b"b\xf6x") + file.suffix))
+    except OSError:
+        pytest.skip("a file system that takes text alone")
+    write(mesh_folder, tmp_path / "shards")
+    sharded = load_sharded(tmp_path / "shards", TRANSFORM, val_fraction=0.0)
+    assert any("\\udcf6x" in name for name in sharded.names(range(15)))
+    assert write(mesh_folder, tmp_path / "shards", resume=True).shapes == 15
+
+
+def test_one_process_at_a_time_writes(mesh_folder, tmp_path):
+    with locked(tmp_path / "shards"), pytest.raises(ConfigError, match="`output`"):
+        write(mesh_folder, tmp_path / "shards")
+    assert write(mesh_folder, tmp_path / "shards").shapes == 15
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from pointpeft.data.shards.index import BLOCK, Shard, ShardIndex, import_parquet
 from pointpeft.data.splits import Item
 from pointpeft.data.streaming import default_workers, prepare_chunk, stream_chunks
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.files import replacing
+from pointpeft.files import as_text, replacing
 from pointpeft.formats import counted
+from pointpeft.output_lock import locked
 
 __all__ = ["write_shards"]
 
@@ -95,8 +96,8 @@ def write_shards(
         The index, as it is written.
 
     Raises:
-        ConfigError: The folder is not empty, or was made of other data or in another way; a number
-            is too small; pyarrow is missing.
+        ConfigError: The folder is not empty, was made of other data or in another way, or is being
+            written by another process; a number is too small; pyarrow is missing.
         DataError: The source is missing or not in an expected form, no shape is usable, or
             `on_error="refuse"` and one is not.
         OSError: A shard cannot be written, as on a full disk; those before it are complete.
@@ -112,8 +113,9 @@ def write_shards(
     transform = InputTransform(stored, normalize, up_axis)
     named = PROCEDURAL if str(source) == PROCEDURAL else absolute_source(source)
     plan = ShardIndex(named, _digest(items), len(items), transform, seed, shard_size)
-    index = _begun(folder, plan) if resume else _new(folder, plan)
-    index = _write_rest(folder, index, items[index.listed :], on_error, workers, progress)
+    with locked(folder):
+        index = _begun(folder, plan) if resume else _new(folder, plan)
+        index = _write_rest(folder, index, items[index.listed :], on_error, workers, progress)
     if not index.shapes:
         first = index.problems[0]
         raise DataError(f"{source}: no usable shape; {first.item}: {first.reason}")
@@ -143,7 +145,7 @@ def _digest(items: Sequence[Listed]) -> str:
     """Hash of the names, classes and splits of shapes."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.id}\0{item.class_name}\0{item.split}\n".encode())
+        digest.update(os.fsencode(f"{item.id}\0{item.class_name}\0{item.split}\n"))
     return digest.hexdigest()
 
 
@@ -273,8 +275,8 @@ class _BlockWriter:
         points = np.stack([one.points for _, one in self._rows]).astype(np.float32)
         type_ = self._schema.field("points").type
         columns = [
-            [item.id for item, _ in self._rows],
-            [item.class_name for item, _ in self._rows],
+            as_text([item.id for item, _ in self._rows]),
+            as_text([item.class_name for item, _ in self._rows]),
             [item.split for item, _ in self._rows],
             [one.digest for _, one in self._rows],
             [item.object_id and short_digest(item.object_id) for item, _ in self._rows],
