@@ -41,6 +41,8 @@ def main() -> None:
     torch.set_num_threads(1)
     views = make_views("shaded", arguments.views)
     shapes = load_unlabelled(arguments.folder, InputTransform(max(POINTS)), val_fraction=0.0)
+    if not any(shapes.meshes):
+        parser.error(f"folder {arguments.folder} holds no meshes")
     rows = []
     for cloud, file in zip(torch.from_numpy(shapes.points), shapes.meshes, strict=True):
         if file is None:

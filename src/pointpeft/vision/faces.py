@@ -17,6 +17,7 @@ from pointpeft.vision.shading import brightness, orbit_clouds
 __all__ = ["Mesh", "draw_faces", "orbit_mesh"]
 
 _TRIANGLES, _PIXELS = 1 << 17, 1 << 19  # at once: triangles, and pixels that they cover
+_EDGE_ON = 1e-9  # cosine to the eye below which a face is seen from its edge, and covers nothing
 _SLACK = 1e-3  # pixels by which triangles are larger, so that neighbours leave no gap
 
 
@@ -108,7 +109,7 @@ def _triangles(corners: Tensor) -> _Triangles:
     corners = corners.gather(1, order)
     normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = F.normalize(normals, dim=1)
-    kept = unit[:, 2].abs() > 1e-9
+    kept = unit[:, 2].abs() > _EDGE_ON
     unit = (unit * unit[:, 2:].sign())[kept]  # towards the eye
     return _Triangles(corners[kept], normals[kept], brightness(unit))
 
