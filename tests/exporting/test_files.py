@@ -154,10 +154,12 @@ def test_what_onnx_has_no_operator_for_is_named(tmp_path, monkeypatch):
     assert pp.export(model, tmp_path / "model.pt2", format="torch").difference < 1e-4
 
 
-def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path):
+def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path, recwarn, capfd):
     encoder = settle(tiny("features", num_points=POINTS, dim=48)).eval()
     files = {p: tmp_path / f"{p}.onnx" for p in ("float32", "float16", "int8")}
     written = {p: pp.export(encoder, file, precision=p) for p, file in files.items()}
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
     sizes = {p: each.num_bytes for p, each in written.items()}
     assert sizes["float16"] < 0.9 * sizes["float32"]
     assert written["float32"].difference < written["float16"].difference < 1e-2
@@ -169,10 +171,12 @@ def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["dapt", "pointgst"])
-def test_a_torch_file_needs_nothing_of_this_library(method, tmp_path):
+def test_a_torch_file_needs_nothing_of_this_library(method, tmp_path, recwarn, capfd):
     model = adapted("point_mae", method)
     file = tmp_path / "model.pt2"
     assert pp.export(model, file, format="torch").difference < 1e-4
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
     extra = {"pointpeft.json": ""}
     program = torch.export.load(file, extra_files=extra)
     assert json.loads(extra["pointpeft.json"])["method"] == method

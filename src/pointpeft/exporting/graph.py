@@ -152,7 +152,8 @@ def trace(model: Exportable) -> torch.export.ExportedProgram:
             if model.outside:
                 _check_patches(model)
             model(*example)  # an adapter that is not fitted says so
-            return torch.export.export(model, example, dynamic_shapes=(shapes,), strict=False)
+            with silent():
+                return torch.export.export(model, example, dynamic_shapes=(shapes,), strict=False)
     except ConfigError:
         raise
     except Exception as error:  # whatever a tracer gives
