@@ -8,7 +8,7 @@ from torch import nn
 import pointpeft as pp
 from pointpeft import create
 from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
-from pointpeft.models import build_backbone
+from pointpeft.models import PointMAE, build_backbone
 from tests.models.tiny import SIZES, tiny
 
 
@@ -123,3 +123,13 @@ def test_weights_that_are_not_shipped_are_refused(monkeypatch, tmp_path):
 def test_shipped_and_own_weights_exclude_each_other():
     with pytest.raises(ConfigError, match="not both"):
         tiny(pretrained=True, checkpoint="x.pth")
+
+
+def test_a_tokenizer_is_no_backbone():
+    with pytest.raises(ConfigError, match="point_bert_dvae"):
+        build_backbone("point_bert_dvae", {})
+
+
+def test_an_encoder_of_no_entry_cannot_be_named():
+    with pytest.raises(ConfigError, match="create_model"):
+        _ = PointMAE().spec

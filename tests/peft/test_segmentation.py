@@ -107,6 +107,12 @@ def test_the_category_matters():
     assert not torch.allclose(one, other)
 
 
+def test_features_for_a_head_are_not_for_parts(category):
+    model = adapted(pp.LinearConfig())
+    with pytest.raises(ConfigError, match="part_segmentation"):
+        model(clouds(3), category=category, features=torch.zeros(3, 8))
+
+
 def test_an_encoder_with_norms_of_finer_scales_is_the_same_encoder(tmp_path):
     """A segmenter on several scales gives the encoder norms that the adapter then holds."""
     model = adapted(pp.LinearConfig(), "point_m2ae")

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from pointpeft.data.shapes import check_source
 from pointpeft.errors import ConfigError, check_choices
 from pointpeft.files import file_name
-from pointpeft.tasks.table import find_task
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.sources import RANDOM, check_sources
 
@@ -73,7 +72,8 @@ class Comparison:
                 f"{len(self.models)} times: each model needs weights of its own"
             )
         variant = self.settings.data.variant
-        _check_list("method", [file_name(method) for method in self.chosen_methods])
+        if self.methods is not None:
+            _check_list("method", [file_name(method) for method in self.methods])
         _check_list("model", [backbone_label(*each) for each in self.backbones])
         _check_list("data", [data_label(each, variant) for each in self.data])
         _check_list("shots", self.shots)
@@ -84,6 +84,8 @@ class Comparison:
         """Those that are asked for, or the first ones to try."""
         if self.methods is not None:
             return self.methods
+        from pointpeft.tasks.table import find_task  # here: it is slow to import
+
         first = ("svm",) if find_task(self.settings.task).votes else ()
         return (*first, "linear", "point-peft")
 

@@ -1,7 +1,7 @@
 """The honest way to read data, to choose an epoch and to measure."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,9 @@ from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel
 from pointpeft.training.config import DataConfig, FinetuneConfig, PretrainConfig, RunConfig
 from pointpeft.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pointpeft.training.unlabelled import PretrainingData
 
 __all__ = ["HONEST", "Protocol"]
 
@@ -73,7 +76,7 @@ class Protocol:
 
     def read_unlabelled(
         self, config: PretrainConfig, num_points: int, progress: Progress = None
-    ) -> Any:
+    ) -> "PretrainingData | None":
         """Clouds for pre-training that it reads in its own way, or None; see ``unlabelled.py``."""
         return None
 
