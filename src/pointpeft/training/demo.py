@@ -15,7 +15,7 @@ from pointpeft.measure.report.page import REPORT
 
 __all__ = ["METHODS", "REPORT", "run_demo"]
 
-METHODS = ("svm", "linear", "full", "point-peft")
+METHODS = ("svm", "lda", "linear", "full", "point-peft")
 """Tuning methods that are compared, in this order."""
 
 
@@ -54,7 +54,7 @@ def run_demo(
         f"This is a quick check that everything works: {epochs} epochs, {seeds} seed. Its numbers "
         "mean nothing; those of the whole demonstration do."
     )
-    title = "Four ways to adapt a backbone"
+    title = "Five ways to adapt a backbone"
     write_report(output / REPORT, title, runs, warning if quick else "")
     return rows
 
