@@ -233,3 +233,12 @@ def test_the_model_is_left_as_it_is(tmp_path):
     pp.export(encoder, tmp_path / "model.onnx")
     assert encoder.training
     assert all(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("method", ["linear", "lora", "point-peft"])
+def test_weights_are_in_a_torch_file_once(method, tmp_path):
+    model, path = adapted("point_mae", method), tmp_path / "model.pt2"
+    pp.export(model, path, format="torch")
+    held = torch.export.load(path).state_dict.values()
+    own = [*model.adapter.parameters(), *model.adapter.buffers()]
+    assert sum(value.numel() for value in held) <= sum(value.numel() for value in own)

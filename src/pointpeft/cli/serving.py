@@ -1,6 +1,7 @@
 """The verb serve."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def serve(
         resolve_adapter(each)
     options.know_method(method)
     token = _token(host, token_file)
+    listener = _listen(host, port)
     try:
         import uvicorn
 
@@ -68,10 +70,27 @@ def serve(
     service = Service(served, limits, folder, readers)
     tell(f"adapters: {', '.join(one.name for one in served)}")
     tell(f"page and service: http://{host}:{port}/")
-    uvicorn.run(
-        create_app(service, token), host=host, port=port, log_level="warning",
-        server_header=False, timeout_keep_alive=30, limit_concurrency=4 * limits.max_waiting,
+    config = uvicorn.Config(
+        create_app(service, token), log_level="warning", server_header=False,
+        timeout_keep_alive=30, limit_concurrency=4 * limits.max_waiting,
     )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at an address, before anything is loaded.
+
+    Raises:
+        ConfigError: there is no such address, or another program has the port.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"`host` {host}, `port` {port}: nothing can listen there: {error}; another port may be "
+            "free"
+        ) from error
 
 
 def _token(host: str, file: Path | None) -> str | None:

@@ -9,6 +9,7 @@ from pointpeft.data.parts import PART_NAMES, read_part_names
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.splits import Item, Listing, canonical_split, class_spelling
 from pointpeft.errors import ConfigError, DataError
+from pointpeft.formats import counted
 
 __all__ = [
     "EXPECTED_TREE",
@@ -48,8 +49,8 @@ def list_folder(root: Path) -> Listing:
     if not nested:
         raise DataError(f"{root}: no class folder with shapes in it; {EXPECTED_TREE}")
     if len(nested) < len(files):
-        number = len(files) - len(nested)
-        notes.append(f"{number} shape files directly in {root.name}/ have no class: left out")
+        found = counted(len(files) - len(nested), "shape file")
+        notes.append(f"left out, without a class: {found} directly in {root.name}/")
     split_first = is_split_first(root, nested)
     items = tuple(_item(root, file, split_first) for file in nested)
     class_names = tuple(sorted({item.class_name for item in items if item.class_name}))

@@ -51,23 +51,39 @@ class Exportable(nn.Module):
 
     def __init__(self, model: Trunk | Network | PeftModel, outside: bool = False) -> None:
         super().__init__()
-        self.adapter: Adapter | None = None
-        self.merged = False
-        self.model: Trunk | Network
+        adapter = copy.deepcopy(model.adapter) if isinstance(model, PeftModel) else None
+        self.merged = adapter is not None and adapter.tuner.mergeable
+        network: nn.Module | None
         if isinstance(model, PeftModel):
-            self.adapter = copy.deepcopy(model.adapter)
-            self.merged = self.adapter.tuner.mergeable
-            self.model = model.merge_adapter() if self.merged else self.adapter.model
+            network = model.merge_adapter() if self.merged else adapter
         else:
-            self.model = copy.deepcopy(model)
-        if not isinstance(self.model, Trunk | Network):
+            network = copy.deepcopy(model)
+        if not isinstance(network, Trunk | Network | Adapter):
             raise ConfigError("`what` must be made by create_model: an encoder, or a model on one")
-        self.trunk = self.model.core
+        self._network = network  # all that is written, each weight once
+        self._adapter = () if adapter is None else (adapter,)  # no sub-module: it is looked at
         self.task: str = self.model.task
-        trained = ((self.adapter and self.adapter.input) or {}).get("transform", {})
+        trained = ((adapter and adapter.input) or {}).get("transform", {})
         self.num_points: int = trained.get("num_points", self.trunk.spec.num_points)
         self.outside = outside
         self.eval().requires_grad_(False)
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """See the class."""
+        return next(iter(self._adapter), None)
+
+    @property
+    def model(self) -> Trunk | Network:
+        """What the adapter is merged into, or acts on."""
+        return self._network.model if isinstance(self._network, Adapter) else self._network
+
+    @property
+    def trunk(self) -> Trunk:
+        """See the class."""
+        core = self.model.core
+        assert isinstance(core, Trunk)
+        return core
 
     @property
     def method(self) -> str | None:

@@ -196,6 +196,9 @@ class _Shapes:
         if split == "test" and chose.any():
             notes.append(f"{chose.sum()} more chose the epoch in training and are left out")
             left_out |= chose
+        elif chose.any():
+            notes.append(f"{chose.sum()} of these shapes chose the epoch in training: the test "
+                         "split is a fairer measure")  # fmt: skip
         part = part.subset(~left_out) if left_out.any() else part
         new = np.flatnonzero(~self._were_in(split, part))
         if self.are_known and len(new):

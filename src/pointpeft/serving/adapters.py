@@ -19,6 +19,7 @@ from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.method import Tuner
+from pointpeft.peft.saving import read_adapter_config
 from pointpeft.serving.neighbor_names import NeighborNames
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
@@ -199,6 +200,7 @@ class AdapterSet:
 
     def _load(self, name: str, folder: str | Path) -> ServedAdapter:
         key = next(self._keys)
+        self._check_trunk(folder)
         load_adapter(self.model, folder, key)
         try:
             served = self._served(name, key, resolve_adapter(folder))
@@ -211,6 +213,15 @@ class AdapterSet:
         if before is not None:
             self.retired.append(before)
         return served
+
+    def _check_trunk(self, folder: str | Path) -> None:
+        """Refuse a further adapter on another trunk than that of those that are there."""
+        needed = read_adapter_config(resolve_adapter(folder))["base_model"]["hash"]
+        if self._known and needed != self.model.base_hash:
+            raise CheckpointError(
+                f"{folder} is on another backbone than {', '.join(self._known)}, and a service has "
+                "one: start a second service for it"
+            )
 
     def remove(self, name: str) -> None:
         """Have an adapter retire.

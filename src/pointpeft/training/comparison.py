@@ -9,7 +9,7 @@ from typing import Any
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
-from pointpeft.formats import percent
+from pointpeft.formats import counted, percent
 from pointpeft.measure.comparison_rows import Row, judge, make_row, write_results
 from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
@@ -61,9 +61,10 @@ class _Group:
         )
         place = f"seed{seed}" if self.fitted else f"lr{factor:g}/seed{seed}"
         of_rate = "" if self.fitted else f", lr {factor * lr:g}"
+        of_shots = "" if shots is None else f", {counted(shots, 'shot')}"
         name = (
             f"{self.labels['method']} on {self.labels['model']}, {self.labels['data']}"
-            f"{'' if shots is None else f', {shots} shots'}{of_rate}, seed {seed}"
+            f"{of_shots}{of_rate}, seed {seed}"
         )
         return Cell(config, shots, self.folder / place, name)
 

@@ -52,8 +52,9 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
 def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) -> dict[str, Any]:
     """The test accuracy of a linear SVM on the same frozen features, which takes seconds.
 
-    It is told where it beats what was trained. There is none for other tasks than classification,
-    without a test split, for many shapes, and where a class is too small to choose ``C``.
+    It is told, as a warning where it beats what was trained. There is none for other tasks than
+    classification, without a test split, for many shapes, and where a class is too small to choose
+    ``C``.
     """
     measured = metrics.get("test_accuracy")
     if resolved.task.name != "classification" or resolved.method.fitted or measured is None:
@@ -69,12 +70,13 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         result = linear_svm(train, data.train.labels, test, data.test.labels)
     except DataError:
         return {}
-    if result.accuracy > measured:
-        log.warning(
-            "a linear SVM on the frozen features classifies %s of the test shapes, %s here %s; "
-            "`--method svm` makes an adapter of it in seconds",
-            percent(result.accuracy), display_name(resolved.method.method), percent(measured),
-        )  # fmt: skip
+    better = result.accuracy > measured
+    log.log(
+        logging.WARNING if better else logging.INFO,
+        "a linear SVM on the frozen features classifies %s of the test shapes, %s here %s%s",
+        percent(result.accuracy), display_name(resolved.method.method), percent(measured),
+        "; `--method svm` makes an adapter of it in seconds" if better else "",
+    )  # fmt: skip
     return {"svm_test_accuracy": result.accuracy, "svm_C": result.C}
 
 
