@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, load_shapes, load_unlabelled
+from pointpeft.data.folder import walk_files
 from pointpeft.errors import DataError
 from pointpeft.measure.adapters import list_shape_files
 
@@ -185,3 +186,14 @@ def test_unlabelled_reports_problems(mesh_folder: Path) -> None:
     shapes = load_unlabelled(mesh_folder, SMALL, val_fraction=0.0)
     assert len(shapes) == 15
     assert [problem.item for problem in shapes.problems] == ["box/bad.npy"]
+
+
+def test_a_link_to_what_is_written_is_not_read(tmp_path):
+    root, output = tmp_path / "shapes", tmp_path / "results.off"
+    root.mkdir()
+    (root / "a.off").touch()
+    output.touch()
+    (root / "results.off").symlink_to(output)
+    for named in (output, root / "results.off"):
+        assert list(walk_files(root, named)) == [root / "a.off"]
+    assert list(walk_files(root)) == [root / "a.off", root / "results.off"]

@@ -131,8 +131,11 @@ def walk_files(root: Path, without: str | Path | None = None) -> Iterator[Path]:
         entered.add(real)
         folders[:] = sorted(name for name in folders if not hidden(name))
         for name in sorted(names):
-            if not hidden(name) and os.path.join(real, name) not in entered:  # noqa: PTH118
-                yield Path(folder) / name
+            path, place = Path(folder) / name, os.path.join(real, name)  # noqa: PTH118
+            if hidden(name) or place in entered:
+                continue
+            if without is None or not path.is_symlink() or os.path.realpath(path) not in entered:
+                yield path
 
 
 def refuse_as_source(output: str | Path | None, sources: Iterable[str | Path]) -> None:
