@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pointpeft.training import SvmConfig, evaluate_backbone
 from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
 from tests.training.support import CLASSES, write_meshes
 
+pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
@@ -112,10 +114,29 @@ def of_another_shard(part):
     part.write_bytes(part.with_name("part-00006.parquet").read_bytes())
 
 
-@pytest.mark.parametrize("damage", [cut, of_another_shard, lambda part: part.write_bytes(b"")])
+def without_features(part):
+    parquet.write_table(parquet.read_table(part).drop_columns(["feature"]), part)
+
+
+def of_other_length(part):
+    """The features have half of the channels."""
+    table = parquet.read_table(part)
+    place = table.schema.get_field_index("feature")
+    half = [None if row is None else row[:12] for row in table["feature"].to_pylist()]
+    field = table.schema.field(place)
+    parquet.write_table(table.set_column(place, field, pyarrow.array(half, field.type)), part)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut, flip, of_another_shard, without_features, of_other_length,
+        lambda part: part.write_bytes(b""),
+    ],
+)  # fmt: skip
 def test_a_damaged_shard_is_made_again(corpus, meshes, weights, tmp_path, damage, caplog):  # noqa: F811
     path = tmp_path / "features"
-    shutil.copytree(corpus, path)
+    shutil.copytree(corpus, path, ignore=shutil.ignore_patterns("_mapped"))
     damage(path / "part-00002.parquet")
     with pytest.raises(DataError, match="part-00002"):
         pp.Index.load(path)
@@ -190,6 +211,30 @@ def test_ray_is_asked_for_before_a_model_is_loaded(meshes, monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"`engine`.*pointpeft\[ray\]"):
         make_corpus(Features(checkpoint="gone"), [meshes], tmp_path / "new", engine="ray")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("ends", ["_files.parquet", "_corpus.json"])
+def test_a_folder_whose_listing_was_killed_is_begun_anew(
+    meshes, tmp_path, monkeypatch, ends, resume
+):
+    path, rename, unlink = tmp_path / "features", Path.replace, Path.unlink
+
+    def kill(self, target):
+        if target.name == ends:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        patch.setattr(Path, "unlink", lambda self, **how: self.suffix == ".tmp" or unlink(self))
+        patch.setattr(Path, "rmdir", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            ShardFolder.begin(path, {}, [meshes])
+    assert list(path.iterdir())
+    folder = ShardFolder.begin(path, {}, [meshes], resume=resume)
+    assert folder.files.count == 33
+    assert sorted(file.name for file in path.iterdir()) == ["_corpus.json", "_files.parquet"]
 
 
 def test_a_folder_of_something_else_is_not_written_into(meshes, weights, tmp_path):  # noqa: F811

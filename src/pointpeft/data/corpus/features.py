@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pointpeft.data.corpus.folder import FEATURES, ShardFolder
+from pointpeft.data.corpus.folder import FEATURES, REMEDY, ShardFolder
 from pointpeft.data.feature_files import StoredFeatures
 from pointpeft.errors import DataError
 
@@ -74,7 +74,7 @@ def feature_values(table: Any, place: Path, channels: int | None = None) -> NDAr
     lengths = set(column.value_lengths().to_pylist()) | ({channels} - {None})
     if len(lengths) > 1 or None in lengths:
         found = " and ".join(map(str, lengths))
-        raise DataError(f"{place} is damaged: features of {found} numbers; `resume` makes it again")
+        raise DataError(f"{place} is damaged: features of {found} numbers; {REMEDY}")
     values: NDArray[np.float16] = column.flatten().to_numpy()
     return values.reshape(len(table), -1)
 

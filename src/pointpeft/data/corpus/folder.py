@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import as_text, is_newer, replacing, write_json
 from pointpeft.locations import relative_place
 
-__all__ = ["FEATURES", "SHARD_SIZE", "ShardFolder", "is_shard_folder"]
+__all__ = ["FEATURES", "REMEDY", "SHARD_SIZE", "ShardFolder", "is_shard_folder"]
 
 log = logging.getLogger("pointpeft")
 
 FEATURES = "features"
 """Kind of rows that are searched."""
+
+REMEDY = "make it with the command that began it: embed and predict with `resume`, svm with `data`"
+"""What a message says of a shard that is missing or damaged."""
 
 SHARD_SIZE = 1000
 """Files of a shard unless another number is asked for: at most their work is lost by a crash."""
@@ -65,6 +69,8 @@ class ShardFolder:
     ) -> "ShardFolder":
         """Make a folder with its list of files, or go on with one.
 
+        One in which a process was killed before it had that list is begun anew.
+
         Args:
             path: of the folder.
             made_by: see above.
@@ -82,12 +88,14 @@ class ShardFolder:
             raise ConfigError(f"`shard_size` must be at least 1, got {shard_size}")
         if resume and is_shard_folder(path):
             return cls._go_on(path, made_by, sources, shard_size)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not all(map(_is_of_a_start, path.iterdir()))):
             more = ", or pass `resume` to go on with it" if is_shard_folder(path) else ""
             raise ConfigError(f"`output` {path} is there already: name another folder{more}")
         size = shard_size or SHARD_SIZE
         is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
+        for left in path.iterdir():
+            left.unlink()
         try:
             files = FileList.make(sources, size, path / _FILES, path)
         except BaseException:
@@ -176,8 +184,7 @@ class ShardFolder:
         """
         if missing := len(self.missing()):
             raise DataError(
-                f"{self.path} has {self.shards - missing} of {self.shards} shards: the command "
-                "that made it ends it with `resume`"
+                f"{self.path} has {self.shards - missing} of {self.shards} shards: {REMEDY}"
             )
 
     def size_of(self, shard: int) -> int:
@@ -251,9 +258,7 @@ class ShardFolder:
                     raise DataError(f"no column {' or '.join(sorted(lacking))}")
                 return table
         except (OSError, arrow.ArrowException, DataError) as error:
-            raise DataError(
-                f"{self.part(shard)} is damaged: {error}; `resume` makes it again"
-            ) from error
+            raise DataError(f"{self.part(shard)} is damaged: {error}; {REMEDY}") from error
 
     def failed(self, shard: int) -> int:
         """Files of a shard that could not be used.
@@ -264,30 +269,59 @@ class ShardFolder:
         errors = self.read(shard, ["error"])["error"]
         return len(errors) - int(errors.null_count)
 
-    def done(self) -> dict[int, int]:
+    def done(self, columns: Sequence[str]) -> dict[int, int]:
         """By shards that need not be made, how many of their files could not be used.
 
-        One that is damaged is to be made again, and so is one of a file that has changed since.
-        Of files at an address that is not known.
+        One that is damaged is to be made again, and so is one of a file that has changed since, and
+        one whose features have another length than those of most shards. Of files at an address
+        that is not known.
+
+        Args:
+            columns: of every shard, "error" among them; all are read.
         """
         there = set(range(self.shards)) - set(self.missing())
-        found = {}
+        found, lengths = {}, {}
         for shard in sorted(there):
             try:
-                failed = self.failed(shard)
+                table = self.read(shard, columns)
             except DataError as error:
                 log.warning("%s", error)
                 continue
             if changed := self._changed(shard):
                 log.warning("%s has changed: %s is made again", changed, self.part(shard))
                 continue
-            found[shard] = failed
+            found[shard] = len(table) - int(table["error"].null_count)
+            lengths[shard] = _feature_lengths(table)
+        for shard in _unlike_most(lengths):
+            log.warning("%s has features of another length: it is made again", self.part(shard))
+            del found[shard]
         return found
 
     def _changed(self, shard: int) -> str | None:
         """A file of a shard that was written after it."""
         made = self.part(shard).stat().st_mtime
         return next((one.file for one in self.files_of(shard) if is_newer(one.file, made)), None)
+
+
+def _is_of_a_start(file: Path) -> bool:
+    """Whether a file is all that a process leaves that was killed while it listed the files."""
+    begun = file.name.startswith((f"{_FILES}.", f"{_ABOUT}.")) and file.suffix == ".tmp"
+    return file.name == _FILES or begun
+
+
+def _feature_lengths(table: Any) -> frozenset[int | None]:
+    """How many numbers the features of usable rows have; of rows without features, none."""
+    if "feature" not in table.column_names:
+        return frozenset()
+    usable = table["feature"].filter(table["error"].is_null()).combine_chunks()
+    return frozenset(usable.value_lengths().to_pylist())
+
+
+def _unlike_most(lengths: Mapping[int, frozenset[int | None]]) -> list[int]:
+    """Shards whose features have not the one length that is the most frequent."""
+    known = Counter(each for each in lengths.values() if len(each) == 1 and None not in each)
+    fine = {frozenset[int | None](), *(each for each, _ in known.most_common(1))}
+    return [shard for shard, each in lengths.items() if each not in fine]
 
 
 def _differences(before: object, now: object, key: str = "") -> Iterator[str]:

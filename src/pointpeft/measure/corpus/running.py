@@ -83,7 +83,7 @@ def make_corpus(
         folder = ShardFolder.begin(output, maker.made_by, sources, shard_size, resume)
         was_killed = folder.was_killed()
         folder.tidy()
-        there, total = folder.done(), folder.files.count
+        there, total = folder.done(maker.schema.names), folder.files.count
         missing = [shard for shard in range(folder.shards) if shard not in there]
         before = done = sum(map(folder.size_of, there))
 
