@@ -12,6 +12,7 @@ from typing import Any
 from pointpeft.errors import PointPeftError
 
 __all__ = [
+    "as_bytes",
     "as_text",
     "change_leaves",
     "file_name",
@@ -117,6 +118,11 @@ def finite(value: object) -> Any:
         return None if isinstance(leaf, float) and not math.isfinite(leaf) else leaf
 
     return change_leaves(value, known)
+
+
+def as_bytes(text: str) -> bytes:
+    """UTF-8 of a text to hash; names that only a file system can write have bytes of their own."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def as_text(value: object) -> Any:

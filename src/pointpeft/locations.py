@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pointpeft.errors import CheckpointError
+from pointpeft.files import as_bytes
 from pointpeft.optional import import_optional
 
 __all__ = [
@@ -58,7 +59,7 @@ def anonymous(name: str) -> str:
     """
     if name.startswith(_HASHED):
         return name
-    return _HASHED + hashlib.sha256(name.encode()).hexdigest()[:32]
+    return _HASHED + hashlib.sha256(as_bytes(name)).hexdigest()[:32]
 
 
 def relative_place(path: str, folder: Path) -> str:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import run
+from tests.training.support import write_meshes
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -90,3 +91,37 @@ def test_features_are_searched_and_shown(files, weights, tmp_path, suffix):
     page.unlink()
     result = run("search", "--index", path, "--duplicates", "--threshold", 0.9, "--html", page)
     assert (result.code, page.is_file()) == (0, True), result.err
+
+
+@pytest.fixture(scope="module")
+def odd_classes(tmp_path_factory):
+    """Two classes of meshes; no name of a class or file is text."""
+    made = write_meshes(tmp_path_factory.mktemp("made"), {"box": 8, "sphere": 8})
+    folder = made.parent / "data"
+    try:
+        for number, name in enumerate(("box", "sphere")):
+            target = folder / os.fsdecode(b"c\xe9%d" % number)
+            target.mkdir(parents=True)
+            for file in sorted((made / name).iterdir()):
+                file.rename(target / os.fsdecode(b"b\xe9d" + os.fsencode(file.name)))
+    except OSError:
+        pytest.skip("a file system that takes text alone")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["linear", "knn", "point-peft"])
+def test_an_adapter_is_trained_measured_and_used(odd_classes, settings, tmp_path, method):
+    adapter, measured = tmp_path / "run", tmp_path / "measured"
+    given = [method if one == "linear" else one for one in settings]
+    if method == "knn":
+        given = given[: given.index("--epochs")] + given[given.index("--epochs") + 2 :]
+    for command in (
+        ["finetune", "--data", odd_classes, "--output", adapter, *given],
+        ["evaluate", "--adapter", adapter, "--data", odd_classes, "--output", measured],
+        ["predict", "--adapter", adapter, "--neighbors-from", odd_classes, odd_classes],
+    ):
+        result = run(*command)
+        assert result.code == 0, result.err
+    result = run(*command, "--json")
+    ours = {str(file.relative_to(odd_classes)) for file in odd_classes.rglob("*.off")}
+    assert {one["name"] for row in json.loads(result.out) for one in row["nearest"]} <= ours

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.files import file_name, replacing, write_json
+from pointpeft.files import as_bytes, as_text, file_name, replacing, write_json
 from pointpeft.formats import count, counted, human_bytes, mean_and_spread, percent, seconds
 from pointpeft.measure.paired import holm, paired_p_value
 from pointpeft.tasks.shown import Shown
@@ -85,7 +85,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
         "train_items": first["train_items"],
         "test_items": first["test_items"],
-        "test_shapes": hashlib.sha256(names.encode()).hexdigest()[:16],
+        "test_shapes": hashlib.sha256(as_bytes(names)).hexdigest()[:16],
         "versions": first["versions"],
         _PER_SHAPE: np.mean([cell["test_scores"] for cell in cells], axis=0).round(6).tolist(),
     }
@@ -215,7 +215,8 @@ def write_results(output: str | Path, results: Mapping[str, Any]) -> None:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         for row in rows:
-            writer.writerow({**row, "shots": "all" if row["shots"] is None else row["shots"]})
+            shots = "all" if row["shots"] is None else row["shots"]
+            writer.writerow(as_text({**row, "shots": shots}))
     for row in rows:
         own = {key: row[key] for key in row if key not in ("p_to_best", "verdict")}  # of a table
         write_json(output / _ROWS / f"{_name(row)}.json", own)

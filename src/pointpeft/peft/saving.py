@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointpeft.errors import CheckpointError
-from pointpeft.files import replacing, write_json
+from pointpeft.files import as_text, replacing, write_json
 from pointpeft.locations import (
     ADAPTER_CONFIG,
     EMBEDDED,
@@ -92,7 +92,7 @@ def _replace(folder: Path, write: Callable[[Path], object], config: dict[str, An
     (folder / TRAINING_FEATURES).unlink(missing_ok=True)  # of the older adapter
     new.replace(folder / WEIGHTS)
     with replacing(folder / CARD) as temporary:
-        temporary.write_text(_card(config), encoding="utf-8")
+        temporary.write_text(as_text(_card(config)), encoding="utf-8")
 
 
 def weights_file(folder: str | Path) -> Path:
