@@ -231,6 +231,29 @@ def test_usual_forms_are_read_as_by_the_library(tmp_path):
     assert found == dict.fromkeys(files, "same")
 
 
+def test_faces_of_any_number_of_corners_are_read(tmp_path):
+    corners = RANDOM.normal(size=(150_000, 3)).round(2)
+    strip = " ".join(map(str, range(len(corners))))
+    turns = np.linspace(0, 2 * np.pi, len(corners), endpoint=False)
+    round_one = np.c_[np.cos(turns), np.sin(turns), 0 * turns]
+    head = "ply\nformat ascii 1.0\nelement vertex 150000\n" + "".join(
+        f"property float {axis}\n" for axis in "xyz"
+    )
+    lists = "1\nproperty list int int vertex_indices\nend_header\n"
+    files = {
+        "strip.ply": f"{head}element tristrips {lists}{rows(corners)}150000 {strip}\n",
+        "polygon.ply": f"{head}element face {lists}{rows(round_one)}150000 {strip}\n",
+    }
+    found = compare(tmp_path, {name: text.encode() for name, text in files.items()})
+    assert found == dict.fromkeys(files, "same")
+
+
+def test_a_property_of_no_element_is_named(tmp_path):
+    (tmp_path / "early.ply").write_text("ply\nformat ascii 1.0\nproperty float x\nend_header\n")
+    (found,) = run(tmp_path, READ, [str(tmp_path / "early.ply")])
+    assert "property float x" in found["error"]
+
+
 DRAW = """
 import { drawSurface } from "./prepare.js";
 function run({ points, faces, count }) {

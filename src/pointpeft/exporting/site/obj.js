@@ -1,7 +1,7 @@
 // Wavefront OBJ: vertices and faces.
 
 import { decode, number, splitLines, wholeNumber, wordsOf } from "./text.js";
-import { triangulate } from "./triangles.js";
+import { largest, triangulate } from "./triangles.js";
 
 const COUNTED = // a comment of counts and nothing else
   /^#\W*(?:\d+\s+(?:vertices|faces|polygons)|(?:vertices|faces)\s*[:=]\s*\d+)(?:[\s,;-]+\d+\s+[a-z]\w*)*\W*$/i;
@@ -101,7 +101,7 @@ function openEdges(polygons) {
 function isFlat(points, vertices) {
   const at = (vertex, axis) => points[3 * vertex + axis];
   const arms = vertices.map((vertex) => [0, 1, 2].map((axis) => at(vertex, axis) - at(vertices[0], axis)));
-  const size = Math.max(...arms.flat().map(Math.abs));
+  const size = largest(arms.flat());
   let largest = 0;
   for (const a of arms) for (const b of arms) for (const c of arms) {
     const n = [b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]];

@@ -25,8 +25,9 @@ export function readPly(bytes) {
   const rows = format === "ascii" ? textRows(body, elements) : binaryRows(body, elements, format);
   const points = [], polygons = [];
   for (const { element, values } of rows) {
-    if (element === elements.vertex) points.push(...element.axes.map((place) => values[place]));
-    if (element.corners !== undefined) polygons.push(...polygonsOf(element, values[element.corners]));
+    if (element === elements.vertex) for (const place of element.axes) points.push(values[place]);
+    if (element.corners === undefined) continue;
+    for (const polygon of polygonsOf(element, values[element.corners])) polygons.push(polygon);
   }
   const faces = triangulate(points, polygons);
   return { points, faces: faces.length ? faces : null };
@@ -41,7 +42,8 @@ function readHeader(bytes) {
   let format;
   for (const [kind, ...words] of splitLines(text.slice(0, end.index)).map(wordsOf)) {
     if (PASSED.includes(kind)) continue;
-    if (LENGTHS[kind]?.[words[0]] !== words.length && LENGTHS[kind]?.any !== words.length) {
+    const isLong = [LENGTHS[kind]?.[words[0]], LENGTHS[kind]?.any].includes(words.length);
+    if (!isLong || (kind === "property" && !elements.length)) {
       throw new Error(`its header has the line ${JSON.stringify([kind, ...words].join(" "))}`);
     }
     if (kind === "format") format = words[0];

@@ -41,7 +41,7 @@ function readText(text) {
   if (gaps.at(-1).trim() && !END.test(gaps.at(-1))) throw new Error("cut short: no 'endsolid' at its end");
   for (const found of text.matchAll(FACET)) {
     const words = wordsOf(found[1]).filter((_, place) => place % 4), first = points.length / 3;
-    points.push(...words.map(number));
+    for (const word of words) points.push(number(word));
     polygons.push(Array.from({ length: words.length / 3 }, (_, corner) => first + corner));
   }
   const notes = END.test(gaps.at(-1)) ? [] : ["no 'endsolid' at its end: read as far as it goes"];

@@ -10,8 +10,8 @@ export function triangulate(points, polygons) {
     if (wrong !== undefined) {
       throw new Error(`a face names vertex ${wrong}, there are ${count} (numbers 0 to ${count - 1})`);
     }
-    if (corners.length === 3) triangles.push(...corners);
-    if (corners.length > 3) triangles.push(...cut(points, corners));
+    if (corners.length < 3) continue;
+    for (const corner of corners.length > 3 ? cut(points, corners) : corners) triangles.push(corner);
   }
   return triangles;
 }
@@ -19,7 +19,7 @@ export function triangulate(points, polygons) {
 function cut(points, corners) {
   const flat = inPlane(points, corners), rest = corners.map((_, place) => place), triangles = [];
   const turns = rest.map((place) => turn(flat, rest, place));
-  const least = REFLEX * Math.max(...turns.map(Math.abs));
+  const least = REFLEX * largest(turns);
   const isConvex = !turns.some((value) => value < -least); // also those without a plane
   while (rest.length > 3 && !isConvex) {
     const ear = findEar(flat, rest, least);
@@ -77,6 +77,11 @@ const side = (a, b, c) => (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] 
 function isWithin(point, triangle) {
   if (triangle.some(([x, y]) => x === point[0] && y === point[1])) return false;
   return triangle.every((from, i) => side(from, triangle[(i + 1) % 3], point) >= 0);
+}
+
+/** The largest size among numbers, however many there are. */
+export function largest(values) {
+  return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
