@@ -71,3 +71,9 @@ def test_without_the_library_it_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="huggingface_hub"):
         pp.load_adapter(encoder(), "hf://me/bits")
+
+
+def test_what_is_no_model_of_ours_is_refused(hub):
+    with pytest.raises(ConfigError, match="`what`"):
+        pp.push_to_hub(torch.nn.Linear(2, 2), "me/other")
+    assert not hub.exists()

@@ -31,7 +31,8 @@ def push_to_hub(
         The address of the commit.
 
     Raises:
-        ConfigError: the library huggingface_hub is not installed, or refuses.
+        ConfigError: ``what`` is none of these, or the library huggingface_hub is not installed, or
+            refuses.
         CheckpointError: the folder holds no adapter.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -40,8 +41,13 @@ def push_to_hub(
         elif isinstance(what, Loadable):
             save_model(what, Path(folder) / ENCODER)
             (Path(folder) / "README.md").write_text(_card(what.core, repo), encoding="utf-8")
-        else:
+        elif isinstance(what, str | Path):
             folder = str(resolve_adapter(what))
+        else:
+            raise ConfigError(
+                "`what` must be a PeftModel, a backbone made by create_model, or the folder of an "
+                f"adapter or run, got {type(what).__name__}"
+            )
         api = hub_library().HfApi()
         try:
             api.create_repo(repo, private=private, exist_ok=True)

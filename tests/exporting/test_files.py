@@ -242,3 +242,9 @@ def test_weights_are_in_a_torch_file_once(method, tmp_path):
     held = torch.export.load(path).state_dict.values()
     own = [*model.adapter.parameters(), *model.adapter.buffers()]
     assert sum(value.numel() for value in held) <= sum(value.numel() for value in own)
+
+
+def test_a_tokenizer_has_no_feature_to_export(tmp_path):
+    tokenizer = tiny("pretraining", "point_bert_dvae")
+    with pytest.raises(ConfigError, match="point_bert_dvae is a tokenizer"):
+        pp.export(tokenizer, tmp_path / "model.onnx")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import save_model, state_hash
 from tests.models.tiny import settle, tiny
 
@@ -159,3 +159,9 @@ def test_halved_weights_have_one_identity_of_their_own(path):
     again = tiny()
     load_into(again, path)
     assert state_hash(again) == state_hash(loaded)
+
+
+def test_what_is_no_model_of_ours_is_not_saved(tmp_path):
+    with pytest.raises(ConfigError, match="`model`"):
+        save_model(torch.nn.Linear(2, 2), tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import resolve_adapter, resolve_checkpoint
 from pointpeft.measure.adapters import load_adapted
 from pointpeft.models import get_entry, list_models
+from pointpeft.models.loadable import Core
 from pointpeft.models.network import Network
 from pointpeft.models.safetensors_files import saved_name
 from pointpeft.models.trunk import Trunk
@@ -34,6 +35,8 @@ def load_source(
         CheckpointError: there is no such place, or nothing of use in it.
     """
     if not isinstance(what, str | Path):
+        if isinstance(what, Core) and what.task == "tokenizer":
+            raise _no_feature(what.spec.name)
         return what
     if _is_adapter(what):
         if name is not None:
@@ -57,9 +60,13 @@ def load_source(
 
 def _features(name: str, **weights: Any) -> Trunk:
     if get_entry(name).backbone is None:
-        raise ConfigError(f"`model` {name} is a tokenizer: it has no feature of a shape")
+        raise _no_feature(name)
     trunk: Trunk = create_model(name, task="features", **weights)
     return trunk
+
+
+def _no_feature(name: str) -> ConfigError:
+    return ConfigError(f"`model` {name} is a tokenizer: it has no feature of a shape")
 
 
 def _is_adapter(what: str | Path) -> bool:

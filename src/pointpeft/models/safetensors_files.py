@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import replacing
 from pointpeft.models.loadable import Core, Loadable
 from pointpeft.models.objective import Pretraining
@@ -50,7 +50,15 @@ def save_model(model: Loadable, path: str | Path, half: bool = False, **notes: s
         path: file to write, replaced only when the new one is complete.
         half: store floating-point tensors as float16.
         **notes: further facts for the file's metadata.
+
+    Raises:
+        ConfigError: ``model`` is none of these.
     """
+    if not isinstance(model, Loadable):
+        raise ConfigError(
+            f"`model` must be made by create_model, got {type(model).__name__}; save_pretrained of "
+            "a PeftModel saves an adapter"
+        )
     state = {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()

@@ -55,6 +55,9 @@ class PeftModel(nn.Module):
         base: an encoder, or a classification or part-segmentation model, which is left as it is and
             whose memory is shared.
 
+    Raises:
+        ConfigError: ``base`` is none of these.
+
     Attributes:
         base: the frozen model, a view of the one that was given.
         base_hash: identity of its encoder, see :func:`pointpeft.models.state_hash`.
@@ -81,6 +84,8 @@ class PeftModel(nn.Module):
 
     def __init__(self, base: Trunk | Network) -> None:
         super().__init__()
+        if not isinstance(base, Trunk | Network):
+            raise ConfigError(f"`base` must be made by create_model, got {type(base).__name__}")
         self.base = frozen_view(base)
         self.base_hash = state_hash(self.trunk)
         self.adapters = nn.ModuleDict()
