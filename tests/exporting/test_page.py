@@ -15,6 +15,7 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
+from pointpeft.exporting import page
 from tests.exporting.page_readers import copy_scripts
 from tests.exporting.support import POINTS, adapted, described
 
@@ -239,6 +240,32 @@ def test_nothing_is_made_of_a_model_that_cannot_be_written(tmp_path):
     with pytest.raises(ConfigError, match="pointgst"):
         pp.export(model, tmp_path / "site", format="web", runtime=tmp_path / "package")
     assert not (tmp_path / "site").exists()
+
+
+def test_a_page_holds_the_named_files_alone_each_whole(tmp_path, monkeypatch):
+    runtime = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+    (tmp_path / "package/dist").mkdir(parents=True)
+    for name in runtime:
+        (tmp_path / "package/dist" / name).write_text(name)
+    (tmp_path / "site").mkdir()
+    ours = {file.name for file in copy_scripts(tmp_path / "site").iterdir()}
+    (tmp_path / "site/left-behind.js").touch()
+    (tmp_path / "site/__pycache__").mkdir()
+    monkeypatch.setattr(page, "files", lambda package: tmp_path)
+    (tmp_path / "model").write_text("new")
+    given = tmp_path / "page", tmp_path / "model", {"num_points": 8}, tmp_path / "package"
+    page.write_page(*given)
+    held = {file.name: file.read_bytes() for file in (tmp_path / "page").iterdir()}
+    assert set(held) == {*ours, *runtime, page.MODEL, "model.json"}
+
+    def fails(source, target):
+        target.write_text("ha")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", fails)
+    with pytest.raises(OSError, match="space"):
+        page.write_page(*given)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "page").iterdir()} == held
 
 
 def test_a_page_needs_names_and_a_runtime(tmp_path):

@@ -4,7 +4,6 @@ Any server of static files can offer it. Pages opened as files may not load the 
 why it is a folder to be served, not one file.
 """
 
-import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +11,18 @@ from typing import Any
 
 from pointpeft.errors import ConfigError
 from pointpeft.exporting.graph import Exportable
+from pointpeft.files import replacing, write_json
 
 __all__ = ["MODEL", "check_page", "write_page"]
 
 MODEL = "model.onnx"
 _PROPERTIES = "model.json"
-# The npm package has no licence text, so that it is among our own files.
-_SITE = tuple(sorted(file.name for file in files("pointpeft.exporting").joinpath("site").iterdir()))
+_SITE = (
+    "index.html", "page.css", "page.js", "classify.js", "prepare.js", "read.js", "text.js",
+    "tables.js", "triangles.js", "npy.js", "obj.js", "off.js", "ply.js", "stl.js",
+    "onnxruntime-web.LICENSE.txt",
+)  # fmt: skip
+"""Our own files; the npm package has no licence text, so that it is among them."""
 _RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """Files of onnxruntime-web that run models on the processor, in its folder ``dist``."""
 
@@ -50,19 +54,24 @@ def write_page(folder: Path, model: Path, properties: dict[str, Any], runtime: P
     """Write a page.
 
     Args:
-        folder: is made, or its files of these names are replaced.
+        folder: is made, or its files of these names are replaced, each of them whole.
         model: file of the model, which is copied.
         properties: what the model says of itself.
         runtime: the unpacked npm package onnxruntime-web.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model, folder / MODEL)
+    site = files("pointpeft.exporting").joinpath("site")
     for name in _SITE:
-        text = files("pointpeft.exporting").joinpath("site", name).read_text(encoding="utf-8")
-        (folder / name).write_text(text, encoding="utf-8")
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(site.joinpath(name).read_bytes())
     for name in _RUNTIME:
-        shutil.copyfile(_of_runtime(runtime, name), folder / name)
-    (folder / _PROPERTIES).write_text(json.dumps(properties, indent=2) + "\n", encoding="utf-8")
+        _copy(_of_runtime(runtime, name), folder / name)
+    write_json(folder / _PROPERTIES, properties)
+    _copy(model, folder / MODEL)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _of_runtime(runtime: Path, name: str) -> Path:
