@@ -246,17 +246,18 @@ class AdapterSet:
         return ServedAdapter(
             name, key, adapter, transform,
             InputStatistics.from_dict(statistics) if statistics else None,
-            None if parts else self._familiarity(adapter, folder, transform),
+            None if parts else self._familiarity(adapter, folder, transform, given),
             parts, None if parts is None else part_mask(parts).to(self.device),
         )  # fmt: skip
 
     def _familiarity(
-        self, adapter: Adapter, folder: Path, transform: InputTransform
+        self, adapter: Adapter, folder: Path, transform: InputTransform, given: dict[str, Any]
     ) -> Familiarity | None:
         found = training_memory(adapter, folder, self.device)
         if found is None or self._names is None:
             return found
-        self._names.add(found, transform)
+        seed = (given.get("split") or {}).get("seed", 0)
+        self._names.add(found, transform, given.get("variant"), seed)
         return found
 
 

@@ -3,22 +3,26 @@
 import logging
 import threading
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from pointpeft.data import InputTransform
 from pointpeft.data.shapes import check_source
-from pointpeft.data.worker_processes import (
-    NotStartedError,
-    WorkerEndedError,
-    WorkerProcess,
-    begin_worker,
-)
+from pointpeft.data.worker_processes import WorkerProcess, begin_worker
+from pointpeft.errors import DataError
 from pointpeft.measure.familiarity import Familiarity
 from pointpeft.measure.named_shapes import NamedShape, find_shapes
 
 __all__ = ["NeighborNames"]
 
 log = logging.getLogger("pointpeft")
+
+
+class _Reading(NamedTuple):
+    """How training data was read."""
+
+    transform: InputTransform
+    variant: str | None
+    seed: int
 
 
 class NeighborNames:
@@ -36,14 +40,28 @@ class NeighborNames:
     def __init__(self, source: str) -> None:
         check_source(source)
         self._source, self._lock, self._closed = source, threading.Lock(), False
-        self._waiting: list[tuple[Familiarity, InputTransform]] = []
+        self._waiting: list[tuple[Familiarity, _Reading]] = []
         self._thread: threading.Thread | None = None
         self._process: WorkerProcess | None = None
 
-    def add(self, memory: Familiarity, transform: InputTransform) -> None:
-        """Have the shapes of a memory looked for from the next :meth:`begin` on."""
+    def add(
+        self,
+        memory: Familiarity,
+        transform: InputTransform,
+        variant: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Have the shapes of a memory looked for from the next :meth:`begin` on.
+
+        Args:
+            memory: gets the names and points.
+            transform: how its shapes were prepared, as are those behind it; see
+                :func:`pointpeft.measure.named_shapes.find_shapes`.
+            variant: name of the benchmark data set.
+            seed: of surface sampling.
+        """
         with self._lock:
-            self._waiting.append((memory, transform))
+            self._waiting.append((memory, _Reading(transform, variant, seed)))
 
     def begin(self) -> None:
         """Look for the shapes of what was added; this returns at once."""
@@ -60,46 +78,49 @@ class NeighborNames:
 
     def _run(self) -> None:
         while memories := self._next():
-            transform = memories[0][1]
-            known = frozenset[str]().union(*(memory.known for memory, _ in memories))
-            found = self._find(transform, known)
-            for memory, _ in memories:
-                own = memory.known.intersection(found)
-                memory.named.update((mark, found[mark]) for mark in own)
+            try:
+                self._name([memory for memory, _ in memories], memories[0][1])
+            except Exception as error:  # whatever it is, the others are looked for
+                if not self._closed:
+                    reason = str(error) or type(error).__name__
+                    log.warning("training shapes have no names: %s", reason)
 
-    def _next(self) -> list[tuple[Familiarity, InputTransform]]:
-        """Memories of one transform, whose shapes are looked for together."""
+    def _name(self, memories: list[Familiarity], how: _Reading) -> None:
+        known = frozenset[str]().union(*(memory.known for memory in memories))
+        found = self._find(how, known)
+        for memory in memories:
+            own = memory.known.intersection(found)
+            memory.named.update((mark, found[mark]) for mark in own)
+
+    def _next(self) -> list[tuple[Familiarity, _Reading]]:
+        """Memories of data that is read in one way, whose shapes are looked for together."""
         with self._lock:
             if self._closed or not self._waiting:
                 self._thread = None
                 return []
-            transform = self._waiting[0][1]
-            some = [one for one in self._waiting if one[1] == transform]
-            self._waiting = [one for one in self._waiting if one[1] != transform]
+            how = self._waiting[0][1]
+            some = [one for one in self._waiting if one[1] == how]
+            self._waiting = [one for one in self._waiting if one[1] != how]
             return some
 
-    def _find(self, transform: InputTransform, known: frozenset[str]) -> dict[str, NamedShape]:
+    def _find(self, how: _Reading, known: frozenset[str]) -> dict[str, NamedShape]:
         self._process = WorkerProcess(_answer)
         try:
-            found = self._process.ask((self._source, transform, known))
-        except (WorkerEndedError, NotStartedError) as error:
-            found = error
+            found = self._process.ask((self._source, how, known))
         finally:
             self._process.end()
-        if isinstance(found, dict):
-            return found
-        if not self._closed:
-            log.warning("training shapes have no names: %s", found)
-        return {}
+        if isinstance(found, str):
+            raise DataError(found)
+        return found
 
 
 def _answer(connection: Connection) -> None:
     """What the process does."""
     begin_worker()
     connection.send("ready")
-    source, transform, known = connection.recv()
+    source, how, known = connection.recv()
     try:
-        answer: Any = find_shapes(source, transform, known)
+        answer: Any = find_shapes(source, how.transform, known, how.variant, how.seed)
     except Exception as error:  # whatever it is, the service goes on
         answer = f"{error}" or type(error).__name__
     connection.send(answer)
