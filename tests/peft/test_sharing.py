@@ -327,3 +327,8 @@ def test_class_tokens_tell_linear_adapters_apart():
         for cloud, name, logits in zip(points.split(1), ("a", "b"), mixed, strict=True):
             model.set_adapter(name)
             torch.testing.assert_close(logits, model(cloud)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_model_of_ours_carries_no_adapters():
+    with pytest.raises(ConfigError, match="`base`"):
+        pp.PeftModel(torch.nn.Linear(2, 2))

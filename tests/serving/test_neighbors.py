@@ -2,11 +2,14 @@
 
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import pointpeft as pp
 from pointpeft.errors import DataError
+from pointpeft.serving import neighbor_names
 from pointpeft.serving.adapters import AdapterSet
 from tests.serving.conftest import wait_for_names
 
@@ -51,3 +54,39 @@ def test_closing_does_not_wait(runs, archive, caplog):
     adapters.close()
     assert set(multiprocessing.active_children()) <= before
     assert caplog.text == ""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the process is asked; the first time it answers, nothing can read it."""
+    questions = []
+
+    class Process:
+        def __init__(self, target):
+            pass
+
+        def ask(self, question):
+            questions.append(question)
+            if len(questions) == 1:
+                raise RuntimeError("no such answer")
+            return {}
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(neighbor_names, "WorkerProcess", Process)
+    return questions
+
+
+def test_data_is_read_as_in_training_and_after_any_fault(archive, asked, caplog):
+    names = neighbor_names.NeighborNames(str(archive))
+    memory = SimpleNamespace(known=frozenset(), named={})
+    for seed in (0, 7):
+        names.add(memory, pp.InputTransform(), "pb_t50_rs", seed)
+        names.begin()
+    last = time.monotonic() + 60
+    while len(asked) < 2:
+        assert time.monotonic() < last
+        time.sleep(0.01)
+    assert [how[1:] for _, how, _ in asked] == [("pb_t50_rs", 0), ("pb_t50_rs", 7)]
+    assert "no such answer" in caplog.text
