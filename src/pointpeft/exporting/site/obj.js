@@ -102,10 +102,10 @@ function isFlat(points, vertices) {
   const at = (vertex, axis) => points[3 * vertex + axis];
   const arms = vertices.map((vertex) => [0, 1, 2].map((axis) => at(vertex, axis) - at(vertices[0], axis)));
   const size = largest(arms.flat());
-  let largest = 0;
+  let volume = 0;
   for (const a of arms) for (const b of arms) for (const c of arms) {
     const n = [b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]];
-    largest = Math.max(largest, Math.abs(a[0] * n[0] + a[1] * n[1] + a[2] * n[2]));
+    volume = Math.max(volume, Math.abs(a[0] * n[0] + a[1] * n[1] + a[2] * n[2]));
   }
-  return !(largest > 1e-6 * size ** 3);
+  return !(volume > 1e-6 * size ** 3);
 }
