@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measure.test_comparison import row
+from tests.measure.test_comparison_rows import row
 
 ROOT = Path(__file__).parents[1]
 
