@@ -103,7 +103,7 @@ class FatalFile:
         return maker
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.slow)])
 def test_a_file_that_ends_every_actor_is_a_row(meshes, weights, tmp_path, device):  # noqa: F811
     """On a CPU actors read; for a GPU tasks read."""
     made = make_corpus(
