@@ -1,25 +1,22 @@
 """A row for every file of a corpus, and what is made of them: an index, a linear SVM."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import signal
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pointpeft as pp
-from pointpeft.data import InputTransform
 from pointpeft.data.corpus import ShardFolder
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure import approximate
-from pointpeft.measure.corpus import Features, Work, make_corpus
+from pointpeft.measure.corpus import Features, make_corpus
 from pointpeft.measure.feature_svm import evaluate_features, features_of
 from pointpeft.training import SvmConfig, evaluate_backbone
+from tests.measure.fatal_files import FatalFile
 from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
 from tests.training.support import CLASSES, write_meshes
 
@@ -246,29 +243,6 @@ def test_a_folder_of_something_else_is_not_written_into(meshes, weights, tmp_pat
         make_corpus(Features(checkpoint=tmp_path / "gone"), [meshes], tmp_path / "new")
     with pytest.raises(DataError, match="shards"):
         ShardFolder.open(tmp_path)
-
-
-class FatalTransform(InputTransform):
-    """Preparing one of the files ends the process, which must not be that of the tests."""
-
-    def prepare_batch(self, shapes, *given, **others):
-        if any(shape.source.endswith("box_02.off") for shape in shapes):
-            assert multiprocessing.parent_process() is not None
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().prepare_batch(shapes, *given, **others)
-
-
-@dataclass(frozen=True)
-class FatalFile:
-    """Work whose reading of one file ends every process."""
-
-    work: Work
-
-    def load(self, device):
-        maker = self.work.load(device)
-        given = {one.name: getattr(maker.transform, one.name) for one in fields(InputTransform)}
-        maker.transform = FatalTransform(**given)
-        return maker
 
 
 def test_after_a_kill_another_process_reads(corpus, meshes, weights, tmp_path):  # noqa: F811

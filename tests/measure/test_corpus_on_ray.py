@@ -2,15 +2,15 @@
 
 import os
 import signal
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pointpeft.data import InputTransform
 from pointpeft.errors import CheckpointError
 from pointpeft.measure.corpus import Features, Work, make_corpus
 from tests.cli.conftest import meshes, run, trained  # noqa: F401 - shared fixtures
+from tests.measure.fatal_files import FATAL, FatalFile
 from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
 
 pytest.importorskip("pandas")
@@ -79,41 +79,17 @@ def test_a_killed_actor_changes_no_row(meshes, weights, tmp_path):  # noqa: F811
     assert not list((tmp_path / "ray").glob("*.tmp"))
 
 
-class FatalTransform(InputTransform):
-    """Preparing one of the files ends the process."""
-
-    def prepare_batch(self, shapes, *given, **others):
-        if any(shape.source.endswith("sphere_03.off") for shape in shapes):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().prepare_batch(shapes, *given, **others)
-
-
-@dataclass(frozen=True)
-class FatalFile:
-    """Work whose reading of one file ends every process, on a CPU whatever is asked for."""
-
-    work: Work
-
-    def load(self, device):
-        maker = self.work.load("cpu")
-        given = {
-            field.name: getattr(maker.transform, field.name) for field in fields(InputTransform)
-        }
-        maker.transform = FatalTransform(**given)
-        return maker
-
-
 @pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.slow)])
 def test_a_file_that_ends_every_actor_is_a_row(meshes, weights, tmp_path, device):  # noqa: F811
     """On a CPU actors read; for a GPU tasks read."""
     made = make_corpus(
-        FatalFile(Features(checkpoint=weights)), [meshes / "sphere"], tmp_path / "ray",
+        FatalFile(Features(checkpoint=weights)), [meshes / "box"], tmp_path / "ray",
         engine="ray", shard_size=4, device=device,
     )  # fmt: skip
     assert (made.files, made.failed) == (8, 1)
     rows = parquet.read_table(tmp_path / "ray").to_pylist()
     (lost,) = [row for row in rows if row["error"]]
-    assert lost["id"] == "sphere_03.off"
+    assert lost["id"] == FATAL
     assert "ended the process" in lost["error"]
     assert sum(row["feature"] is not None for row in rows) == 7
     assert not list((tmp_path / "ray").glob("*.tmp"))
