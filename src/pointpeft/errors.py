@@ -2,7 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -13,6 +15,7 @@ __all__ = [
     "check_choices",
     "check_numbers",
     "check_sizes",
+    "check_text",
     "nearest_hint",
 ]
 
@@ -54,6 +57,30 @@ def check_sizes(config: object, names: Sequence[str], least: int = 1, prefix: st
             raise ConfigError(
                 f"{prefix}{name} must be an integer of at least {least}, got {value!r}"
             )
+
+
+def check_text(config: Any, name: str = "") -> None:
+    """Refuse text in a config, at any depth, that is no UTF-8, such as a path that is not.
+
+    A run folder records its config, and neither YAML nor JSON can hold such text.
+
+    Raises:
+        ConfigError: there is some; the setting is named.
+    """
+    if is_dataclass(config) and not isinstance(config, type):
+        config = {field.name: getattr(config, field.name) for field in fields(config)}
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            check_text(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(config, str):
+        try:
+            config.encode()
+        except UnicodeEncodeError as error:
+            shown = config.encode("utf-8", "backslashreplace").decode()
+            raise ConfigError(
+                f"{name} is no UTF-8 text, so no run folder can record it: {shown}; give the file "
+                "or folder another name, or a link"
+            ) from error
 
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:

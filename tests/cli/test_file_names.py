@@ -125,3 +125,16 @@ def test_an_adapter_is_trained_measured_and_used(odd_classes, settings, tmp_path
     result = run(*command, "--json")
     ours = {str(file.relative_to(odd_classes)) for file in odd_classes.rglob("*.off")}
     assert {one["name"] for row in json.loads(result.out) for one in row["nearest"]} <= ours
+
+
+@pytest.mark.parametrize("command", ["finetune", "pretrain", "compare"])
+@pytest.mark.parametrize("option", ["data", "output"])
+def test_a_run_whose_folders_no_config_can_name_is_refused_before_it_begins(
+    files, tmp_path, command, option
+):
+    odd = files.rename(files.with_name(ODD.removesuffix(".off")))
+    places = {"data": tmp_path, "output": tmp_path / "run", option: odd}
+    result = run(command, *(word for key, place in places.items() for word in (f"--{key}", place)))
+    assert result.code == 1
+    assert {"data": "data.source", "output": "output"}[option] in result.err
+    assert list(tmp_path.iterdir()) == [odd]

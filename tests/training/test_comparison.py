@@ -124,6 +124,15 @@ def test_all_methods_are_trained_on_the_same_shapes(make, ran, tmp_path, monkeyp
     assert len({(data.val.ids, data.test.ids) for data in everything}) == 1
 
 
+def test_data_is_checked_once_whatever_the_numbers_of_shots(make, tmp_path, monkeypatch):
+    read = []
+    load = cells_of.load_data
+    monkeypatch.setattr(cells_of, "load_data", lambda *a, **k: read.append(a) or load(*a, **k))
+    with pytest.raises(DataError, match="shots"):
+        compare(make(shots=(1, 2, 1000), lr_factors=(1.0,)), tmp_path / "out")
+    assert len(read) == 1
+
+
 def test_finished_runs_are_not_repeated(make, ran, tmp_path):
     compare(make(), tmp_path / "out")
     done = list(ran)

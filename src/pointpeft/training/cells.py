@@ -47,11 +47,27 @@ class Cell:
         Raises:
             DataError: unusable data, no test split, or too few shapes of a class.
         """
+        return self.with_shots(self.load_all())
+
+    def load_all(self) -> ShapeData:
+        """Its data with all training shapes.
+
+        Raises:
+            DataError: unusable data, or no test split.
+        """
         num_points = make_backbone(self.config)[0].spec.num_points
         segmented = find_task(self.config.task).segmented
         data = load_data(self.config.data, num_points, segmented=segmented)
         if not len(data.test):
             raise DataError(f"{self.config.data.source} has no test split to compare on")
+        return data
+
+    def with_shots(self, data: ShapeData) -> ShapeData:
+        """The data with the training shapes that the cell has.
+
+        Raises:
+            DataError: there are too few shapes of a class.
+        """
         if self.shots is None:
             return data
         train = take_shots(data.train, self.shots, self.config.seed, data.class_names)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pointpeft.data import ShapeData
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
@@ -241,14 +242,14 @@ def _folder(output: Path, labels: dict[str, Any]) -> Path:
 
 def _check_data(groups: Sequence[_Group], comparison: Comparison) -> None:
     """Read every data set once as each model takes it, so that what is wrong is said first."""
-    seen = set()
+    searched = any(len(each.factors(comparison.lr_factors)) > 1 for each in groups)
+    read: dict[tuple[str, str], ShapeData] = {}
     for group in groups:
-        of = group.labels["data"], group.labels["model"], group.labels["shots"]
-        if of in seen:
-            continue
-        seen.add(of)
-        data = group.cell(1.0, comparison.settings.seed).load()
-        searched = any(len(each.factors(comparison.lr_factors)) > 1 for each in groups)
+        cell = group.cell(1.0, comparison.settings.seed)
+        of = group.labels["data"], group.labels["model"]
+        if of not in read:
+            read[of] = cell.load_all()
+        data = cell.with_shots(read[of])
         if searched and not len(data.val):
             raise DataError(
                 f"{group.config.data.source} has no validation split to choose learning rates by; "

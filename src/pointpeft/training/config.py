@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pointpeft.compat.names import PROTOCOLS, RULES
-from pointpeft.errors import ConfigError, check_choices, check_sizes
+from pointpeft.errors import ConfigError, check_choices, check_sizes, check_text
 
 __all__ = [
     "VALIDATION_BATCH",
@@ -160,6 +160,7 @@ class FinetuneConfig:
     seeds: int = 1  # repeat with seed, seed + 1, ..., and report the spread
 
     def __post_init__(self) -> None:
+        check_text(self)
         check_sizes(self, ["seeds"])
         check_sizes(self, ["seed", "votes"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
@@ -254,6 +255,7 @@ class PretrainConfig:
     seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
+        check_text(self)
         check_sizes(self, ["seed", "procedural"], least=0)
         check_sizes(self, ["validate_every"])
         check_choices(self, ["on_fault"], ("stop", "skip"))

@@ -17,7 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pointpeft.compat.names import extra_epochs
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.errors import CheckpointError, ConfigError, check_text
 from pointpeft.files import no_trace_if_refused, replacing
 from pointpeft.locations import ADAPTER, ENCODER, RUN_CONFIG
 from pointpeft.measure.records import output_folder, versions
@@ -73,12 +73,14 @@ class RunFolder:
         self.backbone = self.path / ENCODER
 
     def prepare(self, config: RunConfig, resume: bool) -> None:
-        """Refuse to write over another run.
+        """Refuse to write over another run, or where no file can be read again.
 
         Raises:
-            ConfigError: the folder holds a run and ``resume`` is off, or the reverse, or the run
-                there has other settings than its length and hardware, or more epochs behind it.
+            ConfigError: the path is no UTF-8; or the folder holds a run and ``resume`` is off, or
+                the reverse, or the run there has other settings than its length and hardware, or
+                more epochs behind it.
         """
+        check_text(str(self.path), "output")
         if not is_first_process():
             return
         if resume:
