@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pointpeft as pp
@@ -78,10 +79,12 @@ class Step:
 
     def counts(self) -> dict[str, float]:
         """Multiply-adds (1e9) and stored bytes (MiB) of one cloud."""
-        with FlopCounterMode(display=False) as forward:
-            loss = self.loss()
-        with FlopCounterMode(display=False) as backward:
-            loss.backward()
+        # Products inside fused attention would not be counted.
+        with sdpa_kernel(SDPBackend.MATH):
+            with FlopCounterMode(display=False) as forward:
+                loss = self.loss()
+            with FlopCounterMode(display=False) as backward:
+                loss.backward()
         self.model.zero_grad(set_to_none=True)
         parameters = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
         stored: dict[int, int] = {}

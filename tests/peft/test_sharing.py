@@ -285,7 +285,7 @@ def test_a_mixed_batch_needs_a_known_name_for_each_cloud(names, word, points):
     ("configs", "blocks"),
     [
         ((pp.LinearConfig(), pp.LinearConfig(head="linear")), 3),
-        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16)), 1 + 2 * 2),
+        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16)), 2 + 2 * 1),
         ((pp.SVMConfig(C=1.0), pp.KNNConfig(), pp.PointPeftConfig(num_prompts=4)), 3),
         ((pp.LDAConfig(draws=1), pp.LDAConfig(draws=2)), 3),
         ((pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 6),

@@ -94,32 +94,30 @@ class STAGTuner(Tuner):
         return model.backbone.num_features
 
     def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """Of a classifier, the clouds with their tokens at the first block that is moved.
+        """Of a classifier, the clouds with their tokens behind the first block that is moved.
 
-        Known are the tokens in front of the patches there, ``prefix (B, P, C)``, and the sums of
-        the inputs of the blocks below by run, ``inputs (B, runs, G, C)``: collecting is linear.
+        They are moved behind the block, so it is as frozen as those below. Known are the tokens in
+        front of the patches, ``prefix (B, P, C)``, and the sums of what entered the blocks so far
+        by run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        if not isinstance(model, Classifier) or not self._is_fixed:
+        if not isinstance(model, Classifier) or not self.freezes_statistics:
             return {}
-        found, below = model.backbone.tokenize(points), _Below(first)
-        P = model.run(found, below).prefix
-        patches = [tokens[:, P:] for tokens in below.inputs]
-        ends = [*range(0, first, length), first]
-        runs = [torch.stack(patches[i:j]).sum(dim=0) for i, j in pairwise(ends)]
-        known = {"prefix": below.inputs[first][:, :P], "inputs": torch.stack(runs, dim=1)}
-        return {"points": Tokenized(found.points, found.centers, patches[first], known=known)}
+        found, frozen = model.backbone.tokenize(points), _Frozen(first)
+        P = model.run(found, frozen).prefix
+        entered = [tokens[:, P:] for tokens in frozen.inputs]
+        ends = [*range(0, first + 1, length), first + 1]
+        runs = [torch.stack(entered[i:j]).sum(dim=0) for i, j in pairwise(ends)]
+        known = {"prefix": frozen.tokens[:, :P], "inputs": torch.stack(runs, dim=1)}
+        patches = frozen.tokens[:, P:]
+        return {"points": Tokenized(found.points, found.centers, patches, known=known)}
 
     def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same with equal class tokens."""
-        if not isinstance(model, Classifier) or not self._is_fixed:
+        if not isinstance(model, Classifier) or not self.freezes_statistics:
             return None
         of = (type(self), self.config.first_block, self.config.run_length)
         return "points", (of, class_token_bytes(model))
-
-    @property
-    def _is_fixed(self) -> bool:
-        return self.freezes_statistics and self.config.first_block > 0
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """What is known from :meth:`constants`."""
@@ -127,17 +125,18 @@ class STAGTuner(Tuner):
 
     def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """Collect the block's input, without its positions; behind it, move the tokens."""
-        if "inputs" in stream.geometry.context:
-            if place < self.config.first_block:
+        first, run = self.config.first_block, place // self.config.run_length
+        if place <= first and "inputs" in stream.geometry.context:
+            if place < first:
                 return stream
-            if place == self.config.first_block:
-                stream = self._resume(stream)
-        run = place // self.config.run_length
-        collected = self.collect[run](stream.patches)
-        side = collected if stream.state is None else stream.state + collected
-        stream = super().block(place, block, stream)
-        if place < self.config.first_block:
-            return stream.with_state(side)
+            stream = self._resume(stream)
+            side = stream.state
+        else:
+            collected = self.collect[run](stream.patches)
+            side = collected if stream.state is None else stream.state + collected
+            stream = super().block(place, block, stream)
+            if place < first:
+                return stream.with_state(side)
         side = self.graphs[run - self.first_run](side, self.neighbors(stream))
         moved = F.relu(self.expand[run - self.first_run](side))  # (B, G, C)
         mean = moved.mean(dim=1, keepdim=True).expand(-1, stream.prefix, -1)
@@ -145,7 +144,7 @@ class STAGTuner(Tuner):
         return stream.with_tokens(tokens).with_state(side)
 
     def _resume(self, stream: Stream) -> Stream:
-        """The stream at the first block that is moved, from what is known of it."""
+        """The stream behind the first block that is moved, from what is known of it."""
         known, first, length = (
             stream.geometry.context,
             self.config.first_block,
@@ -153,7 +152,7 @@ class STAGTuner(Tuner):
         )
         side: Any = 0
         for run, inputs in enumerate(known["inputs"].unbind(dim=1)):
-            surplus = min(length, first - run * length) - 1  # biases that one product lacks
+            surplus = min(length, first + 1 - run * length) - 1  # biases that one product lacks
             side = side + self.collect[run](inputs) + surplus * self.collect[run].bias
         tokens = torch.cat([known["prefix"], stream.patches], dim=1)
         return stream.with_tokens(tokens).with_state(side)
@@ -173,26 +172,32 @@ class STAGTuner(Tuner):
         return stream.tokens.mean(dim=1)
 
 
-class _Below(Method):
-    """Runs the blocks before one, and notes what enters each of them and that one.
+class _Frozen(Method):
+    """Runs the blocks up to one, and notes what enters each and what leaves the last.
 
     Args:
-        first: place of the block.
+        last: place of the last block that runs.
 
     Attributes:
-        inputs: tokens, ``first + 1`` times ``(B, T, C)``.
+        inputs: tokens, ``last + 1`` times ``(B, T, C)``.
+        tokens: behind the last one, ``(B, T, C)``.
     """
 
-    def __init__(self, first: int) -> None:
+    tokens: Tensor
+
+    def __init__(self, last: int) -> None:
         super().__init__()
-        self.first = first
+        self.last = last
         self.inputs: list[Tensor] = []
 
     def block(self, place: int, block: Block, stream: Stream) -> Stream:
-        """Nothing from the block on."""
-        if place <= self.first:
-            self.inputs.append(stream.tokens)
-        return super().block(place, block, stream) if place < self.first else stream
+        """Nothing behind the last one."""
+        if place > self.last:
+            return stream
+        self.inputs.append(stream.tokens)
+        stream = super().block(place, block, stream)
+        self.tokens = stream.tokens
+        return stream
 
 
 class _Graph(nn.Module):
