@@ -1,9 +1,7 @@
-"""The hub of Hugging Face, played by a folder."""
+"""Adapters and backbones on the hub of Hugging Face."""
 
-import shutil
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 
@@ -16,26 +14,6 @@ from tests.peft.support import adapted, encoder
 @pytest.fixture
 def points():
     return clouds(3)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Repositories are folders."""
-    root = tmp_path / "hub"
-
-    def upload(self, repo_id, folder_path, commit_message=None):
-        shutil.copytree(folder_path, root / repo_id, dirs_exist_ok=True)
-        return f"https://example.org/{repo_id}"
-
-    def snapshot(repo):
-        if not (root / repo).is_dir():
-            raise OSError(f"no repository {repo}")
-        return str(root / repo)
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda self, repo, **given: None)
-    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    return root
 
 
 def test_an_adapter_goes_there_and_back(hub, points):

@@ -11,7 +11,7 @@ from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path, with_tuples
-from pointpeft.locations import EMBEDDED, resolve_checkpoint
+from pointpeft.locations import EMBEDDED, noted_place, resolve_checkpoint
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
 from pointpeft.models.loadable import Loadable, Task
 from pointpeft.models.network import Network
@@ -72,7 +72,7 @@ def create_model(
     Returns:
         A freshly initialised or loaded ``nn.Module``, in train mode. Its encoder (the module
         itself or its ``backbone``) carries a ``spec``, and as ``loaded_from`` where its weights
-        came from: "embedded", an absolute path, or None.
+        came from: "embedded", an absolute path, an address on the hub, or None.
 
     Raises:
         ConfigError: unknown name, preset or setting, or settings that exclude each other.
@@ -92,7 +92,7 @@ def create_model(
         checkpoint = _embedded_weights(entry)
     content = None
     if checkpoint:
-        checkpoint = resolve_checkpoint(checkpoint)
+        given, checkpoint = checkpoint, resolve_checkpoint(checkpoint)
         _check_held(checkpoint, entry, chosen)
         content = read_checkpoint(checkpoint)
     objective = {}
@@ -110,7 +110,7 @@ def create_model(
         model = _network_on(core, num_classes, num_parts, num_categories)
     if content:
         model = _load(model, content, entry, chosen, reset_head, peft)
-        core.loaded_from = EMBEDDED if pretrained else str(content.source.resolve())
+        core.loaded_from = EMBEDDED if pretrained else noted_place(given, content.source)
     elif peft:
         raise ConfigError("peft=... is for the released checkpoint of a tuned model")
     return model

@@ -22,7 +22,9 @@ __all__ = [
     "anonymous",
     "existing_weights",
     "hub_library",
+    "is_on_hub",
     "names_embedded",
+    "noted_place",
     "relative_place",
     "resolve_adapter",
     "resolve_checkpoint",
@@ -125,13 +127,28 @@ def resolve_checkpoint(path: str | Path) -> Path:
 
 def _fetched(path: str | Path) -> Path:
     """A path on this machine, also of what lies on the hub."""
-    if not str(path).startswith(HUB):
+    if not is_on_hub(path):
         return Path(path)
     library = hub_library()
     try:
         return Path(library.snapshot_download(str(path).removeprefix(HUB)))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be had: {error}") from error
+
+
+def is_on_hub(path: str | Path | None) -> bool:
+    """Whether a path is the address of a repository on the hub."""
+    return str(path).startswith(HUB)
+
+
+def noted_place(given: str | Path, file: Path) -> str:
+    """How it is noted where weights came from: their address, or the absolute path of their file.
+
+    Args:
+        given: what was asked for, see :func:`resolve_checkpoint`.
+        file: which that is.
+    """
+    return str(given) if is_on_hub(given) else str(file.resolve())
 
 
 def hub_library() -> ModuleType:

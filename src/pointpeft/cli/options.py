@@ -43,7 +43,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-Adapter = Annotated[Path, typer.Option(help="Adapter or run folder.")]
+Adapter = Annotated[
+    str, typer.Option(help="Adapter or run folder, or its address on the hub, hf://owner/name.")
+]
 Task = Annotated[str | None, typer.Option(help="classification or part_segmentation.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the data.")]
 ConfigFile = Annotated[
@@ -65,7 +67,7 @@ Checkpoint = Annotated[
     str | None,
     typer.Option(
         help="Weights of the backbone: a file of ours or a released one, the folder of a "
-        "pre-training run, or 'embedded'."
+        "pre-training run, their address on the hub, hf://owner/name, or 'embedded'."
     ),
 ]
 Method = Annotated[

@@ -59,19 +59,19 @@ def predict(
     device: options.Device = None,
 ) -> None:
     """Name the class of each mesh or scan, or the parts that its points belong to."""
-    resolve_adapter(adapter)
+    folder = resolve_adapter(adapter)
     options.know_method(method)
     from pointpeft.devices import choose_device
     from pointpeft.measure.adapters import adapter_task, list_shape_files  # slow
     from pointpeft.tasks.table import find_task
     from pointpeft.tasks.task import PredictOptions
 
-    task = find_task(adapter_task(adapter))
+    task = find_task(adapter_task(folder))
     output = output or task.output
     how = PredictOptions(category, output, resume, batch_size, workers, neighbors_from)
     in_shards = task.rows and output is not None and not output.suffix
     if in_shards or engine != "processes" or (shard_size is not None and not task.rows):
-        work = task.row_work(adapter, how, checkpoint=checkpoint, up_axis=up_axis)
+        work = task.row_work(folder, how, checkpoint=checkpoint, up_axis=up_axis)
         _predict_corpus(
             work, files, output, as_json, engine=engine, shard_size=shard_size, resume=resume,
             workers=workers, device=device,
@@ -82,7 +82,7 @@ def predict(
     with locked(output):
         named = list(dict.fromkeys(list_shape_files(files, output)))  # named twice, done once
         found = task.predict(
-            adapter, named, how, checkpoint=checkpoint, up_axis=up_axis,
+            folder, named, how, checkpoint=checkpoint, up_axis=up_axis,
             device=choose_device(device or "auto"),
         )  # fmt: skip
         _show(found, as_json)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["embed", "search"]
 
 Adapter = Annotated[
-    Path | None, typer.Option(help="Adapter or run folder: features of the adapted network.")
+    str | None,
+    typer.Option(help="Adapter or run folder, or hf://owner/name: features of that network."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -93,7 +94,7 @@ def embed(
 
 def _embed_corpus(
     sources: list[str], output: Path, model: str | None, checkpoint: str | None,
-    adapter: Path | None, method: str | None, batch_size: int, up_axis: str | None,
+    adapter: str | None, method: str | None, batch_size: int, up_axis: str | None,
     variant: str | None, **how: Any,
 ) -> None:  # fmt: skip
     if variant is not None:

@@ -21,7 +21,8 @@ _SHORTEST = 16
 
 def serve(
     adapters: Annotated[
-        list[Path], typer.Argument(help="Run or adapter folders, all of one backbone.")
+        list[str],
+        typer.Argument(help="Run or adapter folders, or hf://owner/name, all of one backbone."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,

@@ -20,7 +20,14 @@ from pointpeft.data.addresses import is_address
 from pointpeft.data.folder import refuse_as_source, shape_files
 from pointpeft.data.prepare import Prepared
 from pointpeft.errors import CheckpointError, ConfigError, DataError
-from pointpeft.locations import EMBEDDED, RUN_CONFIG, names_embedded, resolve_checkpoint
+from pointpeft.locations import (
+    EMBEDDED,
+    RUN_CONFIG,
+    is_on_hub,
+    names_embedded,
+    noted_place,
+    resolve_checkpoint,
+)
 from pointpeft.models import build_backbone, state_hash
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel, load_adapter, read_adapter_config, resolve_adapter
@@ -53,7 +60,7 @@ def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Trunk
     Args:
         folder: adapter or run folder.
         checkpoint: weights of the encoder, as for fine-tuning: a file of ours or a released one,
-            the folder of a pre-training run, or "embedded".
+            the folder of a pre-training run, an address on the hub, or "embedded".
 
     Raises:
         CheckpointError: no adapter, encoder weights not found, or they do not fit.
@@ -69,13 +76,15 @@ def load_base(folder: str | Path, checkpoint: str | Path | None = None) -> Trunk
     path = resolve_checkpoint(found)
     backbone = build_backbone(name, sizes)
     load_into(backbone, path)
-    backbone.loaded_from = str(path.resolve())
+    backbone.loaded_from = noted_place(found, path)
     return backbone
 
 
 def _find_weights(folder: Path, base: dict[str, Any]) -> str | Path:
-    """The weights of an adapter's encoder: their file, or that they come with the package."""
+    """The weights of an adapter's encoder: their file, address, or that they come along."""
     recorded = base["checkpoint"]
+    if recorded and is_on_hub(recorded):
+        return recorded
     of_run = _weights_of_run(folder.parent)
     if recorded and (folder / recorded).is_file():  # absolute, unless nothing is there
         return folder / recorded

@@ -15,7 +15,7 @@ from pointpeft.data.cache import unpack_digests
 from pointpeft.data.shapes import absolute_source
 from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError
-from pointpeft.locations import EMBEDDED, names_embedded, resolve_checkpoint
+from pointpeft.locations import is_on_hub, names_embedded, resolve_checkpoint
 from pointpeft.models import state_hash
 from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.models.trunk import Trunk
@@ -50,22 +50,21 @@ def make_backbone(config: FinetuneConfig | SvmConfig) -> tuple[Trunk, str | None
     are not changed; the checkpoint "random" asks for none, and "embedded" for these. A folder is
     that of a pre-training run.
     """
-    path = None
+    weights = None
     embedded = names_embedded(config.checkpoint, config.model)
     if config.checkpoint is None:
         as_shipped = not config.preset and not config.backbone
         embedded = as_shipped and has_embedded_weights(config.model)
     elif config.checkpoint != RANDOM and not embedded:
-        path = resolve_checkpoint(config.checkpoint)
+        weights = config.checkpoint
     backbone: Trunk = create_model(
         config.model,
         preset=config.preset,
-        checkpoint=path,
+        checkpoint=weights,
         pretrained=embedded,
         **config.backbone,
     )
-    without_file = EMBEDDED if embedded else None
-    return backbone, str(path.resolve()) if path else without_file
+    return backbone, backbone.loaded_from
 
 
 def load_data(
@@ -115,13 +114,15 @@ def load_data(
 def shapes_seen(weights: str | Path | None) -> frozenset[str]:
     """What the shapes are known by that an encoder was pre-trained on; none where it does not say.
 
-    ``weights`` are its file, None or :data:`EMBEDDED`.
+    ``weights`` are its file or address, None or "embedded".
 
     Raises:
         CheckpointError: the file is damaged.
     """
     if weights is None:
         return frozenset()
+    if is_on_hub(weights):
+        weights = resolve_checkpoint(weights)
     try:
         return frozenset(unpack_digests(saved_shapes(weights)))
     except ValueError as error:
@@ -131,7 +132,7 @@ def shapes_seen(weights: str | Path | None) -> frozenset[str]:
 def note_shapes_seen_before(data: ShapeData, weights: str | None) -> ShapeData:
     """The data with a note on test shapes that the encoder was pre-trained on, if there are any.
 
-    ``weights`` are its file, see :func:`make_backbone`.
+    ``weights`` are its file or address, see :func:`make_backbone`.
     """
     count = int(data.test.among(shapes_seen(weights)).sum())
     if not count:

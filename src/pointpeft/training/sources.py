@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pointpeft.data.shapes import PROCEDURAL, check_source
-from pointpeft.locations import existing_weights, names_embedded
+from pointpeft.locations import existing_weights, is_on_hub, names_embedded, resolve_checkpoint
 from pointpeft.training.config import VerbConfig
 
 __all__ = ["PASSED", "RANDOM", "check_sources"]
@@ -17,6 +17,8 @@ PASSED = "data passed in Python"
 def check_sources(config: VerbConfig) -> None:
     """Refuse a run whose data or weights are plainly not there; none of them is read.
 
+    Weights on the hub are fetched.
+
     Args:
         config: of fine-tuning, pre-training or a linear SVM.
 
@@ -29,5 +31,7 @@ def check_sources(config: VerbConfig) -> None:
             check_source(data.source, data.variant)
     if config.checkpoint in (None, RANDOM) or names_embedded(config.checkpoint, config.model):
         return
-    if not Path(config.checkpoint).is_dir():
+    if is_on_hub(config.checkpoint):
+        resolve_checkpoint(config.checkpoint)
+    elif not Path(config.checkpoint).is_dir():
         existing_weights(config.checkpoint)

@@ -215,6 +215,7 @@ def _test(call: Call) -> None:
     elif not any(override.startswith("trainer.batch_size=") for override in call.overrides):
         clouds = None
     adapt.evaluate(
-        adapter, settings.data.source, call.output, split="test", variant=settings.data.variant,
-        votes=settings.votes, protocol=settings.protocol, seed=settings.seed, batch_size=clouds,
+        str(adapter), settings.data.source, call.output, split="test",
+        variant=settings.data.variant, votes=settings.votes, protocol=settings.protocol,
+        seed=settings.seed, batch_size=clouds,
     )  # fmt: skip
