@@ -129,11 +129,11 @@ def test_a_category_must_be_said_and_known(trained, scan):
 
 
 def test_predictors_refuse_the_other_task(trained, archive, weights, tmp_path):  # noqa: F811
-    with pytest.raises(ConfigError, match="PartPredictor"):
+    with pytest.raises(ConfigError, match="is for part_segmentation"):
         Predictor(trained)
     given = [f"checkpoint={weights}", f"data.source={archive}", "method=linear", "trainer.epochs=1"]
     finetune(load_config(FinetuneConfig, [], [*TINY, *given]), tmp_path / "classes")
-    with pytest.raises(ConfigError, match="use Predictor"):
+    with pytest.raises(ConfigError, match="is for classification"):
         PartPredictor(tmp_path / "classes")
 
 

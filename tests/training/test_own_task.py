@@ -8,6 +8,7 @@ import pytest
 import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure.evaluate import evaluate_adapter
+from pointpeft.serving.adapters import AdapterSet
 from pointpeft.tasks.table import TASKS
 from tests.cli.conftest import run
 from tests.training.regression import Regression
@@ -71,6 +72,18 @@ def test_the_command_line_knows_it(shapes, weights, tmp_path):
     told = run("predict", "--adapter", tmp_path / "run", tmp_path / "new.xyz", "--json")
     assert told.code == 0, told.text
     assert np.isfinite(json.loads(told.out)[0]["number"])
+
+
+def test_who_does_not_know_it_refuses_it_by_name(shapes, weights, tmp_path):
+    pp.finetune(settings(shapes, weights, "method=linear"), tmp_path / "run")
+    for use in (
+        pp.Predictor,
+        lambda folder: pp.export(folder, tmp_path / "file.onnx"),
+        lambda folder: AdapterSet([folder]),
+    ):
+        with pytest.raises(ConfigError, match="regression"):
+            use(tmp_path / "run")
+    assert not (tmp_path / "file.onnx").exists()
 
 
 def test_what_it_refuses_is_refused(shapes, weights, tmp_path):

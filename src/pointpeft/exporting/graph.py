@@ -22,6 +22,8 @@ __all__ = ["Exportable", "trace"]
 
 _CLOUDS = 3
 """Clouds of the example that a graph is traced with: not 1, which is taken for a constant."""
+_OUTPUTS = {"classification": "probabilities", "part_segmentation": "logits"}
+"""Of each task; of an encoder alone it is "features"."""
 _SAME = 1e-4
 """Largest difference between outputs that mean the same."""
 
@@ -46,7 +48,7 @@ class Exportable(nn.Module):
         adapter: the adapter; None without one.
 
     Raises:
-        ConfigError: the model is none of these.
+        ConfigError: the model is none of these, or its adapter is for another task.
     """
 
     def __init__(self, model: Trunk | Network | PeftModel, outside: bool = False) -> None:
@@ -62,7 +64,12 @@ class Exportable(nn.Module):
             raise ConfigError("`what` must be made by create_model: an encoder, or a model on one")
         self._network = network  # all that is written, each weight once
         self._adapter = () if adapter is None else (adapter,)  # no sub-module: it is looked at
-        self.task: str = self.model.task
+        self.task: str = self.model.task if adapter is None else adapter.task
+        if adapter is not None and self.task not in _OUTPUTS:
+            raise ConfigError(
+                f"the adapter is for {self.task}: {' and '.join(_OUTPUTS)} can be exported, and "
+                "features of a backbone"
+            )
         trained = ((adapter and adapter.input) or {}).get("transform", {})
         self.num_points: int = trained.get("num_points", self.trunk.spec.num_points)
         self.outside = outside
@@ -101,8 +108,7 @@ class Exportable(nn.Module):
     @property
     def output(self) -> str:
         """See the class."""
-        names = {"classification": "probabilities", "part_segmentation": "logits"}
-        return names.get(self.task, "features")
+        return _OUTPUTS.get(self.task, "features")
 
     def forward(self, *given: Tensor) -> Tensor:
         """What :attr:`inputs` names -> what :attr:`output` names."""

@@ -179,7 +179,7 @@ class LoadedAdapter:
         notes: what is done to every shape because it was asked for.
     """
 
-    _segments: bool | None = None  # whether those of a sub-class must be for part segmentation
+    _task: str | None = None  # what adapters must be for; None: any task
 
     def __init__(
         self,
@@ -193,12 +193,12 @@ class LoadedAdapter:
         self.backbone.to(device)
         self.device, self.folder = device, resolve_adapter(folder)
         self.class_names, given = described_input(self.model, folder)
-        segments = self.model.sizes["num_parts"] is not None
-        if self._segments not in (None, segments):
-            other = "PartPredictor" if segments else "Predictor"
+        if self._task not in (None, self.task):
             raise ConfigError(
-                f"the adapter in {folder} is for {self.task}: use {other} or `pointpeft predict`"
+                f"the adapter in {folder} is for {self.task}, and {type(self).__name__} for "
+                f"{self._task}: use `pointpeft predict`, which takes any"
             )
+        segments = self.task == "part_segmentation"
         if segments and self.model.parts is None:
             raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
         try:

@@ -70,7 +70,7 @@ class PartPredictor(LoadedAdapter):
         ConfigError: the adapter is for classification.
     """
 
-    _segments = True
+    _task = "part_segmentation"
 
     def __init__(
         self,

@@ -57,12 +57,12 @@ class Predictor(LoadedAdapter):
         neighbors_from: the training data, by which the nearest shapes get their names.
 
     Raises:
-        ConfigError: the adapter is for part segmentation, or remembers no training shapes although
+        ConfigError: the adapter is for another task, or remembers no training shapes although
             their names are asked for.
         DataError: ``neighbors_from`` is unusable, or not the training data.
     """
 
-    _segments = False
+    _task = "classification"
 
     def __init__(
         self, folder: str | Path, *given: Any, neighbors_from: str | None = None, **others: Any

@@ -24,6 +24,7 @@ from pointpeft.serving.neighbor_names import NeighborNames
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
 
+_TASKS = ("classification", "part_segmentation")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -236,7 +237,12 @@ class AdapterSet:
     def _served(self, name: str, key: str, folder: Path) -> ServedAdapter:
         adapter: Any = self.model.adapters[key].to(self.device)
         _, given = described_input(adapter, folder)
-        segments = adapter.sizes["num_parts"] is not None
+        if adapter.task not in _TASKS:
+            raise ConfigError(
+                f"the adapter in {folder} is for {adapter.task}: a service answers for "
+                f"{' and '.join(_TASKS)}"
+            )
+        segments = adapter.task == "part_segmentation"
         try:
             parts = PartTable.from_dict(adapter.parts or {}) if segments else None
             transform = InputTransform.from_dict(given["transform"])
