@@ -5,11 +5,12 @@ import torch
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.peft.hugging_face import HuggingFaceConfig, LoRAConfig, from_theirs
+from pointpeft.peft.hugging_face import HuggingFaceConfig, IA3Config, LoRAConfig, from_theirs
 from tests.models.tiny import settle
 from tests.peft.support import adapted, classifier, encoder
 
 peft = pytest.importorskip("peft")
+PEFT_TYPE_TO_CONFIG_MAPPING = pytest.importorskip("peft.mapping").PEFT_TYPE_TO_CONFIG_MAPPING
 THEIRS = {
     "lora": lambda: peft.LoraConfig(r=2, lora_alpha=4),
     "dora": lambda: peft.LoraConfig(r=2, use_dora=True),
@@ -18,6 +19,24 @@ THEIRS = {
     "hugging-face": lambda: peft.LoHaConfig(r=2, target_modules=["qkv", "fc1"]),
 }
 every = pytest.mark.parametrize("name", THEIRS)
+_TINY = {
+    "BOFT": {"boft_block_size": 4},
+    "C3A": {"block_size": 12},
+    "FOURIERFT": {"n_frequency": 8},
+    "MISS": {"r": 4},
+    "OFT": {"oft_block_size": 4},
+    "PSOFT": {"r": 4},
+    "ROAD": {"group_size": 4},
+    "SHIRA": {"r": 4},
+    "VBLORA": {"vector_length": 8, "num_vectors": 4, "topk": 2},
+    "WAVEFT": {"n_frequency": 8},
+}
+"""What layers as small as those of the tests need."""
+OF_LANGUAGE = {
+    "ADALORA", "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "POLY",
+    "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "SHADOW", "TRAINABLE_TOKENS", "XLORA",
+}  # fmt: skip
+KINDS = {str(kind.value): of for kind, of in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
 @every
@@ -39,6 +58,31 @@ def test_their_library_reads_what_is_saved(name, points, tmp_path):
     trunk = encoder()
     theirs = peft.PeftModel.from_pretrained(trunk, tmp_path / "hugging_face").eval()
     assert torch.equal(theirs(points).tokens, model.model.backbone(points).tokens)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - OF_LANGUAGE))
+def test_every_method_of_theirs_is_saved_and_read(kind, points, tmp_path):
+    config = HuggingFaceConfig(
+        {"peft_type": kind, "target_modules": ["fc1"], **_TINY.get(kind, {})}
+    )
+    model = adapted(config).eval()
+    model.save_pretrained(tmp_path)
+    loaded = pp.load_adapter(encoder(), tmp_path)
+    assert torch.equal(loaded(points), model(points))
+    theirs = peft.PeftModel.from_pretrained(encoder(), tmp_path / "hugging_face").eval()
+    assert torch.equal(theirs(points).tokens, model.model.backbone(points).tokens)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() & OF_LANGUAGE))
+def test_methods_of_language_models_are_refused(kind):
+    with pytest.raises(ConfigError, match=f"peft_type={kind}"):
+        pp.get_peft_model(classifier(), HuggingFaceConfig({"peft_type": kind}))
+
+
+def test_what_a_config_of_theirs_leaves_open_is_ours():
+    config = from_theirs(peft.IA3Config(target_modules=["fc1", "fc2"]))
+    assert config == IA3Config({"target_modules": ["fc1", "fc2"]})
+    pp.get_peft_model(classifier(), config)
 
 
 @every

@@ -218,12 +218,17 @@ class Adapter(Loadable):
         return {name: tensor for name, tensor in own.items() if not self._unmoved(name, tensor)}
 
     def own_state(self) -> dict[str, Tensor]:
-        """All tensors that are not the frozen encoder's: those stored, and buffers at rest."""
-        return {
+        """All tensors that are not the frozen encoder's: those stored, and buffers at rest.
+
+        One that several layers share is there once, by its first name.
+        """
+        own = {
             name: tensor
             for name, tensor in self.state_dict().items()
             if name not in self._shared and not self.tuner.is_rebuilt(name)
         }
+        first = {_place(tensor): name for name, tensor in reversed(own.items())}
+        return {name: tensor for name, tensor in own.items() if first[_place(tensor)] == name}
 
     def wrong_entries(self, state: Mapping[str, Tensor]) -> dict[str, list[str]]:
         """What keeps ``state`` from being the stored state of this adapter, by kind.
@@ -286,6 +291,12 @@ class Adapter(Loadable):
 
     def _unmoved(self, name: str, tensor: Tensor) -> bool:
         return name in self._base_buffers and torch.equal(tensor.cpu(), self._base_buffers[name])
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    """What two names of one tensor have in common, and no two tensors."""
+    storage = tensor.untyped_storage()._cdata
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:

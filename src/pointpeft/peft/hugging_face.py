@@ -12,8 +12,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
+from torch import nn
+
 from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.network import Network
+from pointpeft.models.trunk import Trunk
 from pointpeft.optional import import_optional
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.saving import OTHERS
@@ -30,7 +34,13 @@ __all__ = [
 
 _LAYERS = r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 """Linear layers of all blocks, on every backbone."""
+_FEEDFORWARD = r".*blocks\.\d+\.mlp\.fc2"
+"""Of them, those whose input IA3 scales, not their output."""
 _THEIR_NAMES = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+_WITH_A_LOOP = ("ADALORA",)
+"""Methods that ask for calls between the steps of training, which a run does not make."""
+_WRONG = (TypeError, ValueError, AttributeError, LookupError, RuntimeError)
+"""What ``peft`` raises where a method does not suit a model."""
 _OF_RUNS = ("task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision")
 
 
@@ -55,18 +65,15 @@ class HuggingFaceConfig(PeftConfig):
         """The config of ``peft`` itself.
 
         Raises:
-            ConfigError: ``peft`` is not installed, or has no such method or setting.
+            ConfigError: ``peft`` is not installed, has no such method or setting, or the method
+                acts on no layers.
         """
         settings = self.defaults | self.settings | self.fixed
-        kinds = {str(kind.value): of for kind, of in _library("mapping").items()}
-        name = str(settings.pop("peft_type", None)).upper()
-        if name not in kinds:
-            raise ConfigError(
-                f"method {self.method!r} has no peft_type {name!r}: "
-                f"{nearest_hint(name, list(kinds))}one of {', '.join(kinds)}"
-            )
-        defaults = {each.name: each.default for each in fields(kinds[name])}
-        known = [key for key in kinds[name].__dataclass_fields__ if key not in _OF_RUNS]
+        kind = _kind(self.method, str(settings.pop("peft_type", None)).upper())
+        defaults = {each.name: each.default for each in fields(kind)}
+        known = [key for key in kind.__dataclass_fields__ if key not in _OF_RUNS]
+        if "feedforward_modules" in known:
+            settings.setdefault("feedforward_modules", _FEEDFORWARD)
         for key in settings:
             if key not in known:
                 raise ConfigError(
@@ -77,7 +84,7 @@ class HuggingFaceConfig(PeftConfig):
             if type(defaults.get(key)) is int and type(settings[key]) is not int:
                 raise ConfigError(f"{key} must be an integer, got {settings[key]!r}")
         try:
-            return kinds[name](**settings)
+            return kind(**settings)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"method {self.method!r}: {error}") from error
 
@@ -114,10 +121,6 @@ class IA3Config(HuggingFaceConfig):
     method = "ia3"
     learning_rate = 5e-3
     fixed: ClassVar = {"peft_type": "IA3"}
-    defaults: ClassVar = {
-        "target_modules": _LAYERS,
-        "feedforward_modules": r".*blocks\.\d+\.mlp\.fc2",
-    }
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,13 @@ _OURS: tuple[type[HuggingFaceConfig], ...] = (DoRAConfig, LoRAConfig, IA3Config,
 
 
 def from_theirs(config: Any) -> HuggingFaceConfig:
-    """Our config for one of ``peft``, such as ``peft.LoraConfig(r=8)``."""
-    name, empty = config.peft_type.value, type(config)()
+    """Our config for one of ``peft``, such as ``peft.LoraConfig(r=8)``.
+
+    Raises:
+        ConfigError: its method acts on no layers.
+    """
+    name = str(config.peft_type.value)
+    empty = _kind(HuggingFaceConfig.method, name)()
     own = {"peft_type": name, "use_dora": getattr(config, "use_dora", False)}
     kind = next((k for k in _OURS if k.fixed.items() <= own.items()), HuggingFaceConfig)
     left_out = (*_OF_RUNS, "peft_type", "inference_mode", *kind.fixed)
@@ -164,10 +172,13 @@ class HuggingFaceTuner(Tuner):
     def attach(self, model: Network) -> None:
         """Put the layers into the adapter's view of the model."""
         shared = {id(p) for p in model.backbone.parameters()}
+        theirs = self.config.theirs()
+        kind = f"method {self.config.method!r}, peft_type={theirs.peft_type.value}"
         try:
-            wrapped = _library("get_peft_model")(model.backbone, self.config.theirs())
-        except (TypeError, ValueError, NotImplementedError) as error:
-            raise ConfigError(f"method {self.config.method!r}: {error}") from error
+            wrapped = _library("get_peft_model")(model.backbone, theirs)
+            _try_layers(model.backbone)
+        except (*_WRONG, NotImplementedError) as error:
+            raise ConfigError(f"{kind} does not suit the model: {error}") from error
         trained = {n: p for n, p in model.backbone.named_parameters() if p.requires_grad}
         if of_trunk := [name for name, p in trained.items() if id(p) in shared]:
             raise ConfigError(
@@ -191,7 +202,10 @@ class HuggingFaceTuner(Tuner):
         for name, layer in list(plain.backbone.named_modules()):
             if not isinstance(layer, _library("layer")):
                 continue
-            layer.merge()
+            try:
+                layer.merge()
+            except NotImplementedError as error:
+                raise ConfigError(f"method {self.config.method!r}: {error}") from error
             parent, _, child = name.rpartition(".")
             setattr(plain.backbone.get_submodule(parent), child, layer.get_base_layer())
         return plain
@@ -200,6 +214,43 @@ class HuggingFaceTuner(Tuner):
         """The folder that ``peft`` loads."""
         (wrapped,) = self._wrapped
         wrapped.save_pretrained(folder / OTHERS)
+
+
+def _kind(method: str, name: str) -> type[Any]:
+    """The config class of ``peft`` for a ``peft_type``, of a method that acts on layers.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    kinds = {str(kind.value): of for kind, of in _library("mapping").items()}
+    usable = [
+        each
+        for each, of in kinds.items()
+        if "target_modules" in of.__dataclass_fields__ and each not in _WITH_A_LOOP
+    ]
+    if name in usable:
+        return kinds[name]
+    if name in _WITH_A_LOOP:
+        why = f"peft_type={name} needs calls between the steps of training, which are not made"
+    elif name in kinds:
+        why = f"peft_type={name} acts on no layers, but on a language model or on other adapters"
+    else:
+        why = f"no peft_type {name!r}: {nearest_hint(name, usable)}"
+    raise ConfigError(f"method {method!r}: {why}; one of {', '.join(usable)}")
+
+
+def _try_layers(trunk: Trunk) -> None:
+    """Let a layer of each kind act on zeros: some ask for more than tokens of a point cloud."""
+    added = {
+        type(layer): layer for layer in trunk.modules() if isinstance(layer, _library("layer"))
+    }
+    for layer in added.values():
+        base, modes = layer.get_base_layer(), {part: part.training for part in layer.modules()}
+        if isinstance(base, nn.Linear | nn.LayerNorm):
+            with torch.no_grad(), torch.random.fork_rng([]):
+                layer.eval()(base.weight.new_zeros(1, 1, base.weight.shape[-1]))
+            for part, mode in modes.items():
+                part.training = mode
 
 
 def _library(what: str) -> Any:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.benchmark import redraw
+from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
 from pointpeft.models import save_model
@@ -157,8 +159,22 @@ def _make_module(
     model = _make_model(resolved, data, run, banks)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
+    if is_first_process():
+        _check_saves(model)
     augment = resolved.protocol.augmentation(config.data.augmentation, num_points, task.name)
     return task.module(model, config, resolved.schedule, augment, data)
+
+
+def _check_saves(model: PeftModel) -> None:
+    """Save once in vain: that something cannot be saved is to be known before it is trained."""
+    with TemporaryDirectory() as folder:
+        try:
+            model.save_pretrained(folder)
+        except PointPeftError:
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            name = model.config.method
+            raise ConfigError(f"method={name}: its adapter cannot be saved: {error}") from error
 
 
 def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks) -> PeftModel:
