@@ -243,7 +243,8 @@ def memory(run: Path) -> dict[str, int]:
         if number > 1:
             adapters.load(f"adapter-{number}", run)
         if number in ADAPTERS:
-            tensors = (*adapters.model.parameters(), *adapters.model.buffers())
+            (model,) = adapters.models.values()
+            tensors = (*model.parameters(), *model.buffers())
             storages = [tensor.untyped_storage() for tensor in tensors]
             found[str(number)] = sum({one.data_ptr(): one.nbytes() for one in storages}.values())
     return found

@@ -7,7 +7,7 @@ from pointpeft.serving.adapters import AdapterSet
 
 def total(adapters: AdapterSet) -> int:
     """Bytes of the memory that the tensors of all adapters lie in."""
-    model = adapters.model
+    (model,) = adapters.models.values()
     storages = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
     return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 

@@ -22,7 +22,7 @@ _SHORTEST = 16
 def serve(
     adapters: Annotated[
         list[str],
-        typer.Argument(help="Run or adapter folders, or hf://owner/name, all of one backbone."),
+        typer.Argument(help="Run or adapter folders, or hf://owner/name."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
@@ -46,7 +46,7 @@ def serve(
     method: options.Method = None,
     device: options.Device = None,
 ) -> None:
-    """Answer requests over HTTP for any number of adapters on one backbone, with a page at /."""
+    """Answer requests over HTTP for any number of adapters, with a page at /."""
     for each in adapters:
         resolve_adapter(each)
     options.know_method(method)

@@ -1,4 +1,4 @@
-"""Adapters on one trunk, each with all that is needed to use it."""
+"""Adapters on the trunks that they share, each with all that is needed to use it."""
 
 import itertools
 import re
@@ -39,7 +39,8 @@ class ServedAdapter:
     Attributes:
         name: by which it is asked for.
         key: by which the model knows it; one that is loaded again has another one.
-        adapter: on the trunk.
+        model: the trunk with all adapters on it.
+        adapter: this one.
         transform: how shapes are prepared.
         statistics: of training shapes, when known.
         familiarity: compares shapes with those of training, when they are remembered.
@@ -49,6 +50,7 @@ class ServedAdapter:
 
     name: str
     key: str
+    model: PeftModel
     adapter: Adapter
     transform: InputTransform
     statistics: InputStatistics | None
@@ -108,25 +110,27 @@ class ServedAdapter:
 
 
 class AdapterSet:
-    """The adapters of a service. They share one trunk: memory grows by what each has of its own.
+    """The adapters of a service.
+
+    Those of one trunk share it: memory grows by what each has of its own.
 
     Args:
         folders: adapter or run folders; each adapter is called by its folder's name, see
-            :func:`served_name`. All are of one trunk, that of the first.
-        checkpoint: weights of the encoder, where they are not found.
+            :func:`served_name`.
+        checkpoint: weights of the encoder, where they are not found; then all are of this one.
         device: where to compute.
         neighbors_from: training data, by which the shapes that adapters remember get their names
             and can be shown. It is read beside the requests.
 
     Attributes:
-        model: the trunk with all adapters.
+        models: each trunk with its adapters, by the hash of the trunk.
         device: where to compute.
-        retired: adapters that were replaced or removed, but that the model still has for requests
+        retired: adapters that were replaced or removed, but that their trunk still has for requests
             that began before.
 
     Raises:
         ConfigError: no folder, or two of one name.
-        CheckpointError: a folder holds no adapter, or one of another trunk.
+        CheckpointError: a folder holds no adapter, or the weights of its encoder are not found.
         DataError: the training data is not there.
     """
 
@@ -141,7 +145,8 @@ class AdapterSet:
             raise ConfigError("name the folder of at least one adapter")
         self.device = device
         self._names = None if neighbors_from is None else NeighborNames(neighbors_from)
-        self.model = PeftModel(load_base(folders[0], checkpoint).to(device)).eval()
+        self._checkpoint = checkpoint
+        self.models: dict[str, PeftModel] = {}
         self._keys = map("served-{}".format, itertools.count())
         self._known: dict[str, ServedAdapter] = {}
         self.retired: list[ServedAdapter] = []
@@ -180,10 +185,10 @@ class AdapterSet:
         return self._known[name]
 
     def load(self, name: str, folder: str | Path) -> ServedAdapter:
-        """Put an adapter on the trunk, in place of one of that name, which retires.
+        """Put an adapter on its trunk, in place of one of that name, which retires.
 
         Raises:
-            CheckpointError: there is no adapter, or one of another trunk.
+            CheckpointError: there is no adapter, or the weights of its encoder are not found.
             ConfigError: it does not state its classes or its input.
         """
         served = self._load(name, folder)
@@ -201,13 +206,14 @@ class AdapterSet:
 
     def _load(self, name: str, folder: str | Path) -> ServedAdapter:
         key = next(self._keys)
-        self._check_trunk(folder)
-        load_adapter(self.model, folder, key)
+        model = self._trunk_of(folder)
+        load_adapter(model, folder, key)
         try:
-            served = self._served(name, key, resolve_adapter(folder))
+            served = self._served(name, key, model, resolve_adapter(folder))
         except Exception:
-            self.model.delete_adapter(key)
+            model.delete_adapter(key)
             raise
+        self.models[model.base_hash] = model
         # What retires may be deleted at once by another thread, so it must not be found any more.
         before = self._known.get(name)
         self._known[name] = served
@@ -215,14 +221,12 @@ class AdapterSet:
             self.retired.append(before)
         return served
 
-    def _check_trunk(self, folder: str | Path) -> None:
-        """Refuse a further adapter on another trunk than that of those that are there."""
+    def _trunk_of(self, folder: str | Path) -> PeftModel:
+        """The trunk that an adapter is on; it is loaded where no other adapter is on it."""
         needed = read_adapter_config(resolve_adapter(folder))["base_model"]["hash"]
-        if self._known and needed != self.model.base_hash:
-            raise CheckpointError(
-                f"{folder} is on another backbone than {', '.join(self._known)}, and a service has "
-                "one: start a second service for it"
-            )
+        if needed in self.models:
+            return self.models[needed]
+        return PeftModel(load_base(folder, self._checkpoint).to(self.device)).eval()
 
     def remove(self, name: str) -> None:
         """Have an adapter retire.
@@ -234,8 +238,14 @@ class AdapterSet:
         del self._known[name]
         self.retired.append(served)
 
-    def _served(self, name: str, key: str, folder: Path) -> ServedAdapter:
-        adapter: Any = self.model.adapters[key].to(self.device)
+    def forget(self, served: ServedAdapter) -> None:
+        """Take a retired adapter off its trunk, and the last one of a trunk with it."""
+        served.model.delete_adapter(served.key)
+        if not served.model.adapters:
+            del self.models[served.model.base_hash]
+
+    def _served(self, name: str, key: str, model: PeftModel, folder: Path) -> ServedAdapter:
+        adapter: Any = model.adapters[key].to(self.device)
         _, given = described_input(adapter, folder)
         if adapter.task not in _TASKS:
             raise ConfigError(
@@ -250,7 +260,7 @@ class AdapterSet:
             raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
         statistics = given.get("statistics")
         return ServedAdapter(
-            name, key, adapter, transform,
+            name, key, model, adapter, transform,
             InputStatistics.from_dict(statistics) if statistics else None,
             None if parts else self._familiarity(adapter, folder, transform, given),
             parts, None if parts is None else part_mask(parts).to(self.device),

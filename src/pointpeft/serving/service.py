@@ -49,7 +49,7 @@ class Service:
     """Reads shapes and computes predictions and features for many clients at a time.
 
     Args:
-        adapters: on their trunk; from now on they belong to the service.
+        adapters: on their trunks; from now on they belong to the service.
         limits: of a request.
         folder: whose sub-folders may be loaded as adapters while the service runs; None: none may.
         readers: processes that read shapes.
@@ -103,7 +103,7 @@ class Service:
             if not self._users[served.key]:
                 del self._users[served.key]
                 self._adapters.retired.remove(served)
-                self._model.call(partial(self._adapters.model.delete_adapter, served.key))
+                self._model.call(partial(self._adapters.forget, served))
 
     def list_adapters(self) -> list[dict[str, Any]]:
         """The adapters in the order of their loading, as plain values."""
@@ -114,7 +114,7 @@ class Service:
 
         Raises:
             UnknownAdapterError: there is no such sub-folder, or none may be loaded.
-            CheckpointError: it holds no adapter, or one of another trunk.
+            CheckpointError: it holds no adapter, or the weights of its encoder are not found.
         """
         if self._folder is None:
             raise UnknownAdapterError("the service was started without --adapters: none is loaded")
@@ -188,14 +188,14 @@ class Service:
     # --- in the thread of the model -------------------------------------------------------------
 
     def _compute(self, asked: Sequence[_Asked]) -> list[Any]:
-        """Answers in their order; clouds of one size and purpose are a batch."""
+        """Answers in their order; clouds of one trunk, size and purpose are a batch."""
         groups: dict[Any, list[int]] = defaultdict(list)
         answers: dict[int, Any] = {}
         for place, one in enumerate(asked):
             assert one.read.cloud is not None
-            by_adapter = one.served.key if one.wants == "feature" else None
+            on = one.served.key if one.wants == "feature" else one.served.model.base_hash
             own_batch = place if one.served.alone else None
-            groups[one.wants, by_adapter, len(one.read.cloud), own_batch].append(place)
+            groups[one.wants, on, len(one.read.cloud), own_batch].append(place)
         for (wants, *_), places in groups.items():
             some = [asked[place] for place in places]
             made = self._predictions(some) if wants == "prediction" else _features(some)
@@ -205,12 +205,12 @@ class Service:
 
     @torch.no_grad()
     def _predictions(self, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
-        """Predictions of a batch in which every cloud may have an adapter of its own."""
-        model, device = self._adapters.model, self._adapters.device
+        """Predictions of a batch in which every cloud may have an adapter of its own on a trunk."""
+        model, device = asked[0].served.model, self._adapters.device
         points = _stacked(asked).to(device)
         category = torch.tensor([one.category or 0 for one in asked], device=device)
         found = model.trunk.tokenize(points)
-        queries, near = self._compared(asked, found)
+        queries, near = _compared(asked, found)
         known = len(queries) == len(asked)  # then no adapter computes them once more
         query_of_all = torch.stack([queries[row] for row in range(len(asked))]) if known else None
         keys = [one.served.key for one in asked]
@@ -222,33 +222,35 @@ class Service:
             for place, (one, row) in enumerate(zip(asked, logits, strict=True))
         ]
 
-    def _compared(
-        self, asked: Sequence[_Asked], found: Tokenized
-    ) -> tuple[dict[int, torch.Tensor], dict[int, Any]]:
-        """By rows of the batch, frozen features, and how near they are to training shapes.
 
-        Adapters that make these features alike have them made in one pass.
-        """
-        memories: dict[str, list[int]] = defaultdict(list)
-        passes: dict[Hashable, list[int]] = defaultdict(list)
-        for row, one in enumerate(asked):
-            if one.served.familiarity is not None:
-                memories[one.served.key].append(row)
-                passes[one.served.features_key].append(row)
-        queries: dict[int, torch.Tensor] = {}
-        for rows in passes.values():
-            own = found if len(rows) == len(asked) else found.rows(torch.tensor(rows))
-            tuner = asked[rows[0]].served.adapter.tuner
-            made = tuner.frozen_features(self._adapters.model.trunk, own)
-            queries.update(zip(rows, made, strict=True))
-        near: dict[int, Any] = {}
-        for rows in memories.values():
-            memory = asked[rows[0]].served.familiarity
-            assert memory is not None
-            query = torch.stack([queries[row] for row in rows])
-            scores = zip(memory.unusual(query), memory.nearest(query), strict=True)
-            near.update(zip(rows, scores, strict=True))
-        return queries, near
+def _compared(
+    asked: Sequence[_Asked], found: Tokenized
+) -> tuple[dict[int, torch.Tensor], dict[int, Any]]:
+    """By rows of the batch, frozen features, and how near they are to training shapes.
+
+    Adapters that make these features alike have them made in one pass.
+    """
+    memories: dict[str, list[int]] = defaultdict(list)
+    passes: dict[Hashable, list[int]] = defaultdict(list)
+    for row, one in enumerate(asked):
+        if one.served.familiarity is not None:
+            memories[one.served.key].append(row)
+            passes[one.served.features_key].append(row)
+    queries: dict[int, torch.Tensor] = {}
+    for rows in passes.values():
+        own = found if len(rows) == len(asked) else found.rows(torch.tensor(rows))
+        first = asked[rows[0]].served
+        tuner = first.adapter.tuner
+        made = tuner.frozen_features(first.model.trunk, own)
+        queries.update(zip(rows, made, strict=True))
+    near: dict[int, Any] = {}
+    for rows in memories.values():
+        memory = asked[rows[0]].served.familiarity
+        assert memory is not None
+        query = torch.stack([queries[row] for row in rows])
+        scores = zip(memory.unusual(query), memory.nearest(query), strict=True)
+        near.update(zip(rows, scores, strict=True))
+    return queries, near
 
 
 def _stacked(asked: Sequence[_Asked]) -> torch.Tensor:
