@@ -5,12 +5,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Template
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from pointpeft import __version__
@@ -35,6 +36,15 @@ _PROBLEM = {"content": {"application/problem+json": {}}, "description": "a probl
 _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "503": _PROBLEM}
 
 Answer = Callable[[Upload], Awaitable[dict[str, Any]]]
+
+
+class _Asked(BaseModel, extra="forbid"):
+    adapter: str | None = None
+
+
+class _Predict(_Asked):
+    category: str | None = None
+    points: bool = False
 
 
 def create_app(service: Service, token: str | None = None) -> FastAPI:
@@ -91,29 +101,24 @@ def _answer_errors(app: FastAPI) -> None:
 
 def _add_shapes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/predict", openapi_extra=dict(BODY), tags=["shapes"])
-    async def predict(
-        request: Request,
-        adapter: str | None = None,
-        category: str | None = None,
-        points: bool = False,
-    ) -> Response:
+    async def predict(request: Request, asked: Annotated[_Predict, Query()]) -> Response:
         """Classes or parts of each shape.
 
         `adapter` is needed if there are several, `category` for parts of several categories. With
         `points` the answer has the points that the model saw, or that got a part in `seg`, and
         those of the nearest training shapes where the service knows them.
         """
-        with service.using(adapter) as served:
-            number = served.category_number(category)
+        with service.using(asked.adapter) as served:
+            number = served.category_number(asked.category)
             uploads = await read_uploads(request, service.limits)
             return await _answers(
-                served.name, uploads, lambda one: service.predict(one, served, number, points)
+                served.name, uploads, lambda one: service.predict(one, served, number, asked.points)
             )
 
     @app.post("/v1/embed", openapi_extra=dict(BODY), tags=["shapes"])
-    async def embed(request: Request, adapter: str | None = None) -> Response:
+    async def embed(request: Request, asked: Annotated[_Asked, Query()]) -> Response:
         """A feature of each shape: what enters the head of the adapter."""
-        with service.using(adapter) as served:
+        with service.using(asked.adapter) as served:
             uploads = await read_uploads(request, service.limits)
             return await _answers(served.name, uploads, lambda one: service.embed(one, served))
 

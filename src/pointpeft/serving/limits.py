@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pointpeft.errors import ConfigError, check_sizes
+from pointpeft.errors import check_sizes
 
 __all__ = ["LOOPBACK", "Limits"]
 
@@ -19,7 +19,7 @@ class Limits:
         max_files: shapes in one request.
         max_points: points or vertices of one shape, and triangles.
         max_waiting: requests that are worked on or wait at the same time.
-        reading_seconds: for reading and preparing one shape.
+        reading_seconds: for reading and preparing one shape, at most ``seconds``.
         reading_bytes: memory that reading one shape may take.
         seconds: from the head of a request to its answer.
 
@@ -37,7 +37,4 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_sizes(self, list(vars(self)))
-        if self.reading_seconds > self.seconds:
-            raise ConfigError(
-                f"`seconds` {self.seconds} must be at least reading_seconds {self.reading_seconds}"
-            )
+        object.__setattr__(self, "reading_seconds", min(self.reading_seconds, self.seconds))

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from pointpeft.data.reading import SHAPE_SUFFIXES
@@ -100,8 +100,13 @@ async def _files(request: Request, limits: Limits) -> list[Upload]:
                 for name, file in files
                 if _suffix(name) not in BESIDE_SUFFIXES
             ]
-    except MultiPartException as error:
-        raise RefusedError(400, f"the form cannot be read: {error.message}") from error
+    except HTTPException as error:  # what Starlette makes of a form that it cannot read
+        if error.detail.startswith("Too many files"):
+            raise RefusedError(
+                422, f"the form holds more than `max_files` {limits.max_files} files: send them in "
+                "several requests"
+            ) from error  # fmt: skip
+        raise RefusedError(400, f"the form cannot be read: {error.detail}") from error
 
 
 def _name(file: UploadFile) -> str:
