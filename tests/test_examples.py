@@ -1,5 +1,6 @@
 """Every script in examples runs from top to bottom, on a few shapes."""
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import pointpeft as pp
 
 FOLDER = Path(__file__).parents[1] / "examples"
+RUNTIME = os.environ.get("ONNXRUNTIME_WEB", "")
 SHORT = ["trainer.epochs=1", "trainer.batch_size=6"]
 
 
@@ -61,9 +63,17 @@ def test_pretrain_your_own(shapes, tmp_path, monkeypatch, capsys):
     assert "linear SVM" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not RUNTIME, reason="ONNXRUNTIME_WEB does not name an unpacked npm package")
+def test_browser_page(shapes, tmp_path, monkeypatch, capsys):
+    site = tmp_path / "site"
+    run(monkeypatch, "browser_page", shapes / "shapes.npz", tmp_path / "run", RUNTIME, site)
+    assert (site / "index.html").is_file()
+    assert str(site) in capsys.readouterr().out
+
+
 def test_scripts_are_short():
     scripts = sorted(FOLDER.glob("*.py"))
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     assert all(script.read_text().count("\n") <= 60 for script in scripts)
 
 

@@ -1,5 +1,6 @@
 """How the package is built stays as it should be."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -36,3 +37,15 @@ def test_the_past_has_one_room(house):
 def test_files_are_under_400_lines(house):
     long = {n: p for n, p in house["modules"]().items() if p.read_text().count("\n") > 400}
     assert not long
+
+
+def test_the_files_that_a_newcomer_is_sent_to_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w/]+\.(?:py|md|yaml))`", text)}
+    lacking = {
+        name
+        for name in named
+        if not any((place / name).is_file() for place in (ROOT, ROOT / "src/pointpeft"))
+    }
+    assert len(named) > 20
+    assert not lacking
