@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.models.registry import build_segmenter
+from pointpeft.peft.linear_svm import DEFAULT_C
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import classifier, encoder
 
@@ -82,6 +83,44 @@ def test_neighbours_vote_by_their_similarity():
         torch.testing.assert_close(logits.exp(), shares, atol=1e-4, rtol=1e-4)
 
 
+def test_balanced_votes_are_divided_by_the_number_of_shapes_of_their_class():
+    labels = torch.tensor([0] * 9 + [1] * 4 + [2] * 2 + [3])
+    (plain, _), (balanced, _) = (
+        fitted(pp.KNNConfig(neighbors=16, class_weights=weights), labels)
+        for weights in ("none", "balanced")
+    )
+    query = clouds(3, seed=8)
+    shares = plain(query).exp() / torch.tensor([9, 4, 2, 1])
+    expected = shares / shares.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(balanced(query).exp(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_balanced_machine_is_that_of_scikit_learn():
+    labels = torch.tensor([0] * 12 + [1] * 4)
+    model, features = fitted(pp.SVMConfig(C=0.1, class_weights="balanced"), labels)
+    centre = features.double().mean(0)
+    theirs = SVC(C=0.1, kernel="linear", class_weight="balanced")
+    theirs.fit(features.double() - centre, labels)
+    asked = encoder().eval().retrieval_features(clouds(20, seed=9)).detach().double() - centre
+    assert model(clouds(20, seed=9)).argmax(dim=1).tolist() == theirs.predict(asked).tolist()
+
+
+def test_a_balanced_discriminant_expects_all_classes_alike():
+    labels = torch.tensor([0] * 12 + [1] * 4)
+    (plain, _), (balanced, _) = (
+        fitted(pp.LDAConfig(class_weights=weights), labels) for weights in ("none", "balanced")
+    )
+    moved = (balanced(clouds(3, seed=8)) - plain(clouds(3, seed=8)))[:, :2]
+    expected = torch.tensor([0.5 / 0.75, 0.5 / 0.25]).log().expand(3, 2)
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_shape_of_a_class_leaves_c_at_its_default():
+    model = pp.get_peft_model(classifier(), pp.SVMConfig()).eval()
+    report = model.tuner.fit(torch.randn(4, model.trunk.num_features), torch.arange(4))
+    assert report["C"] == DEFAULT_C
+
+
 def test_more_neighbours_than_shapes_are_all_of_them():
     model, _ = fitted(pp.KNNConfig(neighbors=99))
     assert model(clouds(2)).isfinite().all()
@@ -106,6 +145,7 @@ def test_a_single_class_is_refused():
         (lambda: pp.KNNConfig(temperature=0), "temperature"),
         (lambda: pp.LDAConfig(shrinkage=2), "shrinkage"),
         (lambda: pp.LDAConfig(draws=0), "draws"),
+        (lambda: pp.KNNConfig(class_weights="all"), "class_weights"),
         (lambda: pp.get_peft_model(classifier(), pp.LDAConfig(blocks=99)), "blocks"),
     ],
 )

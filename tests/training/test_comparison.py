@@ -10,6 +10,7 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
+from pointpeft.measure import Predictor
 from pointpeft.training import cells as cells_of
 from pointpeft.training import parallel
 from pointpeft.training.cells import FAILURE, Cell, read_cell, read_failure
@@ -182,11 +183,14 @@ def test_a_failure_is_noted_and_the_others_go_on(make, ran, tmp_path, monkeypatc
     assert not list((tmp_path / "out").rglob(FAILURE))
 
 
-def test_a_method_without_any_run_has_no_row(make, ran, tmp_path):
-    """One shape of each class is too few to choose C by; with C given it is enough."""
-    results = compare(make(methods=("svm", "svm,C=1"), shots=(1,)), tmp_path / "out")
-    assert [row["method"] for row in results["rows"]] == ["svm,C=1"]
-    assert {failure["error"] for failure in results["failures"]} == {"DataError"}
+def test_one_shape_of_each_class_is_enough_and_classes_may_count_alike(make, ran, tmp_path):
+    asked = make("class_weights=balanced", methods=("svm", "knn", "lda"), shots=(1,), seeds=1)
+    results = compare(asked, tmp_path / "out")
+    assert not results["failures"]
+    assert {row["method"] for row in results["rows"]} == {"svm", "knn", "lda"}
+    (folder,) = (tmp_path / "out").rglob("svm/1shot/seed0")
+    assert "default" in metrics_of(folder)["C_from"]
+    assert Predictor(folder).model.config.balanced
 
 
 def test_a_search_without_a_result_trains_no_other_seeds(make, ran, tmp_path, monkeypatch):

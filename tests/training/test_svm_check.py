@@ -9,9 +9,10 @@ from sklearn.svm import LinearSVC
 
 from pointpeft.compat.checkpoints.reading import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import ConfigError
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
+from pointpeft.peft.linear_svm import DEFAULT_C
 from pointpeft.training import PretrainConfig, load_config
 from pointpeft.training.config import SvmCheckConfig
 from pointpeft.training.pretraining_checks import SvmCheck
@@ -97,11 +98,10 @@ def test_published_settings_keep_their_regularisation():
         assert config.svm.C == 0.01
 
 
-def test_too_few_shapes_to_cross_validate_are_named_before_training(tmp_path):
+def test_with_too_few_shapes_to_cross_validate_c_is_the_default(tmp_path):
     data = write_archive(tmp_path / "one.npz", {"train": 1, "val": 1})
-    with pytest.raises(DataError, match=r"svm\.C"):
-        make_check(data, "honest")
-    make_check(data, "honest", C=1.0)
+    assert make_check(data, "honest").C == DEFAULT_C
+    assert make_check(data, "honest", C=3.0).C == 3.0
 
 
 def test_settings_that_cannot_be_had(archive):

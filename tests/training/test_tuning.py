@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
+from pointpeft.data import InputTransform, ShapeData, ShapeSplit
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.tasks import tuning_module
-from pointpeft.tasks.classification import ClassificationModule, balanced_weights
+from pointpeft.tasks.classification import UNEQUAL, ClassificationModule, balanced_weights
 from pointpeft.training.config import OptimizerConfig
 from pointpeft.training.optimizer import Schedule
 from pointpeft.training.resolved import ResolvedRun
@@ -75,7 +76,7 @@ def test_weights_enter_loss_and_score():
         ClassificationModule(
             model, Schedule.of(OptimizerConfig(lr=1e-3), 1), recipe("none", 64), 0.0, "val", given
         ).eval()
-        for given in (None, weights)
+        for given in ((None, None), weights)
     )
     seen = {}
     for module in (plain, weighted):
@@ -108,9 +109,34 @@ def test_class_weights_have_their_place(settings):
         pp.FinetuneConfig(**settings)
 
 
-def test_class_weights_are_for_methods_that_train():
-    with pytest.raises(ConfigError, match="class_weights"):
-        ResolvedRun.of(pp.FinetuneConfig(method="svm", class_weights="balanced"))
+@pytest.mark.parametrize("method", ["svm", "knn", "lda"])
+def test_class_weights_are_a_setting_of_methods_that_are_fitted(method):
+    balanced = ResolvedRun.of(pp.FinetuneConfig(method=method, class_weights="balanced")).method
+    assert balanced.balanced
+    assert not ResolvedRun.of(pp.FinetuneConfig(method=method)).method.balanced
+    assert type(balanced).from_dict(balanced.to_dict()) == balanced
+
+
+@pytest.mark.parametrize(
+    ("most", "protocol", "alike"),
+    [(UNEQUAL, "honest", False), (UNEQUAL + 1, "honest", True), (99, "published", False)],
+)
+def test_of_very_unequal_classes_the_epoch_is_chosen_by_balanced_accuracy(most, protocol, alike):
+    def split(counts):
+        labels = np.repeat(np.arange(4), counts)
+        return ShapeSplit(np.zeros((len(labels), 4, 3), np.float32), labels, (None,) * len(labels))
+
+    train, val, none = split([most, 1, 1, 1]), split([3, 1, 1, 1]), split([0] * 4)
+    transform = InputTransform(num_points=4)
+    data = ShapeData(tuple("abcd"), train, val, none, none, transform, None, (), ())
+    run = ResolvedRun.of(pp.FinetuneConfig(method="linear", protocol=protocol))
+    model = pp.get_peft_model(tiny("classification"), pp.LinearConfig())
+    module = run.task.module(model, run.config, run.schedule, recipe("none", 4), data)
+    assert module.class_weights is None
+    expected = balanced_weights(val.labels, 4) if alike else None
+    assert (module.validation_weights is None) == (expected is None)
+    if alike:
+        assert torch.equal(module.validation_weights, expected)
 
 
 def bank_method():

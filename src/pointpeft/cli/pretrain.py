@@ -147,9 +147,8 @@ def svm(
             device = device or "auto"
             result, weights = training.evaluate_backbone(settings, device, progress, output)
         weights = f"{settings.model}, {weights}"
-    how = "5-fold cross-validation on train" if result.tuned else "as given"
     tell(f"backbone: {weights}")
-    tell(f"C: {result.C:g} ({how})")
+    tell(f"C: {result.C:g} ({result.C_from})")
     tell(f"metrics: {output / 'metrics.json'}")
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     headline(f"[bold]linear SVM test accuracy: {percent(result.accuracy)}[/] ({basis(metrics)})")

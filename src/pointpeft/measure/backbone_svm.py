@@ -20,7 +20,6 @@ from pointpeft.measure.records import (
 )
 from pointpeft.measure.scores import accuracy_intervals, class_counts, extract_features, score
 from pointpeft.measure.svm import SvmResult, linear_svm
-from pointpeft.peft.linear_svm import check_can_choose
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import SvmConfig
 from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
@@ -71,8 +70,6 @@ def evaluate_backbone(
         raise DataError(
             f"{config.data.source} has no test split, and its classes are too small to cut one"
         )
-    if config.C is None:
-        check_can_choose(data.train.labels, data.class_names)
     data = note_shapes_seen_before(data, source)
     announce_data(config.data.source, data, ("train", "test"))
     log.info("linear SVM on features of %s, computed on %s", config.model, device)
@@ -125,7 +122,7 @@ def svm_metrics(
         "protocol": config.protocol,
         "seed": config.seed,
         "C": result.C,
-        "C_from": "cross-validation on train" if result.tuned else "given",
+        "C_from": result.C_from,
         "test_accuracy": result.accuracy,
         "test_mean_class_accuracy": found.mean_class_accuracy,
         "train_items": len(train),

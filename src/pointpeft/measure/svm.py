@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointpeft.errors import DataError
-from pointpeft.peft.linear_svm import C_GRID, fit_svm
+from pointpeft.peft.linear_svm import C_GRID, CROSS_VALIDATED, fit_svm
 
 __all__ = ["C_GRID", "SvmResult", "linear_svm"]
 
@@ -18,16 +18,21 @@ class SvmResult:
     Attributes:
         accuracy: share of test items classified correctly, 0 to 1.
         C: inverse regularisation strength that was used.
-        tuned: whether ``C`` was chosen by cross-validation on the training items.
+        C_from: where it is from, in words.
         predictions: ``(S,)`` labels predicted for the test items.
         decision: decision values of the test items, as scikit-learn shapes them.
     """
 
     accuracy: float
     C: float
-    tuned: bool
+    C_from: str
     predictions: NDArray[np.int64]
     decision: NDArray[np.float64]
+
+    @property
+    def tuned(self) -> bool:
+        """Whether ``C`` was chosen by cross-validation on the training items."""
+        return self.C_from == CROSS_VALIDATED
 
 
 def linear_svm(
@@ -47,8 +52,7 @@ def linear_svm(
         C: inverse regularisation strength; None: chosen on the training items alone.
 
     Raises:
-        DataError: fewer than two classes, too few items of a class to cross-validate, or features
-            that are not finite.
+        DataError: fewer than two classes, or features that are not finite.
     """
     if not np.isfinite(test_features).all():
         raise DataError("features are NaN or infinite: the weights of the encoder are damaged")
@@ -57,4 +61,4 @@ def linear_svm(
     predictions = fitted.machine.predict(centred)
     accuracy = float(np.mean(predictions == test_labels))
     decision = fitted.machine.decision_function(centred)
-    return SvmResult(accuracy, fitted.C, fitted.tuned, predictions, decision)
+    return SvmResult(accuracy, fitted.C, fitted.C_from, predictions, decision)

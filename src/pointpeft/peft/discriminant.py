@@ -18,23 +18,23 @@ from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops._checks import values_are_known
 from pointpeft.ops._numerics import full_precision
-from pointpeft.peft.method import Constants, FittedTuner, PeftConfig
+from pointpeft.peft.method import Constants, FittedConfig, FittedTuner
 
 __all__ = ["LDAConfig", "LDATuner"]
 
 
 @dataclass(frozen=True)
-class LDAConfig(PeftConfig):
+class LDAConfig(FittedConfig):
     """Linear discriminant analysis (Fisher 1936) with a shrunk covariance."""
 
     method = "lda"
-    fitted = True
 
     blocks: int | None = None  # how many of the last blocks are looked at; None: all
     draws: int = 4  # samplings of each training shape that are learnt from
     shrinkage: float | None = None  # from 0 to 1; None: that of Ledoit and Wolf (2004)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(self, ["blocks", "draws"])
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise ConfigError(f"shrinkage must be from 0 to 1, got {self.shrinkage!r}")
@@ -100,8 +100,9 @@ class LDATuner(FittedTuner):
         """Learn from features ``(S, F)`` with labels ``(S,)``; returns ``shrinkage``.
 
         The score of class k is ``w_k x + b_k`` with ``w_k = Sigma^-1 m_k`` and
-        ``b_k = log p_k - w_k m_k / 2``: m_k is the mean of the class, p_k its share, and Sigma the
-        covariance within classes, shrunk towards a multiple of the identity.
+        ``b_k = log p_k - w_k m_k / 2``: m_k is the mean of the class, p_k its share, or
+        the same of all where classes count alike, and Sigma the covariance within classes, shrunk
+        towards a multiple of the identity.
         """
         classes, labels = labels.unique(return_inverse=True)
         if len(classes) < 2:
@@ -121,7 +122,8 @@ class LDATuner(FittedTuner):
         weights = torch.linalg.solve(covariance, means.T).T
         with torch.no_grad():
             self.origin.copy_(features.double().mean(dim=0))
-            biases = (counts / len(x)).log() - (weights * means).sum(dim=1) / 2
+            shares = torch.ones_like(counts) if self.config.balanced else counts
+            biases = (shares / shares.sum()).log() - (weights * means).sum(dim=1) / 2
             self.scores.weight.zero_()
             # Classes without a shape get the least of all scores.
             self.scores.bias.fill_(torch.finfo(torch.float32).min)

@@ -11,22 +11,22 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError, check_numbers, check_sizes
 from pointpeft.models.heads import Classifier
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.method import FittedTuner, PeftConfig
+from pointpeft.peft.method import FittedConfig, FittedTuner
 
 __all__ = ["KNNConfig", "KNNTuner"]
 
 
 @dataclass(frozen=True)
-class KNNConfig(PeftConfig):
+class KNNConfig(FittedConfig):
     """Votes of the nearest training shapes by cosine similarity of features."""
 
     method = "knn"
-    fitted = True
 
     neighbors: int = 5  # that vote; fewer where there are fewer shapes
     temperature: float = 0.07  # of their weights, exp(similarity / temperature)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(self, ["neighbors"])
         check_numbers(self, ["temperature"])
         if self.temperature <= 0:
@@ -55,11 +55,19 @@ class KNNTuner(FittedTuner):
         return {}
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logarithms of the share of the votes of each class, ``(B, C) -> (B, classes)``."""
+        """Logarithms of the share of the votes of each class, ``(B, C) -> (B, classes)``.
+
+        Where classes count alike, a vote is divided by the number of shapes of its class.
+        """
         if self.bank is None:
             raise ConfigError("knn knows no shapes yet: call fit, or add the adapter with a bank")
         found = self.bank.retrieve(features, min(self.config.neighbors, len(self.bank)))
         votes = (found.similarity / self.config.temperature).softmax(dim=1)
         labels = self.bank.labels[found.indices]
+        if self.config.balanced:
+            ones = torch.ones_like(self.bank.labels, dtype=votes.dtype)
+            counts = votes.new_zeros(self.num_classes).scatter_add(0, self.bank.labels, ones)
+            votes = votes / counts[labels]
+            votes = votes / votes.sum(dim=1, keepdim=True)
         shares = votes.new_zeros(features.shape[0], self.num_classes).scatter_add(1, labels, votes)
         return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()

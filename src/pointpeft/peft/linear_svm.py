@@ -1,5 +1,7 @@
 """A linear SVM on frozen features, as a method: fitted in seconds, and then an adapter like any."""
 
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,32 +12,47 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
-from pointpeft.formats import enumerate_names
 from pointpeft.models.heads import Classifier
 from pointpeft.ops._checks import values_are_known
-from pointpeft.peft.method import FittedTuner, PeftConfig
+from pointpeft.peft.method import FittedConfig, FittedTuner
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC
 
-__all__ = ["C_GRID", "FittedSvm", "SVMConfig", "SVMTuner", "check_can_choose", "fit_svm"]
+__all__ = [
+    "CROSS_VALIDATED",
+    "C_GRID",
+    "DEFAULT_C",
+    "FittedSvm",
+    "SVMConfig",
+    "SVMTuner",
+    "fit_svm",
+    "forced_strength",
+]
+
+log = logging.getLogger("pointpeft")
 
 C_GRID = tuple(float(C) for C in np.logspace(-3, 3, 13))
 """What cross-validation chooses C from: 0.001, 0.00316, ..., 1000."""
+DEFAULT_C = 1.0
+"""Where a class has a single shape. With few shapes from 1 on no C makes a difference."""
+CROSS_VALIDATED = "cross-validation on train"
+_GIVEN, _DEFAULT = "given", "default, since a class has a single training shape"
 _FOLDS = 5
 _MAX_ITERATIONS = 100_000  # per pair of classes; ordinary pairs take a few thousand
 
 
 @dataclass(frozen=True)
-class SVMConfig(PeftConfig):
+class SVMConfig(FittedConfig):
     """A linear support vector machine; nothing is trained by epochs."""
 
     method = "svm"
-    fitted = True
 
-    C: float | None = None  # inverse regularisation strength; None: cross-validated on train
+    # inverse regularisation strength; None: cross-validated on train, 1 where a class has one shape
+    C: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.C is not None and not self.C > 0:
             raise ConfigError(f"C must be positive, got {self.C!r}")
 
@@ -59,16 +76,12 @@ class SVMTuner(FittedTuner):
         self.register_buffer("origin", torch.zeros(C))
         self.register_buffer("present", torch.zeros(K, dtype=torch.bool))
 
-    def check_data(self, labels: NDArray, class_names: Sequence[str]) -> None:
-        """Two shapes or more of each class, where C is to be chosen."""
-        if self.config.C is None:
-            check_can_choose(labels, class_names)
-
     def fit(
         self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Fit the machines to features ``(S, C)`` and labels ``(S,)``; returns ``C``."""
-        fitted = fit_svm(features.double().numpy(), labels.numpy(), self.config.C)
+        given = features.double().numpy(), labels.numpy()
+        fitted = fit_svm(*given, self.config.C, self.config.balanced)
         place = {tuple(pair): n for n, pair in enumerate(zip(*self._pairs(), strict=True))}
         rows = [place[a, b] for i, a in enumerate(fitted.classes) for b in fitted.classes[i + 1 :]]
         with torch.no_grad():
@@ -78,7 +91,7 @@ class SVMTuner(FittedTuner):
             self.pairs.bias[rows] = torch.from_numpy(fitted.biases).to(self.pairs.bias)
             self.origin.copy_(torch.from_numpy(fitted.origin))
             self.present.zero_()[list(fitted.classes)] = True
-        return {"C": fitted.C, "C_tuned": fitted.tuned}
+        return {"C": fitted.C, "C_from": fitted.C_from}
 
     def classify(self, features: Tensor) -> Tensor:
         """Votes of the pairs, with their margins between votes, ``(B, C) -> (B, classes)``."""
@@ -109,7 +122,7 @@ class FittedSvm:
         biases: ``(pairs,)``.
         origin: ``(C,)``, subtracted from features.
         C: inverse regularisation strength that was used.
-        tuned: whether it was chosen by cross-validation.
+        C_from: where that is from: given, :data:`CROSS_VALIDATED`, or the default.
         machine: the ``sklearn.svm.SVC``.
     """
 
@@ -118,11 +131,13 @@ class FittedSvm:
     biases: NDArray
     origin: NDArray
     C: float
-    tuned: bool
+    C_from: str
     machine: Any
 
 
-def fit_svm(features: NDArray, labels: NDArray, C: float | None = None) -> FittedSvm:
+def fit_svm(
+    features: NDArray, labels: NDArray, C: float | None = None, balanced: bool = False
+) -> FittedSvm:
     """Fit ``sklearn.svm.SVC(kernel="linear")``.
 
     All else is default but the iterations, which end at 100,000 per pair of classes: the default
@@ -132,11 +147,12 @@ def fit_svm(features: NDArray, labels: NDArray, C: float | None = None) -> Fitte
         features: ``(S, C)``; not scaled, as in the papers.
         labels: ``(S,)`` integers.
         C: inverse regularisation strength; None chooses from :data:`C_GRID` by stratified 5-fold
-            cross-validation (the smallest of the best).
+            cross-validation (the smallest of the best), and takes :data:`DEFAULT_C` where a class
+            has a single item.
+        balanced: mistakes of all classes weigh alike, in the choice of C too.
 
     Raises:
-        DataError: fewer than two classes, too few items of a class to cross-validate, or features
-            that are not finite.
+        DataError: fewer than two classes, or features that are not finite.
     """
     if not np.isfinite(features).all():
         raise DataError("features are NaN or infinite: the weights of the encoder are damaged")
@@ -145,54 +161,48 @@ def fit_svm(features: NDArray, labels: NDArray, C: float | None = None) -> Fitte
         raise DataError(
             f"a linear SVM needs two classes or more, the training set has {len(classes)}"
         )
-    if C is None:
-        check_can_choose(labels)
     # The machine is the same wherever the origin lies, but libsvm keeps products of features in
     # single precision: far from the origin they are too coarse for it to converge.
     origin = features.mean(axis=0, dtype=np.float64)
     centred = features - origin
-    tuned = C is None
+    C_from = _GIVEN
     if C is None:
-        C = _cross_validate(centred, labels)
-    machine = _machine(C).fit(centred, labels)
+        C, C_from = forced_strength(labels), _DEFAULT
+    if C is None:
+        C, C_from = _cross_validate(centred, labels, balanced), CROSS_VALIDATED
+    with warnings.catch_warnings():  # few shapes of many classes are what was asked for
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        machine = _machine(C, balanced).fit(centred, labels)
     # For two classes scikit-learn gives the margin the sign of the second one.
     sign = -1.0 if len(classes) == 2 else 1.0
     weights, biases = sign * machine.coef_, sign * machine.intercept_
     names = tuple(int(c) for c in classes)
-    return FittedSvm(names, weights, biases, origin, C, tuned, machine)
+    return FittedSvm(names, weights, biases, origin, C, C_from, machine)
 
 
-def check_can_choose(
-    labels: NDArray, class_names: Sequence[str] = (), setting: str = "C, for --method svm peft.C=1"
-) -> None:
-    """Refuse training items by which C cannot be cross-validated.
-
-    Args:
-        labels: ``(S,)`` integers.
-        class_names: what they stand for, for the message.
-        setting: what there is to pass instead.
-
-    Raises:
-        DataError: a class has a single item; the message names it.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    if single := [class_names[c] if class_names else c for c in classes[counts < 2]]:
-        raise DataError(
-            f"C cannot be cross-validated: a single training shape in {enumerate_names(single)}; "
-            f"add shapes, or pass {setting} (in the papers 0.01 to 0.042)"
-        )
+def forced_strength(labels: NDArray) -> float | None:
+    """What C is where a class has a single one of the items ``(S,)``; None: it can be chosen."""
+    if np.unique(labels, return_counts=True)[1].min() > 1:
+        return None
+    log.info("C=%g: with a single training shape of a class it is not cross-validated", DEFAULT_C)
+    return DEFAULT_C
 
 
-def _cross_validate(features: NDArray, labels: NDArray) -> float:
+def _cross_validate(features: NDArray, labels: NDArray, balanced: bool) -> float:
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     folds = min(_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
-    scores = [cross_val_score(_machine(C), features, labels, cv=splits).mean() for C in C_GRID]
+    measure = "balanced_accuracy" if balanced else "accuracy"
+    scores = [
+        cross_val_score(_machine(C, balanced), features, labels, cv=splits, scoring=measure).mean()
+        for C in C_GRID
+    ]
     return C_GRID[int(np.argmax(scores))]
 
 
-def _machine(C: float) -> "SVC":
+def _machine(C: float, balanced: bool) -> "SVC":
     from sklearn.svm import SVC  # here: the library is slow to import
 
-    return SVC(C=C, kernel="linear", max_iter=_MAX_ITERATIONS)
+    weights = "balanced" if balanced else None
+    return SVC(C=C, kernel="linear", class_weight=weights, max_iter=_MAX_ITERATIONS)

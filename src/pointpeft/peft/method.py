@@ -4,14 +4,13 @@ import abc
 import copy
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError, nearest_hint
+from pointpeft.errors import ConfigError, check_choices, nearest_hint
 from pointpeft.files import with_tuples
 from pointpeft.models.heads import Classifier
 from pointpeft.models.network import Network
@@ -19,7 +18,7 @@ from pointpeft.models.trunk import Method, Tokenized, Trunk
 from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.bank import MemoryBank
 
-__all__ = ["Constants", "FittedTuner", "PeftConfig", "Tuner"]
+__all__ = ["Constants", "FittedConfig", "FittedTuner", "PeftConfig", "Tuner"]
 
 Constants = dict[str, Tensor | Tokenized]
 """Arguments of an adapted model by name, see :meth:`Tuner.constants`."""
@@ -75,6 +74,24 @@ class PeftConfig:
                     f"settings: {known}"
                 )
         return cls(**with_tuples(settings))
+
+
+@dataclass(frozen=True)
+class FittedConfig(PeftConfig):
+    """Settings of a method that is fitted to features of the frozen encoder."""
+
+    fitted = True
+
+    # "balanced": classes count alike, as class_weights=balanced of a run says; "none": shapes do
+    class_weights: str = field(default="none", kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_choices(self, ["class_weights"], ("none", "balanced"))
+
+    @property
+    def balanced(self) -> bool:
+        """Whether classes count alike, however many shapes they have."""
+        return self.class_weights == "balanced"
 
 
 class Tuner(Method, abc.ABC):
@@ -214,18 +231,6 @@ class FittedTuner(Tuner):
     def fitted_features(self, trunk: Trunk, points: Tensor | Tokenized) -> Tensor:
         """What the method is fitted to, ``(B, N, 3) -> (B, C)``."""
         return self.features(trunk, points)
-
-    def check_data(self, labels: NDArray, class_names: Sequence[str]) -> None:
-        """Refuse training shapes that it cannot be fitted to, before their features are computed.
-
-        Args:
-            labels: ``(S,)``.
-            class_names: in label order.
-
-        Raises:
-            DataError: the message names the class.
-        """
-        return
 
     @abc.abstractmethod
     def fit(

@@ -37,10 +37,13 @@ from pointpeft.tasks.tuning_module import TIE_WEIGHT, TuningModule, held_out
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.optimizer import Schedule
 
-__all__ = ["Classification", "ClassificationModule", "balanced_weights"]
+__all__ = ["UNEQUAL", "Classification", "ClassificationModule", "balanced_weights"]
 
 log = logging.getLogger("pointpeft")
 
+UNEQUAL = 10
+"""Where the largest class has more than so many times the training shapes of the smallest, the
+epoch is chosen by balanced accuracy."""
 _CALIBRATED_FROM = 20  # validation shapes
 
 
@@ -67,11 +70,11 @@ class ClassificationModule(TuningModule):
         augmentation: Compose,
         label_smoothing: float = 0.0,
         split: str = "val",
-        weights: tuple[Tensor, Tensor] | None = None,
+        weights: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> None:
         super().__init__(model, schedule, augmentation, split)
         self.label_smoothing = label_smoothing
-        in_training, in_validation = weights or (None, None)
+        in_training, in_validation = weights
         self.register_buffer("class_weights", in_training, persistent=False)
         self.register_buffer("validation_weights", in_validation, persistent=False)
 
@@ -140,17 +143,7 @@ class Classification(Task):
         data: ShapeData,
     ) -> ClassificationModule:
         """Cross-entropy, in which classes may count alike."""
-        weights = None
-        if config.class_weights == "balanced":
-            K = len(data.class_names)
-            weights = (
-                balanced_weights(data.train.labels, K),
-                balanced_weights(data.val.labels, K),
-            )
-            log.info(
-                "class_weights=balanced: in the loss every class counts alike, and the epoch is "
-                "chosen by balanced accuracy, the mean over classes"
-            )
+        weights = _class_weights(config, data)
         return ClassificationModule(
             model, schedule, augmentation, config.label_smoothing, data.selects_on, weights
         )
@@ -273,6 +266,27 @@ class Classification(Task):
         """What makes rows of a corpus, with the columns of a file of results."""
         self.refuse_options(folder, options, "category")
         return PredictRows(folder, options.batch_size or 32, options.neighbors_from, **adapter)
+
+
+def _class_weights(config: FinetuneConfig, data: ShapeData) -> tuple[Tensor | None, Tensor | None]:
+    """Of every class in the loss and in the validation score; None: shapes count alike."""
+    K, in_training = len(data.class_names), config.class_weights == "balanced"
+    counts = np.bincount(data.train.labels)
+    largest, smallest = counts.max(), counts[counts > 0].min()
+    unequal = config.protocol == "honest" and largest > UNEQUAL * smallest
+    in_validation = (in_training or unequal) and len(data.val) > 0
+    if in_training:
+        log.info("class_weights=balanced: in the loss every class counts alike")
+    if in_validation:
+        log.info(
+            "classes have from %d to %d training shapes: the epoch is chosen by balanced accuracy, "
+            "the mean over classes",
+            smallest, largest,
+        )  # fmt: skip
+    return (
+        balanced_weights(data.train.labels, K) if in_training else None,
+        balanced_weights(data.val.labels, K) if in_validation else None,
+    )
 
 
 def balanced_weights(labels: NDArray, num_classes: int) -> Tensor:

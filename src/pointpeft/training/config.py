@@ -148,7 +148,9 @@ class FinetuneConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     label_smoothing: float = 0.0  # share of the target that goes to the other classes
-    # "balanced": classes count alike in the loss and where the epoch is chosen; "none": shapes do
+    # "balanced": classes count alike in the loss, in what is fitted, and where the epoch is chosen;
+    # "none": shapes do, but where a class has more than 10 times the training shapes of another,
+    # protocol=honest chooses the epoch by balanced accuracy
     class_weights: str = "none"
     # "honest" selects epochs on the validation split; "published" does all as the papers' code,
     # which selects them on the test split
@@ -190,7 +192,8 @@ class SvmCheckConfig:
     num_points: int = 1024  # as data.num_points
     farthest: bool = False  # protocol=published: farthest points, not the first ones stored
     machine: str = "svc"  # or "linear_svc": one class against the rest, as in Point-BERT's code
-    C: float | None = None  # inverse regularisation strength; None: cross-validated on train
+    # inverse regularisation strength; None: cross-validated on train, 1 where a class has one shape
+    C: float | None = None
     every: int = 1  # epochs from one check to the next
 
     def __post_init__(self) -> None:
@@ -214,7 +217,8 @@ class SvmConfig:
     # settings of the backbone, as in backbone.num_groups=32; they win over the preset
     backbone: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    C: float | None = None  # inverse regularisation strength; None: cross-validated on train
+    # inverse regularisation strength; None: cross-validated on train, 1 where a class has one shape
+    C: float | None = None
     protocol: str = "honest"  # or "published": as the papers' code
     seed: int = 0  # of random weights
 

@@ -35,7 +35,6 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     """
     started, tuner = time.monotonic(), model.tuner
     assert isinstance(tuner, FittedTuner)
-    tuner.check_data(data.train.labels, data.class_names)
     model.to(training_device(resolved.config)).eval()
     clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
     subset = RandomSubset(num_points, max(pool_size(num_points), num_points))
@@ -53,8 +52,7 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
     """The test accuracy of a linear SVM on the same frozen features, which takes seconds.
 
     It is told, as a warning where it beats what was trained. There is none for other tasks than
-    classification, without a test split, for many shapes, and where a class is too small to choose
-    ``C``.
+    classification, without a test split, and for many shapes.
     """
     measured = metrics.get("test_accuracy")
     if resolved.task.name != "classification" or resolved.method.fitted or measured is None:
@@ -77,7 +75,11 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         percent(result.accuracy), display_name(resolved.method.method), percent(measured),
         "; `--method svm` makes an adapter of it in seconds" if better else "",
     )  # fmt: skip
-    return {"svm_test_accuracy": result.accuracy, "svm_C": result.C}
+    return {
+        "svm_test_accuracy": result.accuracy,
+        "svm_C": result.C,
+        "svm_C_from": result.C_from,
+    }
 
 
 def _points(split: ShapeSplit, num_points: int) -> Tensor:

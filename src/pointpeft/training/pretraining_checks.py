@@ -24,7 +24,7 @@ from pointpeft.models.network import Network
 from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.ops import chamfer_distance
 from pointpeft.peft.bank import eval_mode
-from pointpeft.peft.linear_svm import check_can_choose
+from pointpeft.peft.linear_svm import forced_strength
 from pointpeft.training.config import DataConfig, SvmCheckConfig
 from pointpeft.training.inputs import load_data
 from pointpeft.training.processes import on_first_process
@@ -127,7 +127,7 @@ class SvmCheck(BestEpoch):
         keep: what is done with the best epoch.
 
     Raises:
-        DataError: unusable data, no split to measure on, or too few shapes of a class to choose C.
+        DataError: unusable data, or no split to measure on.
     """
 
     metric = "svm_accuracy"
@@ -141,8 +141,7 @@ class SvmCheck(BestEpoch):
         self.train, self.held_out = (
             _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
         )
-        if config.C is None:
-            check_can_choose(self.train.labels, data.class_names, "svm.C")
+        self.C = forced_strength(self.train.labels) if config.C is None else config.C
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Refuse a network without features for an SVM."""
@@ -155,10 +154,10 @@ class SvmCheck(BestEpoch):
             train, test = (self._features(model, part) for part in (self.train, self.held_out))
         labels = self.train.labels, self.held_out.labels
         if self.config.machine == "svc":
-            return linear_svm(train, labels[0], test, labels[1], self.config.C).accuracy
+            return linear_svm(train, labels[0], test, labels[1], self.C).accuracy
         with warnings.catch_warnings():  # the default number of iterations is part of the measure
             warnings.simplefilter("ignore", ConvergenceWarning)
-            machine = LinearSVC(C=self.config.C, random_state=0).fit(train, labels[0])
+            machine = LinearSVC(C=self.C, random_state=0).fit(train, labels[0])
         return float(machine.score(test, labels[1]))
 
     def _features(self, model: Pretrainable, part: ShapeSplit) -> NDArray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.errors import ConfigError
 from pointpeft.peft import PeftConfig, find_method
+from pointpeft.peft.method import FittedConfig
 from pointpeft.tasks.table import find_task
 from pointpeft.tasks.task import Task
 from pointpeft.training.config import FinetuneConfig
@@ -50,9 +51,9 @@ class ResolvedRun:
         if method.fitted and not task.votes:
             raise ConfigError(f"method={name} is for classification, not for {task.name}")
         if method.fitted and config.class_weights != "none":
-            raise ConfigError(
-                f"class_weights={config.class_weights} is for methods that train, not for {name}"
-            )
+            if not isinstance(method, FittedConfig):
+                raise ConfigError(f"class_weights: method={name} has no such setting")
+            method = replace(method, class_weights=config.class_weights)
         lr = config.optimizer.lr or task.learning_rate(method)
         augmentation = config.data.augmentation or task.augmentation
         config = replace(
