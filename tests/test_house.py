@@ -41,7 +41,7 @@ def test_files_are_under_400_lines(house):
 
 def test_the_files_that_a_newcomer_is_sent_to_are_there():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = {name for name in re.findall(r"`([\w/]+\.(?:py|md|yaml))`", text)}
+    named = set(re.findall(r"`([\w/]+\.(?:py|md|yaml))`", text))
     lacking = {
         name
         for name in named

@@ -17,41 +17,46 @@ from tests.peft.support import CONFIGS, point_peft
 BACKBONES = ("point_mae", "point_bert", "point_m2ae", "i2p_mae", "pcp_mae")
 TASKS = ("classification", "part_segmentation")
 FEW = (
-    ("point_mae", "lora", "classification"),
-    ("pcp_mae", "svm", "classification"),
-    ("point_m2ae", "point-peft", "classification"),
-    ("point_bert", "full", "part_segmentation"),
+    ("point_mae", "lora", "classification", "onnx"),
+    ("pcp_mae", "svm", "classification", "onnx"),
+    ("point_m2ae", "point-peft", "classification", "onnx"),
+    ("point_bert", "full", "part_segmentation", "onnx"),
 )
 ALL = [
     pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
-    for case in itertools.product(BACKBONES, [*CONFIGS, *FITTED], TASKS)
+    for case in itertools.product(BACKBONES, [*CONFIGS, *FITTED], TASKS, ("onnx", "torch"))
 ]
 
 
-@pytest.mark.parametrize(("backbone", "method", "task"), ALL)
-def test_an_onnx_file_gives_what_the_model_gives(backbone, method, task, tmp_path):
+@pytest.mark.parametrize(("backbone", "method", "task", "format"), ALL)
+def test_a_file_gives_what_the_model_gives(backbone, method, task, format, tmp_path):
     try:
         model = adapted(backbone, method, task)
     except ConfigError as error:
         pytest.skip(f"no such model: {error}")
-    file = tmp_path / "model.onnx"
-    if method.startswith("pointgst"):
+    file = tmp_path / f"model.{format}"
+    if method.startswith("pointgst") and format == "onnx":
         with pytest.raises(ConfigError, match="pointgst"):
             pp.export(model, file)
         assert not file.exists()
         return
-    assert pp.export(model, file).difference < 1e-4
-    points = clouds(5, POINTS, seed=3)
-    category = torch.zeros(5, dtype=torch.int64)
-    session, given = onnxruntime.InferenceSession(file), {"points": points.numpy()}
+    assert pp.export(model, file, format=format).difference < 1e-4
+    given = {"points": clouds(5, POINTS, seed=3)}
+    if task == "part_segmentation":
+        given["category"] = torch.zeros(5, dtype=torch.int64)
     with torch.no_grad():
-        if task == "classification":
-            expected = model(points).softmax(1)
-        else:
-            given["category"] = category.numpy()
-            expected = model(points, category=category)
-    (found,) = session.run(None, given)
+        expected = model(**given)
+    expected = expected.softmax(1) if task == "classification" else expected
+    found = computed(file, format, given)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def computed(file, format, given):
+    """What the file gives, where this library is not needed."""
+    if format == "torch":
+        return torch.export.load(file).module()(*given.values()).detach().numpy()
+    session = onnxruntime.InferenceSession(file)
+    return session.run(None, {name: value.numpy() for name, value in given.items()})[0]
 
 
 def test_a_file_says_what_it_needs_and_probabilities_are_calibrated(tmp_path):
