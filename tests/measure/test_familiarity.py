@@ -10,7 +10,8 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure.familiarity import Familiarity
-from pointpeft.peft.training_features import draw_by_class, read_training_features
+from pointpeft.peft.saving import copy_adapter
+from pointpeft.peft.training_features import draw_by_class
 from tests.training.conftest import archive, finetune_config, weights  # noqa: F401 - fixtures
 from tests.training.support import CLASSES, NUM_POINTS
 
@@ -71,11 +72,18 @@ def test_a_draw_keeps_small_classes() -> None:
 # Adapters ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["linear", "knn", "svm", "full", "point-peft"])
+METHODS = ("linear", "knn", "svm", "full", "point-peft")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*((f"method={each}",) for each in METHODS), ("method=point-peft", "peft.bank_size=9")],
+    ids=" ".join,
+)
 def run(request, finetune_config, tmp_path_factory):  # noqa: F811
     """A short run of a method, with or without a bank."""
     folder = tmp_path_factory.mktemp("remembering") / "run"
-    pp.finetune(finetune_config(f"method={request.param}", "trainer.epochs=1"), folder)
+    pp.finetune(finetune_config(*request.param, "trainer.epochs=1"), folder)
     return folder
 
 
@@ -116,7 +124,7 @@ def test_the_memory_is_optional_and_names_nobody(run, cloud, archive, tmp_path):
     copied = shutil.copytree(run, tmp_path / "copy")
     memory = copied / "adapter/training_features.safetensors"
     if not memory.is_file():  # the method has a bank of its own
-        assert pp.Predictor(copied).model.bank is not None
+        assert not pp.Predictor(copied).model.bank.has_prototypes
         return
     content = memory.read_bytes()
     assert not any(name.encode() in content for name in (*CLASSES, str(archive)))
@@ -133,7 +141,7 @@ def test_the_memory_is_optional_and_names_nobody(run, cloud, archive, tmp_path):
 def test_other_data_has_no_names(run, tmp_path):
     points = np.random.default_rng(3).normal(size=(8, 100, 3))
     np.savez(tmp_path / "other.npz", points=points, label=np.arange(8) % 4, names=CLASSES)
-    if pp.Predictor(run).model.bank is None:  # those of a bank are known by names
+    if pp.Predictor(run).model.adapter.training_features is not None:  # a bank has names
         with pytest.raises(DataError, match="neighbors_from"):
             pp.Predictor(run, neighbors_from=str(tmp_path / "other.npz"))
 
@@ -142,7 +150,36 @@ def test_a_memory_of_another_adapter_is_refused(run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     folder = tmp_path / "copy/adapter"
     if (folder / "training_features.safetensors").is_file():
-        with pytest.raises(CheckpointError, match="another adapter"):
-            read_training_features(folder, "0" * 64, 4)
-        pp.Predictor(folder.parent).model.save_pretrained(folder)  # which knows of no shapes
+        model = pp.Predictor(folder.parent).model
+        model.adapter.remember(None)
+        model.save_pretrained(folder)
         assert not (folder / "training_features.safetensors").exists()
+        trained = next(p for p in model.parameters() if p.requires_grad)
+        trained.data += 1
+        model.save_pretrained(folder)
+        shutil.copy(run / "adapter/training_features.safetensors", folder)
+        with pytest.raises(CheckpointError, match="training_features"):
+            pp.Predictor(folder.parent)
+
+
+def test_what_is_remembered_is_saved_again(run, cloud, archive, tmp_path):  # noqa: F811
+    expected = pp.Predictor(run, neighbors_from=str(archive)).predict(cloud)
+    folder = shutil.copytree(run, tmp_path / "copy")
+    pp.Predictor(folder).model.save_pretrained(folder / "adapter")  # over itself
+    again = pp.Predictor(folder, neighbors_from=str(archive)).predict(cloud)
+    assert again == expected
+    copy_adapter(folder / "adapter", tmp_path / "third/adapter")
+    shutil.copy(run / "config.yaml", tmp_path / "third")
+    assert pp.Predictor(tmp_path / "third", neighbors_from=str(archive)).predict(cloud) == expected
+
+
+def test_prototypes_are_no_training_shapes(run, cloud):
+    model = pp.Predictor(run).model
+    if model.bank is None or not model.bank.has_prototypes:
+        return
+    assert len(model.bank) == 9
+    assert len(model.adapter.training_features) == 32
+    (run / "adapter/training_features.safetensors").rename(run / "elsewhere")
+    (found, _) = pp.Predictor(run).predict(cloud)
+    (run / "elsewhere").rename(run / "adapter/training_features.safetensors")
+    assert (found.unusual, found.nearest) == (None, ())

@@ -7,6 +7,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +19,9 @@ from pointpeft.locations import anonymous
 from pointpeft.measure.adapters import load_adapted
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
+from pointpeft.peft.hugging_face import LoRAConfig
 from pointpeft.peft.saving import copy_adapter
+from pointpeft.peft.training_features import training_features
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder, point_peft
 
@@ -455,22 +458,48 @@ def save_until(model, folder: Path, step: int, monkeypatch) -> bool:
     return True
 
 
-def test_whatever_ends_saving_leaves_the_old_adapter_or_the_new_one(folder, points, monkeypatch):
+def remembering(model, seed: int):
+    """The model, whose adapter remembers a few shapes."""
+    features = np.random.default_rng(seed).normal(size=(5, model.trunk.num_features))
+    ids = [f"shape {place}" for place in range(5)]
+    known = training_features(features.astype(np.float32), np.arange(5) % 4, ids, model.base_hash)
+    model.adapter.remember(known)
+    return model
+
+
+@pytest.mark.parametrize("which", ["neither", "old", "new", "both"])
+def test_whatever_ends_saving_leaves_the_old_adapter_or_the_new_one(
+    which, folder, points, monkeypatch
+):
     old, new = pp.load_adapter(encoder(), folder), point_peft()
     train_a_little(new, points)
+    if which in ("old", "both"):
+        remembering(old, 0)
+    if which in ("new", "both"):
+        remembering(new, 1)
+    memories = [model.adapter.training_features for model in (old, new)]
     expected = [model.eval()(points) for model in (old, new)]
     found = []
     for step in count():
         old.save_pretrained(folder)
         finished = save_until(new, folder, step, monkeypatch)
-        logits = pp.load_adapter(encoder(), folder)(points)
-        found.append([torch.equal(logits, each) for each in expected])
+        loaded = pp.load_adapter(encoder(), folder)
+        found.append([torch.equal(loaded(points), each) for each in expected])
+        assert same_memory(loaded.adapter.training_features, memories[found[-1].index(True)])
         if finished:
             break
     assert all(sum(each) == 1 for each in found)
     assert found == sorted(found, reverse=True)  # there is one step at which the new one is it
     assert found[0] == [True, False]
     assert found[-1] == [False, True]
+
+
+def same_memory(one, other) -> bool:
+    """Whether the same shapes are remembered, to the bit."""
+    if one is None or other is None:
+        return one is other
+    same = torch.equal(one.features, other.features) and torch.equal(one.labels, other.labels)
+    return same and (one.ids, one.encoder_hash) == (other.ids, other.encoder_hash)
 
 
 def test_no_adapter_is_seen_before_it_is_whole(tmp_path, monkeypatch):
@@ -490,3 +519,17 @@ def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "README.md", CONFIG, WEIGHTS, "notes.txt",
     ]  # fmt: skip
+
+
+def test_a_folder_holds_the_files_of_its_adapter_alone(tmp_path):
+    def names():
+        return {path.name for path in tmp_path.iterdir()}
+
+    remembering(adapted(LoRAConfig({"r": 2})), 0).save_pretrained(tmp_path)
+    own = {"README.md", CONFIG, WEIGHTS}
+    assert names() == own | {"hugging_face", "training_features.safetensors"}
+    copy_adapter(tmp_path, tmp_path / "copy")
+    assert names() == {path.name for path in (tmp_path / "copy").iterdir()} | {"copy"}
+    shutil.rmtree(tmp_path / "copy")
+    adapted(pp.BitFitConfig()).save_pretrained(tmp_path)
+    assert names() == own

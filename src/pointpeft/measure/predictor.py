@@ -15,7 +15,6 @@ from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
 from pointpeft.measure.named_shapes import find_shapes
 from pointpeft.peft.adapter import Adapter
-from pointpeft.peft.training_features import read_training_features
 
 __all__ = ["Prediction", "Predictor", "ranked", "training_memory"]
 
@@ -174,10 +173,10 @@ def training_memory(adapter: Adapter, folder: Path, device: str) -> Familiarity 
         CheckpointError: the memory is of another encoder.
     """
     names = adapter.class_names or ()
-    bank = adapter.bank
+    bank = adapter.training_features
     if bank is None:
-        bank = read_training_features(folder, adapter.base_hash, len(names))
-    if bank is None:
+        bank = adapter.bank
+    if bank is None or bank.has_prototypes:
         return None
     if bank.features.shape[0] != adapter.model.backbone.num_features:
         raise CheckpointError(f"the adapter in {folder} has features of another encoder")

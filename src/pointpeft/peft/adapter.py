@@ -54,6 +54,8 @@ class Adapter(Loadable):
         input: how clouds were prepared for training, as plain values, when known.
         temperature: that logits are divided by, so that probabilities are as sure as they are
             right on validation shapes; 1 where there were none.
+        training_features: features of the training shapes by the frozen encoder, where the adapter
+            remembers some; they are saved with it, and new shapes are compared with them.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Adapter(Loadable):
         self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
         self.temperature = 1.0
+        self._remembered: tuple[MemoryBank, ...] = ()  # in a tuple: it is no part of the network
 
         kind = tuner_class(config)
         extra = [bank] if kind.takes_bank else []
@@ -194,6 +197,15 @@ class Adapter(Loadable):
     def bank(self) -> MemoryBank | None:
         """The memory bank, for methods that use one."""
         return self.tuner.bank
+
+    @property
+    def training_features(self) -> MemoryBank | None:
+        """What is remembered of the training shapes."""
+        return self._remembered[0] if self._remembered else None
+
+    def remember(self, known: MemoryBank | None) -> None:
+        """Have :attr:`training_features`, see :mod:`pointpeft.peft.training_features`, or none."""
+        self._remembered = () if known is None else (known,)
 
     def count_parameters(self) -> dict[str, int]:
         """Numbers of parameters: "total", "trainable", and both "_without_head"."""

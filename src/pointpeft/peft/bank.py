@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
+from pointpeft.locations import anonymous
 from pointpeft.models import state_hash
 from pointpeft.models.trunk import Trunk
 from pointpeft.ops._numerics import full_precision
 
 __all__ = ["MemoryBank", "Retrieved"]
 
+_PROTOTYPE = "prototype {}"
 Batch = Mapping[str, Any] | Sequence[Any] | Tensor
 """What a loader gives, see :meth:`MemoryBank.build`."""
 
@@ -64,6 +66,12 @@ class MemoryBank(nn.Module):
 
     def __len__(self) -> int:
         return self.features.shape[1]
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether means of items stand for the items, see :meth:`prototypes`; also once saved."""
+        first = _PROTOTYPE.format(0)
+        return self.ids[0] in (first, anonymous(first))
 
     @classmethod
     @torch.no_grad()
@@ -121,7 +129,7 @@ class MemoryBank(nn.Module):
         columns = F.normalize(centers, dim=1).T.contiguous().half()
         members = [self.labels.cpu()[torch.from_numpy(found.labels_ == c)] for c in range(count)]
         labels = torch.stack([each.mode().values for each in members])
-        bank = MemoryBank(columns, labels, (f"prototype {c}" for c in range(count)))
+        bank = MemoryBank(columns, labels, map(_PROTOTYPE.format, range(count)))
         bank.encoder_hash = self.encoder_hash
         return bank
 

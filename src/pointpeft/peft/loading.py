@@ -22,6 +22,7 @@ from pointpeft.peft.saving import (
     SHOWN_OF_HASH,
     plain,
     read_adapter_config,
+    remembered_shapes,
     weights_file,
 )
 
@@ -62,6 +63,7 @@ def load_adapter(
     _check_base(model, config, folder)
     weights = weights_file(folder)
     state, notes = read_safetensors(weights)
+    remembered = remembered_shapes(folder)
     if config["format_version"] == 1 and config["method"]["method"] == "point-peft":
         state = {_unwrapped(name): tensor for name, tensor in state.items()}
     bank = None
@@ -75,6 +77,7 @@ def load_adapter(
     except CheckpointError:
         model.delete_adapter(name)
         raise
+    adapter.remember(remembered)
     adapter.class_names = tuple(config["class_names"]) if config["class_names"] else None
     adapter.parts = config.get("parts")
     adapter.task = config.get("task", adapter.task)

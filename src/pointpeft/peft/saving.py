@@ -19,7 +19,9 @@ from pointpeft.locations import (
 )
 from pointpeft.models.registry import get_entry
 from pointpeft.models.safetensors_files import write_safetensors
+from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
+from pointpeft.peft.training_features import read_training_features, write_training_features
 
 if TYPE_CHECKING:
     from pointpeft.peft.adapter import Adapter
@@ -31,6 +33,7 @@ __all__ = [
     "copy_adapter",
     "plain",
     "read_adapter_config",
+    "remembered_shapes",
     "resolve_adapter",
     "save_adapter",
     "weights_file",
@@ -39,6 +42,8 @@ __all__ = [
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
+_NEXT_FEATURES = f"{TRAINING_FEATURES}.next"
+"""What it remembers, until then."""
 WEIGHTS_HASH = "weights_sha256"
 OTHERS = "hugging_face"
 """Folder in an adapter that the library ``peft`` reads, for methods that come from it."""
@@ -54,8 +59,8 @@ def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
     An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
-    holds the old adapter or the new one, whole. Training features of the older one are removed, and
-    other files are left alone. The place of the
+    holds the old adapter or the new one, whole. No file of the older one stays; files of others are
+    left alone. What the adapter remembers of its training shapes is written too. The place of the
     encoder's weights is written relative to ``folder``, so that both may be moved together. No
     absolute path is written and no name of an item, but hashes of them: an adapter may be given
     away.
@@ -65,34 +70,71 @@ def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
     if source := adapter.base_checkpoint:
         config["base_model"]["checkpoint"] = relative_place(source, folder)
     notes = {"bank_ids": [anonymous(name) for name in adapter.bank.ids] if adapter.bank else []}
-    _replace(folder, lambda path: write_safetensors(path, adapter.stored_state(), notes), config)
+
+    def write(path: Path) -> None:
+        write_safetensors(path, adapter.stored_state(), notes)
+
+    _replace(folder, write, config, adapter.training_features)
     adapter.tuner.save_extra(folder)
     return folder
 
 
-def _replace(folder: Path, write: Callable[[Path], object], config: dict[str, Any]) -> None:
+def _replace(
+    folder: Path,
+    write: Callable[[Path], object],
+    config: dict[str, Any],
+    remembered: MemoryBank | None,
+) -> None:
     """Make ``folder`` an adapter, or another one.
 
-    The config states the hash of the weights, and replacing it is the one step. The new weights lie
+    The config states the hash of the weights, and replacing it is the one step. The new files lie
     beside the old ones until then, and they are looked for there too.
 
     Args:
         folder: is created when absent.
         write: writes the weights to the path that it is called with.
         config: all else.
+        remembered: features of training shapes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / _NEXT_WEIGHTS
-    write(new)
+    new, features = folder / _NEXT_WEIGHTS, folder / _NEXT_FEATURES
     try:
-        write_json(folder / ADAPTER_CONFIG, config | {WEIGHTS_HASH: _file_hash(new)})
+        write(new)
+        weights_hash = _file_hash(new)
+        if remembered is not None:
+            write_training_features(features, remembered, weights_hash)
+        write_json(folder / ADAPTER_CONFIG, config | {WEIGHTS_HASH: weights_hash})
     except OSError:  # a full disk: the older adapter stays
-        new.unlink()
+        for file in (new, features):
+            file.unlink(missing_ok=True)
         raise
-    (folder / TRAINING_FEATURES).unlink(missing_ok=True)  # of the older adapter
+    if remembered is not None:
+        features.replace(folder / TRAINING_FEATURES)
+    else:
+        for name in (_NEXT_FEATURES, TRAINING_FEATURES):
+            (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / OTHERS, ignore_errors=True)
     new.replace(folder / WEIGHTS)
     with replacing(folder / CARD) as temporary:
         temporary.write_text(as_text(_card(config)), encoding="utf-8")
+
+
+def remembered_shapes(folder: str | Path) -> MemoryBank | None:
+    """Features of training shapes of the adapter in ``folder``; None where there are none.
+
+    Raises:
+        CheckpointError: their file is damaged, or of another adapter.
+    """
+    config, folder = read_adapter_config(folder), Path(folder)
+    for path in (folder / _NEXT_FEATURES, folder / TRAINING_FEATURES):
+        if path.is_file():
+            known, weights_hash = read_training_features(path, config["num_classes"])
+            stated = config.get(WEIGHTS_HASH), config["base_model"]["hash"]
+            if (weights_hash, known.encoder_hash) == stated:
+                return known
+    if path.is_file() and not (folder / _NEXT_WEIGHTS).is_file():  # else saving was interrupted
+        raise CheckpointError(f"{path} is of another adapter; remove it to do without")
+    return None
 
 
 def weights_file(folder: str | Path) -> Path:
@@ -152,12 +194,9 @@ def copy_adapter(source: str | Path, target: str | Path) -> None:
         with replacing(path) as temporary:
             shutil.copyfile(weights, temporary)
 
-    _replace(target, write, config)
-    if (remembered := source / TRAINING_FEATURES).is_file():
-        with replacing(target / TRAINING_FEATURES) as temporary:
-            shutil.copyfile(remembered, temporary)
+    _replace(target, write, config, remembered_shapes(source))
     if (others := source / OTHERS).is_dir():
-        shutil.copytree(others, target / OTHERS, dirs_exist_ok=True)
+        shutil.copytree(others, target / OTHERS)
 
 
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:

@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError
-from pointpeft.locations import TRAINING_FEATURES, anonymous
+from pointpeft.locations import anonymous
 from pointpeft.models.safetensors_files import read_safetensors, write_safetensors
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.saving import WEIGHTS_HASH, read_adapter_config
 
 __all__ = [
     "MOST_SHAPES",
     "draw_by_class",
     "read_training_features",
+    "training_features",
     "write_training_features",
 ]
+
+_WEIGHTS_HASH = "weights_sha256"
 
 MOST_SHAPES = 2000
 """Shapes that an adapter remembers at most: with 384 channels they take 1.5 MB."""
@@ -47,57 +49,51 @@ def draw_by_class(labels: NDArray, most: int = MOST_SHAPES, seed: int = 0) -> ND
     return np.sort(in_turns[:most])
 
 
-def write_training_features(
-    folder: str | Path,
-    features: NDArray,
-    labels: NDArray,
-    ids: Sequence[str],
-    encoder_hash: str,
-) -> None:
-    """Write ``training_features.safetensors`` into an adapter folder.
+def training_features(
+    features: NDArray, labels: NDArray, ids: Sequence[str], encoder_hash: str
+) -> MemoryBank:
+    """What an adapter remembers of training shapes, on the CPU in float16.
 
     Args:
-        folder: of the adapter.
-        features: what the frozen encoder makes of training shapes, ``(S, C)``.
+        features: what the frozen encoder makes of them, ``(S, C)``.
         labels: ``(S,)``.
-        ids: what the shapes are known by; names are written as hashes, see :func:`anonymous`.
+        ids: what the shapes are known by; names become hashes, see :func:`anonymous`.
         encoder_hash: identity of the encoder.
     """
     columns = F.normalize(torch.from_numpy(features), dim=1).T.contiguous().half()
-    state = {"features": columns, "labels": torch.from_numpy(np.asarray(labels)).long()}
+    known = MemoryBank(columns, torch.from_numpy(np.asarray(labels)), map(anonymous, ids))
+    known.encoder_hash = encoder_hash
+    return known
+
+
+def write_training_features(path: Path, known: MemoryBank, weights_hash: str) -> None:
+    """Write what an adapter remembers, with the hash of its weights that says whose it is."""
+    state = {"features": known.features, "labels": known.labels}
     notes = {
-        "ids": [anonymous(name) for name in ids],
-        "encoder_hash": encoder_hash,
-        WEIGHTS_HASH: read_adapter_config(folder).get(WEIGHTS_HASH),
+        "ids": [anonymous(name) for name in known.ids],
+        "encoder_hash": known.encoder_hash,
+        _WEIGHTS_HASH: weights_hash,
     }
-    write_safetensors(Path(folder) / TRAINING_FEATURES, state, notes)
+    write_safetensors(path, state, notes)
 
 
-def read_training_features(
-    folder: str | Path, encoder_hash: str, num_classes: int
-) -> MemoryBank | None:
-    """What :func:`write_training_features` wrote; None where there is none.
+def read_training_features(path: Path, num_classes: int) -> tuple[MemoryBank, str | None]:
+    """What :func:`write_training_features` wrote, and the hash of the weights.
 
     Args:
-        folder: of the adapter.
-        encoder_hash: identity of its encoder.
-        num_classes: classes that it knows.
+        path: of the file.
+        num_classes: classes that the adapter knows.
 
     Raises:
-        CheckpointError: the file is damaged, or of another adapter.
+        CheckpointError: the file is damaged, or of an adapter of more classes.
     """
-    path = Path(folder) / TRAINING_FEATURES
-    if not path.is_file():
-        return None
     state, notes = read_safetensors(path)
     try:
-        bank = MemoryBank(state["features"], state["labels"], notes["ids"])
-        fits = notes["encoder_hash"] == encoder_hash
-        fits &= notes[WEIGHTS_HASH] == read_adapter_config(folder).get(WEIGHTS_HASH)
-        fits &= int(bank.labels.min()) >= 0 and int(bank.labels.max()) < num_classes
+        known = MemoryBank(state["features"], state["labels"], notes["ids"])
+        known.encoder_hash, weights_hash = notes["encoder_hash"], notes[_WEIGHTS_HASH]
+        fits = int(known.labels.min()) >= 0 and int(known.labels.max()) < num_classes
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; remove it to do without") from error
     if not fits:
         raise CheckpointError(f"{path} is of another adapter; remove it to do without")
-    bank.encoder_hash = encoder_hash
-    return bank
+    return known, weights_hash

@@ -1,35 +1,34 @@
 """What an adapter remembers of its training shapes: their features by the frozen encoder."""
 
-from pathlib import Path
-
 import torch
 
 from pointpeft.data import ShapeData
 from pointpeft.measure.scores import extract_features
-from pointpeft.peft import PeftModel
-from pointpeft.peft.training_features import draw_by_class, write_training_features
+from pointpeft.peft import MemoryBank, PeftModel
+from pointpeft.peft.training_features import draw_by_class, training_features
 from pointpeft.training.resolved import ResolvedRun
 
-__all__ = ["remember_training_shapes"]
+__all__ = ["training_shapes"]
 
 
-def remember_training_shapes(
-    model: PeftModel, resolved: ResolvedRun, data: ShapeData, folder: str | Path
-) -> None:
-    """Write features of training shapes beside an adapter, unless it has a memory bank of them.
+def training_shapes(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> MemoryBank | None:
+    """Features of training shapes; None where the memory bank of the method has them all.
 
     Args:
-        model: trained and saved.
+        model: trained.
         resolved: the run.
         data: which it was trained on.
-        folder: of the adapter.
     """
-    if model.bank is not None:
-        return
+    if model.bank is not None and not model.bank.has_prototypes:
+        return None
     num_points = data.transform.num_points
     chosen = data.train.subset(draw_by_class(data.train.labels, seed=resolved.config.seed))
     chosen = resolved.protocol.in_order(chosen, num_points)
     points = torch.from_numpy(chosen.points)[:, :num_points]
-    features = extract_features(model.trunk, points, model.tuner.frozen_features)  # type: ignore[arg-type]
+    features = extract_features(
+        model.trunk,
+        points,
+        lambda trunk, batch: model.tuner.frozen_features(trunk, trunk.tokenize(batch)),
+    )
     ids = chosen.digests or chosen.ids
-    write_training_features(folder, features, chosen.labels, ids, model.base_hash)
+    return training_features(features, chosen.labels, ids, model.base_hash)
