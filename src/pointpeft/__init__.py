@@ -38,6 +38,7 @@ _PUBLIC = {
     "register_method": "pointpeft.peft",
     "load_shapes": "pointpeft.data",
     "push_to_hub": "pointpeft.hub",
+    "Trunk": "pointpeft.models.trunk",
     "export": "pointpeft.exporting",
     "embed": "pointpeft.measure",
     "Index": "pointpeft.measure",
@@ -76,6 +77,7 @@ __all__ = [
     "PretrainConfig",
     "STAGConfig",
     "SVMConfig",
+    "Trunk",
     "Tuner",
     "VPTDeepConfig",
     "VPTShallowConfig",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from pointpeft.hub import push_to_hub
     from pointpeft.measure import Index, PartPredictor, Predictor, embed
     from pointpeft.models import build_classifier, list_models, save_model
+    from pointpeft.models.trunk import Trunk
     from pointpeft.peft import (
         AdapterConfig,
         BitFitConfig,

@@ -15,6 +15,7 @@ __all__ = [
     "ADAPTER_CONFIG",
     "BEST_ENCODER",
     "EMBEDDED",
+    "EMBEDDED_LICENSE",
     "ENCODER",
     "HUB",
     "RUN_CONFIG",
@@ -23,6 +24,7 @@ __all__ = [
     "existing_weights",
     "hub_library",
     "is_on_hub",
+    "lone_name",
     "names_embedded",
     "noted_place",
     "relative_place",
@@ -34,6 +36,8 @@ log = logging.getLogger("pointpeft")
 
 EMBEDDED = "embedded"
 """What weights that come with the package are called."""
+EMBEDDED_LICENSE = "Apache-2.0"
+"""Under which they are."""
 HUB = "hf://"
 """What the address of a repository on the hub of Hugging Face begins with, ``hf://owner/name``."""
 RUN_CONFIG = "config.yaml"
@@ -75,6 +79,11 @@ def relative_place(path: str, folder: Path) -> str:
     if Path(path).drive != folder.drive or os.path.commonpath((path, folder)) == folder.anchor:
         return Path(path).name
     return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def lone_name(source: str) -> str:
+    """What weights are called far from their folder: "embedded", an address, or a file name."""
+    return source if source == EMBEDDED or is_on_hub(source) else Path(source).name
 
 
 def existing_weights(path: str | Path) -> Path:

@@ -15,6 +15,7 @@ from pointpeft.data.scanning import simulate_scan
 from pointpeft.data.splits import Listing, canonical_split
 
 __all__ = [
+    "EMBEDDED_LICENSES",
     "EMBEDDED_NAMES",
     "HomeObjects",
     "MechParts",
@@ -27,6 +28,12 @@ __all__ = [
 
 EMBEDDED_NAMES = ("homeobjects", "mechparts", "mechparts-scan")
 """What the data sets that come with the package are called."""
+EMBEDDED_LICENSES = {
+    "homeobjects": "CC-BY-3.0 AND CC-BY-3.0-US AND CC0-1.0",
+    "mechparts": "Apache-2.0",
+    "mechparts-scan": "Apache-2.0",
+}
+"""Under which each of them is; `ATTRIBUTION.md` beside the data says more."""
 
 
 @dataclass(frozen=True)

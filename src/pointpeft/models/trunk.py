@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.models.loadable import Core
+from pointpeft.pretrained import PretrainedTrunk
 
 if TYPE_CHECKING:
     from pointpeft.models.heads import Classifier
@@ -207,7 +208,7 @@ PLAIN = Method()
 """The trunk alone."""
 
 
-class Trunk(Core):
+class Trunk(PretrainedTrunk, Core):
     """What every backbone is: tokenizers, position embeddings, blocks and norms.
 
     Attributes:

@@ -54,6 +54,8 @@ class Adapter(Loadable):
         input: how clouds were prepared for training, as plain values, when known.
         temperature: that logits are divided by, so that probabilities are as sure as they are
             right on validation shapes; 1 where there were none.
+        license: under which the adapter is given away, such as "MIT"; None where it is not stated.
+        data_license: of the data that it was trained on, likewise.
         training_features: features of the training shapes by the frozen encoder, where the adapter
             remembers some; they are saved with it, and new shapes are compared with them.
     """
@@ -75,6 +77,8 @@ class Adapter(Loadable):
         self.parts: dict[str, Any] | None = None
         self.input: dict[str, Any] | None = None
         self.temperature = 1.0
+        self.license: str | None = None
+        self.data_license: str | None = None
         self._remembered: tuple[MemoryBank, ...] = ()  # in a tuple: it is no part of the network
 
         kind = tuner_class(config)

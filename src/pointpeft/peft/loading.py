@@ -82,6 +82,7 @@ def load_adapter(
     adapter.parts = config.get("parts")
     adapter.task = config.get("task", adapter.task)
     adapter.input = config["input"]
+    adapter.license, adapter.data_license = config.get("license"), config.get("data_license")
     adapter.temperature = float(config.get("temperature", 1.0))
     adapter.base_checkpoint = config["base_model"]["checkpoint"]
     return model

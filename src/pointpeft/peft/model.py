@@ -22,6 +22,7 @@ from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.mixed_batches import mixed_logits
 from pointpeft.peft.saving import save_adapter
 from pointpeft.peft.sharing import frozen_view
+from pointpeft.pretrained import PretrainedAdapter
 
 if TYPE_CHECKING:
     from pointpeft.data import InputTransform, PartTable
@@ -44,7 +45,7 @@ class _OfActive:
         setattr(model.adapter, self.name, value)
 
 
-class PeftModel(nn.Module):
+class PeftModel(PretrainedAdapter, nn.Module):
     """A frozen model and any number of adapters on it; see :func:`get_peft_model`.
 
     No adapter changes the frozen model, and none has a copy of what it does not train: switching is
@@ -63,8 +64,8 @@ class PeftModel(nn.Module):
         base_hash: identity of its encoder, see :func:`pointpeft.models.state_hash`.
         adapters: by name, see :class:`pointpeft.peft.adapter.Adapter`. What is known of the active
             one is read and set on the model itself: ``model``, ``tuner``, ``config``,
-            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``sizes``, ``base_spec``,
-            ``base_checkpoint`` and the method ``describe``.
+            ``class_names``, ``parts``, ``input``, ``bank``, ``task``, ``license``,
+            ``data_license``, ``sizes``, ``base_spec``, ``base_checkpoint``, and ``describe``.
         active: name of the adapter that acts; None where there is none, or the one that did was
             deleted.
     """
@@ -77,6 +78,8 @@ class PeftModel(nn.Module):
     input: dict[str, Any] | None = _OfActive()  # type: ignore[assignment]
     bank: MemoryBank | None = _OfActive()  # type: ignore[assignment]
     task: str = _OfActive()  # type: ignore[assignment]
+    license: str | None = _OfActive()  # type: ignore[assignment]
+    data_license: str | None = _OfActive()  # type: ignore[assignment]
     sizes: dict[str, int | None] = _OfActive()  # type: ignore[assignment]
     base_spec: ModelSpec = _OfActive()  # type: ignore[assignment]
     base_checkpoint: str | None = _OfActive()  # type: ignore[assignment]

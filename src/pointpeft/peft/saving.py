@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license
 from pointpeft.errors import CheckpointError
 from pointpeft.files import as_text, replacing, write_json
 from pointpeft.locations import (
     ADAPTER_CONFIG,
     EMBEDDED,
+    EMBEDDED_LICENSE,
     TRAINING_FEATURES,
     anonymous,
+    lone_name,
     relative_place,
     resolve_adapter,
 )
-from pointpeft.models.registry import get_entry
 from pointpeft.models.safetensors_files import write_safetensors
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
@@ -52,23 +54,23 @@ METHOD_CLASS = "method_class"
 FORMAT_VERSION = 2
 _REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
 _BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
-SHOWN_OF_HASH = 16  # characters of a hash that are shown
 
 
-def save_adapter(adapter: "Adapter", folder: str | Path) -> Path:
+def save_adapter(adapter: "Adapter", folder: str | Path, alone: bool = False) -> Path:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card into ``folder``.
 
     An older adapter in ``folder`` is replaced in one step: whatever ends the process, the folder
     holds the old adapter or the new one, whole. No file of the older one stays; files of others are
     left alone. What the adapter remembers of its training shapes is written too. The place of the
-    encoder's weights is written relative to ``folder``, so that both may be moved together. No
-    absolute path is written and no name of an item, but hashes of them: an adapter may be given
-    away.
+    encoder's weights is written relative to ``folder``, so that both may be moved together; if the
+    folder goes ``alone``, their file name. No absolute path is written and no name of an item, but
+    hashes of them: an adapter may be given away.
     """
     folder = Path(folder)
     config = _adapter_config(adapter)
     if source := adapter.base_checkpoint:
-        config["base_model"]["checkpoint"] = relative_place(source, folder)
+        place = lone_name(source) if alone else relative_place(source, folder)
+        config["base_model"]["checkpoint"] = place
     notes = {"bank_ids": [anonymous(name) for name in adapter.bank.ids] if adapter.bank else []}
 
     def write(path: Path) -> None:
@@ -116,7 +118,7 @@ def _replace(
     shutil.rmtree(folder / OTHERS, ignore_errors=True)
     new.replace(folder / WEIGHTS)
     with replacing(folder / CARD) as temporary:
-        temporary.write_text(as_text(_card(config)), encoding="utf-8")
+        temporary.write_text(as_text(adapter_card(config)), encoding="utf-8")
 
 
 def remembered_shapes(folder: str | Path) -> MemoryBank | None:
@@ -177,16 +179,18 @@ def adapter_digest(folder: str | Path, *settings: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:SHOWN_OF_HASH]
 
 
-def copy_adapter(source: str | Path, target: str | Path) -> None:
+def copy_adapter(source: str | Path, target: str | Path, alone: bool = False) -> None:
     """Make the folder ``target`` a copy of an adapter, which finds the encoder's weights too.
 
     An older adapter there is replaced in one step. Weights of the encoder that lie beside
-    ``source`` are expected beside ``target``.
+    ``source`` are expected beside ``target``. If it goes ``alone``, their file name is noted.
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     found = read_adapter_config(source)["base_model"]["checkpoint"]
     config = json.loads((source / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if found and Path(found).parent != source.parent:
+    if found and alone:
+        config["base_model"]["checkpoint"] = lone_name(found)
+    elif found and Path(found).parent != source.parent:
         config["base_model"]["checkpoint"] = relative_place(found, target)
     weights = weights_file(source)
 
@@ -248,7 +252,9 @@ def _absolute(recorded: str | None, folder: Path) -> str | None:
 def _adapter_config(adapter: "Adapter") -> dict[str, Any]:
     from pointpeft import __version__
 
-    spec = adapter.base_spec
+    spec, embedded = adapter.base_spec, adapter.base_checkpoint == EMBEDDED
+    check_license("license", adapter.license)
+    check_license("data_license", adapter.data_license)
     return {
         "format_version": FORMAT_VERSION,
         "pointpeft_version": __version__,
@@ -261,7 +267,10 @@ def _adapter_config(adapter: "Adapter") -> dict[str, Any]:
             "num_points": spec.num_points,
             "hash": adapter.base_hash,
             "checkpoint": adapter.base_checkpoint,
+            "license": EMBEDDED_LICENSE if embedded else None,
         },
+        "license": adapter.license,
+        "data_license": adapter.data_license,
         **adapter.sizes,
         "class_names": list(adapter.class_names) if adapter.class_names else None,
         "parts": adapter.parts,
@@ -289,38 +298,3 @@ def _origin(config: PeftConfig) -> dict[str, str]:
 def plain(value: object) -> object:
     """A setting as JSON knows it."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def _card(config: dict[str, Any]) -> str:
-    base, counts = config["base_model"], config["parameters"]
-    classes = ", ".join(config["class_names"] or []) or "not recorded"
-    source = base["checkpoint"] or "memory"
-    weights = "pretrained=True" if source == EMBEDDED else 'checkpoint="..."'
-    licence = get_entry(base["name"]).licence
-    return f"""---
-library_name: pointpeft
-tags: [point-cloud, 3d, {config["task"].replace("_", "-")}]
----
-# {config["method"]["method"]} adapter for {base["name"]}
-
-| | |
-|---|---|
-| base model | `{base["name"]}`, weights `{base["hash"][:SHOWN_OF_HASH]}`, from {source} |
-| trainable parameters | {counts["trainable"]:,} of {counts["total"]:,} |
-| classes | {classes} |
-| licence of the base model | {licence} |
-| licence of the training data | not recorded: ask who made it |
-
-```sh
-pointpeft predict --adapter this_folder part.stl
-```
-
-In Python, on the weights that are named above:
-
-```python
-import pointpeft as pp
-
-backbone = pp.create_model("{base["name"]}", {weights})
-model = pp.load_adapter(backbone, "this_folder")
-```
-"""

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from pointpeft.cards import check_license
 from pointpeft.compat.names import PROTOCOLS, RULES
 from pointpeft.errors import ConfigError, check_choices, check_sizes, check_text
 
@@ -155,6 +156,9 @@ class FinetuneConfig:
     # "honest" selects epochs on the validation split; "published" does all as the papers' code,
     # which selects them on the test split
     protocol: str = "honest"
+    license: str | None = None  # of the adapter, where it is given away: "MIT"
+    # of the data that is trained on; None: as the data sets say that come with the package
+    data_license: str | None = None
     save_published: bool = False  # write a .pth that the papers' repositories load too
     votes: int = 0  # measure the mean of so many passes over differently drawn points too
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
@@ -167,6 +171,8 @@ class FinetuneConfig:
         check_sizes(self, ["seed", "votes"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
         check_choices(self, ["class_weights"], ("none", "balanced"))
+        check_license("license", self.license)
+        check_license("data_license", self.data_license)
         if self.class_weights == "balanced" and (
             self.task != "classification" or self.protocol != "honest"
         ):

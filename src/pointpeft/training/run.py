@@ -14,6 +14,7 @@ from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.benchmark import redraw
+from pointpeft.data.embedded import EMBEDDED_LICENSES
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
@@ -191,6 +192,8 @@ def _make_model(resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: B
     model.parts = data.parts.to_dict() if data.parts else None
     model.input = describe_input(data, resolved.config.data)
     model.task = resolved.task.name
+    model.license = resolved.config.license
+    model.data_license = resolved.config.data_license or EMBEDDED_LICENSES.get(data.source or "")
     return model
 
 
