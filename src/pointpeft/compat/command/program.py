@@ -203,13 +203,13 @@ def _execute(call: Call) -> None:
 
 
 def _test(call: Call) -> None:
-    adapter, settings = Path(call.flags.ckpts), call.settings
+    adapter, settings = call.flags.ckpts, call.settings
     # As many clouds at a time as training validates with, or as many as the tested run did.
     clouds: int | None = VALIDATION_BATCH * int(settings.trainer.batch_size)
     if not tests_a_run(call.flags):
         from pointpeft.compat.adoption import adopt_checkpoint
 
-        settings.checkpoint = str(adapter)
+        settings.checkpoint = adapter
         adopt_checkpoint(settings, call.output)
         adapter = call.output
     elif not any(override.startswith("trainer.batch_size=") for override in call.overrides):
