@@ -29,7 +29,7 @@ def cells(accuracy, seeds=2, **changes):
         {
             "seed": seed, "test_accuracy": float(np.mean(right)), "val_accuracy": 0.5 + 0.1 * seed,
             "trainable_parameters": 1000, "stored_bytes": 4000, "seconds_per_epoch": 2.0,
-            "epochs": 3, "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
+            "epochs": 3, "steps_per_epoch": 4, "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
             "versions": {}, "test_ids": [f"s{place}" for place in range(SHAPES)],
             "test_scores": right, "data_title": None, "task": "classification",
             "weights": "0123456789ab", **changes,
@@ -50,6 +50,7 @@ def test_a_row_has_means_and_costs():
     assert made["val_score"] == pytest.approx(0.55)
     assert made["peak_memory_bytes"] == 11
     assert made["training_seconds"] == 6.0
+    assert made["seconds_per_step"] == 0.5
     assert np.mean(made["scores"]) == 0.5
 
 
@@ -65,8 +66,18 @@ def test_seeds_that_change_nothing_show_no_spread():
 def test_a_fitted_method_and_a_single_seed():
     made = row("svm", 0.5, seeds=1, seconds_per_epoch=None, epochs=0, fit_seconds=1.5)
     assert made["training_seconds"] == made["fit_seconds"] == 1.5
-    assert made["epochs"] is None
+    assert made["epochs"] is made["seconds_per_step"] is None
     assert made["test_score_std"] is None
+
+
+def test_a_table_shows_seconds_of_a_step_and_the_rates_that_were_tried():
+    searched = row("a", 0.9) | {"lr_search": {"0.1": 0.5, "0.3": 0.4}}
+    older = row("b", 0.2)
+    del older["seconds_per_step"]
+    table = shown(judge([searched, older, row("svm", 0.1, seconds_per_epoch=None) | {"lr": None}]))
+    of = {title: column for title, *column in zip(table.columns, *table.rows, strict=True)}
+    assert of["seconds per step"] == ["0.5", "-", "-"]
+    assert of["lr"] == ["0.1 (of 0.1, 0.3)", "0.1 (1 rate)", "-"]
 
 
 def test_verdicts_are_of_the_table():

@@ -70,6 +70,9 @@ def test_a_grid_runs_and_is_summed_up(make, ran, tmp_path):
         assert row["seeds"] == [0, 1]
         assert row["test_score"] == pytest.approx(np.mean(row["scores"]), abs=1e-5)
         assert row["train_items"] == (32 if row["shots"] is None else 8)
+        steps = -(-row["train_items"] // 16)
+        expected = None if row["method"] == "knn" else row["seconds_per_epoch"] / steps
+        assert row["seconds_per_step"] == expected
         assert row["precision"] == (None if row["method"] == "knn" else "32-true")
     assert len({row["test_shapes"] for row in rows.values()}) == 1
     for name in ("results.json", "results.csv", "compare.html", "config.yaml"):

@@ -54,7 +54,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         The labels; the ``task`` and the ``metric`` that it is judged by; ``seeds``; ``test_score``
         and ``val_score``, means, and ``test_score_std``, None of a single seed; the begin of the
         identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
-        ``seconds_per_epoch`` and ``epochs``, or ``fit_seconds``, the rest None;
+        ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step``, or ``fit_seconds``, the rest None;
         ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest; ``test_items`` and
         ``test_shapes``, a hash of their names; and ``scores``, of each test shape the mean over
         seeds.
@@ -63,6 +63,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
     names = "\n".join(first["test_ids"])
     per_epoch, fit = (_median(cells, key) for key in ("seconds_per_epoch", "fit_seconds"))
     epochs = None if per_epoch is None else _median(cells, "epochs")
+    steps = _median(cells, "steps_per_epoch")
     task = find_task(first["task"])
     test = [cell[f"test_{task.headline}"] for cell in cells]
     return {
@@ -80,6 +81,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "stored_bytes": first["stored_bytes"],
         "epochs": epochs,
         "seconds_per_epoch": per_epoch,
+        "seconds_per_step": None if per_epoch is None or not steps else per_epoch / steps,
         "fit_seconds": fit,
         "training_seconds": fit if per_epoch is None or epochs is None else per_epoch * epochs,
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
@@ -142,9 +144,9 @@ def judge(rows: Sequence[Row]) -> list[Row]:
 
 COLUMNS = (
     "method", "model", "weights", "test", "against the best", "validation", "lr", "trainable",
-    "stored", "seconds", "peak memory", "seeds",
+    "stored", "seconds", "seconds per step", "peak memory", "seeds",
 )  # fmt: skip
-"""Headings of :func:`row_cells`; the seconds are those of a whole training."""
+"""Headings of :func:`row_cells`; the seconds are those of a whole training, and of a step of it."""
 
 
 def row_cells(row: Row) -> tuple[str, ...]:
@@ -157,13 +159,22 @@ def row_cells(row: Row) -> tuple[str, ...]:
         mean_and_spread(row["test_score"], row["test_score_std"]),
         row["verdict"] if p is None else f"{row['verdict']} (p = {p:.2g})",
         percent(row["val_score"]),
-        "-" if row["lr"] is None else f"{row['lr']:.2g}",
+        _rates(row),
         count(row["trainable_parameters"]),
         human_bytes(row["stored_bytes"]),
         seconds(row["training_seconds"]),
+        "-" if (of_step := row.get("seconds_per_step")) is None else f"{of_step:.2g}",
         human_bytes(row["peak_memory_bytes"]),
         str(len(row["seeds"])),
     )
+
+
+def _rates(row: Row) -> str:
+    """The learning rate, and what it was chosen from."""
+    if row["lr"] is None:
+        return "-"
+    tried = ", ".join(f"{float(rate):.2g}" for rate in row["lr_search"])
+    return f"{row['lr']:.2g} ({f'of {tried}' if tried else '1 rate'})"
 
 
 def table_title(table: Sequence[Row]) -> str:

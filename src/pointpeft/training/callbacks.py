@@ -182,19 +182,20 @@ class Patience(L.Callback):
 
 
 class EpochTimer(L.Callback):
-    """Seconds that the training part of each epoch took, validation not counted."""
+    """Seconds that the training part of each epoch took, validation not counted, and its steps."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.steps: int | None = None  # of an epoch
         self._start: float | None = None  # of an epoch that was interrupted it is not known
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds so far."""
-        return {"seconds": list(self.seconds)}
+        """Seconds so far, and steps."""
+        return {"seconds": list(self.seconds), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Seconds of the interrupted run."""
-        self.seconds = list(state["seconds"])
+        """Those of the interrupted run."""
+        self.seconds, self.steps = list(state["seconds"]), state.get("steps")
 
     @property
     def median(self) -> float | None:
@@ -204,6 +205,7 @@ class EpochTimer(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+        self.steps = int(trainer.num_training_batches)
 
     def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Stop it after the last batch."""

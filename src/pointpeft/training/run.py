@@ -120,7 +120,7 @@ def _conclude(
     epoch = module.load_best(run.best if len(data.val) else run.last)
     model.to(device)  # Lightning leaves it on the CPU
     metrics = _measured(model, resolved, data, run, timer.median)
-    metrics |= {"best_epoch": epoch + 1, "epochs": epochs}
+    metrics |= {"best_epoch": epoch + 1, "epochs": epochs, "steps_per_epoch": timer.steps}
     log.info(
         "%s: the adapter is of epoch %d of %d (selection: %s)",
         _title(config), epoch + 1, epochs, metrics["selection"],
