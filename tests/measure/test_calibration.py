@@ -8,6 +8,7 @@ from scipy.special import softmax
 from pointpeft.measure.calibration import calibration_error, fit_temperature
 from pointpeft.measure.rotations import rotated_accuracies
 from pointpeft.measure.scores import score
+from pointpeft.tasks.classification import Classification
 
 
 def drawn(scale, shapes=4000, classes=5):
@@ -84,3 +85,16 @@ def test_scores_of_classes():
     assert scores.macro_f1 == pytest.approx(f1.mean())
     assert scores.confused(2) == [(0, 1, 1), (2, 0, 1)]
     assert (2, 1, 1) in scores.confused()
+
+
+@pytest.mark.parametrize(("temperature", "named"), [(1.0, False), (1.7, True)])
+def test_a_temperature_is_named_where_one_was_fitted(temperature, named):
+    metrics = {
+        "test_accuracy": 0.5, "test_items": 2, "class_names": ["a", "b"], "class_items": [1, 1],
+        "class_accuracy": [1.0, 0.0], "calibration_error_before": 0.4, "calibration_error": 0.3,
+        "temperature": temperature, "rotated_items": 2, "rotated_up_accuracies": [0.5],
+        "rotated_space_accuracies": [0.5], "confused": [], "test_mean_class_accuracy": 0.5,
+        "test_macro_f1": 0.5,
+    }  # fmt: skip
+    told = "\n".join(Classification().scores(metrics, "test", True).lines)
+    assert (f"{temperature:.2f}" in told) == named

@@ -29,7 +29,8 @@ def cells(accuracy, seeds=2, **changes):
         {
             "seed": seed, "test_accuracy": float(np.mean(right)), "val_accuracy": 0.5 + 0.1 * seed,
             "trainable_parameters": 1000, "stored_bytes": 4000, "seconds_per_epoch": 2.0,
-            "epochs": 3, "steps_per_epoch": 4, "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
+            "epochs": 3, "steps_per_epoch": 4,
+            "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
             "versions": {}, "test_ids": [f"s{place}" for place in range(SHAPES)],
             "test_scores": right, "data_title": None, "task": "classification",
             "weights": "0123456789ab", **changes,

@@ -152,6 +152,30 @@ def test_finished_runs_are_not_repeated(make, ran, tmp_path):
     assert first == metrics_of(tmp_path / "out" / next((tmp_path / "out").rglob("seed1")))
 
 
+def test_runs_of_other_data_are_made_again(make, ran, tmp_path, caplog):
+    folder = write_meshes(tmp_path / "meshes", {"box": 6, "sphere": 6})
+    asked = {"methods": ("knn",), "seeds": 1}
+    compare(make(data=(str(folder),), **asked), tmp_path / "out")
+    compare(make(data=(str(folder),), **asked), tmp_path / "out", resume=True)
+    assert len(ran) == 1
+    write_meshes(folder, {"box": 4, "sphere": 4}, start=6)
+    before = metrics_of(next((tmp_path / "out").rglob("seed0")))
+    compare(make(data=(str(folder),), **asked), tmp_path / "out", resume=True)
+    assert len(ran) == 2
+    assert caplog.records
+    assert (
+        metrics_of(next((tmp_path / "out").rglob("seed0")))["train_items"] > (before["train_items"])
+    )
+
+
+def test_runs_that_do_not_say_of_which_data_they_are_stay(make, ran, tmp_path):
+    compare(make(methods=("knn",), seeds=1), tmp_path / "out")
+    for file in (tmp_path / "out").rglob("data.json"):
+        file.unlink()
+    compare(make(methods=("knn",), seeds=1), tmp_path / "out", resume=True)
+    assert len(ran) == 1
+
+
 def test_settings_of_all_runs_do_not_change_on_the_way(make, ran, tmp_path):
     compare(make(methods=("knn",)), tmp_path / "out")
     before = (tmp_path / "out/results.csv").read_text()

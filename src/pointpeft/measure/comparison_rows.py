@@ -54,10 +54,10 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         The labels; the ``task`` and the ``metric`` that it is judged by; ``seeds``; ``test_score``
         and ``val_score``, means, and ``test_score_std``, None of a single seed; the begin of the
         identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
-        ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step``, or ``fit_seconds``, the rest None;
-        ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest; ``test_items`` and
-        ``test_shapes``, a hash of their names; and ``scores``, of each test shape the mean over
-        seeds.
+        ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step``, or ``fit_seconds``, the rest
+        None; ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest;
+        ``test_items`` and ``test_shapes``, a hash of their names; and ``scores``, of each test
+        shape the mean over seeds.
     """
     first = cells[0]
     names = "\n".join(first["test_ids"])

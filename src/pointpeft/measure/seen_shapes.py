@@ -189,15 +189,15 @@ class _Shapes:
         return self._unseen(part, split)
 
     def _unseen(self, part: ShapeSplit, split: str) -> tuple[ShapeSplit, str, list[str]]:
-        """Shapes without those trained on and, of a test, without those that chose the epoch."""
+        """Shapes without those trained on and, of a test, without those validated on."""
         notes = self._trained(part, "{} of the {} shapes were trained on and are left out")
         left_out = self._were_in("train", part)
         chose = self._were_in("val", part) & ~left_out
         if split == "test" and chose.any():
-            notes.append(f"{chose.sum()} more chose the epoch in training and are left out")
+            notes.append(f"{chose.sum()} more were validated on in training and are left out")
             left_out |= chose
         elif chose.any():
-            notes.append(f"{chose.sum()} of these shapes chose the epoch in training: the test "
+            notes.append(f"{chose.sum()} of these shapes were validated on in training: the test "
                          "split is a fairer measure")  # fmt: skip
         part = part.subset(~left_out) if left_out.any() else part
         new = np.flatnonzero(~self._were_in(split, part))

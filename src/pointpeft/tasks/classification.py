@@ -330,11 +330,13 @@ def _in_detail(metrics: dict[str, Any], split: str) -> list[str]:
     before, after = metrics["calibration_error_before"], metrics["calibration_error"]
     up, space = metrics["rotated_up_accuracies"], metrics["rotated_space_accuracies"]
     pairs = ", ".join(f"{true} as {taken} ({count})" for true, taken, count in metrics["confused"])
+    calibrated = f"{percent(before)} without the temperature of {metrics['temperature']:.2f}"
+    if metrics["temperature"] == 1:
+        calibrated = f"not calibrated: that takes {_CALIBRATED_FROM} validation shapes"
     return [
         f"mean over classes: accuracy {percent(metrics[f'{split}_mean_class_accuracy'])}, "
         f"F1 {percent(metrics[f'{split}_macro_f1'])}",
-        f"calibration error: {percent(after)}, {percent(before)} without the temperature of "
-        f"{metrics['temperature']:.2f}",
+        f"calibration error: {percent(after)}, {calibrated}",
         f"rotated at random: about the up axis {percent(float(np.mean(up)))} "
         f"({percent_range((min(up), max(up)))}), in space {percent(float(np.mean(space)))} "
         f"({percent_range((min(space), max(space)))})",

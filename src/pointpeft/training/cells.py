@@ -1,15 +1,18 @@
 """One run of a comparison: its data, its folder, and its score of every test shape."""
 
+import hashlib
 import json
+import shutil
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pointpeft.data import ShapeData
+from pointpeft.data.cache import geometry_digest
 from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
-from pointpeft.files import write_json
+from pointpeft.files import as_bytes, write_json
 from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.tasks.table import find_task
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
@@ -17,12 +20,25 @@ from pointpeft.training.finetuning import finetune
 from pointpeft.training.inputs import load_data, make_backbone, training_device
 from pointpeft.training.run_folder import RunFolder
 
-__all__ = ["FAILURE", "SCORES", "Cell", "note_failure", "read_cell", "read_failure", "run_cell"]
+__all__ = [
+    "FAILURE",
+    "SCORES",
+    "Cell",
+    "data_digest",
+    "is_of_other_data",
+    "note_failure",
+    "read_cell",
+    "read_failure",
+    "run_cell",
+]
 
 SCORES = "scores.json"
 """What a cell reaches on each test shape: ``ids``, and ``scores``, in the same order."""
 FAILURE = "failure.json"
 """Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
+
+_DATA = "data.json"
+"""What tells the data of a cell apart: ``digest``."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +50,14 @@ class Cell:
         shots: training shapes of each class; None: all.
         folder: of the run, an absolute path.
         name: what progress and failures call it.
+        data: the :func:`data_digest` that it is to have; None: whatever is there.
     """
 
     config: FinetuneConfig
     shots: int | None
     folder: Path
     name: str
-
-    def load(self) -> ShapeData:
-        """Its data; which shapes it is trained on hangs on the seed.
-
-        Raises:
-            DataError: unusable data, no test split, or too few shapes of a class.
-        """
-        return self.with_shots(self.load_all())
+    data: str | None = None
 
     def load_all(self) -> ShapeData:
         """Its data with all training shapes.
@@ -75,12 +85,38 @@ class Cell:
         return replace(data, train=train, notes=(*data.notes, note))
 
 
+def data_digest(data: ShapeData) -> str:
+    """16 hexadecimal digits, others where a shape, its class or its split is another one."""
+    digest = hashlib.sha256(as_bytes(json.dumps(data.class_names)))
+    for split in (data.train, data.val, data.test):
+        shapes = split.digests or [geometry_digest(cloud) for cloud in split.points]
+        digest.update(as_bytes(json.dumps([split.ids, list(shapes), split.labels.tolist()])))
+        if split.seg is not None:
+            digest.update(split.seg.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def is_of_other_data(cell: Cell, digest: str | None) -> bool:
+    """Whether the run in its folder is of data with another digest; of older runs it is unknown."""
+    file = cell.folder / _DATA
+    known = json.loads(file.read_text(encoding="utf-8"))["digest"] if file.is_file() else None
+    return None not in (known, digest) and known != digest
+
+
 def run_cell(cell: Cell) -> None:
-    """Fill the folder of a cell, or go on where it was left; any error is noted there."""
+    """Fill the folder of a cell, or go on where it was left; any error is noted there.
+
+    A run of other data is removed and begun anew.
+    """
     for name in (FAILURE, SCORES):  # of fewer epochs, if there are some
         (cell.folder / name).unlink(missing_ok=True)
     try:
-        data = cell.load()
+        everything = cell.load_all()
+        digest, data = data_digest(everything), cell.with_shots(everything)
+        if is_of_other_data(cell, digest):
+            shutil.rmtree(cell.folder)
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        write_json(cell.folder / _DATA, {"digest": digest})
         begun = RunFolder(cell.folder).config.is_file()
         finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
         write_json(cell.folder / SCORES, _scores(cell, data))
@@ -115,14 +151,14 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 def read_cell(cell: Cell) -> dict[str, Any] | None:
     """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
 
-    None: it is not finished, or was begun with other settings.
+    None: it is not finished, or was begun with other settings or data.
 
     Raises:
         DataError: the file of its scores is damaged.
     """
     run = RunFolder(cell.folder)
     file = run.path / SCORES
-    if not run.config.is_file():
+    if not run.config.is_file() or is_of_other_data(cell, cell.data):
         return None
     metrics = run.finished_metrics(cell.config)
     if metrics is None or not file.is_file():

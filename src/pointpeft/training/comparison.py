@@ -1,5 +1,6 @@
 """Runs a grid of methods, backbones, data sets and numbers of shapes, and sums it up."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,14 @@ from pointpeft.measure.comparison_rows import Row, judge, make_row, write_result
 from pointpeft.measure.records import versions
 from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.tasks.table import find_task
-from pointpeft.training.cells import Cell, note_failure, read_cell, read_failure
+from pointpeft.training.cells import (
+    Cell,
+    data_digest,
+    is_of_other_data,
+    note_failure,
+    read_cell,
+    read_failure,
+)
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.config_files import load_config
 from pointpeft.training.grid import Comparison, backbone_label, data_label, split_method
@@ -24,6 +32,8 @@ from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.run_folder import RunFolder
 
 __all__ = ["compare"]
+
+log = logging.getLogger("pointpeft")
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,12 +47,14 @@ class _Group:
         config: of its runs, with the method's learning rate.
         fitted: whether the method has no learning rate to choose.
         folder: of all of its runs.
+        data: what tells its data apart, see :func:`pointpeft.training.cells.data_digest`.
     """
 
     labels: dict[str, Any]
     config: FinetuneConfig
     fitted: bool
     folder: Path
+    data: str | None = None
 
     @property
     def precision(self) -> str | None:
@@ -67,7 +79,7 @@ class _Group:
             f"{self.labels['method']} on {self.labels['model']}, {self.labels['data']}"
             f"{of_shots}{of_rate}, seed {seed}"
         )
-        return Cell(config, shots, self.folder / place, name)
+        return Cell(config, shots, self.folder / place, name, self.data)
 
 
 def compare(
@@ -91,8 +103,8 @@ def compare(
     Args:
         comparison: what is compared.
         output: folder for ``results.csv``, ``results.json``, ``compare.html``, ``rows/`` and runs.
-        resume: go on with the comparison in ``output``: finished runs are not repeated. The lists
-            may be others, the settings may not.
+        resume: go on with the comparison in ``output``: finished runs are not repeated, unless the
+            data has changed. The lists may be others, the settings may not.
         jobs: runs at a time, each in a process of its own with one thread. With Ray, runs that
             share a GPU.
         engine: "processes" or "ray".
@@ -121,7 +133,7 @@ def compare(
             f"{run.path} was begun with trainer.epochs={begun}, not {base.trainer.epochs}, and all "
             "runs of a comparison have the same; name another `output`"
         )
-    _check_data(groups, comparison)
+    groups = _check_data(groups, comparison)
     run.begin(base)
     first, factors = comparison.settings.seed, comparison.lr_factors
     grid = _Grid(run_all, jobs, progress, len(groups) * (comparison.seeds - 1))
@@ -170,6 +182,8 @@ class _Grid:
         self.total = self.done + len(asked) + self._more
         self._more = 0
         cells = [cell for cell in asked if read_cell(cell) is None]
+        if old := sum(is_of_other_data(cell, cell.data) for cell in cells):
+            log.warning("the data is another one since %s: made again", counted(old, "run"))
         self.done += len(asked) - len(cells)
         for cell, died in self.engine(cells, self.jobs) if cells else ():
             if died is not None:
@@ -240,10 +254,14 @@ def _folder(output: Path, labels: dict[str, Any]) -> Path:
     return output / labels["data"] / labels["model"] / file_name(labels["method"]) / shots
 
 
-def _check_data(groups: Sequence[_Group], comparison: Comparison) -> None:
-    """Read every data set once as each model takes it, so that what is wrong is said first."""
+def _check_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]:
+    """Read every data set once as each model takes it, so that what is wrong is said first.
+
+    Returns the groups, which know what tells their data apart.
+    """
     searched = any(len(each.factors(comparison.lr_factors)) > 1 for each in groups)
     read: dict[tuple[str, str], ShapeData] = {}
+    known = []
     for group in groups:
         cell = group.cell(1.0, comparison.settings.seed)
         of = group.labels["data"], group.labels["model"]
@@ -255,6 +273,8 @@ def _check_data(groups: Sequence[_Group], comparison: Comparison) -> None:
                 f"{group.config.data.source} has no validation split to choose learning rates by; "
                 "give a single `lr_factor`"
             )
+        known.append(replace(group, data=data_digest(read[of])))
+    return known
 
 
 @dataclass(frozen=True)
