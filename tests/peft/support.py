@@ -15,6 +15,7 @@ from pointpeft.peft.hugging_face import (
 )
 from tests.models.tiny import clouds, settle, tiny
 
+BACKBONES = ("point_mae", "pcp_mae", "point_bert", "point_m2ae", "i2p_mae")
 #: One configuration of every method, and variants whose parameters differ.
 CONFIGS: dict[str, Callable[[], Any]] = {
     "full": pp.FullConfig,

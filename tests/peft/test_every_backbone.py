@@ -1,5 +1,7 @@
 """Every method on every backbone and task: what trains, what is stored, what a cloud hangs on."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -7,9 +9,8 @@ import pointpeft as pp
 from pointpeft.errors import ConfigError
 from pointpeft.models.registry import build_segmenter
 from tests.models.tiny import clouds, settle, tiny
-from tests.peft.support import CONFIGS
+from tests.peft.support import BACKBONES, CONFIGS
 
-BACKBONES = ("point_mae", "pcp_mae", "point_bert", "point_m2ae", "i2p_mae")
 SEVERAL_SCALES = ("point_m2ae", "i2p_mae")
 ONE_SCALE_ONLY = ("stag",)
 PARTS = {"names": ["a", "b", "c"], "categories": {"x": [0, 1], "y": [1, 2]}}
@@ -24,10 +25,20 @@ every_pair = pytest.mark.parametrize(("backbone", "method"), PAIRS)
 every_task = pytest.mark.parametrize("task", ["classification", "part_segmentation"])
 
 
+@cache
 def encoder(name):
+    """Adapters leave it as it is, so that it may be that of every test."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return settle(tiny("features", name), 1)
+
+
+@cache
+def network(name, task):
+    """A model around it."""
+    if task == "classification":
+        return pp.build_classifier(encoder(name), 4)
+    return build_segmenter(encoder(name), 3, 2)
 
 
 def adapted(backbone, method, task):
@@ -35,8 +46,7 @@ def adapted(backbone, method, task):
     torch.manual_seed(0)
     trunk, config = encoder(backbone), CONFIGS[method]()
     bank = pp.MemoryBank.build(trunk, [clouds(12, seed=5)]) if config.uses_bank else None
-    network = pp.build_classifier(trunk, 4) if task == "classification" else None
-    model = pp.get_peft_model(network or build_segmenter(trunk, 3, 2), config, bank)
+    model = pp.get_peft_model(network(backbone, task), config, bank)
     if task == "part_segmentation":
         model.class_names, model.parts = ("x", "y"), PARTS
     before = {name: p.detach().clone() for name, p in model.adapter.named_parameters()}
@@ -65,12 +75,15 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
     moved = [n for n, p in model.adapter.named_parameters() if not torch.equal(p, before[n])]
     assert any("head" not in name for name in moved) or method == "linear"
 
-    points = clouds(4, seed=3)
+    points = clouds(2, seed=3)
     with torch.no_grad():
         found = logits(model.eval(), points)
         assert found.isfinite().all()
         if task == "classification":
             alone = torch.cat([model(cloud) for cloud in points.split(1)])
+            model.add_adapter("other", pp.LinearConfig())
+            mixed, _ = model.forward_mixed(points, ["default", "other"])
+            torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
         else:
             sizes = torch.arange(len(points)) % 2
             alone = torch.cat(

@@ -13,7 +13,7 @@ from pointpeft.errors import ConfigError, DataError
 from pointpeft.models.registry import build_segmenter
 from pointpeft.peft.linear_svm import DEFAULT_C
 from tests.models.tiny import clouds, settle, tiny
-from tests.peft.support import classifier, encoder
+from tests.peft.support import BACKBONES, classifier, encoder
 
 FITTED = {
     "svm": pp.SVMConfig(C=100.0),
@@ -43,16 +43,26 @@ def test_the_encoder_and_the_head_have_no_part(config, points, tmp_path):
 
 
 @every
-@pytest.mark.parametrize("name", ["point_bert", "point_m2ae", "i2p_mae"])
-def test_on_every_backbone(config, name):
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_on_every_backbone(config, name, tmp_path):
     torch.manual_seed(0)
     trunk = settle(tiny("features", name)).eval()
     model = pp.get_peft_model(pp.build_classifier(trunk, 4), config).eval()
-    shapes = clouds(16)
-    model.tuner.fit(model.tuner.fitted_features(trunk, shapes).detach(), LABELS)
+    shapes, points = clouds(16), clouds(2, seed=3)
+    model.tuner.fit(model.tuner.fitted_features(trunk, shapes), LABELS)
     logits = model(shapes)
     assert logits.isfinite().all()
     assert (logits.argmax(dim=1) == LABELS).float().mean() > 0.25  # of four classes
+
+    found = model(points)
+    alone = torch.cat([model(cloud) for cloud in points.split(1)])
+    torch.testing.assert_close(alone, found, rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(pp.load_adapter(trunk, tmp_path)(points), found)
+    model.add_adapter("other", pp.LinearConfig())
+    mixed, _ = model.forward_mixed(points, ["default", "other"])
+    torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])

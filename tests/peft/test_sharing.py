@@ -165,7 +165,7 @@ def test_a_damaged_adapter_leaves_the_model_as_it_was(folders, points):
     assert torch.equal(model(points), expected)
 
 
-@pytest.mark.parametrize("config", [pp.FullConfig, pp.LinearConfig])
+@pytest.mark.parametrize("config", [pp.FullConfig, pp.LinearConfig, pp.BitFitConfig, pp.NormConfig])
 def test_a_method_that_adds_nothing_is_merged(config, points):
     model = pp.get_peft_model(classifier(), config())
     step(model, points)
