@@ -186,7 +186,7 @@ class EpochTimer(L.Callback):
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.steps: int | None = None  # of an epoch
+        self.steps: float | None = None  # of an epoch; infinite where data has no end
         self._start: float | None = None  # of an epoch that was interrupted it is not known
 
     def state_dict(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class EpochTimer(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
-        self.steps = int(trainer.num_training_batches)
+        self.steps = trainer.num_training_batches
 
     def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
         """Stop it after the last batch."""
