@@ -149,8 +149,8 @@ class FinetuneConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     label_smoothing: float = 0.0  # share of the target that goes to the other classes
-    # "balanced": classes count alike in what is trained or fitted, and in the choice of the epoch;
-    # "none": shapes do, but in that choice where classes differ more than tenfold
+    # "balanced": classes count alike in training and in the choice of the epoch; "none": shapes
+    # do, but in that choice where classes differ more than tenfold
     class_weights: str = "none"
     # "honest" selects epochs on the validation split; "published" does all as the papers' code,
     # which selects them on the test split
