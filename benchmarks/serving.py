@@ -33,9 +33,9 @@ import uvicorn
 import pointpeft as pp
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
-from pointpeft.serving.adapters import AdapterSet
-from pointpeft.serving.app import create_app
+from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.serving.service import Service
+from pointpeft.serving.web_app import create_app
 
 POINTS = 1024
 ADAPTERS = (1, 10, 100)

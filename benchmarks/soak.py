@@ -26,8 +26,8 @@ from serving import cloud, serving, trained  # beside this file
 
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
-from pointpeft.serving.adapters import AdapterSet
 from pointpeft.serving.limits import Limits
+from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.serving.service import Service
 
 CLIENTS = 16

@@ -11,7 +11,7 @@ import typer
 
 import pointpeft as pp
 from pointpeft.cli import app, options
-from pointpeft.compat.checkpoints.writing import save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
 from pointpeft.compat.command import flags as published_flags
 from pointpeft.compat.command import program as published
 from pointpeft.data import embedded, export, read_shape

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def test_the_past_has_one_room(house):
     says = {n for n, path in house["modules"]().items() if house["says_published"](path)}
     assert says <= inside
     assert "pointpeft.compat.protocol" in says
+
+
+def test_files_of_one_name_mean_one_thing(house):
+    names = Counter(
+        n.rpartition(".")[2] for n, p in house["modules"]().items() if p.name != "__init__.py"
+    )
+    pairs = {"pretraining", "protocol", "registry", "voting"}  # of ours, and of the papers' code
+    assert {name for name, count in names.items() if count > 1} == pairs
 
 
 def test_files_are_under_400_lines(house):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.compat.checkpoints.attaching import attach
-from pointpeft.compat.checkpoints.reading import encoder_sizes, read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import encoder_sizes, read_checkpoint
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path, with_tuples

@@ -54,7 +54,7 @@ def test_a_folder_is_no_file_of_weights(tmp_path):
 def test_class_names_come_from_a_file_or_a_published_data_set(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(
-        "pointpeft.compat.checkpoints.converting.convert",
+        "pointpeft.compat.checkpoints.checkpoint_converter.convert",
         lambda *arguments: given.append(arguments[-1]),
     )
     (tmp_path / "tuned.pth").write_bytes(b"")

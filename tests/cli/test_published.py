@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.command.program import PROTOCOL_NOTE
 from pointpeft.measure import analysis
 from tests.cli.published import (

@@ -8,7 +8,7 @@ import pytest
 from pointpeft.data import InputTransform, load_shapes, load_unlabelled
 from pointpeft.data.folder import walk_files
 from pointpeft.errors import DataError
-from pointpeft.measure.adapters import list_shape_files
+from pointpeft.measure.loaded_adapter import list_shape_files
 
 SMALL = InputTransform(num_points=16)
 Write = Callable[..., Path]

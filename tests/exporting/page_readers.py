@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointpeft.exporting import page
+from pointpeft.exporting import browser_page
 
 __all__ = ["NODE", "area_and_centroid", "copy_scripts", "needs_node", "run"]
 
@@ -18,7 +18,7 @@ needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 def copy_scripts(folder: Path) -> Path:
     """The scripts of the page, without model and runtime."""
-    for file in (Path(page.__file__).parent / "site").iterdir():
+    for file in (Path(browser_page.__file__).parent / "site").iterdir():
         shutil.copy(file, folder)
     return folder
 

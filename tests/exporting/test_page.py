@@ -15,7 +15,7 @@ import pytest
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.exporting import page
+from pointpeft.exporting import browser_page
 from tests.exporting.page_readers import copy_scripts
 from tests.exporting.support import POINTS, adapted, described
 
@@ -251,12 +251,12 @@ def test_a_page_holds_the_named_files_alone_each_whole(tmp_path, monkeypatch):
     ours = {file.name for file in copy_scripts(tmp_path / "site").iterdir()}
     (tmp_path / "site/left-behind.js").touch()
     (tmp_path / "site/__pycache__").mkdir()
-    monkeypatch.setattr(page, "files", lambda package: tmp_path)
+    monkeypatch.setattr(browser_page, "files", lambda package: tmp_path)
     (tmp_path / "model").write_text("new")
     given = tmp_path / "page", tmp_path / "model", {"num_points": 8}, tmp_path / "package"
-    page.write_page(*given)
+    browser_page.write_page(*given)
     held = {file.name: file.read_bytes() for file in (tmp_path / "page").iterdir()}
-    assert set(held) == {*ours, *runtime, page.MODEL, "model.json"}
+    assert set(held) == {*ours, *runtime, browser_page.MODEL, "model.json"}
 
     def fails(source, target):
         target.write_text("ha")
@@ -264,7 +264,7 @@ def test_a_page_holds_the_named_files_alone_each_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", fails)
     with pytest.raises(OSError, match="space"):
-        page.write_page(*given)
+        browser_page.write_page(*given)
     assert {file.name: file.read_bytes() for file in (tmp_path / "page").iterdir()} == held
 
 

@@ -9,8 +9,8 @@ import torch
 import pointpeft as pp
 from pointpeft.data import InputTransform, ShapeSplit
 from pointpeft.measure import classify, extract_features
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import analyse, analyse_change, project
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from tests.models.tiny import clouds
 from tests.peft.support import CONFIGS, adapted, encoder
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into, read_checkpoint
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import save_model, state_hash
 from tests.models.tiny import settle, tiny

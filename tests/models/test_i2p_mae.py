@@ -12,8 +12,8 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     point_m2ae_classification_layout,
     point_m2ae_pretrained_layout,
 )
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.reading import load_into
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import get_entry
 from pointpeft.models.checkpoint import recognise
@@ -290,7 +290,7 @@ def test_pretraining_in_bfloat16_and_float64(points, mask):
 def test_published_pretraining_is_recognised_and_read(with_teacher, tmp_path, monkeypatch, caplog):
     layout = i2p_mae_pretrained_layout((1, 1, 2), with_teacher)
     monkeypatch.setattr(
-        "pointpeft.compat.checkpoints.reading.LAYOUTS",
+        "pointpeft.compat.checkpoints.checkpoint_reader.LAYOUTS",
         (i2p_mae_pretrained_layout((1, 1, 2), True), layout),
     )
     model = settle(i2p("pretraining"))

@@ -11,9 +11,9 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     PCP_MAE_PRETRAINED,
     PCP_MAE_SEGMENTATION,
 )
-from pointpeft.compat.checkpoints.converting import convert
-from pointpeft.compat.checkpoints.reading import read_checkpoint
-from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.checkpoints.checkpoint_converter import convert
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout, save_pth
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.pcp_mae import position_code
 from pointpeft.models.pcp_mae_pretraining import code_error

@@ -14,8 +14,8 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     POINT_MAE_CLASSIFICATION,
     POINT_MAE_PRETRAINED,
 )
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into, read_checkpoint
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.reading import load_into, read_checkpoint
 from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import fill, recognise
 from tests.models.tiny import settle, tiny

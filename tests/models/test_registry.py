@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch._dynamo import config as dynamo
 
-from pointpeft.compat.checkpoints.reading import load_into
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 from pointpeft.errors import DataError
 from pointpeft.models import get_entry, list_models, save_model
 from pointpeft.models.part_segmenters import CategoryEmbedding

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.converting import convert
-from pointpeft.compat.checkpoints.writing import pth_layout
+from pointpeft.compat.checkpoints.checkpoint_converter import convert
+from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout
 from pointpeft.errors import CheckpointError
 from tests.models.tiny import run, settle, tiny
 

@@ -5,8 +5,8 @@ import torch
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.backbone_layouts import TEACHER
-from pointpeft.compat.checkpoints.converting import convert
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_converter import convert
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from tests.models.test_published import publish
 from tests.parity.support import Case, Fields, folder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.converting import describe_published
+from pointpeft.compat.checkpoints.checkpoint_converter import describe_published
 from pointpeft.errors import ConfigError
 from pointpeft.models import save_model
 from tests.models.tiny import clouds

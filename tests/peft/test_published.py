@@ -6,9 +6,9 @@ import torch
 import pointpeft as pp
 from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.compat.checkpoints.bank_files import read_bank
-from pointpeft.compat.checkpoints.converting import convert
+from pointpeft.compat.checkpoints.checkpoint_converter import convert
+from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout, save_pth
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE, point_peft_m2ae
-from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
 from pointpeft.compat.pretraining import published_features
 from pointpeft.errors import CheckpointError, ConfigError
 from tests.models.test_published import publish

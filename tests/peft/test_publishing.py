@@ -7,7 +7,7 @@ import torch
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.bank_files import read_bank
-from pointpeft.compat.checkpoints.writing import BANK, QUERY_ENCODER, save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import BANK, QUERY_ENCODER, save_pth
 from pointpeft.errors import ConfigError
 from tests.models.tiny import clouds, run, settle, tiny
 from tests.peft.test_published import SIZES, columns, tuned

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError
 from pointpeft.locations import anonymous
-from pointpeft.measure.adapters import load_adapted
+from pointpeft.measure.loaded_adapter import load_adapted
 from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
 from pointpeft.peft.hugging_face import LoRAConfig

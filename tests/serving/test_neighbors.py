@@ -10,7 +10,7 @@ import pytest
 import pointpeft as pp
 from pointpeft.errors import DataError
 from pointpeft.serving import neighbor_names
-from pointpeft.serving.adapters import AdapterSet
+from pointpeft.serving.served_adapters import AdapterSet
 from tests.serving.conftest import wait_for_names
 
 

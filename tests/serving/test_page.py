@@ -10,9 +10,9 @@ import pytest
 import trimesh
 import uvicorn
 
-from pointpeft.serving.adapters import AdapterSet
-from pointpeft.serving.app import create_app
+from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.serving.service import Service
+from pointpeft.serving.web_app import create_app
 from tests.serving.browser import CHROMIUM, Browser
 from tests.serving.conftest import LIMITS, wait_for_names
 

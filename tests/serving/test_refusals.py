@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from pointpeft.cli.serving import serve
 from pointpeft.data import InputTransform
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.serving.adapters import AdapterSet, served_name
-from pointpeft.serving.app import create_app
 from pointpeft.serving.limits import Limits
 from pointpeft.serving.readers import ReaderPool
+from pointpeft.serving.served_adapters import AdapterSet, served_name
 from pointpeft.serving.service import Service
 from pointpeft.serving.uploads import Upload
+from pointpeft.serving.web_app import create_app
 from tests.serving.conftest import LIMITS
 
 ADDRESS = "/v1/predict?adapter=linear"

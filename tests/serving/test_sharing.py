@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointpeft.serving.adapters import AdapterSet
+from pointpeft.serving.served_adapters import AdapterSet
 
 
 def total(adapters: AdapterSet) -> int:

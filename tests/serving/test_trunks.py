@@ -7,9 +7,9 @@ import torch
 from fastapi.testclient import TestClient
 
 import pointpeft as pp
-from pointpeft.serving.adapters import AdapterSet
-from pointpeft.serving.app import create_app
+from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.serving.service import Service
+from pointpeft.serving.web_app import create_app
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.serving.conftest import LIMITS, LOCAL
 from tests.training.parts import DEPTH

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pointpeft.data import read_shape
 from pointpeft.errors import DataError
-from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.models import build_classifier
 from pointpeft.tasks.shown import Outcome, Predicted
 from pointpeft.tasks.task import PredictOptions, Task

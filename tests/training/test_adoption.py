@@ -13,14 +13,14 @@ from pointpeft.compat.checkpoints.backbone_layouts import (
     POINT_MAE_PRETRAINED,
     POINT_MAE_SEGMENTATION,
 )
+from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
 from pointpeft.compat.checkpoints.layouts import POINT_PEFT_MAE
-from pointpeft.compat.checkpoints.writing import save_pth
 from pointpeft.compat.clouds import load_as_published
 from pointpeft.compat.pretraining import published_features
 from pointpeft.data.benchmarks.shapenet import SHAPENETPART
 from pointpeft.errors import CheckpointError, ConfigError, DataError
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.evaluate import evaluate_adapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.training import FinetuneConfig, load_config
 from tests.data.benchmarks import layouts
 from tests.models.test_published import publish

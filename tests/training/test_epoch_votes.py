@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pointpeft.compat import names
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.names import PublishedVotes, Thresholds
 from pointpeft.measure.evaluate import evaluate_adapter
 from tests.training.support import rows

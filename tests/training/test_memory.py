@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pointpeft.compat.checkpoints.bank_files import read_bank
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.errors import PointPeftError
 from pointpeft.training.config import TrainerConfig
 from pointpeft.training.engine import make_trainer

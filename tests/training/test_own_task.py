@@ -8,7 +8,7 @@ import pytest
 import pointpeft as pp
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure.evaluate import evaluate_adapter
-from pointpeft.serving.adapters import AdapterSet
+from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.tasks.table import TASKS
 from tests.cli.conftest import run
 from tests.training.regression import Regression

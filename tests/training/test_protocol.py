@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.clouds import load_as_published
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.compat.schedule import published_learning_rate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError

@@ -12,7 +12,7 @@ import torch
 
 from pointpeft.data import InputTransform
 from pointpeft.data.shards import load_sharded, write_shards
-from pointpeft.data.shards.reading import WINDOW
+from pointpeft.data.shards.shard_reader import WINDOW
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.training import PretrainConfig, load_config, pretrain
 from pointpeft.training.inputs import shapes_seen
@@ -138,7 +138,7 @@ def transform():
 
 
 def test_memory_holds_a_window_of_blocks(sharded, monkeypatch):
-    monkeypatch.setattr("pointpeft.data.shards.reading.WINDOW", 2)
+    monkeypatch.setattr("pointpeft.data.shards.shard_reader.WINDOW", 2)
     shapes = load_sharded(sharded, transform())
     shapes.read(range(600), 64)
     assert len(shapes._held) == 2

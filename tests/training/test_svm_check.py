@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.errors import ConfigError
 from pointpeft.measure.scores import extract_features

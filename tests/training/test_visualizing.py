@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.compat.checkpoints.writing import save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
 from pointpeft.measure.pretraining_view import see
 from pointpeft.training import PretrainConfig, load_config, pretrain
 from pointpeft.training.visualizing import load_pretrained, view_config

@@ -15,7 +15,7 @@ from pointpeft.formats import counted, human_bytes
 
 if TYPE_CHECKING:
     from pointpeft.data.benchmarks import DatasetCheck
-    from pointpeft.data.loading import Problem
+    from pointpeft.data.prepared_items import Problem
     from pointpeft.data.shards import ShardIndex
 
 __all__ = ["app"]

@@ -62,7 +62,7 @@ def predict(
     folder = resolve_adapter(adapter)
     options.know_method(method)
     from pointpeft.devices import choose_device
-    from pointpeft.measure.adapters import adapter_task, list_shape_files  # slow
+    from pointpeft.measure.loaded_adapter import adapter_task, list_shape_files  # slow
     from pointpeft.tasks.table import find_task
     from pointpeft.tasks.task import PredictOptions
 

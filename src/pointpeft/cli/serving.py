@@ -55,14 +55,14 @@ def serve(
     try:
         import uvicorn
 
-        from pointpeft.serving.app import create_app
+        from pointpeft.serving.web_app import create_app
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "fastapi", "starlette", "python_multipart"):
             raise
         raise ConfigError("install the service with 'pip install pointpeft[serve]'") from None
     from pointpeft.devices import choose_device
-    from pointpeft.serving.adapters import AdapterSet
     from pointpeft.serving.limits import Limits
+    from pointpeft.serving.served_adapters import AdapterSet
     from pointpeft.serving.service import Service
 
     limits = Limits(max_bytes, max_files, max_points, seconds=seconds)

@@ -5,8 +5,8 @@ from typing import Any
 
 from pointpeft.compat.checkpoints.attaching import fill_tuned
 from pointpeft.compat.checkpoints.bank_files import Beside
-from pointpeft.compat.checkpoints.converting import save_tuned
-from pointpeft.compat.checkpoints.reading import head_sizes, read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_converter import save_tuned
+from pointpeft.compat.checkpoints.checkpoint_reader import head_sizes, read_checkpoint
 from pointpeft.compat.clouds import part_table
 from pointpeft.create import create_model, stated_sizes
 from pointpeft.data import InputTransform

@@ -12,9 +12,9 @@ from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.shapenet import PART_IDS
 from pointpeft.data.benchmarks.stored import find_stored
 from pointpeft.data.cache import geometry_digest, short_digest
-from pointpeft.data.loading import Progress
 from pointpeft.data.parts import EXPECTED_PARTS, PartTable
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepared_items import Progress
 from pointpeft.data.shape_data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import (
     Compose,

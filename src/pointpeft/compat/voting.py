@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from pointpeft.compat.checkpoints.writing import save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
 from pointpeft.compat.names import Thresholds
 from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe

@@ -1,8 +1,8 @@
 """Data in: read shapes of any kind, prepare them for a model, split, cache and augment them."""
 
-from pointpeft.data.loading import Problem
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepared_items import Problem
 from pointpeft.data.reading import SHAPE_SUFFIXES, RawShape, read_shape
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.shapes import load_shapes, load_unlabelled

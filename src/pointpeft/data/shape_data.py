@@ -7,10 +7,10 @@ from typing import TypeVar
 import numpy as np
 
 from pointpeft.data.cache import geometry_digest, pack_digests
-from pointpeft.data.loading import Problem
 from pointpeft.data.mesh_files import MeshFile
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepared_items import Problem
 from pointpeft.data.statistics import InputStatistics
 
 __all__ = ["ShapeData", "ShapeSplit", "UnlabelledShapes"]

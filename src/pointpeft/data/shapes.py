@@ -12,10 +12,17 @@ from pointpeft.data.benchmarks.stored import archived_dataset, find_stored, list
 from pointpeft.data.cache import PreparedCache, short_digest
 from pointpeft.data.embedded import EMBEDDED_NAMES, is_embedded, list_embedded
 from pointpeft.data.folder import EXPECTED_TREE, list_files, list_folder
-from pointpeft.data.loading import Loaded, OnError, Progress, fit_parts, load_items, with_parts
 from pointpeft.data.mesh_files import find_meshes
 from pointpeft.data.parts import PartTable
 from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
+from pointpeft.data.prepared_items import (
+    Loaded,
+    OnError,
+    Progress,
+    fit_parts,
+    load_items,
+    with_parts,
+)
 from pointpeft.data.shape_data import ShapeData, ShapeSplit, UnlabelledShapes
 from pointpeft.data.splits import (
     Item,

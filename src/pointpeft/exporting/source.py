@@ -6,7 +6,7 @@ from typing import Any
 from pointpeft.create import create_model
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import resolve_adapter, resolve_checkpoint
-from pointpeft.measure.adapters import load_adapted
+from pointpeft.measure.loaded_adapter import load_adapted
 from pointpeft.models import get_entry, list_models
 from pointpeft.models.loadable import Core
 from pointpeft.models.network import Network

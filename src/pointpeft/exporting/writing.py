@@ -124,7 +124,7 @@ def _check(format: str, sampling: str, precision: str, runtime: str | Path | Non
 def _export_page(
     model: Exportable, folder: Path, precision: str, properties: dict[str, Any], runtime: Path
 ) -> Exported:
-    from pointpeft.exporting.page import MODEL, check_page, write_page
+    from pointpeft.exporting.browser_page import MODEL, check_page, write_page
 
     check_page(model, runtime)
     with tempfile.TemporaryDirectory() as place:

@@ -1,8 +1,8 @@
 """Measuring and applying trained models."""
 
-from pointpeft.measure.adapters import load_adapted
 from pointpeft.measure.embedding import embed
 from pointpeft.measure.feature_index import Index
+from pointpeft.measure.loaded_adapter import load_adapted
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor
 from pointpeft.measure.part_scores import SegmentationScores, score_parts
 from pointpeft.measure.predictor import Prediction, Predictor

@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.reading import load_into
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 from pointpeft.create import create_model, has_embedded_weights
 from pointpeft.data import InputTransform, Problem
-from pointpeft.data.loading import Progress, item_notes, prepared_items, reported
 from pointpeft.data.prepare import Prepared
+from pointpeft.data.prepared_items import Progress, item_notes, prepared_items, reported
 from pointpeft.data.splits import Item, Listing
 from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.locations import names_embedded, resolve_checkpoint
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import model_outputs
 from pointpeft.measure.feature_index import FeatureModel, Index
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.shape_sources import ShapeSource, cloud_cache, list_sources
 from pointpeft.models import build_backbone, get_entry, state_hash
@@ -90,7 +90,7 @@ class ShapeEncoder:
     ) -> "ShapeEncoder":
         """What enters the head of an adapted classifier.
 
-        Arguments are those of :class:`pointpeft.measure.adapters.LoadedAdapter`.
+        Arguments are those of :class:`pointpeft.measure.loaded_adapter.LoadedAdapter`.
 
         Raises:
             ConfigError: the adapter is for part segmentation.

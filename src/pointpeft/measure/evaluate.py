@@ -8,8 +8,8 @@ from typing import Any
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.devices import choose_device
 from pointpeft.errors import ConfigError
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import batch_of_run
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.records import (
     EvaluateConfig,
     check_output,

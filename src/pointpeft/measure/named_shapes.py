@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pointpeft.data import InputTransform
 from pointpeft.data.cache import PreparedCache
-from pointpeft.data.loading import prepared_items
 from pointpeft.data.prepare import Prepared
+from pointpeft.data.prepared_items import prepared_items
 from pointpeft.data.shapes import choose_num_stored, list_shapes
 from pointpeft.errors import DataError
 from pointpeft.locations import anonymous

@@ -16,7 +16,7 @@ from pointpeft.data.prepare import InputTransform, Prepared, default_num_stored
 from pointpeft.data.triangles import usable_faces
 from pointpeft.errors import ConfigError, DataError, nearest_hint
 from pointpeft.files import file_name, replacing
-from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.part_scores import part_mask, segment
 from pointpeft.measure.records import output_folder
 

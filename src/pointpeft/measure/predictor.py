@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.measure.adapters import LoadedAdapter, list_shape_files
 from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
+from pointpeft.measure.loaded_adapter import LoadedAdapter, list_shape_files
 from pointpeft.measure.named_shapes import find_shapes
 from pointpeft.peft.adapter import Adapter
 

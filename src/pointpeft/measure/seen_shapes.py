@@ -11,7 +11,7 @@ from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import unpack_digests
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.formats import enumerate_names
-from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.records import EvaluateConfig
 from pointpeft.training.config import DataConfig
 

@@ -12,14 +12,14 @@ from pointpeft.data import SHAPE_SUFFIXES, InputTransform
 from pointpeft.data.benchmarks.stored import list_benchmark
 from pointpeft.data.cache import PreparedCache
 from pointpeft.data.embedded import is_embedded
-from pointpeft.data.loading import prepared_items
 from pointpeft.data.npz import read_npz
 from pointpeft.data.prepare import Prepared, default_num_stored
+from pointpeft.data.prepared_items import prepared_items
 from pointpeft.data.shapes import absolute_source, list_shapes
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError
 from pointpeft.locations import relative_place
-from pointpeft.measure.adapters import list_shape_files
+from pointpeft.measure.loaded_adapter import list_shape_files
 
 __all__ = ["ShapeSource", "cloud_cache", "list_sources"]
 

@@ -250,7 +250,7 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
         log.warning("pre-training with an untrained tokenizer: its tokens mean nothing")
     else:
         # Here, since reading a file of another program knows the layouts of these models.
-        from pointpeft.compat.checkpoints.reading import load_into
+        from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 
         load_into(dvae, config.tokenizer)
     return dvae

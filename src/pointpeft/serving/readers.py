@@ -13,7 +13,7 @@ from pointpeft.data.worker_processes import NotStartedError, WorkerEndedError, W
 from pointpeft.errors import ConfigError
 from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
-from pointpeft.serving.reading import ReadShape, ReadTask, work
+from pointpeft.serving.reader_process import ReadShape, ReadTask, work
 from pointpeft.serving.uploads import Upload
 
 __all__ = ["ReaderPool"]

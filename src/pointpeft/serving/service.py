@@ -18,11 +18,11 @@ from pointpeft.measure.analysis import model_outputs
 from pointpeft.measure.part_scores import likeliest_parts
 from pointpeft.measure.predictor import ranked
 from pointpeft.models.trunk import Tokenized
-from pointpeft.serving.adapters import AdapterSet, ServedAdapter, UnknownAdapterError
 from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
+from pointpeft.serving.reader_process import ReadShape
 from pointpeft.serving.readers import ReaderPool
-from pointpeft.serving.reading import ReadShape
+from pointpeft.serving.served_adapters import AdapterSet, ServedAdapter, UnknownAdapterError
 from pointpeft.serving.uploads import Upload
 from pointpeft.tasks.class_predictions import prediction_value
 

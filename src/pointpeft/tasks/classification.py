@@ -14,9 +14,9 @@ from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
 from pointpeft.formats import percent, percent_range
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.analysis import Outputs, analyse_change, batch_of_run, model_outputs
 from pointpeft.measure.calibration import calibration_error, fit_temperature
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.rotations import rotated_accuracies
 from pointpeft.measure.scores import (
     Scores,

@@ -14,7 +14,7 @@ from pointpeft.data import PartTable, ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import counted, percent
-from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.measure.part_predictor import PartPrediction, PartPredictor, write_as_found
 from pointpeft.measure.part_scores import (
     analyse_parts,

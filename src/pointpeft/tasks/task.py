@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import ConfigError, check_sizes
-from pointpeft.measure.adapters import LoadedAdapter
 from pointpeft.measure.corpus import Work
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftConfig, PeftModel

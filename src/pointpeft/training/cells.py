@@ -13,7 +13,7 @@ from pointpeft.data.cache import geometry_digest
 from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
 from pointpeft.files import as_bytes, write_json
-from pointpeft.measure.adapters import LoadedAdapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
 from pointpeft.tasks.table import find_task
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.finetuning import finetune

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout, save_pth
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.create import create_model

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
-from pointpeft.data.shards.reading import WINDOW, ShardedShapes
+from pointpeft.data.shards.shard_reader import WINDOW, ShardedShapes
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.training.loaders import (
     EpochSampler,

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from pointpeft.compat.checkpoints.writing import pth_layout, save_pth
+from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout, save_pth
 from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.benchmark import redraw

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import InputTransform, read_shape
 from pointpeft.data.mesh_files import posed_mesh

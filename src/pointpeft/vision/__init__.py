@@ -1,7 +1,6 @@
 """Clouds seen as images: projection, frozen image encoders, and what they say about points."""
 
 from pointpeft.vision.faces import Mesh, draw_faces, orbit_mesh
-from pointpeft.vision.loading import load_teacher
 from pointpeft.vision.projection import (
     NUM_VIEWS,
     Raster,
@@ -22,6 +21,7 @@ from pointpeft.vision.teacher import (
     Teacher,
     TransformersTeacher,
 )
+from pointpeft.vision.teacher_loading import load_teacher
 from pointpeft.vision.views import DepthSums, ShadedViews, Views, make_views
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pointpeft.compat.checkpoints.bank_files import Beside
-from pointpeft.compat.checkpoints.reading import Shapes, head_sizes, known_sizes
+from pointpeft.compat.checkpoints.checkpoint_reader import Shapes, head_sizes, known_sizes
 from pointpeft.errors import CheckpointError
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
 from pointpeft.models.heads import Classifier

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointpeft.compat.checkpoints.reading import read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.errors import CheckpointError
 from pointpeft.models import ModelSpec, build_backbone, build_classifier, get_entry
 from pointpeft.models.checkpoint import Checkpoint, fill

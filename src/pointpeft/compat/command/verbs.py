@@ -72,7 +72,9 @@ def convert(
         if file is not None:
             existing_weights(file)
     given = load_config(_Untraced, overrides=settings or [])
-    from pointpeft.compat.checkpoints.converting import convert as convert_checkpoint  # slow
+    from pointpeft.compat.checkpoints.checkpoint_converter import (
+        convert as convert_checkpoint,  # slow
+    )
 
     report = convert_checkpoint(
         source, target, model, preset, bank, encoder, given.backbone, given.peft,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pointpeft.data.benchmarks.source_files import Layout
-from pointpeft.data.loading import Progress, reported
 from pointpeft.data.prepare import check_geometry
+from pointpeft.data.prepared_items import Progress, reported
 from pointpeft.data.shape_data import ShapeData, ShapeSplit
 from pointpeft.errors import DataError
 

@@ -14,8 +14,8 @@ from pointpeft.data.benchmarks.episodes import (
     refuse_episodes,
 )
 from pointpeft.data.benchmarks.stored import DATASETS, find_datasets, get_dataset
-from pointpeft.data.loading import Progress
 from pointpeft.data.prepare import check_geometry
+from pointpeft.data.prepared_items import Progress
 from pointpeft.errors import DataError
 
 __all__ = ["DatasetCheck", "SplitCheck", "check_benchmark"]

@@ -10,8 +10,8 @@ from pointpeft.data.benchmarks.benchmark import BenchmarkDataset, BenchmarkSplit
 from pointpeft.data.benchmarks.modelnet import MODELNET40, MODELNET40_H5
 from pointpeft.data.benchmarks.scanobjectnn import OBJ_BG, OBJ_ONLY, PB_T50_RS
 from pointpeft.data.benchmarks.shapenet import SHAPENET55, SHAPENETPART
-from pointpeft.data.loading import Progress
 from pointpeft.data.npz import read_npz
+from pointpeft.data.prepared_items import Progress
 from pointpeft.data.splits import Item, Listing
 from pointpeft.errors import DataError, nearest_hint
 

@@ -2,7 +2,7 @@
 
 from pointpeft.data.corpus.features import read_corpus_features, read_shards
 from pointpeft.data.corpus.file_lists import FileList, ListedFile
-from pointpeft.data.corpus.folder import FEATURES, ShardFolder, is_shard_folder
+from pointpeft.data.corpus.shard_folder import FEATURES, ShardFolder, is_shard_folder
 
 __all__ = [
     "FEATURES",

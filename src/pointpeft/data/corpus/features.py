@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pointpeft.data.corpus.folder import FEATURES, REMEDY, ShardFolder
+from pointpeft.data.corpus.shard_folder import FEATURES, REMEDY, ShardFolder
 from pointpeft.data.feature_files import StoredFeatures
 from pointpeft.errors import DataError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-from pointpeft.data.loading import Problem, Progress
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepared_items import Problem, Progress
 from pointpeft.data.shapes import SHARD_INDEX
 from pointpeft.errors import DataError
 from pointpeft.files import write_json

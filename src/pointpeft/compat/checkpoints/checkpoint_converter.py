@@ -8,7 +8,7 @@ from typing import Any
 
 from pointpeft.compat.checkpoints.attaching import fill_tuned
 from pointpeft.compat.checkpoints.bank_files import Beside
-from pointpeft.compat.checkpoints.reading import (
+from pointpeft.compat.checkpoints.checkpoint_reader import (
     encoder_sizes,
     head_sizes,
     objective_sizes,

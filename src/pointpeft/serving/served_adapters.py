@@ -12,8 +12,8 @@ from torch import Tensor
 from pointpeft.data import InputStatistics, InputTransform, PartTable
 from pointpeft.errors import CheckpointError, ConfigError, DataError, nearest_hint
 from pointpeft.locations import ADAPTER, ADAPTER_CONFIG, resolve_adapter
-from pointpeft.measure.adapters import described_input, load_base
 from pointpeft.measure.familiarity import Familiarity
+from pointpeft.measure.loaded_adapter import described_input, load_base
 from pointpeft.measure.part_scores import part_mask
 from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter

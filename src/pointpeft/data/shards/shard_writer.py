@@ -11,8 +11,8 @@ from typing import get_args
 import numpy as np
 
 from pointpeft.data.cache import geometry_digest, short_digest
-from pointpeft.data.loading import OnError, Problem, Progress
 from pointpeft.data.prepare import Axis, InputTransform, Normalization, Prepared
+from pointpeft.data.prepared_items import OnError, Problem, Progress
 from pointpeft.data.procedural import procedural_shape
 from pointpeft.data.reading import RawShape
 from pointpeft.data.shapes import PROCEDURAL, SHARD_INDEX, absolute_source, list_shapes

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pointpeft.compat.checkpoints.reading import load_into
+from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 from pointpeft.create import create_model, has_embedded_weights
 from pointpeft.data import (
     SHAPE_SUFFIXES,

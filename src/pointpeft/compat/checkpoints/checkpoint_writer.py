@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pointpeft.compat.checkpoints.bank_files import BANK, QUERY_ENCODER, read_bank
+from pointpeft.compat.checkpoints.checkpoint_reader import WRITTEN_HERE
 from pointpeft.compat.checkpoints.layouts import LAYOUTS
-from pointpeft.compat.checkpoints.reading import WRITTEN_HERE
 from pointpeft.errors import ConfigError
 from pointpeft.files import replacing
 from pointpeft.models import save_model

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.data.loading import OnError, Problem
 from pointpeft.data.prepare import InputTransform
+from pointpeft.data.prepared_items import OnError, Problem
 from pointpeft.data.shards.index import ShardIndex, import_parquet
 from pointpeft.data.splits import Item, left_to_train
 from pointpeft.errors import ConfigError, DataError

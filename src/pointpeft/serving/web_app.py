@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 
 from pointpeft import __version__
 from pointpeft.errors import ConfigError, PointPeftError
-from pointpeft.serving.adapters import UnknownAdapterError
 from pointpeft.serving.counters import Counters
 from pointpeft.serving.guard import Guard
 from pointpeft.serving.problems import RefusedError
 from pointpeft.serving.requests import BODY, read_uploads
+from pointpeft.serving.served_adapters import UnknownAdapterError
 from pointpeft.serving.service import Service
 from pointpeft.serving.uploads import Upload
 

@@ -10,7 +10,7 @@ import numpy as np
 from pointpeft.data.benchmarks.benchmark import Cloud
 from pointpeft.data.benchmarks.episodes import refuse_episodes
 from pointpeft.data.benchmarks.stored import DATASET_KEY, DATASETS, SIZE_KEY, choose_dataset
-from pointpeft.data.loading import Progress, reported
+from pointpeft.data.prepared_items import Progress, reported
 from pointpeft.errors import DataError
 from pointpeft.files import replacing
 
