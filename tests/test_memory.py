@@ -24,4 +24,4 @@ def test_freed_memory_is_not_mapped_anew():
         mode: int(subprocess.check_output([sys.executable, "-c", _PROGRAM, mode]))
         for mode in ("kept", "given-back")
     }
-    assert pages["kept"] < 100 <= pages["given-back"]
+    assert pages["kept"] < 10 <= pages["given-back"]  # of 4 kB, or of 2 MB where there are such

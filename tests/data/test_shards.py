@@ -12,9 +12,9 @@ from pointpeft.data.shards import (
     ShardIndex,
     is_sharded,
     load_sharded,
+    shard_writer,
     verify_shards,
     write_shards,
-    writing,
 )
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.output_lock import locked
@@ -97,7 +97,7 @@ def test_one_process_at_a_time_writes(mesh_folder, tmp_path):
 def stopped(mesh_folder, tmp_path, monkeypatch):
     """A folder whose writing ended in the third shard as by a full disk."""
     blocks = []
-    flush = writing._BlockWriter._flush
+    flush = shard_writer._BlockWriter._flush
 
     def full(self):
         blocks.append(self)
@@ -106,7 +106,7 @@ def stopped(mesh_folder, tmp_path, monkeypatch):
         flush(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing._BlockWriter, "_flush", full)
+        patch.setattr(shard_writer._BlockWriter, "_flush", full)
         with pytest.raises(OSError, match=r"cut.*No space.*resume"):
             write(mesh_folder, tmp_path / "cut")
     return tmp_path / "cut"

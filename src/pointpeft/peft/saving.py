@@ -128,9 +128,10 @@ def remembered_shapes(folder: str | Path) -> MemoryBank | None:
         CheckpointError: their file is damaged, or of another adapter.
     """
     config, folder = read_adapter_config(folder), Path(folder)
+    num_classes = len(config.get("class_names") or ()) or config["num_classes"]
     for path in (folder / _NEXT_FEATURES, folder / TRAINING_FEATURES):
         if path.is_file():
-            known, weights_hash = read_training_features(path, config["num_classes"])
+            known, weights_hash = read_training_features(path, num_classes)
             stated = config.get(WEIGHTS_HASH), config["base_model"]["hash"]
             if (weights_hash, known.encoder_hash) == stated:
                 return known
