@@ -103,11 +103,12 @@ def cut(points, num_groups, group_size):
     return points[members] - centers[:, None], centers
 
 
-def test_a_bank_is_looked_up_in_the_graph(tmp_path):
+@pytest.mark.parametrize("sampling", [pytest.param("inside", marks=pytest.mark.slow), "outside"])
+def test_a_bank_is_looked_up_in_the_graph(sampling, tmp_path):
     model = point_peft()
     model.trunk.spec.__dict__["num_points"] = POINTS
-    pp.export(model.eval(), tmp_path / "model.onnx")
-    assert pp.export(model, tmp_path / "outside.onnx", sampling="outside").difference < 1e-4
+    written = pp.export(model.eval(), tmp_path / "model.onnx", sampling=sampling)
+    assert written.difference < 1e-4
 
 
 def cuts_again():
@@ -128,7 +129,12 @@ def looks_at_points():
 
 
 @pytest.mark.parametrize(
-    "make", [cuts_again, looks_at_points, lambda: adapted("point_mae", "point-peft, published")]
+    "make",
+    [
+        pytest.param(cuts_again, marks=pytest.mark.slow),
+        looks_at_points,
+        lambda: adapted("point_mae", "point-peft, published"),
+    ],
 )
 def test_who_looks_at_points_beside_patches_is_refused_patches_from_outside(make, tmp_path):
     model = make()
