@@ -284,7 +284,7 @@ def main() -> None:
             "threads": arguments.threads,
             "readers": arguments.readers,
             "load_average": os.getloadavg()[0],
-            "note": "two cores, shared with other work and with the clients while this ran",
+            "note": "two cores, shared with the clients; the load is that of the last minutes",
             "results": results,
             "versions": versions(),
         }

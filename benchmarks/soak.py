@@ -112,7 +112,7 @@ def main() -> None:
         "wrong": soak.wrong[:20],
         "megabytes_over_time": memory,
         "load_average": os.getloadavg()[0],
-        "note": "two cores, shared with other work; memory is of service with clients, and readers",
+        "note": "two cores; memory is of service with clients, and readers",
         "versions": versions(),
     }
     print(json.dumps(content, indent=2))
