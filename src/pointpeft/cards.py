@@ -34,7 +34,7 @@ def check_license(name: str, license: str | None) -> None:
 def adapter_card(config: dict[str, Any]) -> str:
     """The card of the adapter that an ``adapter_config.json`` describes."""
     base, counts = config["base_model"], config["parameters"]
-    classes = ", ".join(config["class_names"] or []) or _UNKNOWN
+    classes = _shown(", ".join(config["class_names"] or []) or None)
     source = base["checkpoint"]
     return f"""---
 library_name: pointpeft
@@ -101,12 +101,13 @@ def _license_tags(license: str | None) -> str:
     known = (license or "unknown").lower()
     if license is None or known in _KNOWN_TO_HUB:
         return f"license: {known}"
-    name = re.sub(r"[^a-z0-9.]+", "-", known).strip("-")
+    name = re.sub(r"[^a-z0-9.]+", "-", known).strip("-") or "other"
     return f'license: other\nlicense_name: "{name}"'
 
 
-def _shown(license: str | None) -> str:
-    return (license or _UNKNOWN).replace("|", "\\|")
+def _shown(text: str | None) -> str:
+    """A text as a cell of a table."""
+    return " ".join((text or _UNKNOWN).replace("|", "\\|").split())
 
 
 def _named(source: str | None) -> str:

@@ -21,7 +21,7 @@ from pointpeft.models import save_model, state_hash
 from pointpeft.peft import read_adapter_config, resolve_adapter
 from pointpeft.peft.hugging_face import LoRAConfig
 from pointpeft.peft.saving import copy_adapter
-from pointpeft.peft.training_features import training_features
+from pointpeft.peft.training_features import training_features, write_training_features
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder, point_peft
 
@@ -492,6 +492,18 @@ def test_whatever_ends_saving_leaves_the_old_adapter_or_the_new_one(
     assert found == sorted(found, reverse=True)  # there is one step at which the new one is it
     assert found[0] == [True, False]
     assert found[-1] == [False, True]
+
+
+def test_what_an_interrupted_save_of_more_classes_left_disturbs_nothing(folder):
+    old = remembering(pp.load_adapter(encoder(), folder), 0)
+    old.save_pretrained(folder)
+    features = np.random.default_rng(1).normal(size=(9, old.trunk.num_features))
+    more = training_features(
+        features.astype(np.float32), np.arange(9), ["s"] * 9, old.adapter.base_hash
+    )
+    write_training_features(folder / "training_features.safetensors.next", more, "of another one")
+    loaded = pp.load_adapter(encoder(), folder)
+    assert same_memory(loaded.adapter.training_features, old.adapter.training_features)
 
 
 def same_memory(one, other) -> bool:

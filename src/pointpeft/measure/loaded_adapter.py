@@ -188,10 +188,11 @@ class LoadedAdapter:
         up_axis: str | None = None,
         device: str = "cpu",
     ) -> None:
+        folder = resolve_adapter(folder)  # once: an address may hold something else a moment later
         self.backbone = load_base(folder, checkpoint)
         self.model = load_adapter(self.backbone, folder).to(device)  # on a copy of it
         self.backbone.to(device)
-        self.device, self.folder = device, resolve_adapter(folder)
+        self.device, self.folder = device, folder
         self.class_names, given = described_input(self.model, folder)
         if self._task not in (None, self.task):
             raise ConfigError(

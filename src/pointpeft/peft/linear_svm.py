@@ -166,12 +166,12 @@ def fit_svm(
     origin = features.mean(axis=0, dtype=np.float64)
     centred = features - origin
     C_from = _GIVEN
-    if C is None:
-        C, C_from = forced_strength(labels), _DEFAULT
-    if C is None:
-        C, C_from = _cross_validate(centred, labels, balanced), CROSS_VALIDATED
     with warnings.catch_warnings():  # few shapes of many classes are what was asked for
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        if C is None:
+            C, C_from = forced_strength(labels), _DEFAULT
+        if C is None:
+            C, C_from = _cross_validate(centred, labels, balanced), CROSS_VALIDATED
         machine = _machine(C, balanced).fit(centred, labels)
     # For two classes scikit-learn gives the margin the sign of the second one.
     sign = -1.0 if len(classes) == 2 else 1.0

@@ -129,14 +129,17 @@ def remembered_shapes(folder: str | Path) -> MemoryBank | None:
     """
     config, folder = read_adapter_config(folder), Path(folder)
     num_classes = len(config.get("class_names") or ()) or config["num_classes"]
-    for path in (folder / _NEXT_FEATURES, folder / TRAINING_FEATURES):
-        if path.is_file():
-            known, weights_hash = read_training_features(path, num_classes)
-            stated = config.get(WEIGHTS_HASH), config["base_model"]["hash"]
-            if (weights_hash, known.encoder_hash) == stated:
-                return known
-    if path.is_file() and not (folder / _NEXT_WEIGHTS).is_file():  # else saving was interrupted
-        raise CheckpointError(f"{path} is of another adapter; remove it to do without")
+    stated = config.get(WEIGHTS_HASH), config["base_model"]["hash"]
+    last = folder / TRAINING_FEATURES
+    for path in filter(Path.is_file, (folder / _NEXT_FEATURES, last)):
+        known, weights_hash = read_training_features(path)
+        if (weights_hash, known.encoder_hash) != stated:
+            continue
+        if not 0 <= int(known.labels.min()) <= int(known.labels.max()) < num_classes:
+            raise CheckpointError(f"{path} is damaged: a label is no class; remove it")
+        return known
+    if last.is_file() and not (folder / _NEXT_WEIGHTS).is_file():  # else saving was interrupted
+        raise CheckpointError(f"{last} is of another adapter; remove it to do without")
     return None
 
 

@@ -77,23 +77,16 @@ def write_training_features(path: Path, known: MemoryBank, weights_hash: str) ->
     write_safetensors(path, state, notes)
 
 
-def read_training_features(path: Path, num_classes: int) -> tuple[MemoryBank, str | None]:
+def read_training_features(path: Path) -> tuple[MemoryBank, str | None]:
     """What :func:`write_training_features` wrote, and the hash of the weights.
 
-    Args:
-        path: of the file.
-        num_classes: classes that the adapter knows.
-
     Raises:
-        CheckpointError: the file is damaged, or of an adapter of more classes.
+        CheckpointError: the file is damaged.
     """
     state, notes = read_safetensors(path)
     try:
         known = MemoryBank(state["features"], state["labels"], notes["ids"])
         known.encoder_hash, weights_hash = notes["encoder_hash"], notes[_WEIGHTS_HASH]
-        fits = int(known.labels.min()) >= 0 and int(known.labels.max()) < num_classes
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; remove it to do without") from error
-    if not fits:
-        raise CheckpointError(f"{path} is of another adapter; remove it to do without")
     return known, weights_hash

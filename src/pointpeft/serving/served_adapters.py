@@ -205,11 +205,11 @@ class AdapterSet:
             self._names.begin()
 
     def _load(self, name: str, folder: str | Path) -> ServedAdapter:
-        key = next(self._keys)
+        key, folder = next(self._keys), resolve_adapter(folder)
         model = self._trunk_of(folder)
         load_adapter(model, folder, key)
         try:
-            served = self._served(name, key, model, resolve_adapter(folder))
+            served = self._served(name, key, model, folder)
         except Exception:
             model.delete_adapter(key)
             raise
@@ -221,9 +221,9 @@ class AdapterSet:
             self.retired.append(before)
         return served
 
-    def _trunk_of(self, folder: str | Path) -> PeftModel:
+    def _trunk_of(self, folder: Path) -> PeftModel:
         """The trunk that an adapter is on; it is loaded where no other adapter is on it."""
-        needed = read_adapter_config(resolve_adapter(folder))["base_model"]["hash"]
+        needed = read_adapter_config(folder)["base_model"]["hash"]
         if needed in self.models:
             return self.models[needed]
         return PeftModel(load_base(folder, self._checkpoint).to(self.device)).eval()

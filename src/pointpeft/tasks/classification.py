@@ -262,6 +262,10 @@ class Classification(Task):
         self.refuse_options(folder, options, "category")
         return predict_classes(folder, files, options, **adapter)
 
+    def selects_by(self, config: FinetuneConfig, data: ShapeData) -> str:
+        """Accuracy, or balanced accuracy."""
+        return "balanced accuracy" if _selects_balanced(config, data) else self.label
+
     def row_work(self, folder: Path, options: PredictOptions, **adapter: Any) -> PredictRows:
         """What makes rows of a corpus, with the columns of a file of results."""
         self.refuse_options(folder, options, "category")
@@ -271,22 +275,28 @@ class Classification(Task):
 def _class_weights(config: FinetuneConfig, data: ShapeData) -> tuple[Tensor | None, Tensor | None]:
     """Of every class in the loss and in the validation score; None: shapes count alike."""
     K, in_training = len(data.class_names), config.class_weights == "balanced"
-    counts = np.bincount(data.train.labels)
-    largest, smallest = counts.max(), counts[counts > 0].min()
-    unequal = config.protocol == "honest" and largest > UNEQUAL * smallest
-    in_validation = (in_training or unequal) and len(data.val) > 0
+    in_validation = _selects_balanced(config, data)
     if in_training:
         log.info("class_weights=balanced: in the loss every class counts alike")
     if in_validation:
+        counts = np.bincount(data.train.labels)
         log.info(
             "classes have from %d to %d training shapes: the epoch is chosen by balanced accuracy, "
             "the mean over classes",
-            smallest, largest,
+            counts[counts > 0].min(), counts.max(),
         )  # fmt: skip
     return (
         balanced_weights(data.train.labels, K) if in_training else None,
         balanced_weights(data.val.labels, K) if in_validation else None,
     )
+
+
+def _selects_balanced(config: FinetuneConfig, data: ShapeData) -> bool:
+    """Whether classes count alike in the choice of the epoch."""
+    counts = np.bincount(data.train.labels)
+    unequal = counts.max() > UNEQUAL * counts[counts > 0].min()
+    asked = config.class_weights == "balanced" or (config.protocol == "honest" and unequal)
+    return bool(asked and len(data.val))
 
 
 def balanced_weights(labels: NDArray, num_classes: int) -> Tensor:
@@ -332,7 +342,7 @@ def _in_detail(metrics: dict[str, Any], split: str) -> list[str]:
     pairs = ", ".join(f"{true} as {taken} ({count})" for true, taken, count in metrics["confused"])
     calibrated = f"{percent(before)} without the temperature of {metrics['temperature']:.2f}"
     if metrics["temperature"] == 1:
-        calibrated = f"not calibrated: that takes {_CALIBRATED_FROM} validation shapes"
+        calibrated = "not calibrated"
     return [
         f"mean over classes: accuracy {percent(metrics[f'{split}_mean_class_accuracy'])}, "
         f"F1 {percent(metrics[f'{split}_macro_f1'])}",

@@ -125,6 +125,10 @@ class Task(abc.ABC):
         split that chooses the epoch.
         """
 
+    def selects_by(self, config: FinetuneConfig, data: ShapeData) -> str:
+        """What the validation score is that chooses the epoch."""
+        return self.label
+
     # --- measuring ------------------------------------------------------------------------------
 
     def calibrate(self, model: PeftModel, data: ShapeData, batch_size: int) -> None:

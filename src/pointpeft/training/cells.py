@@ -115,9 +115,10 @@ def run_cell(cell: Cell) -> None:
         digest, data = data_digest(everything), cell.with_shots(everything)
         if is_of_other_data(cell, digest):
             shutil.rmtree(cell.folder)
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        write_json(cell.folder / _DATA, {"digest": digest})
         begun = RunFolder(cell.folder).config.is_file()
+        if not begun:  # of an older run it is not known what data it began with
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            write_json(cell.folder / _DATA, {"digest": digest})
         finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
         write_json(cell.folder / SCORES, _scores(cell, data))
     except Exception as error:  # whatever it is, the other cells go on

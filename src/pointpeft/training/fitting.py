@@ -52,12 +52,13 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
     """The test accuracy of a linear SVM on the same frozen features, which takes seconds.
 
     It is told, as a warning where it beats what was trained. There is none for other tasks than
-    classification, without a test split, and for many shapes.
+    classification, where classes are to count alike, without a test split, and for many shapes.
     """
     measured = metrics.get("test_accuracy")
     if resolved.task.name != "classification" or resolved.method.fitted or measured is None:
         return {}
-    if len(data.train) > _MOST_SHAPES or resolved.config.few_shot.way is not None:
+    config = resolved.config
+    if len(data.train) > _MOST_SHAPES or config.few_shot.way or config.class_weights != "none":
         return {}
     trunk = make_backbone(resolved.config)[0].to(training_device(resolved.config))
     train, test = (

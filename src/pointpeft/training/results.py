@@ -41,7 +41,9 @@ def measure(
     if resolved.method.fitted:
         selection = "nothing is trained, so no epoch is chosen"
     elif len(data.val):
-        selection = resolved.protocol.selection
+        selection, by = resolved.protocol.selection, task.selects_by(config, data)
+        if by != task.label:
+            selection = f"{selection}, {by}"
     metrics = {
         "task": task.name,
         "method": model.config.method,

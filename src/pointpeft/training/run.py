@@ -160,8 +160,7 @@ def _make_module(
     model = _make_model(resolved, data, run, banks)
     if config.save_published:
         pth_layout(model)  # complains before training if there is none
-    if is_first_process():
-        _check_saves(model)
+    _check_saves(model)
     augment = resolved.protocol.augmentation(config.data.augmentation, num_points, task.name)
     return task.module(model, config, resolved.schedule, augment, data)
 
