@@ -151,6 +151,8 @@ def test_a_single_class_is_refused():
     ("make", "word"),
     [
         (lambda: pp.SVMConfig(C=0.0), "C"),
+        (lambda: pp.SVMConfig(C="a"), "C"),
+        (lambda: pp.SVMConfig(C=float("inf")), "C"),
         (lambda: pp.KNNConfig(neighbors=0), "neighbors"),
         (lambda: pp.KNNConfig(temperature=0), "temperature"),
         (lambda: pp.LDAConfig(shrinkage=2), "shrinkage"),

@@ -96,6 +96,15 @@ def test_merged_it_is_a_plain_model(name, points):
         assert torch.equal(p, before[n])
 
 
+@pytest.mark.parametrize("kind", ["BEFT", "LILY"])
+def test_what_cannot_be_merged_is_refused_and_left_as_it_is(kind, points):
+    model = adapted(HuggingFaceConfig({"peft_type": kind})).eval()
+    before = model(points)
+    with pytest.raises(ConfigError, match="merged"):
+        model.merge_adapter()
+    assert torch.equal(model(points), before)
+
+
 def test_training_leaves_the_shared_encoder(points):
     model = pp.get_peft_model(classifier(), LoRAConfig({"r": 2})).train()
     before = {n: p.clone() for n, p in model.base.backbone.named_parameters()}

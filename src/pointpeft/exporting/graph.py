@@ -54,12 +54,13 @@ class Exportable(nn.Module):
     def __init__(self, model: Trunk | Network | PeftModel, outside: bool = False) -> None:
         super().__init__()
         adapter = copy.deepcopy(model.adapter) if isinstance(model, PeftModel) else None
-        self.merged = adapter is not None and adapter.tuner.mergeable
-        network: nn.Module | None
-        if isinstance(model, PeftModel):
-            network = model.merge_adapter() if self.merged else adapter
-        else:
+        network: nn.Module | None = adapter
+        self.merged = False
+        if not isinstance(model, PeftModel):
             network = copy.deepcopy(model)
+        elif model.tuner.mergeable:
+            with contextlib.suppress(ConfigError):  # some layers of peft cannot be: they stay
+                network, self.merged = model.merge_adapter(), True
         if not isinstance(network, Trunk | Network | Adapter):
             raise ConfigError("`what` must be made by create_model: an encoder, or a model on one")
         self._network = network  # all that is written, each weight once

@@ -204,8 +204,10 @@ class HuggingFaceTuner(Tuner):
                 continue
             try:
                 layer.merge()
-            except NotImplementedError as error:
-                raise ConfigError(f"method {self.config.method!r}: {error}") from error
+            except (*_WRONG, NotImplementedError) as error:
+                raise ConfigError(
+                    f"method {self.config.method!r} cannot be merged: {error}"
+                ) from error
             parent, _, child = name.rpartition(".")
             setattr(plain.backbone.get_submodule(parent), child, layer.get_base_layer())
         return plain

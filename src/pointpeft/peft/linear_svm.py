@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import ConfigError, DataError, check_numbers
 from pointpeft.models.heads import Classifier
 from pointpeft.ops._checks import values_are_known
 from pointpeft.peft.method import FittedConfig, FittedTuner
@@ -53,8 +53,10 @@ class SVMConfig(FittedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.C is not None and not self.C > 0:
-            raise ConfigError(f"C must be positive, got {self.C!r}")
+        if self.C is not None:
+            check_numbers(self, ["C"])
+            if self.C <= 0:
+                raise ConfigError(f"C must be positive, got {self.C!r}")
 
 
 class SVMTuner(FittedTuner):

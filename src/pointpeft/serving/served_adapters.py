@@ -174,8 +174,10 @@ class AdapterSet:
         """
         known = list(self._known)
         if name is None:
+            if not known:
+                raise UnknownAdapterError("the service has no adapter left")
             if len(known) != 1:
-                raise ConfigError(f"pass `adapter`, one of {', '.join(known) or 'none'}")
+                raise ConfigError(f"pass `adapter`, one of {', '.join(known)}")
             name = known[0]
         if name not in self._known:
             hint = nearest_hint(name, known)

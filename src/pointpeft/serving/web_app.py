@@ -92,7 +92,9 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         found = error.errors()[0]
-        return RefusedError(422, f"`{found['loc'][-1]}`: {found['msg']}").response()
+        is_unknown = found["type"] == "extra_forbidden"
+        wrong = "the address has no such key, see /docs" if is_unknown else found["msg"]
+        return RefusedError(422, f"`{found['loc'][-1]}`: {wrong}").response()
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
