@@ -72,6 +72,9 @@ def check_text(config: Any, name: str = "") -> None:
     if isinstance(config, Mapping):
         for key, value in config.items():
             check_text(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(config, list | tuple):
+        for value in config:
+            check_text(value, name)
     elif isinstance(config, str):
         try:
             config.encode()

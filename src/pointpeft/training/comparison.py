@@ -133,7 +133,7 @@ def compare(
             f"{run.path} was begun with trainer.epochs={begun}, not {base.trainer.epochs}, and all "
             "runs of a comparison have the same; name another `output`"
         )
-    groups = _check_data(groups, comparison)
+    groups = _with_data(groups, comparison)
     run.begin(base)
     first, factors = comparison.settings.seed, comparison.lr_factors
     grid = _Grid(run_all, jobs, progress, len(groups) * (comparison.seeds - 1))
@@ -183,7 +183,7 @@ class _Grid:
         self._more = 0
         cells = [cell for cell in asked if read_cell(cell) is None]
         if old := sum(is_of_other_data(cell, cell.data) for cell in cells):
-            log.warning("the data is another one since %s: made again", counted(old, "run"))
+            log.warning("the data has changed since %s: repeated", counted(old, "run"))
         self.done += len(asked) - len(cells)
         for cell, died in self.engine(cells, self.jobs) if cells else ():
             if died is not None:
@@ -254,26 +254,27 @@ def _folder(output: Path, labels: dict[str, Any]) -> Path:
     return output / labels["data"] / labels["model"] / file_name(labels["method"]) / shots
 
 
-def _check_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]:
-    """Read every data set once as each model takes it, so that what is wrong is said first.
+def _with_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]:
+    """The groups with what tells their data apart.
 
-    Returns the groups, which know what tells their data apart.
+    Every data set is read once as each model takes it, so that what is wrong is said first.
     """
     searched = any(len(each.factors(comparison.lr_factors)) > 1 for each in groups)
-    read: dict[tuple[str, str], ShapeData] = {}
+    read: dict[tuple[str, str], tuple[ShapeData, str]] = {}
     known = []
     for group in groups:
         cell = group.cell(1.0, comparison.settings.seed)
         of = group.labels["data"], group.labels["model"]
         if of not in read:
-            read[of] = cell.load_all()
-        data = cell.with_shots(read[of])
+            everything = cell.load_all()
+            read[of] = everything, data_digest(everything)
+        data, digest = cell.with_shots(read[of][0]), read[of][1]
         if searched and not len(data.val):
             raise DataError(
                 f"{group.config.data.source} has no validation split to choose learning rates by; "
                 "give a single `lr_factor`"
             )
-        known.append(replace(group, data=data_digest(read[of])))
+        known.append(replace(group, data=digest))
     return known
 
 
