@@ -15,7 +15,6 @@ from pointpeft.locations import (
     HUB,
     TRAINING_FEATURES,
     hub_library,
-    noted_place,
     resolve_adapter,
     resolve_checkpoint,
 )
@@ -40,7 +39,9 @@ def push_to_hub(
     message: str | None = None,
     license: str | None = None,
 ) -> str:
-    """Upload an adapter or a backbone, with a card; of an adapter that is there no file stays.
+    """Upload an adapter or a backbone, with a card.
+
+    An adapter replaces one that is there whole; a backbone and an adapter may share a repository.
 
     Args:
         what: a :class:`PeftModel`, of which the active adapter is uploaded; a backbone made by
@@ -127,8 +128,7 @@ def load_trunk(place: str | Path, kind: type[T]) -> T:
         raise CheckpointError(
             f"{place} does not say what it is of: pass it as `checkpoint` of create_model"
         )
-    found = create_model(name, checkpoint=weights)
+    found = create_model(name, checkpoint=place)
     if not isinstance(found, kind):
         raise CheckpointError(f"{place} holds {name}, which is no {kind.__name__}")
-    found.loaded_from = noted_place(place, weights)
     return found.eval()

@@ -17,6 +17,14 @@ __all__ = ["Pretrained", "PretrainedAdapter", "PretrainedTrunk"]
 class Pretrained:
     """What can be put on the hub."""
 
+    def push_to_hub(self, repo: str, private: bool = False, message: str | None = None) -> str:
+        """Upload it; arguments, result and errors are those of :func:`pointpeft.push_to_hub`."""
+        return str(_hub().push_to_hub(self, repo, private, message))
+
+
+class PretrainedTrunk(Pretrained):
+    """A trunk as a folder, or as a repository on the hub."""
+
     def push_to_hub(
         self,
         repo: str,
@@ -24,12 +32,8 @@ class Pretrained:
         message: str | None = None,
         license: str | None = None,
     ) -> str:
-        """Upload it; arguments, result and errors are those of :func:`pointpeft.push_to_hub`."""
+        """The same, under a license: an adapter has its own."""
         return str(_hub().push_to_hub(self, repo, private, message, license))
-
-
-class PretrainedTrunk(Pretrained):
-    """A trunk as a folder, or as a repository on the hub."""
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``backbone.safetensors`` into ``folder``, which :meth:`from_pretrained` loads."""

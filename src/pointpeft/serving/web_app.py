@@ -38,11 +38,11 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "503": _PROBLEM}
 Answer = Callable[[Upload], Awaitable[dict[str, Any]]]
 
 
-class _Asked(BaseModel, extra="forbid"):
+class _EmbedQuery(BaseModel, extra="forbid"):
     adapter: str | None = None
 
 
-class _Predict(_Asked):
+class _PredictQuery(_EmbedQuery):
     category: str | None = None
     points: bool = False
 
@@ -103,7 +103,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 def _add_shapes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/predict", openapi_extra=dict(BODY), tags=["shapes"])
-    async def predict(request: Request, asked: Annotated[_Predict, Query()]) -> Response:
+    async def predict(request: Request, asked: Annotated[_PredictQuery, Query()]) -> Response:
         """Classes or parts of each shape.
 
         `adapter` is needed if there are several, `category` for parts of several categories. With
@@ -118,7 +118,7 @@ def _add_shapes(app: FastAPI, service: Service) -> None:
             )
 
     @app.post("/v1/embed", openapi_extra=dict(BODY), tags=["shapes"])
-    async def embed(request: Request, asked: Annotated[_Asked, Query()]) -> Response:
+    async def embed(request: Request, asked: Annotated[_EmbedQuery, Query()]) -> Response:
         """A feature of each shape: what enters the head of the adapter."""
         with service.using(asked.adapter) as served:
             uploads = await read_uploads(request, service.limits)
