@@ -97,6 +97,17 @@ def test_the_rate_is_chosen_on_the_validation_split_alone(make, ran, tmp_path):
     assert [path.parent.name for path in folder.glob("*/seed1")] == [f"lr{best:g}"]
 
 
+def test_where_classes_count_alike_the_rate_is_chosen_so(make, ran, tmp_path):
+    results = compare(make("class_weights=balanced", methods=("linear",)), tmp_path / "out")
+    (row,) = results["rows"]
+    (folder,) = (tmp_path / "out").glob("*/*/linear/all")
+    for place in folder.iterdir():
+        metrics = metrics_of(place / "seed0")
+        lr = float(place.name.removeprefix("lr")) * pp.LinearConfig.learning_rate
+        assert metrics["ranked_by"] == "val_mean_class_accuracy"
+        assert row["lr_search"][f"{lr:g}"] == metrics["val_mean_class_accuracy"]
+
+
 def test_a_cell_is_an_ordinary_run(make, ran, tmp_path):
     compare(make(methods=("linear",), lr_factors=(1.0,)), tmp_path / "out")
     (folder,) = (tmp_path / "out").glob("*/*/linear/all/lr1/seed0")

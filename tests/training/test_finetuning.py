@@ -173,25 +173,31 @@ def test_same_seed_gives_same_run(run_finetune, tmp_path, method):
     assert adapter_bytes(a) != adapter_bytes(c)
 
 
-def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog):
+@pytest.mark.parametrize(
+    "class_weights, ranked_by", [("none", "val_accuracy"), ("balanced", "val_mean_class_accuracy")]
+)
+def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog, class_weights, ranked_by):
     with caplog.at_level(logging.INFO, "pointpeft"):
-        metrics = run_finetune("seeds=2", "seed=5", "trainer.epochs=2")
+        metrics = run_finetune(
+            "seeds=2", "seed=5", "trainer.epochs=2", f"class_weights={class_weights}"
+        )
     assert caplog.text.count("linear seed 6: trains") == 1
     assert metrics["seeds"] == [5, 6]
     single = [
         json.loads((tmp_path / f"run/seed{seed}/metrics.json").read_text()) for seed in (5, 6)
     ]
-    for key in ("test_accuracy", "val_accuracy", "seconds_per_epoch"):
+    assert metrics["ranked_by"] == ranked_by
+    for key in ("test_accuracy", "val_accuracy", ranked_by, "seconds_per_epoch"):
         values = [each[key] for each in single]
         assert metrics[f"{key}_per_seed"] == values
         assert metrics[key] == metrics[f"{key}_mean"] == pytest.approx(np.mean(values))
         assert metrics[f"{key}_std"] == pytest.approx(np.std(values, ddof=1))
     chosen = tmp_path / "run" / metrics["adapter_from"]
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(chosen)
-    best = max(single, key=lambda each: each["val_accuracy"])
+    best = max(single, key=lambda each: each[ranked_by])
     assert metrics["adapter_from"] == f"seed{best['seed']}"
     assert metrics["best_epoch"] == best["best_epoch"]
-    on_top = f"run/adapter is the adapter of seed {best['seed']}, the best of 2 by val_accuracy"
+    on_top = f"run/adapter is the adapter of seed {best['seed']}, the best of 2 by {ranked_by}"
     assert on_top in caplog.text
 
 

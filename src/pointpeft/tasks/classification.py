@@ -119,7 +119,7 @@ class Classification(Task):
     votes = True
     rows = True
     headline = "accuracy"
-    of_one_seed = ("confusion", "test_mean_class_accuracy")
+    of_one_seed = ("confusion", "test_mean_class_accuracy", "val_mean_class_accuracy")
     label = "accuracy"
 
     def check(self, data: ShapeData, source: str) -> None:
@@ -166,6 +166,7 @@ class Classification(Task):
         if data.selects_on == "val":
             val = _scores(model, data.val, num_points, batch_size)
             metrics["val_accuracy"] = val.accuracy if val else None
+            metrics["val_mean_class_accuracy"] = val.mean_class_accuracy if val else None
         return {
             **metrics,
             **class_counts(data.class_names, data.test.labels),
@@ -262,9 +263,9 @@ class Classification(Task):
         self.refuse_options(folder, options, "category")
         return predict_classes(folder, files, options, **adapter)
 
-    def selects_by(self, config: FinetuneConfig, data: ShapeData) -> str:
-        """Accuracy, or balanced accuracy."""
-        return "balanced accuracy" if _selects_balanced(config, data) else self.label
+    def ranks_by(self, config: FinetuneConfig, data: ShapeData) -> str:
+        """Accuracy, or the mean over classes, which is called balanced accuracy, too."""
+        return "mean_class_accuracy" if _selects_balanced(config, data) else self.headline
 
     def row_work(self, folder: Path, options: PredictOptions, **adapter: Any) -> PredictRows:
         """What makes rows of a corpus, with the columns of a file of results."""

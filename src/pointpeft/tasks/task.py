@@ -66,7 +66,7 @@ class Task(abc.ABC):
             drawn, and methods be fitted to features.
         rows: whether a prediction is a row, so that those of a corpus are a folder of shards.
         output: where predictions are written unless another place is named; None: nowhere.
-        headline: the metric by which seeds are ranked; it is measured as ``val_<headline>`` and
+        headline: the metric that counts; it is measured as ``val_<headline>`` and
             ``test_<headline>``, where epochs are selected on the test split as the latter alone.
         label: what the progress line calls it.
         averaged: further metrics that are averaged over seeds.
@@ -125,9 +125,9 @@ class Task(abc.ABC):
         split that chooses the epoch.
         """
 
-    def selects_by(self, config: FinetuneConfig, data: ShapeData) -> str:
-        """What the validation score is that chooses the epoch."""
-        return self.label
+    def ranks_by(self, config: FinetuneConfig, data: ShapeData) -> str:
+        """The metric by which epochs are chosen, and with it learning rates and seeds."""
+        return self.headline
 
     # --- measuring ------------------------------------------------------------------------------
 

@@ -207,8 +207,9 @@ def _outcome(cell: Cell, failure: dict[str, str] | None) -> str:
 
 def _validated(cell: Cell) -> float | None:
     """The validation score by which learning rates are chosen; None: it is not known."""
-    headline = find_task(cell.config.task).headline
-    return (read_cell(cell) or {}).get(f"val_{headline}")
+    metrics = read_cell(cell) or {}
+    headline = f"val_{find_task(cell.config.task).headline}"
+    return metrics.get(metrics.get("ranked_by", headline))  # older runs do not say it
 
 
 def _shared(settings: FinetuneConfig) -> FinetuneConfig:

@@ -37,13 +37,14 @@ def measure(
     config, task = resolved.config, resolved.task
     counts = model.count_parameters()
     weights = run.adapter / "adapter_model.safetensors"
+    ranks_by = task.ranks_by(config, data)
     selection = "last epoch: there is no validation split"
     if resolved.method.fitted:
         selection = "nothing is trained, so no epoch is chosen"
     elif len(data.val):
-        selection, by = resolved.protocol.selection, task.selects_by(config, data)
-        if by != task.label:
-            selection = f"{selection}, {by}"
+        selection = resolved.protocol.selection
+        if ranks_by != task.headline:
+            selection = f"{selection}, by {ranks_by.replace('_', ' ')}"
     metrics = {
         "task": task.name,
         "method": model.config.method,
@@ -63,6 +64,7 @@ def measure(
         **({"val_items": len(data.val)} if data.selects_on == "val" else {}),
         "test_items": len(data.test),
         "selection": selection,
+        "ranked_by": f"{data.selects_on}_{ranks_by}",
         "notes": list(data.notes),
         "skipped": [f"{p.item}: {p.reason}" for p in data.problems],
         "versions": versions(),
@@ -92,7 +94,8 @@ def summarize(
     to the top; ``adapter_from`` names its folder, and ``best_epoch`` is its epoch.
     """
     val, test = f"val_{task.headline}", f"test_{task.headline}"
-    ranking = val if all(val in result for result in results) else test
+    older = val if val in results[0] else test  # runs that do not say it
+    ranking = results[0].get("ranked_by", older)
     best = max(range(len(results)), key=lambda i: results[i][ranking] or 0.0)
     if is_first_process():
         _take_over(folders[best], run)
@@ -104,7 +107,7 @@ def summarize(
     for key in ("seed", *task.of_one_seed, *_OF_ONE_SEED):
         if key in summary:
             summary[f"best_{key}"] = summary.pop(key)
-    for key in dict.fromkeys((test, ranking, *task.averaged, *_VOTED, "seconds_per_epoch")):
+    for key in dict.fromkeys((test, val, ranking, *task.averaged, *_VOTED, "seconds_per_epoch")):
         if not any(key in result for result in results):
             continue
         each = [result.get(key) for result in results]
