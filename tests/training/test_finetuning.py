@@ -174,7 +174,8 @@ def test_same_seed_gives_same_run(run_finetune, tmp_path, method):
 
 
 @pytest.mark.parametrize(
-    "class_weights, ranked_by", [("none", "val_accuracy"), ("balanced", "val_mean_class_accuracy")]
+    ("class_weights", "ranked_by"),
+    [("none", "val_accuracy"), ("balanced", "val_mean_class_accuracy")],
 )
 def test_several_seeds_are_summed_up(run_finetune, tmp_path, caplog, class_weights, ranked_by):
     with caplog.at_level(logging.INFO, "pointpeft"):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointpeft import __version__
+from pointpeft.cards import SHOWN_OF_HASH
 from pointpeft.data import InputTransform, Problem
 from pointpeft.data.corpus import is_shard_folder, read_corpus_features
 from pointpeft.data.corpus.features import MAPPED_FEATURES
@@ -20,8 +21,6 @@ from pointpeft.measure.nearest import Matches, near_duplicates, nearest
 from pointpeft.measure.shape_sources import ShapeSource
 
 __all__ = ["FeatureModel", "Index", "NearDuplicates"]
-
-_SHOWN_OF_HASH = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class FeatureModel:
     version: str = __version__
 
     def __str__(self) -> str:
-        on = f" with the adapter {self.adapter[:_SHOWN_OF_HASH]}" if self.adapter else ""
-        return f"{self.name} with the weights {self.weights[:_SHOWN_OF_HASH]}{on}"
+        on = f" with the adapter {self.adapter[:SHOWN_OF_HASH]}" if self.adapter else ""
+        return f"{self.name} with the weights {self.weights[:SHOWN_OF_HASH]}{on}"
 
     def differs(self, other: "FeatureModel") -> str:
         """In what another model's features cannot be compared with this one's; empty: they can.

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pointpeft.cards import SHOWN_OF_HASH
 from pointpeft.errors import CheckpointError
 from pointpeft.formats import enumerate_names
 from pointpeft.locations import resolve_adapter
@@ -19,10 +20,9 @@ from pointpeft.peft.model import PeftModel
 from pointpeft.peft.registry import config_class, list_methods
 from pointpeft.peft.saving import (
     METHOD_CLASS,
-    SHOWN_OF_HASH,
+    load_training_features,
     plain,
     read_adapter_config,
-    remembered_shapes,
     weights_file,
 )
 
@@ -63,7 +63,7 @@ def load_adapter(
     _check_base(model, config, folder)
     weights = weights_file(folder)
     state, notes = read_safetensors(weights)
-    remembered = remembered_shapes(folder)
+    training_features = load_training_features(folder)
     if config["format_version"] == 1 and config["method"]["method"] == "point-peft":
         state = {_unwrapped(name): tensor for name, tensor in state.items()}
     bank = None
@@ -77,7 +77,7 @@ def load_adapter(
     except CheckpointError:
         model.delete_adapter(name)
         raise
-    adapter.remember(remembered)
+    adapter.remember(training_features)
     adapter.class_names = tuple(config["class_names"]) if config["class_names"] else None
     adapter.parts = config.get("parts")
     adapter.task = config.get("task", adapter.task)

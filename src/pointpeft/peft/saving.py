@@ -23,19 +23,22 @@ from pointpeft.locations import (
 from pointpeft.models.safetensors_files import write_safetensors
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
-from pointpeft.peft.training_features import read_training_features, write_training_features
+from pointpeft.peft.training_features import (
+    WEIGHTS_HASH,
+    read_training_features,
+    write_training_features,
+)
 
 if TYPE_CHECKING:
     from pointpeft.peft.adapter import Adapter
 
 __all__ = [
     "METHOD_CLASS",
-    "SHOWN_OF_HASH",
     "adapter_digest",
     "copy_adapter",
+    "load_training_features",
     "plain",
     "read_adapter_config",
-    "remembered_shapes",
     "resolve_adapter",
     "save_adapter",
     "weights_file",
@@ -46,7 +49,6 @@ _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
 _NEXT_FEATURES = f"{TRAINING_FEATURES}.next"
 """What it remembers, until then."""
-WEIGHTS_HASH = "weights_sha256"
 OTHERS = "hugging_face"
 """Folder in an adapter that the library ``peft`` reads, for methods that come from it."""
 METHOD_CLASS = "method_class"
@@ -85,7 +87,7 @@ def _replace(
     folder: Path,
     write: Callable[[Path], object],
     config: dict[str, Any],
-    remembered: MemoryBank | None,
+    training_features: MemoryBank | None,
 ) -> None:
     """Make ``folder`` an adapter, or another one.
 
@@ -96,21 +98,21 @@ def _replace(
         folder: is created when absent.
         write: writes the weights to the path that it is called with.
         config: all else.
-        remembered: features of training shapes.
+        training_features: features of training shapes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     new, features = folder / _NEXT_WEIGHTS, folder / _NEXT_FEATURES
     try:
         write(new)
         weights_hash = _file_hash(new)
-        if remembered is not None:
-            write_training_features(features, remembered, weights_hash)
+        if training_features is not None:
+            write_training_features(features, training_features, weights_hash)
         write_json(folder / ADAPTER_CONFIG, config | {WEIGHTS_HASH: weights_hash})
     except OSError:  # a full disk: the older adapter stays
         for file in (new, features):
             file.unlink(missing_ok=True)
         raise
-    if remembered is not None:
+    if training_features is not None:
         features.replace(folder / TRAINING_FEATURES)
     else:
         for name in (_NEXT_FEATURES, TRAINING_FEATURES):
@@ -121,7 +123,7 @@ def _replace(
         temporary.write_text(as_text(adapter_card(config)), encoding="utf-8")
 
 
-def remembered_shapes(folder: str | Path) -> MemoryBank | None:
+def load_training_features(folder: str | Path) -> MemoryBank | None:
     """Features of training shapes of the adapter in ``folder``; None where there are none.
 
     Raises:
@@ -202,7 +204,7 @@ def copy_adapter(source: str | Path, target: str | Path, alone: bool = False) ->
         with replacing(path) as temporary:
             shutil.copyfile(weights, temporary)
 
-    _replace(target, write, config, remembered_shapes(source))
+    _replace(target, write, config, load_training_features(source))
     if (others := source / OTHERS).is_dir():
         shutil.copytree(others, target / OTHERS)
 

@@ -15,13 +15,15 @@ from pointpeft.peft.bank import MemoryBank
 
 __all__ = [
     "MOST_SHAPES",
+    "WEIGHTS_HASH",
     "draw_by_class",
     "read_training_features",
     "training_features",
     "write_training_features",
 ]
 
-_WEIGHTS_HASH = "weights_sha256"
+WEIGHTS_HASH = "weights_sha256"
+"""Where an adapter, and what it remembers, state the hash of its weights."""
 
 MOST_SHAPES = 2000
 """Shapes that an adapter remembers at most: with 384 channels they take 1.5 MB."""
@@ -72,7 +74,7 @@ def write_training_features(path: Path, known: MemoryBank, weights_hash: str) ->
     notes = {
         "ids": [anonymous(name) for name in known.ids],
         "encoder_hash": known.encoder_hash,
-        _WEIGHTS_HASH: weights_hash,
+        WEIGHTS_HASH: weights_hash,
     }
     write_safetensors(path, state, notes)
 
@@ -86,7 +88,7 @@ def read_training_features(path: Path) -> tuple[MemoryBank, str | None]:
     state, notes = read_safetensors(path)
     try:
         known = MemoryBank(state["features"], state["labels"], notes["ids"])
-        known.encoder_hash, weights_hash = notes["encoder_hash"], notes[_WEIGHTS_HASH]
+        known.encoder_hash, weights_hash = notes["encoder_hash"], notes[WEIGHTS_HASH]
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; remove it to do without") from error
     return known, weights_hash

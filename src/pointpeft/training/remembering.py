@@ -8,10 +8,12 @@ from pointpeft.peft import MemoryBank, PeftModel
 from pointpeft.peft.training_features import draw_by_class, training_features
 from pointpeft.training.resolved import ResolvedRun
 
-__all__ = ["training_shapes"]
+__all__ = ["frozen_training_features"]
 
 
-def training_shapes(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> MemoryBank | None:
+def frozen_training_features(
+    model: PeftModel, resolved: ResolvedRun, data: ShapeData
+) -> MemoryBank | None:
     """Features of training shapes; None where the memory bank of the method has them all.
 
     Args:

@@ -35,7 +35,7 @@ from pointpeft.training.inputs import (
 )
 from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.processes import Share, is_first_process, on_first_process
-from pointpeft.training.remembering import training_shapes
+from pointpeft.training.remembering import frozen_training_features
 from pointpeft.training.resolved import ResolvedRun
 from pointpeft.training.results import measure, summarize
 from pointpeft.training.run_folder import RunFolder
@@ -142,7 +142,7 @@ def _measured(
     """Calibrate and save the adapter, then measure it."""
     batch_size = VALIDATION_BATCH * resolved.config.trainer.batch_size
     resolved.task.calibrate(model, data, batch_size)
-    model.adapter.remember(training_shapes(model, resolved, data))
+    model.adapter.remember(frozen_training_features(model, resolved, data))
     model.save_pretrained(run.adapter)
     return measure(model, resolved, data, run, seconds)
 
