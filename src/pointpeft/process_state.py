@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def undisturbed() -> Iterator[None]:
     warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn
     benchmark, cudnn_deterministic = cudnn.benchmark, cudnn.deterministic
-    memory = torch.utils.deterministic
+    memory: Any = torch.utils.deterministic  # its attributes are made at run time
     fills, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
     flushed = _flushes_denormals()
     _flush_denormals(True)
