@@ -112,6 +112,11 @@ def test_of_a_folder_the_adapter_and_its_card_are_uploaded(hub, tmp_path):
 def test_what_is_not_there_is_named(hub, tmp_path):
     with pytest.raises(CheckpointError, match="me/none"):
         pp.load_adapter(encoder(), "hf://me/none")
+    (hub / "me/empty").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="hf://me/empty"):
+        pp.load_adapter(encoder(), "hf://me/empty")
+    with pytest.raises(CheckpointError, match="hf://me/empty"):
+        pp.create_model("point_mae", checkpoint="hf://me/empty", **SIZES)
     with pytest.raises(CheckpointError, match=Path(tmp_path).name):
         pp.push_to_hub(tmp_path, "me/none")
 

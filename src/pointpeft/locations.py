@@ -118,18 +118,18 @@ def resolve_checkpoint(path: str | Path) -> Path:
     Raises:
         CheckpointError: a folder without encoder weights.
     """
-    path = _fetched(path)
+    given, path = path, _fetched(path)
     if not path.is_dir():
         return path
     encoder, best = path / ENCODER, path / BEST_ENCODER
     if encoder.is_file():
         chosen, which = (best, "best") if best.is_file() else (encoder, "last")
-        log.info("%s: the encoder of its %s epoch, %s", path, which, chosen.name)
+        log.info("%s: the encoder of its %s epoch, %s", given, which, chosen.name)
         return chosen
     if (path / _RELEASED).is_file():
         return path / _RELEASED
     raise CheckpointError(
-        f"folder {path} holds no {ENCODER}, which pre-training writes at its end; resume the run "
+        f"folder {given} holds no {ENCODER}, which pre-training writes at its end; resume the run "
         f"there, or pass a weights file, such as the best encoder so far, {BEST_ENCODER}"
     )
 
@@ -176,11 +176,11 @@ def resolve_adapter(folder: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    folder = _fetched(folder)
+    given, folder = folder, _fetched(folder)
     for candidate in (folder, folder / ADAPTER):
         if (candidate / ADAPTER_CONFIG).is_file():
             return candidate
     raise CheckpointError(
-        f"{folder} holds no adapter: expected {ADAPTER_CONFIG} in it, or in its sub-folder "
+        f"{given} holds no adapter: expected {ADAPTER_CONFIG} in it, or in its sub-folder "
         f"{ADAPTER!r}"
     )

@@ -153,6 +153,7 @@ def test_one_bad_file_among_good_ones_has_its_error(client, shapes):
         ("/v1/predict?adapter=linear&category=lamp", 422),
         ("/v1/predict?adapter=linear&points=maybe", 422),
         ("/v1/predict?adapter=linear&categroy=lamp", 422),
+        ("/v1/predict?adapter=linear&adapter=parts", 422),
         ("/v1/embed?adapter=linear&points=true", 422),
         ("/v1/embed?adapter=parts&category=lamp", 422),
         ("/v2/predict", 404),

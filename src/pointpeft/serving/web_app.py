@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Template
@@ -64,6 +64,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     app = FastAPI(
         title="pointpeft", version=__version__, lifespan=lifespan, responses=_PROBLEMS,
         docs_url=None, redoc_url=None,  # their pages load scripts from another host
+        dependencies=[Depends(_refuse_repeated_keys)],
     )  # fmt: skip
     app.add_middleware(Guard, limits=service.limits, counters=counters, token=token)
     _answer_errors(app)
@@ -71,6 +72,14 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     _add_adapters(app, service)
     _add_state(app, service, counters)
     return app
+
+
+def _refuse_repeated_keys(request: Request) -> None:
+    """Of two values for one key of the address, none is taken."""
+    keys = [key for key, _ in request.query_params.multi_items()]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RefusedError(422, f"`{key}`: the address has it more than once")
 
 
 def _answer_errors(app: FastAPI) -> None:
