@@ -76,18 +76,18 @@ Apache-2.0) are no part of it.
 """
 
 
-def svm(source: str, checkpoint: str | None, seed: int = 0) -> float:
+def svm(name: str, source: str, checkpoint: str | None, seed: int = 0) -> float:
     """Test accuracy of a linear SVM on frozen features."""
     config = pp.load_config(SvmConfig, values={
-        "data.source": source, "checkpoint": checkpoint or "random", "seed": seed,
+        "model": name, "data.source": source, "checkpoint": checkpoint or "random", "seed": seed,
     })  # fmt: skip
     return evaluate_backbone(config)[0].accuracy
 
 
-def row(source: str, shipped: Path) -> str:
+def row(name: str, source: str, shipped: Path) -> str:
     """Line of the table: random against trained."""
-    random = [svm(source, None, seed) for seed in range(RANDOM_SEEDS)]
-    trained = svm(source, str(shipped))
+    random = [svm(name, source, None, seed) for seed in range(RANDOM_SEEDS)]
+    trained = svm(name, source, str(shipped))
     line = f"| {Path(source).stem} | {np.mean(random):.1%} | {trained:.1%} |"
     print(line, flush=True)
     return line
@@ -181,7 +181,7 @@ def main() -> None:
     shared = config | {"data": config["data"] | {"source": POOL}}
     (WEIGHTS / f"{name}.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
-    rows = [row(source, shipped) for source in [*SETS, *arguments.data]]
+    rows = [row(name, source, shipped) for source in [*SETS, *arguments.data]]
     text = card(run, config, backbone, shipped, arguments.machine, arguments.commit, rows)
     (WEIGHTS / f"{name}.md").write_text(text)
 
