@@ -4,10 +4,10 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data import ShapeData
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
@@ -261,21 +261,19 @@ def _with_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]
     Every data set is read once as each model takes it, so that what is wrong is said first.
     """
     searched = any(len(each.factors(comparison.lr_factors)) > 1 for each in groups)
-    read: dict[tuple[str, str], tuple[ShapeData, str]] = {}
     known = []
-    for group in groups:
-        cell = group.cell(1.0, comparison.settings.seed)
-        of = group.labels["data"], group.labels["model"]
-        if of not in read:
-            everything = cell.load_all()
-            read[of] = everything, data_digest(everything)
-        data, digest = cell.with_shots(read[of][0]), read[of][1]
-        if searched and not len(data.val):
-            raise DataError(
-                f"{group.config.data.source} has no validation split to choose learning rates by; "
-                "give a single `lr_factor`"
-            )
-        known.append(replace(group, data=digest))
+    for _, same in groupby(groups, lambda group: (group.labels["data"], group.labels["model"])):
+        cells = [(group, group.cell(1.0, comparison.settings.seed)) for group in same]
+        everything = cells[0][1].load_all()
+        digest = data_digest(everything)
+        for group, cell in cells:
+            data = cell.with_shots(everything)
+            if searched and not len(data.val):
+                raise DataError(
+                    f"{group.config.data.source} has no validation split to choose learning rates "
+                    "by; give a single `lr_factor`"
+                )
+            known.append(replace(group, data=digest))
     return known
 
 
