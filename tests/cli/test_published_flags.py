@@ -94,7 +94,8 @@ def test_the_documentation_lists_every_flag_and_config():
     text = (CONFIGS.parent / "docs/published.md").read_text()
     for flag in FLAGS.split():
         assert f"--{flag}" in text
-    for file in {*CONFIGS.rglob("[!_]*.yaml")} - {CONFIGS / "pre-training/point_mae_small.yaml"}:
+    own = {*CONFIGS.glob("pre-training/*_small.yaml")}
+    for file in {*CONFIGS.rglob("[!_]*.yaml")} - own:
         section = text.partition(f"### cfgs/{file.parent.name}\n")[2].partition("\n###")[0]
         rows = [line.strip("| ").split(" | ") for line in section.splitlines()]
         (told,) = [row[1] for row in rows if row[0] == f"`{file.stem}`"]
