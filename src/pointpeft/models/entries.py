@@ -287,7 +287,7 @@ POINT_M2AE_SMALL = dataclasses.replace(
     POINT_M2AE,
     name="point_m2ae_small",
     summary="Point-M2AE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
-    licence="no released weights",
+    licence=POINT_MAE_SMALL.licence,
     config=PointM2AEConfig(
         num_groups=(192, 96, 32), dims=(48, 96, 192), depths=(2, 2, 3), patch_widths=(32, 64, 96)
     ),
@@ -342,7 +342,7 @@ I2P_MAE_SMALL = dataclasses.replace(
     I2P_MAE,
     name="i2p_mae_small",
     summary="I2P-MAE narrowed for CPUs: scales of 48, 96 and 192 channels, 2, 2 and 3 blocks",
-    licence=POINT_M2AE_SMALL.licence,
+    licence="no released weights",
     config=POINT_M2AE_SMALL.config,
     num_points=POINT_M2AE_SMALL.num_points,
     presets={},
