@@ -134,11 +134,12 @@ def test_momentum_of_batchnorm_falls(run_parts, tmp_path, monkeypatch):
         run_parts("optimizer.bn_momentum_decay=1.5", name="wrong")
 
 
-def test_defaults_suit_the_task(run_parts, tmp_path):
-    run_parts("trainer.epochs=1")
+@pytest.mark.parametrize(("protocol", "rate"), [("honest", 2e-3), ("published", 2e-4)])
+def test_defaults_suit_the_task(run_parts, tmp_path, protocol, rate):
+    run_parts("trainer.epochs=1", f"protocol={protocol}")
     config = load_config(FinetuneConfig, [tmp_path / "run/config.yaml"])
     assert config.method == "full"
-    assert config.optimizer.lr == 2e-4
+    assert config.optimizer.lr == rate
     assert config.data.augmentation == "part-segmentation"
     plain = FinetuneConfig()
     assert (plain.task, plain.method, plain.data.augmentation) == ("classification", None, None)

@@ -96,7 +96,7 @@ class Task(abc.ABC):
         of_split = (f"{split}_{self.headline}", f"{split} {self.label}", ".1%")
         return [("train_loss", "loss", ".3f"), of_split]
 
-    def learning_rate(self, settings: PeftConfig) -> float:
+    def learning_rate(self, settings: PeftConfig, protocol: str) -> float:
         """Peak of the schedule unless another one is asked for."""
         return settings.learning_rate
 

@@ -54,7 +54,7 @@ class ResolvedRun:
             if not isinstance(method, FittedConfig):
                 raise ConfigError(f"class_weights: method={name} has no such setting")
             method = replace(method, class_weights=config.class_weights)
-        lr = config.optimizer.lr or task.learning_rate(method)
+        lr = config.optimizer.lr or task.learning_rate(method, config.protocol)
         augmentation = config.data.augmentation or task.augmentation
         config = replace(
             config,
