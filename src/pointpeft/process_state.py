@@ -25,7 +25,7 @@ def undisturbed() -> Iterator[None]:
 
     Inside, numbers below the smallest normal one count as zero, which makes CPUs several times
     faster once activations get tiny. Deterministic algorithms do not fill new arrays before these
-    are written, which took a fifth of a step.
+    are written: it changes no result and takes a pass over each.
 
     Afterwards the random generators of Python, NumPy and torch, deterministic algorithms, settings
     of cuDNN and the handling of tiny numbers are what they were.
