@@ -10,7 +10,7 @@ demo: setup ## adapt the embedded backbone to real shapes by each method, and co
 	$(BIN)/pointpeft demo $(ARGS)
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check src tests scripts benchmarks examples

@@ -11,7 +11,7 @@ from pointpeft.compat.checkpoints.checkpoint_reader import encoder_sizes, read_c
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path, with_tuples
-from pointpeft.locations import EMBEDDED, noted_place, resolve_checkpoint
+from pointpeft.locations import EMBEDDED, names_embedded, noted_place, resolve_checkpoint
 from pointpeft.models.checkpoint import Checkpoint, LoadReport, WrongEncoderError, fill
 from pointpeft.models.loadable import Loadable, Task
 from pointpeft.models.network import Network
@@ -60,7 +60,7 @@ def create_model(
         num_categories: categories whose parts they are.
         checkpoint: weights to load: a released ``.pth`` file, one of ours or of torch-pointcloud
             (``.safetensors``), the folder of a pre-training run, or either on the hub,
-            ``hf://owner/name``.
+            ``hf://owner/name``; "embedded" is the same as ``pretrained=True``.
             A released file of Point-PEFT gives a :class:`pointpeft.peft.PeftModel`.
         pretrained: load the weights that the package ships for this name.
         reset_head: begin with a fresh head where the checkpoint has one too, for other classes.
@@ -88,7 +88,7 @@ def create_model(
     chosen = _choose_task(entry, task, num_classes, num_parts)
     if pretrained and checkpoint:
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
-    if pretrained:
+    if pretrained := pretrained or names_embedded(checkpoint, name):
         checkpoint = _embedded_weights(entry)
     content = None
     if checkpoint:

@@ -48,6 +48,17 @@ def test_the_smallest_of_equally_good_values_is_chosen():
     assert C_GRID[0] == result.C
 
 
+def test_a_machine_that_does_not_converge_is_told_once(caplog, recwarn):
+    # Far more alike than different, with random labels, and mistakes that cost everything.
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(400, 2)), rng.integers(0, 2, 400)
+    linear_svm(*train, *train, C=1e5)
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "C=100000" in told[0].getMessage()
+    assert not recwarn.list
+
+
 def test_two_classes_are_enough_and_one_is_not():
     assert linear_svm(*blobs(classes=2), *blobs(classes=2)).accuracy == 1.0
     with pytest.raises(DataError, match=r"classes.*1"):

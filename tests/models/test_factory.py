@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 
 import pointpeft as pp
@@ -118,6 +119,14 @@ def test_weights_that_are_not_shipped_are_refused(monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match="point_mae"):
         tiny(pretrained=True)
     assert not create.has_embedded_weights("point_mae")
+
+
+def test_shipped_weights_have_a_name():
+    named = pp.create_model("point_mae_small", checkpoint="embedded")
+    flagged = pp.create_model("point_mae_small", pretrained=True)
+    assert named.loaded_from == flagged.loaded_from == "embedded"
+    for key, tensor in flagged.state_dict().items():
+        assert torch.equal(named.state_dict()[key], tensor)
 
 
 def test_shipped_and_own_weights_exclude_each_other():

@@ -168,13 +168,21 @@ def fit_svm(
     origin = features.mean(axis=0, dtype=np.float64)
     centred = features - origin
     C_from = _GIVEN
-    with warnings.catch_warnings():  # few shapes of many classes are what was asked for
+    with warnings.catch_warnings():
+        # Few shapes of many classes are what was asked for; what did not converge is told below.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        warnings.filterwarnings("ignore", "Solver terminated early", UserWarning)
         if C is None:
             C, C_from = forced_strength(labels), _DEFAULT
         if C is None:
             C, C_from = _cross_validate(centred, labels, balanced), CROSS_VALIDATED
         machine = _machine(C, balanced).fit(centred, labels)
+    if unfinished := int((machine.n_iter_ >= _MAX_ITERATIONS).sum()):
+        log.warning(
+            "the linear SVM with C=%g did not converge within %s iterations for %d of %d pairs of "
+            "classes; a smaller C makes it easier",
+            C, f"{_MAX_ITERATIONS:,}", unfinished, len(machine.n_iter_),
+        )  # fmt: skip
     # For two classes scikit-learn gives the margin the sign of the second one.
     sign = -1.0 if len(classes) == 2 else 1.0
     weights, biases = sign * machine.coef_, sign * machine.intercept_

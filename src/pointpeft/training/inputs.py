@@ -15,7 +15,7 @@ from pointpeft.data.cache import unpack_digests
 from pointpeft.data.shapes import absolute_source
 from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError
-from pointpeft.locations import is_on_hub, names_embedded, resolve_checkpoint
+from pointpeft.locations import EMBEDDED, is_on_hub, resolve_checkpoint
 from pointpeft.models import state_hash
 from pointpeft.models.safetensors_files import saved_shapes
 from pointpeft.models.trunk import Trunk
@@ -50,18 +50,14 @@ def make_backbone(config: FinetuneConfig | SvmConfig) -> tuple[Trunk, str | None
     are not changed; the checkpoint "random" asks for none, and "embedded" for these. A folder is
     that of a pre-training run.
     """
-    weights = None
-    embedded = names_embedded(config.checkpoint, config.model)
-    if config.checkpoint is None:
-        as_shipped = not config.preset and not config.backbone
-        embedded = as_shipped and has_embedded_weights(config.model)
-    elif config.checkpoint != RANDOM and not embedded:
-        weights = config.checkpoint
+    weights = config.checkpoint
+    as_shipped = not config.preset and not config.backbone
+    if weights is None and as_shipped and has_embedded_weights(config.model):
+        weights = EMBEDDED
     backbone: Trunk = create_model(
         config.model,
         preset=config.preset,
-        checkpoint=weights,
-        pretrained=embedded,
+        checkpoint=None if weights == RANDOM else weights,
         **config.backbone,
     )
     return backbone, backbone.loaded_from

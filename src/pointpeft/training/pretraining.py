@@ -19,7 +19,7 @@ from pointpeft.create import create_model
 from pointpeft.data.cache import pack_digests
 from pointpeft.data.transforms import Transform
 from pointpeft.files import write_json
-from pointpeft.locations import BEST_ENCODER, ENCODER, names_embedded, resolve_checkpoint
+from pointpeft.locations import BEST_ENCODER, ENCODER, resolve_checkpoint
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models import save_model
 from pointpeft.models.objective import Pretraining
@@ -168,14 +168,11 @@ def make_model(config: PretrainConfig) -> Pretrainable:
         ConfigError: unknown or unfit settings.
         CheckpointError: the weights are missing or do not fit.
     """
-    embedded = names_embedded(config.checkpoint, config.model)
-    path = config.checkpoint and not embedded and resolve_checkpoint(config.checkpoint)
     model: Pretrainable = create_model(
         config.model,
         task="pretraining",
         preset=config.preset,
-        checkpoint=path or None,
-        pretrained=embedded,
+        checkpoint=config.checkpoint,
         **config.backbone,
         **config.pretraining,
     )
