@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, ShapeData, load_shapes
-from pointpeft.data.cache import cached_files, clear_cache, default_cache_dir
+from pointpeft.data.array_cache import cached_files, clear_cache, default_cache_dir
 from pointpeft.data.splits import Item
 from pointpeft.errors import ConfigError
 

@@ -56,6 +56,42 @@ def test_stated_splits_are_left_out(tmp_path, cloud):
     assert load_sharded(tmp_path / "shards", TRANSFORM).numbers.tolist() == [0, 3, 4]
 
 
+@pytest.mark.parametrize("split", [True, False], ids=["stated", "cut"])
+@pytest.mark.parametrize("harm", ["missing", "marks"])
+def test_what_is_held_out_stays_held_out_where_a_shard_is_lost(tmp_path, cloud, split, harm):
+    rng = np.random.default_rng(0)
+    points = cloud + rng.normal(0, 0.01, (40, *cloud.shape))
+    stated = {"split": np.resize(["train", "val", "train", "test"], 40)} if split else {}
+    np.savez(tmp_path / "set.npz", points=points, label=np.arange(40) % 2, names=["a", "b"], **stated)
+    folder = tmp_path / "shards"
+    write(tmp_path / "set.npz", folder, shard_size=8)
+    whole = load_sharded(folder, TRANSFORM)
+    assert 0 < len(whole) < 40
+    lost = folder / "shard-00001.parquet"
+    if harm == "missing":
+        lost.unlink()
+    else:
+        content = bytearray(lost.read_bytes())
+        content[content.index(whole.digests[len(whole) // 4].encode())] ^= 1
+        lost.write_bytes(content)
+    after = load_sharded(folder, TRANSFORM)
+    assert [problem.item for problem in after.problems] == ["shard-00001.parquet"]
+    assert np.array_equal(after.numbers, whole.numbers)
+    assert after.digests == whole.digests
+    (folder / "marks.parquet").write_bytes(b"damaged")
+    assert "marks.parquet" in [problem.item for problem in verify_shards(folder)]
+    with pytest.raises(DataError, match=r"shard-00001.*marks\.parquet"):
+        load_sharded(folder, TRANSFORM)
+
+
+def test_nothing_is_read_of_nothing(tmp_path):
+    write("procedural", tmp_path / "shards", procedural=3)
+    shapes = load_sharded(tmp_path / "shards", TRANSFORM)
+    points, problems = shapes.read([], 32)
+    assert points.shape == (0, 32, 3)
+    assert problems == shapes.names([]) == []
+
+
 @pytest.mark.parametrize("source", ["homeobjects", "procedural"])
 def test_embedded_and_procedural_shapes(tmp_path, source):
     count = 600 if source == "procedural" else None

@@ -17,7 +17,11 @@ from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.training import PretrainConfig, load_config, pretrain
 from pointpeft.training.inputs import shapes_seen
 from pointpeft.training.pretraining import PretrainingModule
-from pointpeft.training.pretraining_batches import BlockSampler, PretrainingBatches
+from pointpeft.training.pretraining_batches import (
+    BlockSampler,
+    PretrainingBatches,
+    PretrainingClouds,
+)
 from pointpeft.training.processes import Share
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
@@ -267,6 +271,24 @@ def test_a_damaged_shard_ends_the_run_which_goes_on_without_it(
     assert "shard-00001.parquet" in text
     assert told[text] == 1
     assert len(rows(tmp_path / "pretrain")) == 2
+
+
+def test_a_run_goes_on_where_a_shard_with_held_out_shapes_is_lost(run_pretrain, tmp_path):
+    points = np.random.default_rng(0).normal(size=(60, 80, 3))
+    np.savez(tmp_path / "set.npz", points=points, split=np.resize(["train", "val", "train"], 60))
+    write_shards(tmp_path / "set.npz", tmp_path / "own", num_points=80, shard_size=20, workers=0)
+    settings = [f"data.source={tmp_path / 'own'}", "trainer.batch_size=40"]
+    run_pretrain(*settings, "trainer.epochs=1")
+    (tmp_path / "own/shard-00001.parquet").unlink()
+    run_pretrain(*settings, "trainer.epochs=2", "data.on_error=skip", resume=True)
+    assert len(rows(tmp_path / "pretrain")) == 2
+
+
+def test_batches_of_procedural_shapes_alone(sharded):
+    clouds = PretrainingClouds(load_sharded(sharded, transform()), 64)
+    batch = clouds.__getitems__([600, 601])
+    assert batch["points"].shape == (2, 64, 3)
+    assert clouds.names([601]) == ["procedural shape 1"]
 
 
 def test_a_shard_without_anything_readable_ends_the_run(run_pretrain, own_shards):

@@ -180,16 +180,21 @@ def shard(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
 ) -> None:
-    """Say where prepared shapes are kept and how much room they take; --clear removes them."""
-    from pointpeft.data.cache import cache_limit, cached_files, clear_cache, default_cache_dir
+    """Say where prepared shapes and views of teachers are kept, and their size; or remove them."""
+    from pointpeft.data.array_cache import (
+        cache_limit,
+        cached_files,
+        clear_cache,
+        default_cache_dir,
+    )
 
     folder = default_cache_dir()
     if clear:
-        tell(f"removed {counted(clear_cache(), 'prepared shape')} from {folder}")
+        tell(f"removed {counted(clear_cache(), 'file')} from {folder}")
         return
     files = cached_files()
     size = sum(size for _, size, _ in files)
-    tell(f"{folder}: {counted(len(files), 'prepared shape')}, {size / 1e9:.2f} GB")
+    tell(f"{folder}: {counted(len(files), 'file')}, {size / 1e9:.2f} GB")
     tell(
         f"limit: {cache_limit() / 1e9:g} GB, above which those not used for longest are removed; "
         "POINTPEFT_CACHE_LIMIT sets another one in GB, POINTPEFT_CACHE another place"

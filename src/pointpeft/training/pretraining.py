@@ -248,7 +248,9 @@ def _look(config: PretrainConfig, model: Pretrainable, clouds: PretrainingData) 
         return None
     started = time.monotonic()
     with Meter("teacher") as meter:
-        seen = teacher_features(model.terms.teacher, clouds.train, progress=meter.update)
+        seen = teacher_features(
+            model.terms.teacher, clouds.train, on_error=config.data.on_error, progress=meter.update
+        )
     log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
     return seen
 

@@ -2,19 +2,22 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pointpeft.data import ShapeSplit
-from pointpeft.data.cache import default_cache_dir, geometry_digest, short_digest
+from pointpeft.data.array_cache import ArrayCache
+from pointpeft.data.cache import geometry_digest
 from pointpeft.data.mesh_files import MeshFile
+from pointpeft.data.prepared_items import OnError
 from pointpeft.data.shards import ShardedShapes
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
-from pointpeft.models.safetensors_files import read_safetensors, write_safetensors
 from pointpeft.vision import Mesh
 
 __all__ = ["teacher_features"]
@@ -22,7 +25,7 @@ __all__ = ["teacher_features"]
 log = logging.getLogger("pointpeft")
 
 _TOGETHER = 512
-"""Shapes of a file: what is lost at most when a run is stopped while the teacher looks."""
+"""Shapes in memory that are dealt with at a time."""
 _AT_ONCE = 8
 _MOST_POINTS = 4096
 
@@ -30,35 +33,83 @@ _MOST_POINTS = 4096
 def teacher_features(
     teacher: CloudTeacher,
     stored: ShapeSplit | ShardedShapes,
-    folder: Path | None = None,
+    cache_dir: Path | None = None,
+    on_error: OnError = "refuse",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Features of all shapes in half precision, ``(S, D)``.
 
     It sees the faces of meshes, if its views draw these. Of clouds it sees all points that are
-    stored, up to 4,096, as more of them close the surfaces. The files are named by the teacher's
-    weights, how it is shown a shape, and the content of the shapes, with the faces that it sees.
+    stored, up to 4,096, as more of them close the surfaces. What it saw of a shape is kept by the
+    teacher's weights, how it is shown a shape, and the content of the shape, with the faces that it
+    sees.
 
     Args:
         teacher: what looks at them.
         stored: the shapes, which it sees without augmentation.
-        folder: where features are kept; None: ``teacher`` in the cache of prepared shapes.
+        cache_dir: where features are kept; see :class:`ArrayCache`.
+        on_error: whether shapes of shards that cannot be read get NaN and are named in the log, or
+            are refused.
         progress: called with (done, total) while it looks.
 
     Raises:
-        DataError: the file of a mesh cannot be read any more, or holds another one now.
+        DataError: the file of a mesh cannot be read any more, or holds another one now; a shard
+            cannot be read.
     """
-    folder = (folder or default_cache_dir() / "teacher") / _identity(teacher)
-    found = []
-    for start in range(0, len(stored), _TOGETHER):
-        places = range(start, min(start + _TOGETHER, len(stored)))
-        points, meshes = _points(stored, places), _meshes(stored, places, teacher)
-        path = folder / f"{_name(points, meshes)}.safetensors"
-        kept = _read(path)
-        found.append(_write(path, _look(teacher, points, meshes)) if kept is None else kept)
+    cache, who = ArrayCache(cache_dir, "teacher"), _identity(teacher)
+    found = torch.full((len(stored), teacher.channels), math.nan, dtype=torch.float16)
+    for places in _portions(stored):
+        try:
+            points = _points(stored, places)
+        except DataError as error:
+            if on_error == "refuse":
+                raise
+            log.error("the teacher cannot see %s", error)
+            continue
+        meshes = _meshes(stored, places, teacher)
+        found[places.start : places.stop] = _see(teacher, points, meshes, cache, who)
         if progress:
-            progress(start + len(points), len(stored))
-    return torch.cat(found)
+            progress(places.stop, len(stored))
+    for note in cache.notes:
+        log.warning("teacher: %s", note)
+    return found
+
+
+def _portions(stored: ShapeSplit | ShardedShapes) -> list[range]:
+    """All shapes; of shards those of a block, which can be read together or not at all."""
+    if isinstance(stored, ShardedShapes):
+        return [range(int(block[0]), int(block[-1]) + 1) for block in stored.blocks()]
+    starts = range(0, len(stored), _TOGETHER)
+    return [range(start, min(start + _TOGETHER, len(stored))) for start in starts]
+
+
+def _see(
+    teacher: CloudTeacher,
+    points: Tensor,
+    meshes: Sequence[MeshFile | None],
+    cache: ArrayCache,
+    who: str,
+) -> Tensor:
+    """Features of a portion; the teacher looks at what the cache does not have."""
+
+    def unpack(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        features = torch.from_numpy(arrays["features"])
+        if features.shape != (teacher.channels,) or not features.isfinite().all():
+            raise ValueError("no features")
+        return features
+
+    # What the points of a mesh are tells how it is placed.
+    keys = [
+        f"{who} {geometry_digest(cloud)} {mesh.digest if mesh else ''}"
+        for cloud, mesh in zip(points.numpy(), meshes, strict=True)
+    ]
+    rows = [cache.get(key, unpack) for key in keys]
+    if new := [place for place, row in enumerate(rows) if row is None]:
+        seen = _look(teacher, points[new], [meshes[place] for place in new])
+        for place, row in zip(new, seen, strict=True):
+            rows[place] = row
+            cache.put(keys[place], {"features": row.numpy()})
+    return torch.stack([row for row in rows if row is not None])
 
 
 def _points(stored: ShapeSplit | ShardedShapes, places: range) -> Tensor:
@@ -75,34 +126,6 @@ def _meshes(
     if isinstance(stored, ShapeSplit) and stored.meshes and teacher.views.draws_faces:
         return stored.meshes[places.start : places.stop]
     return [None] * len(places)
-
-
-def _name(points: Tensor, meshes: Sequence[MeshFile | None]) -> str:
-    """Of the file of some shapes. What their points are tells how their meshes are placed."""
-    shapes = zip(points.numpy(), meshes, strict=True)
-    known = (geometry_digest(cloud) + (f"+{mesh.digest}" if mesh else "") for cloud, mesh in shapes)
-    return short_digest("".join(known))
-
-
-def _read(path: Path) -> Tensor | None:
-    """The features of a file; None where it is missing or damaged."""
-    if not path.is_file():
-        return None
-    try:
-        return read_safetensors(path)[0]["features"]
-    except (CheckpointError, KeyError):
-        log.warning("%s is damaged: the teacher looks again", path)
-        return None
-
-
-def _write(path: Path, features: Tensor) -> Tensor:
-    """Keep features, if that can be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(path, {"features": features}, {})
-    except OSError as error:
-        log.warning("features of the teacher are not kept: %s", error)
-    return features
 
 
 def _look(teacher: CloudTeacher, points: Tensor, meshes: Sequence[MeshFile | None]) -> Tensor:

@@ -1,21 +1,19 @@
 """What a folder of shards holds, as its `shards.json` says."""
 
-import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from pointpeft.data.prepare import InputTransform
-from pointpeft.data.prepared_items import Problem, Progress
+from pointpeft.data.prepared_items import Problem
 from pointpeft.data.shapes import SHARD_INDEX
 from pointpeft.errors import DataError
 from pointpeft.files import write_json
 from pointpeft.optional import import_arrow
 
-__all__ = ["BLOCK", "Shard", "ShardIndex", "import_parquet", "is_sharded", "verify_shards"]
+__all__ = ["BLOCK", "Shard", "ShardIndex", "import_parquet", "is_sharded"]
 
 BLOCK = 256
 """Shapes of a row group, which are read together."""
@@ -117,28 +115,6 @@ class ShardIndex:
 def is_sharded(source: str | Path) -> bool:
     """Whether a data source is a folder of shards."""
     return (Path(source).expanduser() / SHARD_INDEX).is_file()
-
-
-def verify_shards(folder: str | Path, progress: Progress | None = None) -> Iterator[Problem]:
-    """Shards whose content is not what was written, by size and SHA-256.
-
-    Raises:
-        DataError: The index is missing or damaged.
-    """
-    folder = Path(folder).expanduser()
-    index = ShardIndex.read(folder)
-    for done, shard in enumerate(index.shards, start=1):
-        try:
-            with (folder / shard.file).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard.sha256:
-                yield Problem(shard.file, "its content is not what was written")
-        except OSError as error:
-            yield Problem(shard.file, str(error))
-        if progress is not None:
-            progress(done, len(index.shards))
-    if not index.complete:
-        yield Problem(SHARD_INDEX, f"{index.listed:,} of {index.total:,} shapes are dealt with")
 
 
 def import_parquet() -> tuple[ModuleType, ModuleType]:

@@ -12,6 +12,7 @@ import numpy as np
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.prepared_items import OnError, Problem
 from pointpeft.data.shards.index import ShardIndex, import_parquet
+from pointpeft.data.shards.marks import read_marks
 from pointpeft.data.splits import Item, left_to_train
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import enumerate_names
@@ -20,7 +21,6 @@ __all__ = ["WINDOW", "ShardedShapes", "load_sharded"]
 
 WINDOW = 16
 """Blocks that a process holds, and whose shapes are shuffled together: 4,096 shapes."""
-_COLUMNS = ("class", "split", "digest", "object")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class ShardedShapes:
         folder: Where the shards lie.
         index: What they hold.
         numbers: `(S,)` int64, which of all their shapes these are, ascending.
-        digests: See :class:`ShapeSplit`; "" where a shard could not be read.
+        digests: See :class:`ShapeSplit`.
         objects: See :class:`ShapeSplit`.
         notes: What the user should know.
         problems: Shapes that are not there, or shards that could not be read.
@@ -103,7 +103,7 @@ class ShardedShapes:
         Raises:
             DataError: None of the shapes can be read.
         """
-        shards, rows = self._locate(np.asarray(places))
+        shards, rows = self._locate(places)
         keys = list(zip(shards.tolist(), (rows // self.index.block).tolist(), strict=True))
         clouds = np.empty((len(keys), num_points, 3), np.float32)
         readable, problems = np.zeros(len(keys), dtype=bool), []
@@ -126,7 +126,7 @@ class ShardedShapes:
     def names(self, places: Sequence[int]) -> list[str]:
         """Shard and name of some shapes; where these cannot be read, shard and row."""
         found = []
-        for shard, row in zip(*self._locate(np.asarray(places)), strict=True):
+        for shard, row in zip(*self._locate(places), strict=True):
             file, key = self.index.shards[shard].file, (int(shard), int(row) // self.index.block)
             try:
                 name = self._read(key, "id")[int(row) % self.index.block].as_py()
@@ -135,9 +135,9 @@ class ShardedShapes:
             found.append(f"{file}: {name}")
         return found
 
-    def _locate(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _locate(self, places: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shard and row of shapes."""
-        numbers = self.numbers[places]
+        numbers = self.numbers[np.asarray(places, dtype=np.int64)]  # of none, too
         ends = np.cumsum([shard.shapes for shard in self.index.shards])
         shards = np.searchsorted(ends, numbers, side="right")
         return shards, numbers - np.concatenate([[0], ends])[shards]
@@ -206,7 +206,8 @@ def load_sharded(
 
     Raises:
         ConfigError: The shards were prepared in another way, or pyarrow is missing.
-        DataError: They are not complete or damaged, or hold nothing to train on.
+        DataError: They are not complete, hold nothing to train on, or are so damaged that it is
+            not known which shapes are held out.
     """
     import_parquet()
     folder = Path(folder).expanduser()
@@ -217,7 +218,7 @@ def load_sharded(
             "go on with the same command and --resume"
         )
     _check_transform(folder, index.transform, transform)
-    found, problems = _columns(folder, index)
+    found, problems = read_marks(folder, index)
     if problems and (on_error == "refuse" or len(problems) == len(index.shards)):
         raise DataError("; ".join(f"{folder / each.item}: {each.reason}" for each in problems))
     kept, notes = _to_train(found, val_fraction, seed)
@@ -228,7 +229,7 @@ def load_sharded(
         notes.append(f"{len(index.problems)} shapes could not be used when it was made: {names}")
     objects = [name for name in found["object"] if name]
     whole = ShardedShapes(
-        folder, index, np.arange(index.shapes), tuple(each or "" for each in found["digest"]),
+        folder, index, np.arange(index.shapes), tuple(found["digest"]),
         tuple(found["object"]) if len(objects) == index.shapes else (), tuple(notes),
         tuple(problems),
     )  # fmt: skip
@@ -252,24 +253,6 @@ def _check_transform(folder: Path, stored: InputTransform, asked: InputTransform
         )
 
 
-def _columns(folder: Path, index: ShardIndex) -> tuple[dict[str, list], list[Problem]]:
-    """What is known of every shape, None where its shard cannot be read."""
-    found: dict[str, list] = {name: [] for name in _COLUMNS}
-    problems = []
-    for shard in index.shards:
-        try:
-            table = _open(folder / shard.file).read(list(_COLUMNS), use_threads=False)
-            if len(table) != shard.shapes:
-                raise ValueError(f"{len(table)} shapes in place of {shard.shapes}")
-            columns = {name: table.column(name).to_pylist() for name in _COLUMNS}
-        except (OSError, ValueError, LookupError) as error:
-            problems.append(Problem(shard.file, str(error)))
-            columns = dict.fromkeys(_COLUMNS, [None] * shard.shapes)
-        for name, values in columns.items():
-            found[name] += values
-    return found, problems
-
-
 def _to_train(
     found: dict[str, list], val_fraction: float, seed: int
 ) -> tuple[np.ndarray, list[str]]:
@@ -281,4 +264,4 @@ def _to_train(
         return kept, []
     about = zip(found["class"], found["split"], strict=True)
     items = [Item("", name, split, Path()) for name, split in about]
-    return left_to_train(items, [each or "" for each in found["digest"]], val_fraction, seed)
+    return left_to_train(items, found["digest"], val_fraction, seed)

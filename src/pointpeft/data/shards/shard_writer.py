@@ -17,6 +17,7 @@ from pointpeft.data.procedural import procedural_shape
 from pointpeft.data.reading import RawShape
 from pointpeft.data.shapes import PROCEDURAL, SHARD_INDEX, absolute_source, list_shapes
 from pointpeft.data.shards.index import BLOCK, Shard, ShardIndex, import_parquet
+from pointpeft.data.shards.marks import MARKS, write_marks
 from pointpeft.data.splits import Item
 from pointpeft.data.streaming import default_workers, prepare_chunk, stream_chunks
 from pointpeft.errors import ConfigError, DataError
@@ -199,6 +200,8 @@ def _write_rest(
         while not index.complete:
             index = _write_shard(folder, index, results, on_error, progress)
             index.write(folder)
+        if index.shapes and not (folder / MARKS).is_file():
+            write_marks(folder, index)
     except OSError as error:  # Arrow's do not name the file
         raise OSError(
             f"{folder} cannot be written: {error}; {counted(len(index.shards), 'shard')} complete, "
