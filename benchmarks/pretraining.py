@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data.shards import write_shards
+from pointpeft.data.shards import ShardIndex, write_shards
 from pointpeft.files import write_json
 from pointpeft.measure.backbone_svm import evaluate_backbone
 from pointpeft.measure.records import versions
@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...] | None]] = {
     ),
     "Point-M2AE, random initialisation": ("point_m2ae_small", None),
     "Point-M2AE": ("point_m2ae_small", ()),
+    "I2P-MAE, random initialisation": (I2P, None),
     "I2P-MAE, depth sums": (I2P, TEACHER),
     "I2P-MAE, shaded views": (I2P, (*TEACHER, *SHADED)),
     "I2P-MAE, without guided masking": (I2P, (*TEACHER, "pretraining.guided_mask=false")),
@@ -92,15 +93,15 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], help="further labelled sets")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     args = parser.parse_args()
-    pool = args.pool or args.output / "pool"
-    if not (pool / "shards.json").is_file():
-        write_shards(
-            "procedural", pool, num_points=1200, procedural=args.shapes, resume=pool.is_dir()
-        )
+    pool = args.pool or args.output / f"pool-{args.shapes}"
+    if not args.pool:
+        begun = (pool / "shards.json").is_file()
+        write_shards("procedural", pool, num_points=1200, procedural=args.shapes, resume=begun)
+    clouds = ShardIndex.read(pool).shapes * args.epochs
     sets = (*SETS, *args.data)
     results: dict[str, dict[str, list[float]]] = {}
     for row in args.rows:
-        place = args.output / row.lower().replace(", ", "-").replace(" ", "_")
+        place = args.output / f"{clouds}-clouds" / row.lower().replace(", ", "-").replace(" ", "_")
         results[row] = {Path(data).stem: [] for data in sets}
         for seed in range(args.seeds):
             run = train(row, seed, pool, args.epochs, place / f"seed{seed}")
@@ -108,7 +109,7 @@ def main() -> None:
                 output = place / f"seed{seed}-{Path(data).stem}"
                 results[row][Path(data).stem].append(accuracy(row, run, seed, data, output))
         print(table({row: results[row]}, sets).splitlines()[-1], flush=True)
-    found: dict[str, Any] = {"clouds": args.shapes * args.epochs, "rows": results}
+    found: dict[str, Any] = {"clouds": clouds, "rows": results}
     write_json(args.output / "results.json", found | {"versions": versions()})
     print(f"\n{table(results, sets)}")
 

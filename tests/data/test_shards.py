@@ -62,7 +62,9 @@ def test_what_is_held_out_stays_held_out_where_a_shard_is_lost(tmp_path, cloud, 
     rng = np.random.default_rng(0)
     points = cloud + rng.normal(0, 0.01, (40, *cloud.shape))
     stated = {"split": np.resize(["train", "val", "train", "test"], 40)} if split else {}
-    np.savez(tmp_path / "set.npz", points=points, label=np.arange(40) % 2, names=["a", "b"], **stated)
+    np.savez(
+        tmp_path / "set.npz", points=points, label=np.arange(40) % 2, names=["a", "b"], **stated
+    )
     folder = tmp_path / "shards"
     write(tmp_path / "set.npz", folder, shard_size=8)
     whole = load_sharded(folder, TRANSFORM)

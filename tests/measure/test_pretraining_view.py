@@ -7,7 +7,7 @@ import torch
 
 from pointpeft.measure.pretraining_view import KINDS, mask_guidance, see
 from pointpeft.models.masking import salience_mask
-from pointpeft.vision import Mesh
+from pointpeft.vision import Mesh, unscale_gray
 from tests.models.tiny import clouds, settle, tiny
 
 VISIBLE, HIDDEN, REBUILT, NO_PATCH = range(len(KINDS))
@@ -147,6 +147,16 @@ def test_a_teacher_that_sees_faces_is_shown_them():
         assert torch.equal(images, points) != sees_faces
         assert any("faces" in note for note in with_mesh.notes) == sees_faces
         assert not any("faces" in note for note in without.notes)
+
+
+def test_a_teacher_that_looks_before_training_is_shown_all_stored_points():
+    settings = {"distillation": 1.0, "teacher": "random", "teacher_image_size": 32}
+    model, stored = network("point_mae", **settings), clouds(1)[0]
+    view = see(model, stored[:50], (), stored=stored)
+    expected = model.terms.teacher.views.show(stored.unsqueeze(0), 32, [None])
+    for one, image in zip(view.views, expected, strict=True):
+        torch.testing.assert_close(one.image, unscale_gray(image.unsqueeze(0))[0])
+    assert any(f"{len(stored)} points" in note for note in view.notes)
 
 
 def test_the_teacher_of_i2p_mae_is_shown_points():

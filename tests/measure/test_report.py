@@ -13,6 +13,7 @@ import pytest
 
 from pointpeft.formats import display_name
 from pointpeft.measure.report import ReportRun, read_run, write_report, write_run_report
+from pointpeft.measure.report.figures import curve
 
 SECTIONS = ("results", "curves", "confusion", "features", "gallery", "settings")
 BAD_CLASS, BAD_ID = '<b>x</b>&"', "a</script><script>document.title='taken'</script><!--"
@@ -208,6 +209,17 @@ def test_the_kept_epoch_is_marked_in_the_curves(tmp_path):
         assert line["x"] == [1, 2, 3]
         assert star["marker"]["symbol"] == "star"
         assert (star["x"], star["y"]) == ([2], [line["y"][1]])
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_what_is_measured_now_and_then_is_a_line(missing):
+    """From point to point, and points are shown, as between them is nothing."""
+    values = [None, 0.5, *([None] * missing), 0.25]
+    given = replace(run(), histories={"seed 0": [{"svm": value} for value in values]})
+    (trace,) = curve([given], "svm", ".2f")["data"]
+    assert trace["x"] == [2, 3 + missing]
+    assert trace["y"] == [0.5, 0.25]
+    assert trace["mode"] == "lines+markers"
 
 
 def test_an_unknown_epoch_is_not_marked(tmp_path):

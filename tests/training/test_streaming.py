@@ -15,7 +15,10 @@ from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.data.shards.shard_reader import WINDOW
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.training import PretrainConfig, load_config, pretrain
+from pointpeft.training.config import OptimizerConfig
+from pointpeft.training.faults import Faults
 from pointpeft.training.inputs import shapes_seen
+from pointpeft.training.optimizer import Schedule
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.pretraining_batches import (
     BlockSampler,
@@ -27,6 +30,7 @@ from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
 from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.test_shards import damage
+from tests.models.tiny import clouds, settle, tiny
 from tests.training.support import learnt, rows, times
 from tests.training.test_rebuilding_check import TOKENIZER
 
@@ -344,6 +348,32 @@ def test_a_step_that_is_left_out_changes_nothing(run_pretrain, tmp_path, monkeyp
     assert all(torch.equal(one, other) for one, other in zip(before, skipped, strict=True))
     assert not all(torch.equal(one, other) for one, other in zip(skipped, after, strict=True))
     assert all(value.isfinite().all() for value in after)
+
+
+def test_nor_networks_that_follow_the_trained_one():
+    """Point-BERT's keys, which move in the forward pass."""
+    model = settle(tiny("pretraining", "point_bert")).train()
+    task = PretrainingModule(model, Schedule.of(OptimizerConfig(lr=1e-3), 1), lambda points: points)
+    faults = Faults(Path("last.ckpt"), goes_on=True)
+    faults.on_train_batch_start(None, task, {}, 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            parameter.add_(0.1)
+    trained = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    model.losses(clouds(4))
+    moved = [
+        n
+        for n in before
+        if n.startswith("key.") and not torch.equal(before[n], model.state_dict()[n])
+    ]
+    assert moved
+    faults._skips = True
+    faults.on_before_optimizer_step(None, task, torch.optim.SGD(model.parameters(), 0.1))
+    for name in moved:
+        assert torch.equal(model.state_dict()[name], before[name])
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, trained[name])
 
 
 @pytest.mark.parametrize(("batch_size", "taken"), [("16", 1), ("2", 9)])

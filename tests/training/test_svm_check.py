@@ -14,7 +14,7 @@ from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
 from pointpeft.peft.linear_svm import DEFAULT_C
 from pointpeft.training import PretrainConfig, load_config
-from pointpeft.training.config import SvmCheckConfig
+from pointpeft.training.config import DataConfig, SvmCheckConfig
 from pointpeft.training.pretraining_checks import SvmCheck
 from tests.models.tiny import tiny
 from tests.training.support import NUM_POINTS, rows, write_archive
@@ -22,9 +22,24 @@ from tests.training.support import NUM_POINTS, rows, write_archive
 CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
 
 
-def make_check(archive, protocol, **settings):
+def make_check(archive, protocol, training=None, **settings):
     config = SvmCheckConfig(source=str(archive), num_points=NUM_POINTS, **settings)
-    return SvmCheck(config, find_protocol(protocol), lambda model, epochs, value: None)
+    ignore = lambda model, epochs, value: None  # noqa: E731
+    return SvmCheck(config, find_protocol(protocol), ignore, training or DataConfig())
+
+
+def test_shapes_are_scaled_and_turned_as_those_that_are_trained_on(archive, tmp_path):
+    with np.load(archive) as arrays:
+        moved = dict(arrays)
+    x, y, z = np.moveaxis(moved["points"], -1, 0)
+    moved["points"] = 250 * np.stack([x, -z, y], axis=-1) + 4000  # z is up
+    np.savez(tmp_path / "moved.npz", **moved)
+    plain = make_check(archive, "honest")
+    lying = make_check(tmp_path / "moved.npz", "honest", DataConfig(up_axis="z"))
+    np.testing.assert_allclose(lying.train.points, plain.train.points, atol=1e-4)
+    stated = make_check(tmp_path / "moved.npz", "honest", up_axis="z", normalize="unit_ball")
+    np.testing.assert_allclose(stated.train.points, plain.train.points, atol=1e-4)
+    assert np.abs(make_check(tmp_path / "moved.npz", "published").train.points).max() > 3000
 
 
 def test_the_best_epoch_is_kept_in_both_forms(run_pretrain, archive, tmp_path):

@@ -1,5 +1,7 @@
 """What a teacher sees of stored shapes is kept on disk."""
 
+import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import trimesh
 
 from pointpeft.data import InputTransform, ShapeSplit
 from pointpeft.data.shapes import load_unlabelled
+from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.training.teacher_features import teacher_features
@@ -36,10 +39,63 @@ def test_they_are_what_it_sees_and_are_kept(tmp_path, monkeypatch):
     assert torch.equal(teacher_features(teacher(), split(), tmp_path), found)
 
 
-@pytest.mark.parametrize("change", ["shapes", "teacher", "views", "drawing", "points", "file"])
+def features_file(value, count=5):
+    file = io.BytesIO()
+    np.savez(file, features=np.full(count, value, np.float16))
+    return file.getvalue()
+
+
+def flipped(content):
+    """One bit of the features is another."""
+    place = content.index(b"\x93NUMPY") + 130
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_every_shape_is_looked_at_once_in_whatever_company(tmp_path, monkeypatch):
+    found = teacher_features(teacher(), split(), tmp_path)
+    looked = []
+    look = CloudTeacher.forward
+    monkeypatch.setattr(
+        CloudTeacher,
+        "forward",
+        lambda self, points, *of: looked.append(len(points)) or look(self, points, *of),
+    )
+    more = np.concatenate([split(1, seed=9).points, split().points[::-1]])
+    shapes = ShapeSplit(more, np.zeros(6, np.int64), tuple(map(str, range(6))))
+    again = teacher_features(teacher(), shapes, tmp_path)
+    assert looked == [1]
+    assert torch.equal(again[1:], found.flip(0))
+
+
+def test_shapes_of_a_lost_shard_are_not_seen_or_refused(tmp_path, caplog):
+    pytest.importorskip("pyarrow")
+    write_shards(
+        "procedural", tmp_path / "shards", procedural=6, num_points=64, shard_size=2, workers=0
+    )
+    whole = teacher_features(
+        teacher(), load_sharded(tmp_path / "shards", InputTransform(64)), tmp_path
+    )
+    (tmp_path / "shards/shard-00001.parquet").unlink()
+    lost = load_sharded(tmp_path / "shards", InputTransform(64))
+    with pytest.raises(DataError, match="shard-00001"):
+        teacher_features(teacher(), lost, tmp_path)
+    found = teacher_features(teacher(), lost, tmp_path, on_error="skip")
+    assert "shard-00001" in caplog.text
+    assert found[2:4].isnan().all()
+    assert torch.equal(found[[0, 1, 4, 5]], whole[[0, 1, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "change", ["shapes", "teacher", "views", "drawing", "points", "rubbish", "bit", "nan"]
+)
 def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
     first = teacher_features(teacher(), split(), tmp_path)
     looks, shapes = teacher(), split()
+    harm = {
+        "rubbish": lambda _: b"damaged",
+        "bit": flipped,
+        "nan": lambda _: features_file(math.nan),
+    }
     if change == "shapes":
         shapes = split(seed=1)
     if change == "teacher":
@@ -51,10 +107,11 @@ def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
         monkeypatch.setattr(ShadedViews, "images", lambda *given: 0.9 * draw(*given))
     if change == "points":
         shapes = replace(shapes, points=shapes.points[:, :-1])
-    if change == "file":
-        next(tmp_path.rglob("*.safetensors")).write_bytes(b"damaged")
+    if change in harm:
+        file = next(tmp_path.rglob("*.npz"))
+        file.write_bytes(harm[change](file.read_bytes()))
     again = teacher_features(looks, shapes, tmp_path)
-    assert torch.equal(first, again) == (change == "file")
+    assert torch.equal(first, again) == (change in harm)
 
 
 def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):
@@ -71,7 +128,7 @@ def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):
     assert loss[-1] < loss[0]
     total = float(table[0]["loss_reconstruction"]) + loss[0]
     assert float(table[0]["train_loss"]) == pytest.approx(total, rel=1e-5)
-    assert list((tmp_path / "cache/teacher").rglob("*.safetensors"))
+    assert list((tmp_path / "cache/teacher").rglob("*.npz"))
 
 
 @pytest.fixture
@@ -98,14 +155,14 @@ def test_faces_are_seen_where_there_are_some(folder, tmp_path):
     torch.testing.assert_close(faces[2], points[2], atol=1e-3, rtol=1e-2)
     back = stored.subset([1, 2])
     torch.testing.assert_close(teacher_features(teacher(), back, tmp_path), faces[1:])
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 3  # none took the place of another
+    assert len(list((tmp_path / "teacher").rglob("*.npz"))) == 5  # the cloud is the same in both
 
 
 def test_depth_views_see_points_alone(folder, tmp_path):
     looks, stored = CloudTeacher(RandomTeacher(32, 8, 5), make_views("depth")), meshes(folder)
     found = teacher_features(looks, stored, tmp_path)
     assert torch.equal(teacher_features(looks, replace(stored, meshes=()), tmp_path), found)
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "teacher").rglob("*.npz"))) == 3
 
 
 def test_other_faces_are_seen_anew(folder, tmp_path):

@@ -4,12 +4,15 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import trimesh
 
 import pointpeft as pp
 from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
+from pointpeft.data.shards import write_shards
 from pointpeft.measure.pretraining_view import see
 from pointpeft.training import PretrainConfig, load_config, pretrain
-from pointpeft.training.visualizing import load_pretrained, view_config
+from pointpeft.training.visualizing import load_pretrained, view_config, visualize_shape
+from pointpeft.vision.views import ShadedViews
 from tests.models.tiny import SIZES, clouds, settle, tiny
 
 BERT = {
@@ -55,3 +58,33 @@ def test_an_untrained_tokenizer_rebuilds_nothing(given, archive, tmp_path):
     model, trained, _ = load_pretrained(view_config(str(tmp_path / "run"), []))
     titles = [panel.title for panel in see(model, clouds(1)[0], trained).panels]
     assert ("By the tokens of all patches" in titles) == given
+
+
+@pytest.mark.parametrize("data", ["files", "shards"])
+def test_the_teacher_is_shown_what_the_data_of_the_run_holds(data, tmp_path, monkeypatch):
+    """The faces of files; of shards as many points as they hold."""
+    source = tmp_path / "meshes"
+    source.mkdir()
+    for place in range(4):
+        trimesh.creation.cone(1.0, 1.0 + place).export(source / f"{place}.off")
+    file = source / "0.off"
+    if data == "shards":
+        pytest.importorskip("pyarrow")
+        source = tmp_path / "shards"
+        write_shards(file.parent, source, num_points=100, workers=0)
+    stated = {"model": "point_mae", "data.source": str(source), "trainer.batch_size": 16}
+    stated |= {f"backbone.{key}": value for key, value in SIZES.items()}
+    stated |= {"pretraining.distillation": 1.0, "pretraining.teacher": "random"}
+    run = tmp_path / "run"
+    pretrain(load_config(PretrainConfig, [], SHORT, stated), run)
+    seen = []
+    monkeypatch.setattr(
+        ShadedViews, "show", lambda self, *given: seen.append(given) or show(self, *given)
+    )
+    visualize_shape(file, view_config(str(run), []), tmp_path / "page.html")
+    ((points, _, (mesh,)),) = seen
+    assert points.shape[1] == (100 if data == "shards" else 2 * 64)
+    assert (mesh is None) == (data == "shards")
+
+
+show = ShadedViews.show

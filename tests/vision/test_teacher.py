@@ -255,6 +255,12 @@ def test_the_random_teacher_is_the_same_in_every_run(images):
         RandomTeacher(12, 5)
 
 
+@pytest.mark.parametrize(("size", "patch"), [(15, 5), (4, 4)])
+def test_images_that_cannot_be_drawn_are_refused_with_the_setting(size, patch):
+    with pytest.raises(ConfigError, match="teacher_image_size"):
+        RandomTeacher(size, patch)
+
+
 def test_many_images_are_seen_like_few():
     teacher, images = RandomTeacher(12, 4, 7), torch.randn(40, 3, 12, 12)
     expected = [torch.cat(maps) for maps in zip(*map(teacher, images.split(1)), strict=True)]

@@ -48,6 +48,7 @@ class Published(Protocol):
     needed = ("test",)
     drop_last = True
     selects_on = "test"
+    svm_normalize = "none"
     fallback = (
         "no published data set, so it is read as by protocol=honest; the epoch is selected on its "
         "test split as published"

@@ -105,6 +105,7 @@ def see(
     trained: Collection[str],
     seed: int = 0,
     mesh: Mesh | None = None,
+    stored: Tensor | None = None,
 ) -> PretrainingView:
     """Show a cloud to a pre-training network, in eval mode.
 
@@ -115,12 +116,14 @@ def see(
             left out, with a note.
         seed: of the mask; random numbers of the caller are left as they are.
         mesh: that the points are of; it is shown to teachers that see faces.
+        stored: all points of the shape that data holds, ``(M, 3)``; a teacher that looks before
+            training is shown these. None: ``points``.
     """
     model.eval()
     cloud, notes = points.unsqueeze(0), list[str]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        views, note = _views(model, cloud, mesh)
+        views, note = _views(model, cloud, cloud if stored is None else stored.unsqueeze(0), mesh)
         notes.append(note)
         problem = _untrained(model, trained)
         if problem:
@@ -148,18 +151,21 @@ def _untrained(model: Pretrainable, trained: Collection[str]) -> str:
 # Views ------------------------------------------------------------------------------------------
 
 
-def _views(model: Pretrainable, cloud: Tensor, mesh: Mesh | None) -> tuple[list[View], str]:
+def _views(
+    model: Pretrainable, cloud: Tensor, stored: Tensor, mesh: Mesh | None
+) -> tuple[list[View], str]:
     """What the image encoder of the paper's objective or of further terms is shown, and a note."""
     if isinstance(model, I2PMAEPretraining):
         teacher, views = model.teacher, model.views
         mesh = None  # it looks at every batch, whose clouds are augmented
     elif isinstance(model, Pretraining) and model.terms.teacher is not None:
         teacher, views = model.terms.teacher.encoder, model.terms.teacher.views
+        cloud = stored
     else:
         return [], "This pre-training has no teacher, so there are no views."
     images = views.show(cloud, teacher.image_size, [mesh])
     saliency = teacher(images).saliency
-    drawn = "the faces of the mesh" if mesh and views.draws_faces else "points"
+    drawn = "the faces of the mesh" if mesh and views.draws_faces else f"{cloud.shape[1]:,} points"
     note = f"The teacher is shown {drawn}."
     return list(map(View, unscale_gray(images), saliency.squeeze(1))), note
 

@@ -193,7 +193,8 @@ class SvmCheckConfig:
 
     source: str | None = None  # labelled data, as for fine-tuning; None: no such check
     variant: str | None = None  # as data.variant
-    normalize: str = "none"  # as data.normalize
+    normalize: str | None = None  # null: as data.normalize, and "none" for protocol=published
+    up_axis: str | None = None  # null: as data.up_axis
     num_points: int = 1024  # as data.num_points
     farthest: bool = False  # protocol=published: farthest points, not the first ones stored
     machine: str = "svc"  # or "linear_svc": one class against the rest, as in Point-BERT's code

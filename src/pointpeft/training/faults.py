@@ -28,9 +28,10 @@ class Faults(L.Callback):
 
     Args:
         last: the checkpoint to go on from.
-        goes_on: leave out a step whose loss is not finite, with its effect on running statistics,
-            and a checkpoint that cannot be written. Ten such steps in a row, or all of an epoch,
-            end the run all the same.
+        goes_on: leave out a step whose loss is not finite, with its effect on what a forward pass
+            changes (running statistics, and networks that follow the trained one), and a
+            checkpoint that cannot be written. Ten such steps in a row, or all of an epoch, end the
+            run all the same.
         skip_data: go on without what a batch says is ``"unreadable"``.
         names: of the items at the places ``"index"`` of a batch, for messages.
     """
@@ -44,7 +45,7 @@ class Faults(L.Callback):
     ) -> None:
         self.last, self.goes_on, self.skip_data, self.names = last, goes_on, skip_data, names
         self._batch: dict[str, Any] = {}
-        self._buffers: dict[str, Tensor] = {}
+        self._untrained: dict[str, Tensor] = {}
         self._skips, self._in_a_row = False, 0
         self._said: set[str] = set()
 
@@ -62,7 +63,7 @@ class Faults(L.Callback):
             if not self._agreed(trainer, not problem):
                 raise DataError(problem or "another process cannot read its data, and says which")
         if self.goes_on:
-            self._buffers = {name: each.clone() for name, each in task.named_buffers()}
+            self._untrained = {name: each.clone() for name, each in _untrained(task).items()}
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
         """Look at the loss before it is used."""
@@ -84,8 +85,8 @@ class Faults(L.Callback):
         """Without gradients nothing is changed: neither weights nor their moments and decay."""
         if self._skips:
             optimizer.zero_grad(set_to_none=True)
-            for name, each in task.named_buffers():
-                each.copy_(self._buffers[name])
+            for name, each in _untrained(task).items():
+                each.copy_(self._untrained[name])
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Look at what was measured and at the weights before the epoch is saved."""
@@ -142,3 +143,9 @@ class Faults(L.Callback):
             f"look for extreme coordinates in the data. If a checkpoint was written, {self.last} "
             f"keeps it{skip}"
         )
+
+
+def _untrained(task: L.LightningModule) -> dict[str, Tensor]:
+    """What only a forward pass may change: buffers, and parameters that have no gradient."""
+    frozen = {name: each.data for name, each in task.named_parameters() if not each.requires_grad}
+    return frozen | dict(task.named_buffers())

@@ -270,7 +270,7 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
-        checks.append(SvmCheck(config.svm, find_protocol(config.protocol), keep))
+        checks.append(SvmCheck(config.svm, find_protocol(config.protocol), keep, config.data))
     if config.validate_every is not None and clouds.held_out is not None:
         points = torch.from_numpy(clouds.held_out.points)
         every, split = config.validate_every, clouds.split

@@ -125,6 +125,7 @@ class SvmCheck(BestEpoch):
         config: data, machine, C and how often.
         protocol: of the run.
         keep: what is done with the best epoch.
+        training: how the shapes of the run are read; those of the SVM are scaled and turned alike.
 
     Raises:
         DataError: unusable data, or no split to measure on.
@@ -133,11 +134,13 @@ class SvmCheck(BestEpoch):
     metric = "svm_accuracy"
     label, form = "svm", ".1%"
 
-    def __init__(self, config: SvmCheckConfig, protocol: Protocol, keep: Keep) -> None:
+    def __init__(
+        self, config: SvmCheckConfig, protocol: Protocol, keep: Keep, training: DataConfig
+    ) -> None:
         super().__init__(config.every, keep)
         self.config = config
         self.protocol, self.split = protocol, protocol.selects_on
-        data = _load(config, protocol)
+        data = _load(config, protocol, training)
         self.train, self.held_out = (
             _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
         )
@@ -169,8 +172,14 @@ class SvmCheck(BestEpoch):
         return encode_batches(encode, points, next(model.parameters()).device)
 
 
-def _load(config: SvmCheckConfig, protocol: Protocol) -> ShapeData:
-    source = DataConfig(str(config.source), config.variant, config.num_points, config.normalize)
+def _load(config: SvmCheckConfig, protocol: Protocol, training: DataConfig) -> ShapeData:
+    source = DataConfig(
+        str(config.source),
+        config.variant,
+        config.num_points,
+        config.normalize or protocol.svm_normalize or training.normalize,
+        config.up_axis or training.up_axis,
+    )
     data = load_data(source, config.num_points, protocol=protocol, farthest=False)
     if not len(getattr(data, protocol.selects_on)):
         raise DataError(f"{config.source} has no split for svm.source to measure on")

@@ -38,6 +38,7 @@ class Protocol:
         drop_last: leave out a last training batch that is not full.
         selects_on: name of the split that chooses the epoch.
         fallback: note on data that it reads like all other; None: none.
+        svm_normalize: how clouds are scaled for an SVM in pre-training; None: as in training.
     """
 
     name: ClassVar[str] = "honest"
@@ -47,6 +48,7 @@ class Protocol:
     drop_last: ClassVar[bool] = False
     selects_on: ClassVar[str] = "val"
     fallback: ClassVar[str | None] = None
+    svm_normalize: ClassVar[str | None] = None
 
     def resolve(self, config: Run) -> Run:
         """The config with what the protocol decides."""

@@ -20,14 +20,15 @@ from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.vision import Mesh
 
-__all__ = ["teacher_features"]
+__all__ = ["MOST_POINTS", "teacher_features"]
 
 log = logging.getLogger("pointpeft")
 
 _TOGETHER = 512
 """Shapes in memory that are dealt with at a time."""
 _AT_ONCE = 8
-_MOST_POINTS = 4096
+MOST_POINTS = 4096
+"""Of a cloud that are shown."""
 
 
 def teacher_features(
@@ -57,7 +58,7 @@ def teacher_features(
             cannot be read.
     """
     cache, who = ArrayCache(cache_dir, "teacher"), _identity(teacher)
-    found = torch.full((len(stored), teacher.channels), math.nan, dtype=torch.float16)
+    found = torch.full((len(stored), teacher.encoder.channels), math.nan, dtype=torch.float16)
     for places in _portions(stored):
         try:
             points = _points(stored, places)
@@ -94,7 +95,7 @@ def _see(
 
     def unpack(arrays: Mapping[str, np.ndarray]) -> Tensor:
         features = torch.from_numpy(arrays["features"])
-        if features.shape != (teacher.channels,) or not features.isfinite().all():
+        if features.shape != (teacher.encoder.channels,) or not features.isfinite().all():
             raise ValueError("no features")
         return features
 
@@ -114,8 +115,8 @@ def _see(
 
 def _points(stored: ShapeSplit | ShardedShapes, places: range) -> Tensor:
     if isinstance(stored, ShapeSplit):
-        return torch.from_numpy(stored.points[places.start : places.stop, :_MOST_POINTS])
-    count = min(stored.index.transform.num_points, _MOST_POINTS)
+        return torch.from_numpy(stored.points[places.start : places.stop, :MOST_POINTS])
+    count = min(stored.index.transform.num_points, MOST_POINTS)
     return torch.from_numpy(stored.read(places, count)[0])
 
 

@@ -11,7 +11,10 @@ import yaml
 from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import InputTransform, read_shape
+from pointpeft.data.embedded import is_embedded
 from pointpeft.data.mesh_files import posed_mesh
+from pointpeft.data.prepare import default_num_stored
+from pointpeft.data.shards import ShardIndex, is_sharded
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.locations import RUN_CONFIG, names_embedded, resolve_checkpoint
 from pointpeft.measure.pretraining_view import PretrainingView, see
@@ -26,6 +29,7 @@ from pointpeft.training.config import PretrainConfig
 from pointpeft.training.config_files import load_config
 from pointpeft.training.pretraining import make_model
 from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
+from pointpeft.training.teacher_features import MOST_POINTS
 from pointpeft.vision import Mesh
 
 __all__ = ["load_pretrained", "view_config", "visualize_run", "visualize_shape"]
@@ -78,14 +82,16 @@ def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path
         data.normalize,  # type: ignore[arg-type]
         data.up_axis,  # type: ignore[arg-type]
     )
-    (prepared,) = transform.prepare_batch([shape], transform.num_points)
+    (prepared,) = transform.prepare_batch([shape], _stored_points(config, transform))
     if isinstance(prepared, DataError):
         raise DataError(f"{shape.source}: {prepared}")
     mesh = None
-    if prepared.raw_count == 0 and not config.procedural:  # beside new shapes it sees points
+    if prepared.raw_count == 0 and _reads_faces(config):
         posed = posed_mesh(shape, transform, prepared.raw_center, prepared.raw_radius)
         mesh = Mesh(*map(torch.from_numpy, posed))
-    view = see(model, torch.from_numpy(prepared.points), trained, config.seed, mesh)
+    stored = torch.from_numpy(prepared.points)
+    points = stored[: transform.num_points]
+    view = see(model, points, trained, config.seed, mesh, stored[:MOST_POINTS])
     notes = [*view.notes, *prepared.notes]
     return write_view_page(
         output,
@@ -94,6 +100,26 @@ def visualize_shape(file: str | Path, config: PretrainConfig, output: str | Path
         PretrainingView(view.views, view.panels, notes),
         str(model.pretraining_config.teacher) if isinstance(model, Pretraining) else "",
     )
+
+
+def _stored_points(config: PretrainConfig, transform: InputTransform) -> int:
+    """Points of a shape that the data of a run holds."""
+    if config.procedural:  # beside new shapes a teacher looks at what the network sees
+        return transform.num_points
+    if is_sharded(config.data.source):
+        return max(ShardIndex.read(config.data.source).transform.num_points, transform.num_points)
+    return default_num_stored(transform, None)
+
+
+def _reads_faces(config: PretrainConfig) -> bool:
+    """Whether a teacher sees the faces of meshes: of files, without new shapes beside them.
+
+    Without a run it is asked for the shape as it is.
+    """
+    source = config.data.source
+    points_alone = is_embedded(source) or is_sharded(source) or Path(source).suffix == ".npz"
+    of_run = config.checkpoint is not None and (Path(config.checkpoint) / RUN_CONFIG).is_file()
+    return not config.procedural and not (of_run and points_alone)
 
 
 def visualize_run(folder: str | Path, output: str | Path | None = None) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
+    "LEAST_SIZE",
     "NUM_VIEWS",
     "Raster",
     "back_project",
@@ -30,6 +31,8 @@ NUM_VIEWS = len(_AXES)
 
 _REACH = 2  # a point is drawn this many pixels far in each direction
 _MARGIN = 3  # pixels of the image's side that the extent of a cloud does not cover
+LEAST_SIZE = 2 * _MARGIN
+"""Pixels that the side of an image must have at least; it must be even."""
 # Of ImageNet, as in the paper's code, although the paper's teacher, CLIP, was trained with its own.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -80,8 +83,8 @@ def fit_raster(clouds: Tensor, size: int = 224) -> Raster:
     Raises:
         ValueError: an odd or very small ``size``.
     """
-    if size % 2 or size < 2 * _MARGIN:
-        raise ValueError(f"size must be an even number of at least {2 * _MARGIN}, got {size}")
+    if size % 2 or size < LEAST_SIZE:
+        raise ValueError(f"size must be an even number of at least {LEAST_SIZE}, got {size}")
     plane = clouds[..., :2].float()
     lowest, highest = plane.amin(dim=1, keepdim=True), plane.amax(dim=1, keepdim=True)
     cell = (highest - lowest).amax(dim=-1, keepdim=True) / (size - _MARGIN)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.optional import import_optional
+from pointpeft.vision.projection import LEAST_SIZE
 
 __all__ = [
     "ClipTeacher",
@@ -46,12 +47,20 @@ class Teacher(nn.Module):
         network: the encoder.
         image_size: side of its images in pixels.
         channels: C of its feature map.
+
+    Raises:
+        ConfigError: images of no such size can be drawn.
     """
 
     network: nn.Module
 
     def __init__(self, network: nn.Module, image_size: int, channels: int) -> None:
         super().__init__()
+        if image_size % 2 or image_size < LEAST_SIZE:
+            raise ConfigError(
+                "the size of a teacher's images (teacher_image_size) must be an even number of at "
+                f"least {LEAST_SIZE}, got {image_size}"
+            )
         # Past the registration of sub-modules.
         self.__dict__["network"] = network.eval().requires_grad_(False)
         self.image_size = image_size

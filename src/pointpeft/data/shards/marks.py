@@ -1,7 +1,7 @@
 """What is known of every shape of a folder of shards: class, split, and hashes of its content.
 
-A shard holds that of its own shapes, and `marks.parquet` that of all. So it stays known which shapes
-are held out where a shard is lost.
+A shard holds that of its own shapes, and `marks.parquet` that of all. So it stays known which
+shapes are held out where a shard is lost.
 """
 
 from pathlib import Path

@@ -73,9 +73,12 @@ def curve(runs: Sequence[ReportRun], key: str, form: str) -> Figure | None:
             epochs, name = max(epochs, len(rows)), seed if len(runs) == 1 else f"{run.name}, {seed}"
             shown = f"{plain(name)}<br>%{{meta}} %{{x}}: %{{y:{form}}}<extra></extra>"
             common, colour = {"type": "scatter", "hovertemplate": shown}, run_colour(place)
+            # What is not measured in every epoch is a line all the same, from point to point.
+            measured = [(n, value) for n, value in enumerate(values, 1) if value is not None]
+            sparse = len(measured) == 1 or len(measured) < len(rows)
             traces.append(common | {
-                "x": list(range(1, len(rows) + 1)), "y": values, "meta": "epoch",
-                "mode": "lines" if len(rows) > 1 else "markers",
+                "x": [n for n, _ in measured], "y": [value for _, value in measured],
+                "meta": "epoch", "mode": "lines+markers" if sparse else "lines",
                 "line": {"color": colour, "width": 1.75}, "marker": {"color": colour},
             })  # fmt: skip
             best = run.best_epochs.get(seed)
