@@ -249,7 +249,10 @@ def _look(config: PretrainConfig, model: Pretrainable, clouds: PretrainingData) 
     started = time.monotonic()
     with Meter("teacher") as meter:
         seen = teacher_features(
-            model.terms.teacher, clouds.train, on_error=config.data.on_error, progress=meter.update
+            model.terms.teacher,
+            clouds.train,
+            on_error=config.data.on_error,  # type: ignore[arg-type]
+            progress=meter.update,
         )
     log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)
     return seen
