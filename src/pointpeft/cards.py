@@ -6,7 +6,7 @@ from typing import Any
 from pointpeft.errors import ConfigError
 from pointpeft.locations import EMBEDDED, is_on_hub, lone_name
 
-__all__ = ["adapter_card", "backbone_card", "check_license"]
+__all__ = ["adapter_card", "backbone_card", "check_license", "is_card"]
 
 SHOWN_OF_HASH = 16  # characters of a hash that are shown
 _UNKNOWN = "not recorded"
@@ -31,13 +31,21 @@ def check_license(name: str, license: str | None) -> None:
         raise ConfigError(f"`{name}` must be a line such as MIT or CC-BY-4.0, got {license!r}")
 
 
+_OURS = "library_name: pointpeft"
+
+
+def is_card(text: str) -> bool:
+    """Whether the text of a README is a card of ours, and no one's own words about something."""
+    return _OURS in text
+
+
 def adapter_card(config: dict[str, Any]) -> str:
     """The card of the adapter that an ``adapter_config.json`` describes."""
     base, counts = config["base_model"], config["parameters"]
     classes = _shown(", ".join(config["class_names"] or []) or None)
     source = base["checkpoint"]
     return f"""---
-library_name: pointpeft
+{_OURS}
 {_license_tags(config.get("license"))}
 tags: [point-cloud, 3d, {config["task"].replace("_", "-")}]
 ---
@@ -77,7 +85,7 @@ def backbone_card(name: str, address: str, weights_hash: str, license: str | Non
         license: of the weights.
     """
     return f"""---
-library_name: pointpeft
+{_OURS}
 {_license_tags(license)}
 tags: [point-cloud, 3d]
 ---

@@ -86,6 +86,8 @@ def create_model(
     """
     entry = get_entry(name)
     chosen = _choose_task(entry, task, num_classes, num_parts)
+    if not isinstance(pretrained, bool):
+        raise ConfigError(f"pretrained must be True or False, got {pretrained!r}")
     if pretrained and checkpoint:
         raise ConfigError("pass either pretrained=True or checkpoint=..., not both")
     if pretrained := pretrained or names_embedded(checkpoint, name):

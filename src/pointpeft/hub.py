@@ -9,6 +9,7 @@ from pointpeft.cards import backbone_card, check_license
 from pointpeft.create import create_model
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import (
+    ADAPTER_CONFIG,
     EMBEDDED,
     EMBEDDED_LICENSE,
     ENCODER,
@@ -115,6 +116,8 @@ def _own_license(what: Loadable) -> str | None:
 
 def save_trunk(trunk: Loadable, folder: str | Path) -> None:
     """See :meth:`pointpeft.pretrained.PretrainedTrunk.save_pretrained`; any backbone will do."""
+    if (Path(folder) / ADAPTER_CONFIG).exists():
+        raise ConfigError(f"folder {folder} holds an adapter: save the encoder into another one")
     save_model(trunk, Path(folder) / ENCODER)
 
 

@@ -128,6 +128,11 @@ def resolve_checkpoint(path: str | Path) -> Path:
         return chosen
     if (path / _RELEASED).is_file():
         return path / _RELEASED
+    if any((place / ADAPTER_CONFIG).is_file() for place in (path, path / ADAPTER)):
+        raise CheckpointError(
+            f"folder {given} holds an adapter and no encoder: a checkpoint is what a run of "
+            "`pointpeft pretrain` or a weights file holds"
+        )
     raise CheckpointError(
         f"folder {given} holds no {ENCODER}, which pre-training writes at its end; resume the run "
         f"there, or pass a weights file, such as the best encoder so far, {BEST_ENCODER}"

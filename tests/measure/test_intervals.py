@@ -17,6 +17,13 @@ def test_published_values(right, items, low, high):
     assert wilson_interval(right / items, items) == pytest.approx((low, high), abs=1e-4)
 
 
+@pytest.mark.parametrize("items", range(1, 200))
+def test_the_share_lies_in_its_own_interval(items):
+    for right in (0, 1, items - 1, items):
+        low, high = wilson_interval(right / items, items)
+        assert 0 <= low <= right / items <= high <= 1
+
+
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
 def test_holds_the_true_share_about_95_times_of_100(share):
     items = 40

@@ -35,6 +35,8 @@ def test_a_described_model_predicts(save, tmp_path):
     assert predictor.transform.normalize == "none"  # as ScanObjectNN was
     np.save(tmp_path / "cloud.npy", clouds(1)[0])
     (found,) = predictor.predict([tmp_path / "cloud.npy"])
+    for one in (tmp_path / "cloud.npy", str(tmp_path / "cloud.npy"), tmp_path):
+        assert predictor.predict(one)[0].probability == found.probability
     assert found.label in NAMES
 
 
@@ -64,3 +66,20 @@ def test_an_input_that_is_assumed_is_said(save, caplog):
 def test_names_that_do_not_fit_are_refused(names):
     with pytest.raises(ConfigError, match="class_names"):
         describe_published(point_peft(), "scanobjectnn", names)
+
+
+@pytest.mark.parametrize(
+    "names", [{"a", "b", "c", "d"}, {"a": 3, "b": 2, "c": 1, "d": 0}, "abcd", 4], ids=type
+)
+def test_names_without_an_order_are_refused(names, tmp_path):
+    model = point_peft()
+    with pytest.raises(ConfigError, match="class_names"):
+        model.save_pretrained(tmp_path / "a", names)
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_refused_leaves_nothing_behind(tmp_path):
+    model = point_peft()
+    with pytest.raises(ConfigError, match="input_transform"):
+        model.save_pretrained(tmp_path / "a", list("abcd"), {"num_points": 64})
+    assert model.adapter.class_names is None

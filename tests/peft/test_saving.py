@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import pointpeft as pp
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import anonymous
 from pointpeft.measure.loaded_adapter import load_adapted
 from pointpeft.models import save_model, state_hash
@@ -97,6 +97,26 @@ def test_the_folder_holds_config_weights_and_card(folder):
     assert config["num_classes"] == 4
     assert config["pointpeft_version"] == pp.__version__
     assert "point-peft adapter for point_mae" in (folder / "README.md").read_text()
+
+
+def test_a_readme_of_the_user_stays(folder):
+    card = folder / "README.md"
+    point_peft().save_pretrained(folder)
+    assert "point-peft adapter" in card.read_text()  # one of ours is replaced
+    card.write_text("# My shapes")
+    point_peft().save_pretrained(folder)
+    assert card.read_text() == "# My shapes"
+
+
+def test_an_encoder_does_not_go_where_an_adapter_is(folder):
+    with pytest.raises(ConfigError, match="holds an adapter"):
+        encoder().save_pretrained(folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", CONFIG, WEIGHTS]
+
+
+def test_a_path_that_cannot_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(ConfigError, match="UTF-8"):
+        point_peft().save_pretrained(tmp_path / "\udcff")
 
 
 def test_nothing_of_the_frozen_encoder_is_stored(folder):

@@ -47,7 +47,11 @@ def list_folder(root: Path) -> Listing:
     files, notes = _find(root, EXPECTED_TREE)
     nested = [file for file in files if len(file.parts) > 1]
     if not nested:
-        raise DataError(f"{root}: no class folder with shapes in it; {EXPECTED_TREE}")
+        loose = counted(len(files), "shape file")
+        raise DataError(
+            f"{root}: no class folder with shapes in it, but {loose} directly in it: move those of "
+            f"each class into a folder of its name; {EXPECTED_TREE}"
+        )
     if len(nested) < len(files):
         found = counted(len(files) - len(nested), "shape file")
         notes.append(f"left out, without a class: {found} directly in {root.name}/")

@@ -1,5 +1,6 @@
 """What training shapes looked like in their files, and whether a new one looks alike."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -162,7 +163,7 @@ class InputStatistics:
             for factor, units in _UNIT_RATIOS.items()
             if factor / _SAME_RATIO < ratio < factor * _SAME_RATIO
         ]
-        return [f"about {ratio:.2g} times {word} training shape{''.join(units)}: {effect}"]
+        return [f"about {_plain(ratio)} times {word} training shape{''.join(units)}: {effect}"]
 
     def _check_up_axis(self, points: np.ndarray, transform: InputTransform) -> list[str]:
         misfit = {
@@ -193,3 +194,9 @@ def _log_extents(cloud: np.ndarray) -> np.ndarray:
     centered = np.asarray(cloud, dtype=np.float64) - np.mean(cloud, axis=0)
     radius = np.linalg.norm(centered, axis=1).max() or 1.0
     return np.log(np.maximum(np.ptp(centered, axis=0) / radius, _SMALLEST_EXTENT))
+
+
+def _plain(ratio: float) -> str:
+    """A number with two digits that matter, such as 970 or 2.5."""
+    digits = max(0, 1 - math.floor(math.log10(ratio)))
+    return f"{round(ratio, 1 - math.floor(math.log10(ratio))):,.{digits}f}"

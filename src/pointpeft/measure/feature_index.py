@@ -146,7 +146,7 @@ class Index:
             top: how many to find, at least 1.
 
         Raises:
-            ConfigError: the queries are of another model, or ``top`` is too small.
+            ConfigError: the queries are of another model or not finite, or ``top`` is too small.
         """
         if top < 1:
             raise ConfigError(f"`top` must be at least 1, got {top}")
@@ -157,6 +157,8 @@ class Index:
         if queries.ndim != 2 or queries.shape[1] != self.features.shape[1]:
             channels = self.features.shape[1]
             raise ConfigError(f"queries {queries.shape}: expected features (Q, {channels})")
+        if not np.isfinite(queries).all():
+            raise ConfigError("queries hold NaN or infinite numbers: nothing is near to them")
         if (cells := self._cells) is not None:
             return approximate.nearest_cells(cells, queries, top)
         return nearest(queries, self.features, top)

@@ -118,11 +118,13 @@ def _weights_of_run(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def list_shape_files(paths: Sequence[str | Path], output: str | Path | None = None) -> list[Path]:
+def list_shape_files(
+    paths: str | Path | Sequence[str | Path], output: str | Path | None = None
+) -> list[Path]:
     """The files meant by ``paths``: themselves, and all shapes below those that are folders.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, or one of them.
         output: file or folder that results are written into, which is not read.
 
     Raises:
@@ -130,6 +132,8 @@ def list_shape_files(paths: Sequence[str | Path], output: str | Path | None = No
         ConfigError: the output is one of the paths.
     """
     files: list[Path] = []
+    if isinstance(paths, str | Path):  # text is a sequence too, of letters
+        paths = [paths]
     if address := next(filter(is_address, paths), None):
         raise DataError(
             f"{address}: files at addresses become a folder of shards; name one as `output`"

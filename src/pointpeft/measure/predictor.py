@@ -71,8 +71,8 @@ class Predictor(LoadedAdapter):
         # By the papers' code a cloud is something else in another batch.
         self._is_alone = self.model.tuner.depends_on_batch
 
-    def predict(self, files: Sequence[str | Path]) -> list[Prediction]:
-        """Classify each file, and the files in each folder.
+    def predict(self, files: str | Path | Sequence[str | Path]) -> list[Prediction]:
+        """Classify each file, and the files in each folder; or a single one of either.
 
         One that cannot be read gives a prediction with its ``error``. :meth:`stream` does the same
         for more files than fit into memory, or faster.
@@ -85,12 +85,15 @@ class Predictor(LoadedAdapter):
         return found
 
     def stream(
-        self, files: Sequence[str | Path], batch_size: int = 32, workers: int = 0
+        self,
+        files: str | Path | Sequence[str | Path],
+        batch_size: int = 32,
+        workers: int = 0,
     ) -> Iterator[Prediction]:
         """Predictions as they are made, in the order of the files.
 
         Args:
-            files: meshes and scans, and folders of them.
+            files: meshes and scans, and folders of them; or one of these.
             batch_size: clouds that the model sees at once.
             workers: processes that read and prepare files; 0: this one does. A script that asks for
                 some needs ``if __name__ == "__main__":`` around its commands.

@@ -140,7 +140,8 @@ def wilson_interval(share: float, items: int) -> tuple[float, float]:
     z2 = _Z**2 / items
     middle = (share + z2 / 2) / (1 + z2)
     reach = _Z * math.sqrt(share * (1 - share) / items + z2 / (4 * items)) / (1 + z2)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # Rounding must not leave the share itself out.
+    return max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))
 
 
 def accuracy_intervals(metrics: Mapping[str, Any]) -> dict[str, list[float]]:

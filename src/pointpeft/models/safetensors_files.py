@@ -73,7 +73,15 @@ def save_model(model: Loadable, path: str | Path, half: bool = False, **notes: s
 def write_safetensors(
     path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
-    """Write tensors with what our own files say about themselves."""
+    """Write tensors with what our own files say about themselves.
+
+    Raises:
+        ConfigError: the path is not UTF-8, which the library cannot read from.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"path {str(path)!r} is not UTF-8: name another one") from error
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary:
         temporary.touch()  # takes the usual permissions, which the library would not give

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -276,10 +277,14 @@ class Adapter(Loadable):
         if parts is not None:
             class_names = tuple(parts.categories) if class_names is None else class_names
             self._check_parts(parts, class_names)
-        if class_names is not None:
-            self.class_names = self._checked_names(class_names)
+        names = self.class_names if class_names is None else self._checked_names(class_names)
         if input_transform is not None:
+            if not hasattr(input_transform, "to_dict"):
+                raise ConfigError(
+                    f"input_transform: expected an InputTransform, got {input_transform!r}"
+                )
             self.input = {**(self.input or {}), "transform": input_transform.to_dict()}
+        self.class_names = names
         if parts is not None:
             self.parts = parts.to_dict()
 
@@ -296,8 +301,14 @@ class Adapter(Loadable):
             )
 
     def _checked_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
-        names, count = tuple(map(str, class_names)), self.sizes["num_classes"]
-        if len(names) != count or isinstance(class_names, str):
+        count = self.sizes["num_classes"]
+        if isinstance(class_names, str) or not isinstance(class_names, Sequence | np.ndarray):
+            raise ConfigError(
+                "class_names: expected names in the order of the logits, such as a list, got "
+                f"{class_names!r}"
+            )
+        names = tuple(map(str, class_names))
+        if len(names) != count:
             raise ConfigError(
                 f"class_names: the model has {count} classes, but {len(names)} names were given"
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license
+from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license, is_card
 from pointpeft.errors import CheckpointError
 from pointpeft.files import as_text, replacing, write_json
 from pointpeft.locations import (
@@ -119,8 +119,10 @@ def _replace(
             (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / OTHERS, ignore_errors=True)
     new.replace(folder / WEIGHTS)
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(as_text(adapter_card(config)), encoding="utf-8")
+    card = folder / CARD
+    if not card.exists() or is_card(card.read_text(encoding="utf-8", errors="replace")):
+        with replacing(card) as temporary:
+            temporary.write_text(as_text(adapter_card(config)), encoding="utf-8")
 
 
 def load_training_features(folder: str | Path) -> MemoryBank | None:

@@ -154,6 +154,11 @@ class Classification(Task):
             points = torch.from_numpy(data.val.points)[:, : data.transform.num_points]
             logits = classify(model, points, batch_size).numpy()
             model.adapter.temperature = fit_temperature(logits, data.val.labels)
+        elif data.selects_on == "val":
+            log.info(
+                "probabilities are not calibrated: %d validation shapes, of %d or more a "
+                "temperature is fitted", len(data.val), _CALIBRATED_FROM,
+            )  # fmt: skip
 
     def measure(self, model: PeftModel, data: ShapeData, batch_size: int) -> dict[str, Any]:
         """Accuracies, and the confusion of the test split."""
