@@ -100,7 +100,7 @@ class TrainerConfig:
     devices: str = "auto"  # how many processes of a machine: "2"
     strategy: str = "auto"  # of several processes: "ddp"
     num_nodes: int = 1  # machines
-    num_workers: int = 0  # processes that load batches; clouds lie in memory, so they seldom help
+    num_workers: int = 0  # processes that load batches; only those of shards gain by them
     deterministic: bool = True  # equal settings give equal results
     sync_batchnorm: bool = False  # BatchNorm over the batches of all processes, on GPUs
 
