@@ -14,6 +14,7 @@ from pointpeft.data.shapes import load_unlabelled
 from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
+from pointpeft.training.processes import Share
 from pointpeft.training.teacher_features import teacher_features
 from pointpeft.vision import RandomTeacher, make_views
 from pointpeft.vision.views import ShadedViews
@@ -65,6 +66,22 @@ def test_every_shape_is_looked_at_once_in_whatever_company(tmp_path, monkeypatch
     again = teacher_features(teacher(), shapes, tmp_path)
     assert looked == [1]
     assert torch.equal(again[1:], found.flip(0))
+
+
+def test_processes_begin_at_different_shapes_and_find_what_others_saw(tmp_path, monkeypatch):
+    monkeypatch.setattr("pointpeft.training.teacher_features._TOGETHER", 2)
+    seen, whole = [], teacher_features(teacher(), split(6), tmp_path / "whole")
+    look = CloudTeacher.forward
+    monkeypatch.setattr(
+        CloudTeacher,
+        "forward",
+        lambda self, points, *of: seen.append(points[0, 0].tolist()) or look(self, points, *of),
+    )
+    found = teacher_features(teacher(), split(6), tmp_path / "b", share=Share(1, 3))
+    assert seen == [split(6).points[place, 0].tolist() for place in (2, 4, 0)]
+    torch.testing.assert_close(found, whole)
+    assert torch.equal(teacher_features(teacher(), split(6), tmp_path / "b"), found)
+    assert len(seen) == 3
 
 
 def test_shapes_of_a_lost_shard_are_not_seen_or_refused(tmp_path, caplog):

@@ -190,7 +190,6 @@ def _train(
     protocol = find_protocol(config.protocol)
     schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
-    task = PretrainingModule(model, schedule, clouds.augmentation, _look(config, model, clouds))
     timer, history, checks = Throughput(), History(run.history), _checks(config, run, clouds)
     selection = "last epoch: there is no check"
     if checks:
@@ -215,6 +214,8 @@ def _train(
         clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
         config.trainer.num_workers, config.seed, protocol.drop_last, Share.of(trainer),
     )  # fmt: skip
+    seen = _look(config, model, clouds, trainer)
+    task = PretrainingModule(model, schedule, clouds.augmentation, seen)
     fit(trainer, task, batches, run.resume_from if resume else None)
 
     def conclude() -> dict[str, Any]:
@@ -239,7 +240,9 @@ def _train(
     return on_first_process(trainer, conclude)
 
 
-def _look(config: PretrainConfig, model: Pretrainable, clouds: PretrainingData) -> Tensor | None:
+def _look(
+    config: PretrainConfig, model: Pretrainable, clouds: PretrainingData, trainer: L.Trainer
+) -> Tensor | None:
     """What the model's teacher, if it has one, sees of the stored clouds."""
     if not (isinstance(model, Pretraining) and model.terms.teacher and len(clouds.train)):
         return None
@@ -249,9 +252,10 @@ def _look(config: PretrainConfig, model: Pretrainable, clouds: PretrainingData) 
     started = time.monotonic()
     with Meter("teacher") as meter:
         seen = teacher_features(
-            model.terms.teacher,
+            model.terms.teacher.to(trainer.strategy.root_device),
             clouds.train,
             on_error=config.data.on_error,  # type: ignore[arg-type]
+            share=Share.of(trainer),
             progress=meter.update,
         )
     log.info("teacher: looked at %s shapes in %.0f s", f"{len(seen):,}", time.monotonic() - started)

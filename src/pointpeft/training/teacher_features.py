@@ -18,6 +18,7 @@ from pointpeft.data.prepared_items import OnError
 from pointpeft.data.shards import ShardedShapes
 from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
+from pointpeft.training.processes import Share
 from pointpeft.vision import Mesh
 
 __all__ = ["MOST_POINTS", "teacher_features"]
@@ -36,6 +37,7 @@ def teacher_features(
     stored: ShapeSplit | ShardedShapes,
     cache_dir: Path | None = None,
     on_error: OnError = "refuse",
+    share: Share = Share(),  # noqa: B008 - frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Features of all shapes in half precision, ``(S, D)``.
@@ -51,6 +53,7 @@ def teacher_features(
         cache_dir: where features are kept; see :class:`ArrayCache`.
         on_error: whether shapes of shards that cannot be read get NaN and are named in the log, or
             are refused.
+        share: of several processes each begins elsewhere, and finds in the cache what others saw.
         progress: called with (done, total) while it looks.
 
     Raises:
@@ -59,7 +62,11 @@ def teacher_features(
     """
     cache, who = ArrayCache(cache_dir, "teacher"), _identity(teacher)
     found = torch.full((len(stored), teacher.encoder.channels), math.nan, dtype=torch.float16)
-    for places in _portions(stored):
+    portions = _portions(stored)
+    begin = len(portions) * share.rank // share.processes
+    done = 0
+    for places in portions[begin:] + portions[:begin]:
+        done += len(places)
         try:
             points = _points(stored, places)
         except DataError as error:
@@ -70,7 +77,7 @@ def teacher_features(
         meshes = _meshes(stored, places, teacher)
         found[places.start : places.stop] = _see(teacher, points, meshes, cache, who)
         if progress:
-            progress(places.stop, len(stored))
+            progress(done, len(stored))
     for note in cache.notes:
         log.warning("teacher: %s", note)
     return found
