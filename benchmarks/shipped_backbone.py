@@ -38,11 +38,11 @@ def svm_accuracy(source: str, args: Arguments) -> float:
 
 def few_shots(methods: tuple[str, ...], checkpoint: str, args: Arguments) -> list[Row]:
     """Rows of methods that start from the weights; of "random" ones, from scratch."""
-    given = [f"trainer.epochs={args.epochs}"]
+    given = [f"trainer.epochs={args.epochs}", "trainer.precision=bf16-mixed"]
     grid = Comparison(
         load_config(FinetuneConfig, [], given),
         methods=methods, models=(args.model,), checkpoints=(checkpoint,), data=(args.data,),
-        shots=(args.shots,), seeds=args.seeds,
+        shots=(args.shots,), seeds=args.seeds, lr_factors=(1.0, 3.0),
     )  # fmt: skip
     output = args.output / ("scratch" if checkpoint == "random" else "pretrained")
     found = compare(grid, output, resume=output.is_dir(), progress=_say)
