@@ -142,3 +142,8 @@ def test_a_tokenizer_is_no_backbone():
 def test_an_encoder_of_no_entry_cannot_be_named():
     with pytest.raises(ConfigError, match="create_model"):
         _ = PointMAE().spec
+
+
+def test_a_size_of_the_head_that_is_misspelt_is_proposed():
+    with pytest.raises(ConfigError, match="'num_classes'"):
+        pp.create_model("point_mae", num_class=5)

@@ -101,3 +101,8 @@ def test_configs_cannot_be_changed_after_they_were_checked():
     model = adapted(pp.PointPeftConfig(num_prompts=4))
     with pytest.raises(AttributeError):
         model.config.num_prompts = 2
+
+
+def test_settings_in_the_name_of_a_method_are_shown_their_place():
+    with pytest.raises(ConfigError, match=r"peft\.r=4"):
+        config_class("lora,r=4,lora_alpha=8")

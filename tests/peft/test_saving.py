@@ -292,8 +292,8 @@ def test_a_folder_without_an_adapter_is_refused(make, tmp_path):
     [
         (lambda: tiny(dim=48), ["dim is 48, the adapter needs 24"]),
         (lambda: tiny(depth=2, num_groups=6), ["depth is 2", "num_groups is 6"]),
-        (lambda: tiny(name="point_mae_small"), ["name is 'point_mae_small'", "'point_mae'"]),
-        (lambda: tiny(), ["weights are others", "not recorded", "hash"]),
+        (lambda: tiny(name="point_mae_small"), ["trained on point_mae", "is point_mae_small"]),
+        (lambda: tiny(), ["weights are others", "not recorded", "hash", "pretrained=True"]),
         (lambda: torch.nn.Linear(2, 2), ["create_model"]),
     ],
     ids=["dim", "two sizes", "name", "weights", "no encoder"],

@@ -113,6 +113,10 @@ def build_segmenter(backbone: Trunk, num_parts: int, num_categories: int) -> Par
     return entry.segmenter(backbone, num_parts, num_categories)
 
 
+_SIZES = ("num_classes", "num_parts", "num_categories")
+"""Of heads, which are no settings of an encoder but may be meant."""
+
+
 def check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str]) -> None:
     """Refuse settings that an entry does not have; ``also`` are others that it may be given.
 
@@ -123,6 +127,7 @@ def check_known(settings: Iterable[str], entry: ModelEntry, also: Sequence[str])
     for key in settings:
         if key not in valid:
             raise ConfigError(
-                f"model {entry.name!r} has no setting {key!r}: {nearest_hint(key, valid)}"
+                f"model {entry.name!r} has no setting {key!r}: "
+                f"{nearest_hint(key, [*valid, *_SIZES])}"
                 f"settings: {', '.join(sorted(valid))}"
             )

@@ -134,6 +134,10 @@ def _check_base(model: PeftModel, config: dict[str, Any], folder: Path) -> None:
     expected, spec = config["base_model"], model.trunk.spec
     own = {"name": spec.name} | {key: plain(value) for key, value in spec.config.items()}
     wanted = {"name": expected["name"]} | expected["config"]
+    if own["name"] != wanted["name"]:
+        raise CheckpointError(
+            f"the adapter in {folder} was trained on {wanted['name']}, the model is {own['name']}"
+        )
     differences = [
         f"{key} is {own.get(key)!r}, the adapter needs {wanted.get(key)!r}"
         for key in sorted(own.keys() | wanted.keys())
@@ -146,7 +150,9 @@ def _check_base(model: PeftModel, config: dict[str, Any], folder: Path) -> None:
             f"their hash is {found[:SHOWN_OF_HASH]}, the adapter needs "
             f"{expected['hash'][:SHOWN_OF_HASH]}"
         ]
-        if came_from == "embedded":
+        if model.trunk.loaded_from is None:
+            differences.append("create_model(..., pretrained=True or checkpoint=...) loads weights")
+        elif came_from == "embedded":
             differences.append(
                 "the weights that come with pointpeft were replaced since then: train the adapter "
                 "anew, or pass the earlier file as `checkpoint`, see CHANGELOG.md"

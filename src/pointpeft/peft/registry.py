@@ -90,6 +90,12 @@ def config_class(method: str) -> type[PeftConfig]:
     if method in _METHODS:
         return _METHODS[method][0]
     known = list_methods()
+    name, _, settings = method.partition(",")
+    if name in known:
+        raise ConfigError(
+            f"method {method!r}: settings stand beside it, such as peft.{settings.split(',')[0]}; "
+            "in its name they are for `compare`"
+        )
     raise ConfigError(
         f"unknown method {method!r}: {nearest_hint(method, known)}methods: {', '.join(known)}; one "
         "of your own is called my_package.module:MyConfig"
