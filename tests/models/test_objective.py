@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
 from pointpeft.models.objective import CloudTeacher, Distillation, GlobalTerms, GlobalTermsConfig
+from pointpeft.models.semantics import PatchSemantics, look_at
 from pointpeft.vision import RandomTeacher, make_views
 from tests.models.tiny import clouds, tiny
 
-BACKBONES = ["point_mae", "point_bert", "point_m2ae", "i2p_mae"]
+BACKBONES = ["point_mae", "point_bert", "point_m2ae", "i2p_mae", "pcp_mae"]
+TERMS = GlobalTermsConfig.terms
 TEACHER = {"teacher": "random", "teacher_image_size": 32, "views": "shaded", "num_views": 2}
 every_backbone = pytest.mark.parametrize("name", BACKBONES)
 
@@ -23,7 +26,8 @@ def test_every_backbone_learns_from_a_teacher_and_by_contrast(name):
     points = torch.cat([clouds(3), clouds(3, seed=1)])
     losses = model.losses(points)
     assert set(losses) - set(plain.losses(points)) == {"distillation", "contrast"}
-    own = sum(term for key, term in losses.items() if key not in ("distillation", "contrast"))
+    c, added = model.pretraining_config, ("distillation", "contrast")
+    own = sum(getattr(c, key, 1.0) * term for key, term in losses.items() if key not in added)
     expected = own + 0.5 * losses["distillation"] + 0.25 * losses["contrast"]
     torch.testing.assert_close(model.total(losses), expected)
     losses["distillation"].backward()
@@ -31,9 +35,45 @@ def test_every_backbone_learns_from_a_teacher_and_by_contrast(name):
     assert not any("network" in key or "encoder" in key for key in model.terms.state_dict())
 
 
+@pytest.mark.parametrize("left", [*TERMS, "all"])
+@every_backbone
+def test_every_term_can_be_had_alone_and_with_all_others(name, left):
+    weights = {term: 0.5 if left in (term, "all") else 0.0 for term in TERMS}
+    others = {"centers": 0.0} if name == "pcp_mae" else {}
+    model = tiny("pretraining", name, **weights, **TEACHER, **others)
+    points = torch.cat([clouds(2), clouds(2, seed=1)])
+    losses = model.losses(points)
+    assert set(losses) - set(TERMS) <= {"token", "mixed_token", "moco", "mix"}
+    for term in TERMS[1:]:
+        assert (term in losses) == bool(weights[term])
+    torch.testing.assert_close(model.total(losses), 0.5 * sum(losses.values()))
+    model.total(losses).backward()
+    assert all(block.mlp.fc1.weight.grad is not None for block in model.backbone.blocks)
+
+
+def test_what_a_patch_is_to_show_is_what_the_teacher_sees_at_its_center():
+    torch.manual_seed(0)
+    teacher, views, points = RandomTeacher(32, 8, 5), make_views("shaded", 2), clouds(3)
+    term = PatchSemantics(4, teacher, views)
+    hidden = torch.rand(3, 6) < 0.5
+    hidden[:, 2] = False
+    tokens, centers = torch.randn(3, 6, 4), points[:, 10:16]
+    seen = look_at(points, views, teacher)
+    large = F.interpolate(seen.features, (32, 32), mode="bicubic")
+    pixels = seen.raster.pixels(views.clouds(centers))  # (sides * clouds, 6, 2)
+    error = []
+    for b, t in (~hidden).nonzero().tolist():
+        rows = [b, 3 + b]
+        target = torch.cat([large[r, :, pixels[r, t, 0], pixels[r, t, 1]] for r in rows])
+        error.append((term.head(tokens[b, t]) - target).square().mean())
+    found = term(points, tokens, centers, hidden)
+    torch.testing.assert_close(found, torch.stack(error).mean(), rtol=1e-4, atol=1e-6)
+
+
 @every_backbone
 def test_the_objective_of_the_paper_can_be_left_out(name):
-    others = {"semantics": 0.0, "guided_mask": False} if name == "i2p_mae" else {}
+    others = {"i2p_mae": {"semantics": 0.0, "guided_mask": False}, "pcp_mae": {"centers": 0.0}}
+    others = others.get(name, {})
     model = tiny("pretraining", name, distillation=1.0, reconstruction=0.0, **TEACHER, **others)
     losses = model.losses(clouds(4))
     assert set(losses) == {"distillation"}
@@ -58,16 +98,19 @@ def test_what_the_teacher_saw_may_be_given():
 
 def test_hidden_tokens_do_not_count():
     torch.manual_seed(0)
-    terms = GlobalTerms(6, GlobalTermsConfig(contrast=1.0, distillation=1.0, **TEACHER))
+    terms = GlobalTerms(
+        6, GlobalTermsConfig(contrast=1.0, distillation=1.0, semantics=1.0, **TEACHER)
+    )
     points, tokens, seen = clouds(4), torch.randn(4, 5, 6), torch.randn(4, 512)
     hidden = torch.rand(4, 5) < 0.5
     hidden[:, 0] = False
     changed = torch.where(hidden.unsqueeze(-1), 99.0, tokens)
-    one, other = (terms(points, rows, hidden, seen) for rows in (tokens, changed))
+    centers = points[:, :5]
+    one, other = (terms(points, rows, centers, hidden, seen) for rows in (tokens, changed))
     assert one
     assert all(torch.equal(one[key], other[key]) for key in one)
-    alone = terms(points, tokens[:, :1], seen=seen)
-    only_first = terms(points, tokens, (torch.arange(5) > 0).expand(4, -1), seen)
+    alone = terms(points, tokens[:, :1], centers[:, :1], seen=seen)
+    only_first = terms(points, tokens, centers, (torch.arange(5) > 0).expand(4, -1), seen)
     for key in alone:
         torch.testing.assert_close(alone[key], only_first[key])
 

@@ -161,6 +161,9 @@ def _views(
     elif isinstance(model, Pretraining) and model.terms.teacher is not None:
         teacher, views = model.terms.teacher.encoder, model.terms.teacher.views
         cloud = stored
+    elif isinstance(model, Pretraining) and model.terms.semantics is not None:
+        teacher, views = model.terms.semantics.teacher, model.terms.semantics.views
+        mesh = None  # likewise
     else:
         return [], "This pre-training has no teacher, so there are no views."
     images = views.show(cloud, teacher.image_size, [mesh])

@@ -7,9 +7,8 @@ visible, and its features are rebuilt for visible groups as points are for hidde
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,18 +20,17 @@ from pointpeft.models.point_m2ae_pretraining import (
     PointM2AEPretraining,
     PointM2AEPretrainingConfig,
 )
+from pointpeft.models.semantics import SeenClouds, features_at, look_at
 from pointpeft.ops import gather_points
 from pointpeft.ops.chamfer import rebuilding_error
 from pointpeft.vision import (
-    Raster,
     Teacher,
     back_project,
-    fit_raster,
     load_teacher,
     make_views,
 )
 
-__all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig", "SeenClouds"]
+__all__ = ["I2PMAE", "I2PMAEPretraining", "I2PMAEPretrainingConfig"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,6 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
 
     Without ``points_per_group``, as many points are rebuilt as groups of the decoded scale have.
     """
-
-    terms = (*PointM2AEPretrainingConfig.terms, "semantics")
 
     semantics: float = 1.0  # weight of rebuilding the teacher's features of visible groups
     guided_mask: bool = True  # what is salient to the teacher is more likely to stay visible
@@ -66,20 +62,6 @@ class I2PMAE(PointM2AE):
         return tokens.amax(dim=1)
 
 
-class SeenClouds(NamedTuple):
-    """A batch seen from all sides; R counts views, all clouds from one side before the next.
-
-    Attributes:
-        raster: where points were drawn.
-        features: of the image encoder, ``(R, C, h, w)``.
-        saliency: of the image encoder, ``(R, 1, h, w)``.
-    """
-
-    raster: Raster
-    features: Tensor
-    saliency: Tensor
-
-
 class I2PMAEPretraining(PointM2AEPretraining):
     """Multi-scale masked autoencoding of points and of image features.
 
@@ -91,6 +73,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
     """
 
     pretraining_config: I2PMAEPretrainingConfig
+    has_own_semantics: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -134,14 +117,11 @@ class I2PMAEPretraining(PointM2AEPretraining):
         if c.semantics and views is not None and decoded is not None:
             losses["semantics"] = F.mse_loss(*self.rebuild_features(masked, decoded, views))
         coarsest = masked.scales[-1]
-        return losses | self.terms(points, coarsest.tokens, coarsest.hidden, seen)
+        return losses | self.terms(points, *coarsest, seen)
 
     def look(self, points: Tensor) -> SeenClouds:
         """Draw ``points (B, N, 3)`` from all sides and let the teacher look at it."""
-        with torch.no_grad():
-            clouds = self.views.clouds(points)
-            raster = fit_raster(clouds, self.teacher.image_size)
-            return SeenClouds(raster, *self.teacher(self.views.images(clouds, raster)))
+        return look_at(points, self.views, self.teacher)
 
     def saliency(self, views: SeenClouds, centers: Tensor) -> Tensor:
         """How salient ``centers (B, G, 3)`` are, the mean over the sides, ``(B, G)``."""
@@ -185,7 +165,4 @@ class I2PMAEPretraining(PointM2AEPretraining):
         place = len(masked.levels) - len(self.pretraining_config.decoder_depths)
         parents = masked.levels[place - 1].centers if place else masked.points
         members = gather_points(parents, masked.levels[place].indices)[visible]
-        B, clouds = len(visible), visible.nonzero()[:, 0]
-        rows = torch.cat([clouds + view * B for view in range(self.views.count)])
-        seen = back_project(views.features, views.raster, self.views.clouds(members), rows)
-        return seen.unflatten(0, (self.views.count, -1)).permute(1, 2, 0, 3).flatten(2)
+        return features_at(views, self.views, members, visible.nonzero()[:, 0])

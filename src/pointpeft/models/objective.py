@@ -1,4 +1,4 @@
-"""What a pre-training network is: the objective of a paper, and terms on whole clouds beside it.
+"""What a pre-training network is: the objective of a paper, and terms that any may have beside it.
 
 These terms look at the tokens of what is left visible of a cloud, so that they cost no pass of
 their own and every backbone can have them.
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.network import Network
 from pointpeft.models.pretrainable import Pretrainable
+from pointpeft.models.semantics import PatchSemantics
 from pointpeft.ops._numerics import full_precision, working
 from pointpeft.vision import Mesh, Teacher, Views, load_teacher, make_views
 
@@ -36,12 +37,13 @@ class GlobalTermsConfig:
         terms: names of the weights.
     """
 
-    terms: ClassVar[tuple[str, ...]] = ("reconstruction", "contrast", "distillation")
+    terms: ClassVar[tuple[str, ...]] = ("reconstruction", "contrast", "distillation", "semantics")
 
     reconstruction: float = 1.0  # weight of the objective of the paper; 0 leaves it out
     contrast: float = 0.0  # weight of instance contrast between two views; in the papers none
     temperature: float = 0.1  # of the contrast
     distillation: float = 0.0  # weight of predicting what an image encoder sees of the cloud
+    semantics: float = 0.0  # weight of predicting what it sees of visible patches
     teacher: str = "efficientnet-lite0"  # a transformers folder, CLIP's weights, or a name
     teacher_image_size: int = 128  # side of an image in pixels, where the teacher leaves it open
     views: str = "shaded"  # what it is shown: "shaded" surfaces, or "depth" sums as in I2P-MAE
@@ -145,26 +147,40 @@ class GlobalTerms(nn.Module):
         dim: channels C of the encoder's tokens.
         config: their weights.
         encoder: of the teacher; None: loaded as the config says.
+        of_patches: whether what the teacher sees of patches is among the terms.
 
     Attributes:
         num_views: differently augmented copies of a batch that they want: two with contrast.
         teacher: None without distillation.
+        semantics: None if nothing is learnt of patches.
     """
 
-    def __init__(self, dim: int, config: GlobalTermsConfig, encoder: Teacher | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        config: GlobalTermsConfig,
+        encoder: Teacher | None = None,
+        of_patches: bool = True,
+    ) -> None:
         super().__init__()
         self.contrast = InstanceContrast(dim, config.temperature) if config.contrast else None
         self.num_views = 2 if config.contrast else 1
-        self.teacher = self.distillation = None
-        if config.distillation:
+        self.teacher = self.distillation = self.semantics = None
+        of_patches = of_patches and config.semantics > 0
+        if config.distillation or of_patches:
             encoder = encoder or load_teacher(config.teacher, config.teacher_image_size)
-            self.teacher = CloudTeacher(encoder, make_views(config.views, config.num_views))
-            self.distillation = Distillation(dim, encoder.channels)
+            views = make_views(config.views, config.num_views)
+            if config.distillation:
+                self.teacher = CloudTeacher(encoder, views)
+                self.distillation = Distillation(dim, encoder.channels)
+            if of_patches:
+                self.semantics = PatchSemantics(dim, encoder, views)
 
     def forward(
         self,
         points: Tensor,
         tokens: Tensor,
+        centers: Tensor,
         hidden: Tensor | None = None,
         seen: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -173,10 +189,13 @@ class GlobalTerms(nn.Module):
         Args:
             points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             tokens: of their patches, ``(B, G, C)``.
+            centers: of these patches, ``(B, G, 3)``.
             hidden: boolean ``(B, G)``, patches that do not count; None: all do.
             seen: what the teacher sees of the clouds, ``(B, D)``; None: it looks at them.
         """
         losses: dict[str, Tensor] = {}
+        if self.semantics is not None:
+            losses["semantics"] = self.semantics(points, tokens, centers, hidden)
         if self.contrast is None and self.distillation is None:
             return losses
         if hidden is None:
@@ -204,6 +223,7 @@ class Pretraining(Pretrainable, Network):
     task = "pretraining"
     pretraining_config: Any
     terms: GlobalTerms
+    has_own_semantics: ClassVar[bool] = False  # the paper's objective has it
 
     def add_terms(
         self,
@@ -220,7 +240,7 @@ class Pretraining(Pretrainable, Network):
             own: modules of the paper's objective, which stay as they are if it has no weight.
             encoder: see :class:`GlobalTerms`.
         """
-        self.terms = GlobalTerms(dim, config, encoder)
+        self.terms = GlobalTerms(dim, config, encoder, not self.has_own_semantics)
         for module in own:
             module.requires_grad_(config.reconstruction > 0)
 

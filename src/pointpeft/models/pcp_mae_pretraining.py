@@ -38,6 +38,8 @@ CenterLoss = Literal["l2", "l1", "smooth_l1", "cosine"]
 class PCPMAEPretrainingConfig(MaskingConfig):
     """Settings of pre-training with predicted centers; the defaults are the published ones."""
 
+    terms = (*MaskingConfig.terms, "centers")
+
     center_loss: CenterLoss = "l2"  # of predicted codes; or "l1", "smooth_l1", "cosine"
     centers: float = 0.1  # weight of that loss
     center_depth: int = 0  # blocks that hidden tokens pass before their codes are predicted
@@ -124,6 +126,11 @@ class PCPMAEPretraining(Pretraining):
         init_token(self.mask_token)
         init_token(self.mask_pos_token)
         self.add_terms(C, c, self.decoder, self.increase_dim)
+        if not c.centers and (c.detach_centers or not c.reconstruction):  # nothing trains them
+            self.mask_pos_token.requires_grad_(False)
+            self.center_head.requires_grad_(False)
+            if self.center_blocks is not None:
+                self.center_blocks.requires_grad_(False)
 
     def losses(
         self, points: Tensor, mask: Tensor | None = None, seen: Tensor | None = None
@@ -145,9 +152,11 @@ class PCPMAEPretraining(Pretraining):
         if c.reconstruction:
             rebuilt = self.rebuild(encoded, predicted)
             losses["reconstruction"] = rebuilding_error(rebuilt, masked.target(), norm=c.loss)
-        true = position_code(select(masked.centers, masked.hidden), predicted.shape[-1])
-        losses["centers"] = code_error(predicted, true, c.center_loss)
-        return losses | self.terms(points, encoded.visible, seen=seen)
+        if c.centers:
+            true = position_code(select(masked.centers, masked.hidden), predicted.shape[-1])
+            losses["centers"] = code_error(predicted, true, c.center_loss)
+        visible = select(masked.centers, masked.visible)
+        return losses | self.terms(points, encoded.visible, visible, seen=seen)
 
     def encode(self, points: Tensor, masked: MaskedPatches) -> EncodedPatches:
         """Run all patches of ``points (B, N, 3)`` through the encoder, the hidden ones apart."""

@@ -111,7 +111,7 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
         with torch.no_grad(), full_precision(points):
             labels = self.dvae.tokens(patches)
         query = self.masked_logits(patches, of_plain)
-        terms = self.terms(points, query.tokens, seen=seen)
+        terms = self.terms(points, query.tokens, patches.centers, seen=seen)
         if not self.pretraining_config.reconstruction:
             return terms
         ratio, kept = self._draw_mix(labels, mix)

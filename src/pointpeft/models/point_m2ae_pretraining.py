@@ -265,7 +265,7 @@ class PointM2AEPretraining(Pretraining):
         if self.pretraining_config.reconstruction:
             losses["reconstruction"] = rebuilding_error(*self.rebuild(masked), norm="l2")
         coarsest = masked.scales[-1]
-        return losses | self.terms(points, coarsest.tokens, coarsest.hidden, seen)
+        return losses | self.terms(points, *coarsest, seen)
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> MaskedClouds:
         """Group ``points (B, N, 3)``, hide groups at all scales, encode the rest."""

@@ -182,7 +182,7 @@ class PointMAEPretraining(Pretraining):
         if c.reconstruction:
             rebuilt = self.rebuild(visible)
             losses["reconstruction"] = rebuilding_error(rebuilt, visible.target, norm=c.loss)
-        return losses | self.terms(points, visible.tokens, seen=seen)
+        return losses | self.terms(points, visible.tokens, visible.centers, seen=seen)
 
     def encode_visible(self, points: Tensor, mask: Tensor | None = None) -> Visible:
         """Group ``points (B, N, 3)``, hide patches by ``mask (B, G)``, encode the rest.
