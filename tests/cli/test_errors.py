@@ -34,6 +34,13 @@ def assert_refused(result, *words):
         assert word in paragraph, paragraph
 
 
+def test_a_setting_that_wins_over_an_option_is_told(finetune):
+    result = finetune("data.source=nowhere")
+    assert_refused(result, "nowhere")
+    told = " ".join(result.err.split())
+    assert "data.source=nowhere wins over the option" in told
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

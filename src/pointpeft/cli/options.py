@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
-from pointpeft.cli.console import out, tell
+from pointpeft.cli.console import out, tell, warn
 from pointpeft.locations import RUN_CONFIG
 from pointpeft.training import config
 from pointpeft.training.config import DataConfig
@@ -146,6 +146,9 @@ def read_settings(
 
     values["device"] = "gpu" if device == "cuda" else device
     given = {_KEYS.get(k, k): v for k, v in values.items() if v is not None and v is not False}
+    for key, _, value in (each.partition("=") for each in overrides or ()):
+        if key in given and str(given[key]) != value:
+            warn(f"{key}={value} wins over the option that says {given[key]}")
     settings: Any = load_config(kind, config_files(output, config, resume), overrides or [], given)
     know_method(getattr(settings, "method", None))
     if resume or to_be_read:
