@@ -43,12 +43,13 @@ def main() -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--teacher", action="append", default=[], help="one more: name or folder")
     parser.add_argument("--shapes", type=int, default=64, help="drawn at random, seed 0")
     arguments = parser.parse_args()
     stored = torch.tensor(embedded.load_homeobjects().points)
     chosen = torch.randperm(len(stored), generator=torch.Generator().manual_seed(0))
     shapes, rows = stored[chosen[: arguments.shapes]].float(), []
-    for teacher, size in TEACHERS:
+    for teacher, size in (*TEACHERS, *((name, 224) for name in arguments.teacher)):
         for views in VIEWS:
             saliency = torch.cat(list(saliencies(teacher, size, views, shapes)))
             found = mask_guidance(saliency)
