@@ -130,8 +130,8 @@ def resolve_checkpoint(path: str | Path) -> Path:
         return path / _RELEASED
     if any((place / ADAPTER_CONFIG).is_file() for place in (path, path / ADAPTER)):
         raise CheckpointError(
-            f"folder {given} holds an adapter and no encoder: a checkpoint is what a run of "
-            "`pointpeft pretrain` or a weights file holds"
+            f"folder {given} holds an adapter and no {ENCODER}: a checkpoint is the folder of a "
+            "run of `pointpeft pretrain`, or a weights file"
         )
     raise CheckpointError(
         f"folder {given} holds no {ENCODER}, which pre-training writes at its end; resume the run "

@@ -96,9 +96,9 @@ def test_a_teacher_can_be_added(pretrained, shape, visualize, tmp_path):
     assert "shown the faces" in page.text
     scan = tmp_path / "scan.xyz"
     np.savetxt(scan, np.random.default_rng(0).normal(size=(100, 3)))
-    for shown, more in ((scan, ()), (shape, ("procedural=8",))):
+    for shown, more, count in ((scan, (), 128), (shape, ("procedural=8",), 64)):
         others = visualize(shown, "--checkpoint", pretrained, *teacher, *more)
-        assert "shown points" in others.text
+        assert f"shown {count} points" in others.text
     assert "View 4" not in visualize(shape, "--checkpoint", pretrained).text
     assert error_of_rebuilding(page)
 
