@@ -59,6 +59,15 @@ def test_a_machine_that_does_not_converge_is_told_once(caplog, recwarn):
     assert not recwarn.list
 
 
+def test_features_that_hardly_differ_are_told_apart_as_well():
+    """What is a thousand times smaller needs a C that is a million times larger."""
+    train, test = blobs(40, spread=1.5), blobs(40, spread=1.5, seed=1)
+    plain = linear_svm(*train, *test)
+    small = linear_svm(1e-4 * train[0], train[1], 1e-4 * test[0], test[1])
+    assert small.C > C_GRID[-1]
+    assert small.accuracy == pytest.approx(plain.accuracy, abs=0.03)
+
+
 def test_two_classes_are_enough_and_one_is_not():
     assert linear_svm(*blobs(classes=2), *blobs(classes=2)).accuracy == 1.0
     with pytest.raises(DataError, match=r"classes.*1"):

@@ -33,7 +33,8 @@ __all__ = [
 log = logging.getLogger("pointpeft")
 
 C_GRID = tuple(float(C) for C in np.logspace(-3, 3, 13))
-"""What cross-validation chooses C from: 0.001, 0.00316, ..., 1000."""
+"""What cross-validation chooses C from: 0.001, 0.00316, ..., 1000; and on while that is better."""
+_LARGEST_C = 1e9
 DEFAULT_C = 1.0
 """Where a class has a single shape. With few shapes from 1 on no C makes a difference."""
 CROSS_VALIDATED = "cross-validation on train"
@@ -148,8 +149,9 @@ def fit_svm(
     Args:
         features: ``(S, C)``; not scaled, as in the papers.
         labels: ``(S,)`` integers.
-        C: inverse regularisation strength; None chooses from :data:`C_GRID` by stratified 5-fold
-            cross-validation (the smallest of the best), and takes :data:`DEFAULT_C` where a class
+        C: inverse regularisation strength; None chooses from :data:`C_GRID`, and from larger ones
+            as long as they are better, by stratified 5-fold cross-validation (the smallest of the
+            best), and takes :data:`DEFAULT_C` where a class
             has a single item.
         balanced: mistakes of all classes weigh alike, in the choice of C too.
 
@@ -204,11 +206,17 @@ def _cross_validate(features: NDArray, labels: NDArray, balanced: bool) -> float
     folds = min(_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
     measure = "balanced_accuracy" if balanced else "accuracy"
-    scores = [
-        cross_val_score(_machine(C, balanced), features, labels, cv=splits, scoring=measure).mean()
-        for C in C_GRID
-    ]
-    return C_GRID[int(np.argmax(scores))]
+
+    def score(C: float) -> float:
+        machine = _machine(C, balanced)
+        return float(cross_val_score(machine, features, labels, cv=splits, scoring=measure).mean())
+
+    scores = [score(C) for C in C_GRID]
+    best, reached = C_GRID[int(np.argmax(scores))], max(scores)
+    # Features that hardly differ from shape to shape, as after a short pre-training, need more.
+    while best >= C_GRID[-1] and best < _LARGEST_C and (further := score(10 * best)) > reached:
+        best, reached = 10 * best, further
+    return best
 
 
 def _machine(C: float, balanced: bool) -> "SVC":
