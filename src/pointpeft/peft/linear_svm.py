@@ -33,7 +33,8 @@ __all__ = [
 log = logging.getLogger("pointpeft")
 
 C_GRID = tuple(float(C) for C in np.logspace(-3, 3, 13))
-"""What cross-validation chooses C from: 0.001, 0.00316, ..., 1000; and on while that is better."""
+"""What cross-validation chooses C from: 0.001, 0.00316, ..., 1000; and
+larger ones where features are small, or larger is better."""
 _LARGEST_C = 1e9
 DEFAULT_C = 1.0
 """Where a class has a single shape. With few shapes from 1 on no C makes a difference."""
@@ -150,9 +151,8 @@ def fit_svm(
         features: ``(S, C)``; not scaled, as in the papers.
         labels: ``(S,)`` integers.
         C: inverse regularisation strength; None chooses from :data:`C_GRID`, and from larger ones
-            as long as they are better, by stratified 5-fold cross-validation (the smallest of the
-            best), and takes :data:`DEFAULT_C` where a class
-            has a single item.
+            where features are small or larger is better, by stratified 5-fold cross-validation
+            (the smallest of the best), and takes :data:`DEFAULT_C` where a class has a single item.
         balanced: mistakes of all classes weigh alike, in the choice of C too.
 
     Raises:
@@ -212,10 +212,14 @@ def _cross_validate(features: NDArray, labels: NDArray, balanced: bool) -> float
         return float(cross_val_score(machine, features, labels, cv=splits, scoring=measure).mean())
 
     scores = [score(C) for C in C_GRID]
-    best, reached = C_GRID[int(np.argmax(scores))], max(scores)
-    # Features that hardly differ from shape to shape, as after a short pre-training, need more.
-    while best >= C_GRID[-1] and best < _LARGEST_C and (further := score(10 * best)) > reached:
-        best, reached = 10 * best, further
+    best, reached, C = C_GRID[int(np.argmax(scores))], max(scores), C_GRID[-1]
+    # C is in units of one over squared features. They may hardly differ from shape to shape, as
+    # after a short pre-training.
+    needed = C / min(1.0, float(np.square(features).sum(axis=1).mean()) or 1.0)
+    while C < _LARGEST_C and (best == C or needed > C):
+        C *= 10
+        if (further := score(C)) > reached:
+            best, reached = C, further
     return best
 
 
