@@ -52,7 +52,7 @@ def features_at(seen: SeenClouds, views: Views, points: Tensor, clouds: Tensor) 
 
 
 class PatchSemantics(nn.Module):
-    """Predicts from the token of a visible patch what the teacher sees at its center.
+    """Predicts from the token of a patch what the teacher sees at its center.
 
     I2P-MAE predicts it of all points of a patch from the output of its decoder, see
     :class:`pointpeft.models.i2p_mae.I2PMAEPretraining`. Most decoders return no visible tokens, so
