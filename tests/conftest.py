@@ -1,7 +1,9 @@
 import fnmatch
 import logging
+import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import huggingface_hub
@@ -21,6 +23,13 @@ def one_thread_and_fixed_seed():
     """Networks this small lose more to waiting for a second thread than it gives."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def new_processes() -> Callable[[], set[BaseProcess]]:
+    """Gives the processes of this one that a test began; shared fixtures may have others."""
+    before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Files made ready one after the other, by this process or by others."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -58,7 +57,7 @@ def test_other_processes_find_the_same(files: list[Path]) -> None:
         assert np.array_equal(one.points, other.points)
 
 
-def test_a_file_that_ends_its_process_is_an_error_of_its_own(files: list[Path]) -> None:
+def test_a_file_that_ends_its_process_is_an_error_of_its_own(files: list[Path], new_processes) -> None:
     expected = list(stream_files(files, TRANSFORM))
     found = list(stream_files(files, Fatal(num_points=32), workers=2))
     assert [one.file for one in found] == [one.file for one in expected]
@@ -68,24 +67,24 @@ def test_a_file_that_ends_its_process_is_an_error_of_its_own(files: list[Path]) 
     for number in {*range(40)} - {*lost}:
         assert found[number].error == expected[number].error
         assert np.array_equal(found[number].points, expected[number].points)
-    assert not multiprocessing.active_children()
+    assert not new_processes()
 
 
 def fail(items: list[int]) -> list[int]:
     raise ZeroDivisionError
 
 
-def test_an_error_that_nobody_foresaw_is_that_of_the_process() -> None:
+def test_an_error_that_nobody_foresaw_is_that_of_the_process(new_processes) -> None:
     with pytest.raises(ZeroDivisionError):
         list(stream_chunks(fail, range(3), lambda item, reason: item, workers=1))
-    assert not multiprocessing.active_children()
+    assert not new_processes()
 
 
-def test_who_stops_early_leaves_no_process(files: list[Path]) -> None:
+def test_who_stops_early_leaves_no_process(files: list[Path], new_processes) -> None:
     stream = stream_files(files, TRANSFORM, workers=2)
     next(stream)
     stream.close()
-    assert not multiprocessing.active_children()
+    assert not new_processes()
 
 
 def test_a_script_that_begins_itself_again_is_told(files: list[Path], tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Names of training shapes are found beside the requests."""
 
-import multiprocessing
 import time
 from types import SimpleNamespace
 
@@ -46,13 +45,12 @@ def test_data_that_is_not_there_is_refused(runs, tmp_path):
         AdapterSet([runs / "linear"], neighbors_from=str(tmp_path / "gone"))
 
 
-def test_closing_does_not_wait(runs, archive, caplog):
-    before = set(multiprocessing.active_children())
+def test_closing_does_not_wait(runs, archive, caplog, new_processes):
     adapters = AdapterSet([runs / "linear"], neighbors_from=str(archive))
-    while set(multiprocessing.active_children()) <= before:
+    while not new_processes():
         time.sleep(0.01)
     adapters.close()
-    assert set(multiprocessing.active_children()) <= before
+    assert not new_processes()
     assert caplog.text == ""
 
 

@@ -1,7 +1,6 @@
 """What cannot be answered is a problem document with a status of 4xx or 503, and never a 500."""
 
 import io
-import multiprocessing
 import zipfile
 
 import numpy as np
@@ -183,7 +182,7 @@ def test_a_token_is_needed_where_there_is_one(runs):
         problem(client.post("/v1/adapters/prompts", headers=right), 404)  # no folder was given
 
 
-def test_a_file_ends_its_reader_and_not_the_service(shapes):
+def test_a_file_ends_its_reader_and_not_the_service(shapes, new_processes):
     limits = Limits(reading_bytes=200 << 20, reading_seconds=20)
     pool = ReaderPool(1, limits)
     try:
@@ -191,7 +190,7 @@ def test_a_file_ends_its_reader_and_not_the_service(shapes):
         assert pool.read(cloud, TRANSFORM).result().error is None
         large = Upload("large.npz", ".npz", bomb(12 << 20))
         assert "large.npz" in str(pool.read(large, TRANSFORM).result().error)
-        for process in multiprocessing.active_children():
+        for process in new_processes():
             process.kill()
         assert pool.read(cloud, TRANSFORM).result().error is None  # it did not end it
         assert pool.replaced >= 1
