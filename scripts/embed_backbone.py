@@ -23,7 +23,7 @@ import pointpeft as pp
 from pointpeft.data.shards.index import ShardIndex
 from pointpeft.measure.backbone_svm import evaluate_backbone
 from pointpeft.models import get_entry
-from pointpeft.models.objective import GlobalTermsConfig
+from pointpeft.models.objective import ObjectiveConfig
 from pointpeft.training.config import SvmConfig
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
@@ -150,10 +150,10 @@ def card(
 
 def backbone_terms(config: dict[str, Any]) -> dict[str, Any]:
     """Weights of the terms on whole clouds, and their teacher."""
-    asked = GlobalTermsConfig(**{
+    asked = ObjectiveConfig(**{
         name: value
         for name, value in config["pretraining"].items()
-        if name in {field.name for field in fields(GlobalTermsConfig)}
+        if name in {field.name for field in fields(ObjectiveConfig)}
     })  # fmt: skip
     views = {"shaded": "four shaded", "depth": "three depth"}[asked.views]
     return {

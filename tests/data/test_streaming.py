@@ -57,7 +57,9 @@ def test_other_processes_find_the_same(files: list[Path]) -> None:
         assert np.array_equal(one.points, other.points)
 
 
-def test_a_file_that_ends_its_process_is_an_error_of_its_own(files: list[Path], new_processes) -> None:
+def test_a_file_that_ends_its_process_is_an_error_of_its_own(
+    files: list[Path], new_processes
+) -> None:
     expected = list(stream_files(files, TRANSFORM))
     found = list(stream_files(files, Fatal(num_points=32), workers=2))
     assert [one.file for one in found] == [one.file for one in expected]

@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.errors import ConfigError
-from pointpeft.models.objective import CloudTeacher, Distillation, GlobalTerms, GlobalTermsConfig
+from pointpeft.models.objective import CloudTeacher, Distillation, ObjectiveConfig, ObjectiveTerms
 from pointpeft.models.semantics import PatchSemantics, look_at
 from pointpeft.vision import RandomTeacher, make_views
 from tests.models.tiny import clouds, tiny
 
 BACKBONES = ["point_mae", "point_bert", "point_m2ae", "i2p_mae", "pcp_mae"]
-TERMS = GlobalTermsConfig.terms
+TERMS = ObjectiveConfig.terms
 TEACHER = {"teacher": "random", "teacher_image_size": 32, "views": "shaded", "num_views": 2}
 every_backbone = pytest.mark.parametrize("name", BACKBONES)
 
@@ -98,8 +98,8 @@ def test_what_the_teacher_saw_may_be_given():
 
 def test_hidden_tokens_do_not_count():
     torch.manual_seed(0)
-    terms = GlobalTerms(
-        6, GlobalTermsConfig(contrast=1.0, distillation=1.0, semantics=1.0, **TEACHER)
+    terms = ObjectiveTerms(
+        6, ObjectiveConfig(contrast=1.0, distillation=1.0, semantics=1.0, **TEACHER)
     )
     points, tokens, seen = clouds(4), torch.randn(4, 5, 6), torch.randn(4, 512)
     hidden = torch.rand(4, 5) < 0.5

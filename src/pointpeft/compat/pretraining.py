@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pointpeft.models.hierarchy import BLOCKED, Level, hide_finer
 from pointpeft.models.i2p_mae import I2PMAEPretraining
-from pointpeft.models.objective import GlobalTermsConfig, Pretraining
+from pointpeft.models.objective import ObjectiveConfig, Pretraining
 from pointpeft.models.point_bert_pretraining import PointBERTPretraining
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_m2ae_pretraining import PointM2AEPretraining
@@ -89,7 +89,7 @@ _PRETRAINING: dict[Build, Build] = {
 }
 
 
-def with_faults(kind: Build, config: GlobalTermsConfig) -> Build:
+def with_faults(kind: Build, config: ObjectiveConfig) -> Build:
     """The pre-training model to build: ``kind``, or with ``reference_compat`` its faulty form."""
     return _PRETRAINING[kind] if getattr(config, "reference_compat", False) else kind
 

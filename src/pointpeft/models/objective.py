@@ -22,15 +22,15 @@ from pointpeft.vision import Mesh, Teacher, Views, load_teacher, make_views
 __all__ = [
     "CloudTeacher",
     "Distillation",
-    "GlobalTerms",
-    "GlobalTermsConfig",
     "InstanceContrast",
+    "ObjectiveConfig",
+    "ObjectiveTerms",
     "Pretraining",
 ]
 
 
 @dataclass(frozen=True)
-class GlobalTermsConfig:
+class ObjectiveConfig:
     """Weights of the terms, and what an image encoder is shown; by default there are none.
 
     Attributes:
@@ -140,7 +140,7 @@ class Distillation(nn.Module):
             return F.mse_loss(working(predicted), self.scale(working(seen)))
 
 
-class GlobalTerms(nn.Module):
+class ObjectiveTerms(nn.Module):
     """The terms that a config asks for.
 
     Args:
@@ -158,7 +158,7 @@ class GlobalTerms(nn.Module):
     def __init__(
         self,
         dim: int,
-        config: GlobalTermsConfig,
+        config: ObjectiveConfig,
         encoder: Teacher | None = None,
         of_patches: bool = True,
     ) -> None:
@@ -217,30 +217,30 @@ class Pretraining(Pretrainable, Network):
 
     Attributes:
         pretraining_config: settings, weights of the terms among them.
-        terms: on whole clouds.
+        terms: those beside the paper's objective.
     """
 
     task = "pretraining"
     pretraining_config: Any
-    terms: GlobalTerms
+    terms: ObjectiveTerms
     has_own_semantics: ClassVar[bool] = False  # the paper's objective has it
 
     def add_terms(
         self,
         dim: int,
-        config: GlobalTermsConfig,
+        config: ObjectiveConfig,
         *own: nn.Module,
         encoder: Teacher | None = None,
     ) -> None:
-        """Add the terms on whole clouds.
+        """Add the terms beside the paper's objective.
 
         Args:
             dim: channels C of the encoder's last tokens.
             config: weights.
             own: modules of the paper's objective, which stay as they are if it has no weight.
-            encoder: see :class:`GlobalTerms`.
+            encoder: see :class:`ObjectiveTerms`.
         """
-        self.terms = GlobalTerms(dim, config, encoder, not self.has_own_semantics)
+        self.terms = ObjectiveTerms(dim, config, encoder, not self.has_own_semantics)
         for module in own:
             module.requires_grad_(config.reconstruction > 0)
 

@@ -140,7 +140,7 @@ class PCPMAEPretraining(Pretraining):
         Args:
             points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)``, True = hidden, with equal counts per row; drawn when absent.
-            seen: see :class:`GlobalTerms`.
+            seen: see :class:`ObjectiveTerms`.
 
         Raises:
             ValueError: the mask hides more patches of one cloud than of another.

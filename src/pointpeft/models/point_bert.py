@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.masking import block_mask
-from pointpeft.models.objective import GlobalTermsConfig
+from pointpeft.models.objective import ObjectiveConfig
 from pointpeft.models.point_mae import PointMAE, PointMAEClassifier, init_token, init_weights
 from pointpeft.models.tokenizer import Patches
 from pointpeft.models.trunk import Geometry, Stream
@@ -43,7 +43,7 @@ class PointBERTClassifier(PointMAEClassifier):
 
 
 @dataclass(frozen=True)
-class PointBERTPretrainingConfig(GlobalTermsConfig):
+class PointBERTPretrainingConfig(ObjectiveConfig):
     """Settings of masked point modeling; the defaults are the published ones."""
 
     tokenizer: str | None = None  # weights of a trained tokenizer, ours or released

@@ -101,7 +101,7 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
             points: ``(B, N, 3)``.
             masks: boolean ``(B, G)`` for the plain, mixed and key pass; drawn when absent.
             mix: ratios ``(B,)`` and uniform numbers ``(B, G)`` of the mixing; drawn when absent.
-            seen: see :class:`GlobalTerms`.
+            seen: see :class:`ObjectiveTerms`.
 
         Raises:
             ConfigError: there are more clouds than places in the queue.

@@ -16,7 +16,7 @@ from pointpeft.errors import ConfigError, check_choices, check_numbers, check_si
 from pointpeft.models.hierarchy import Level, hide_scales, padding_bias
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import patch_mask
-from pointpeft.models.objective import GlobalTermsConfig, Pretraining
+from pointpeft.models.objective import ObjectiveConfig, Pretraining
 from pointpeft.models.point_m2ae import PointM2AE, check_counts
 from pointpeft.models.point_mae import init_decoder_weights, init_token
 from pointpeft.models.trunk import Geometry
@@ -156,7 +156,7 @@ class HierarchicalDecoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class PointM2AEPretrainingConfig(GlobalTermsConfig):
+class PointM2AEPretrainingConfig(ObjectiveConfig):
     """Settings of masked pre-training; tuples from the coarsest scale to the finest.
 
     ``reference_compat`` is another model, see ``compat/pretraining.py``.
@@ -259,7 +259,7 @@ class PointM2AEPretraining(Pretraining):
         Args:
             points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)`` of the coarsest scale, True = hidden; drawn when absent.
-            seen: see :class:`GlobalTerms`.
+            seen: see :class:`ObjectiveTerms`.
         """
         masked, losses = self.encode_visible(points, mask), {}
         if self.pretraining_config.reconstruction:

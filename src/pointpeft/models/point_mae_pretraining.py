@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import MaskType, count_hidden, order_visible_first, patch_mask
-from pointpeft.models.objective import GlobalTermsConfig, Pretraining
+from pointpeft.models.objective import ObjectiveConfig, Pretraining
 from pointpeft.models.point_mae import PointMAE, init_decoder_weights, init_token
 from pointpeft.models.trunk import Geometry, Stream
 from pointpeft.ops.chamfer import rebuilding_error
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class MaskingConfig(GlobalTermsConfig):
+class MaskingConfig(ObjectiveConfig):
     """What all masked autoencoders of patches have: what is hidden, and what rebuilds it."""
 
     mask_ratio: float = 0.6  # share of the patches that is hidden
@@ -176,7 +176,7 @@ class PointMAEPretraining(Pretraining):
         Args:
             points: ``(B, N, 3)``; with contrast, rows i and i + B / 2 are views of one cloud.
             mask: boolean ``(B, G)``, True = hidden, with equal counts per row; drawn when absent.
-            seen: see :class:`GlobalTerms`.
+            seen: see :class:`ObjectiveTerms`.
         """
         visible, c, losses = self.encode_visible(points, mask), self.pretraining_config, {}
         if c.reconstruction:
