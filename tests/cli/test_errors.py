@@ -380,3 +380,20 @@ def test_debug_shows_where_it_happened(tmp_path):
         arguments.insert(place, "--debug")
         with pytest.raises(DataError, match="nothing"):
             run(*arguments)
+
+
+def test_of_many_unusable_files_the_first_are_named(settings, tmp_path):
+    files = [tmp_path / "shapes" / name / f"{n}.xyz" for name in "ab" for n in range(20)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savetxt(file, np.random.default_rng(0).normal(size=(60, 3)))
+    given = ["--task", "part_segmentation", "--output", tmp_path / "run", *settings]
+    result = run("finetune", "--data", tmp_path / "shapes", *given)
+    assert_refused(result, "no usable shape", "a/0.xyz")
+    assert 2 < result.err.count(".xyz") < len(files)
+
+
+def test_an_error_of_the_system_names_the_file_first(settings, archive):
+    result = run("finetune", "--data", archive, "--output", "/proc/runs/one", *settings)
+    assert_refused(result, "error: /proc")
+    assert "Errno" not in result.err

@@ -192,11 +192,18 @@ def guarded(
     except Exception as error:
         if debug:
             raise
-        text = re.sub(r"`(\w+)`", lambda name: flags.get(name[1], name[0]), str(error))
+        text = re.sub(r"`(\w+)`", lambda name: flags.get(name[1], name[0]), _text(error))
         warn(text or type(error).__name__, label="error")
         if not isinstance(error, PointPeftError | OSError):
             warn("not a foreseen error; --debug shows where it happened", label="note")
         sys.exit(1)
+
+
+def _text(error: Exception) -> str:
+    """What an error says; of the operating system's, the file before the reason."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _escape_what_cannot_be_printed() -> None:

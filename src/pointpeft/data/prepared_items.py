@@ -24,6 +24,7 @@ __all__ = [
     "item_notes",
     "load_items",
     "prepared_items",
+    "problem_lines",
     "reported",
     "with_parts",
 ]
@@ -201,9 +202,16 @@ def _check_enough(
 ) -> None:
     """Refuse problems where they are not to be skipped, or where nothing is left."""
     if problems and (on_error == "refuse" or not usable):
-        listed = "\n".join(f"  {problem.item}: {problem.reason}" for problem in problems)
         what = f"{len(problems)} unusable shapes" if usable else "no usable shape"
-        raise DataError(f"{source}: {what}\n{listed}")
+        raise DataError(f"{source}: {what}\n{problem_lines(problems)}")
+
+
+def problem_lines(problems: Sequence[Problem], most: int = 20) -> str:
+    """A line for each of the first problems, and how many more there are."""
+    lines = [f"  {problem.item}: {problem.reason}" for problem in problems[:most]]
+    if len(problems) > most:
+        lines.append(f"  and {len(problems) - most:,} more")
+    return "\n".join(lines)
 
 
 def item_notes(noted: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

@@ -14,7 +14,13 @@ from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 from pointpeft.create import create_model, has_embedded_weights
 from pointpeft.data import InputTransform, Problem
 from pointpeft.data.prepare import Prepared
-from pointpeft.data.prepared_items import Progress, item_notes, prepared_items, reported
+from pointpeft.data.prepared_items import (
+    Progress,
+    item_notes,
+    prepared_items,
+    problem_lines,
+    reported,
+)
 from pointpeft.data.splits import Item, Listing
 from pointpeft.devices import choose_device
 from pointpeft.errors import CheckpointError, ConfigError, DataError
@@ -265,8 +271,7 @@ def _embed(
             encode_waiting()
     encode_waiting()
     if not usable:
-        listed = "\n".join(f"  {problem.item}: {problem.reason}" for problem in problems)
-        raise DataError(f"{source.root}: no usable shape\n{listed}")
+        raise DataError(f"{source.root}: no usable shape\n{problem_lines(problems)}")
     names = listing.class_names
     number: dict[str | None, int] = {name: label for label, name in enumerate(names)}
     return Index(
