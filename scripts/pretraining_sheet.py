@@ -1,9 +1,10 @@
 """Draw what pre-training sees of three shapes, for ``docs/``: a row for each of them.
 
-The cloud, two views of an image encoder and its saliency there, which patches are hidden, and what
-a run makes of them. The teacher is added to the run for the picture.
+The cloud, a view of an image encoder and its saliency there, which groups are hidden at each scale,
+and what a run makes of them. A teacher is added to a run without one for the picture.
 
-pointpeft pretrain --data homeobjects --output runs/seen --epochs 16 trainer.batch_size=16
+pointpeft pretrain --data homeobjects --model point_m2ae_small --output runs/seen --epochs 16 \
+    trainer.batch_size=16 pretraining.distillation=0.1
 python scripts/pretraining_sheet.py runs/seen docs/visualize.png
 """
 
@@ -11,7 +12,7 @@ import argparse
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 import pointpeft as pp
@@ -59,9 +60,8 @@ def row(view: PretrainingView) -> list[tuple[str, Image.Image]]:
     """The tiles of a shape, under their titles."""
     highest = max(float(each.saliency.max()) for each in view.views)
     tiles = [("the cloud", points_tile(view.panels[0]))]
-    for number, each in enumerate(view.views[:2], start=1):
-        tiles.append((f"view {number}", image_tile(each.image)))
-        tiles.append(("its saliency", saliency_tile(each.saliency, highest)))
+    tiles.append(("a view", image_tile(view.views[0].image)))
+    tiles.append(("its saliency", saliency_tile(view.views[0].saliency, highest)))
     return tiles + [(panel.title.lower(), points_tile(panel)) for panel in view.panels[1:]]
 
 
@@ -78,9 +78,9 @@ def main() -> None:
         points = torch.from_numpy(data.test.points[of_class[0]])[: model.core.spec.num_points]
         rows.append(row(see(model, points, trained)))
     sheet = Image.new("RGB", (len(rows[0]) * TILE, len(rows) * TILE + HEAD), "white")
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for column, (title, _) in enumerate(rows[0]):
-        draw.text((column * TILE + 6, 3), title, fill="black")
+        draw.text((column * TILE + 6, 3), title, "black", font)
     for number, tiles in enumerate(rows):
         for column, (_, tile) in enumerate(tiles):
             sheet.paste(tile, (column * TILE, number * TILE + HEAD))

@@ -397,3 +397,9 @@ def test_an_error_of_the_system_names_the_file_first(settings, archive):
     result = run("finetune", "--data", archive, "--output", "/proc/runs/one", *settings)
     assert_refused(result, "error: /proc")
     assert "Errno" not in result.err
+
+
+def test_a_demonstration_on_other_data_is_refused(tmp_path):
+    result = run("demo", "--data", "shapenet", "--output", tmp_path / "demo")
+    assert_refused(result, "--data", "mechparts", "'shapenet'")
+    assert not (tmp_path / "demo").exists()

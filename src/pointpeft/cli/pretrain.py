@@ -185,12 +185,15 @@ def _svm_of_features(
 def demo(
     output: options.Output = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, for checks.")] = False,
+    data: Annotated[str, typer.Option(help="homeobjects, or mechparts, twice as long.")] = (
+        "homeobjects"
+    ),
     seed: options.Seed = 0,
 ) -> None:
     """Adapt the embedded backbone to embedded shapes by each method, and compare the methods."""
     from pointpeft.training.demo import REPORT, run_demo
 
-    rows = run_demo(output, quick, seed or 0, report=lambda text: out.print(text, style="bold"))
+    rows = run_demo(output, quick, seed or 0, lambda text: out.print(text, style="bold"), data)
     table = Table(
         "method", "trainable", "stored", "test accuracy", "seconds per epoch", "peak memory"
     )
