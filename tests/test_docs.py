@@ -25,7 +25,7 @@ import torch
 import pointpeft as pp
 from tests import documented
 from tests.cli.conftest import run
-from tests.training.conftest import own_cache  # noqa: F401 - shared fixture
+from tests.training.conftest import light_runs  # noqa: F401 - shared fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pointpeft.cli import console, main
-from tests.training.conftest import archive, own_cache, weights  # noqa: F401 - shared fixtures
+from tests.training.conftest import archive, light_runs, weights  # noqa: F401 - shared fixtures
 from tests.training.support import CLASSES, TINY, write_meshes
 
 

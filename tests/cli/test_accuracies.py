@@ -111,7 +111,7 @@ def test_names_that_the_terminal_cannot_print_end_no_verb(settings, tmp_path):
         return done.stdout + done.stderr
 
     tell = ["--data", data, "--output"]
-    command("finetune", *tell, tmp_path / "run", *settings)
+    assert run("finetune", *tell, tmp_path / "run", *settings).code == 0
     adapter = ["--adapter", tmp_path / "run"]
     assert r"\u6905\u5b50" in command("evaluate", *adapter, *tell, tmp_path / "out")
     if sys.platform == "linux":  # other systems have no such file names

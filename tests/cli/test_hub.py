@@ -57,12 +57,12 @@ def test_embed_and_search(adapter, trunk, meshes, tmp_path):
 
 
 def test_export(adapter, trunk, tmp_path):
-    given = ["--format", "torch", "--output"]
-    found = run("export", adapter, "--checkpoint", trunk, *given, tmp_path / "adapted.pt2")
+    given = ["--output"]
+    found = run("export", adapter, "--checkpoint", trunk, *given, tmp_path / "adapted.onnx")
     assert found.code == 0, found.err
-    found = run("export", trunk, *given, tmp_path / "trunk.pt2")
+    found = run("export", trunk, *given, tmp_path / "trunk.onnx")
     assert found.code == 0, found.err
-    found = run("export", trunk, "--checkpoint", trunk, *given, tmp_path / "twice.pt2")
+    found = run("export", trunk, "--checkpoint", trunk, *given, tmp_path / "twice.onnx")
     assert found.code == 1
     assert "--checkpoint" in found.err
 

@@ -19,7 +19,6 @@ TASKS = ("classification", "part_segmentation")
 FEW = (
     ("point_mae", "lora", "classification", "onnx"),
     ("pcp_mae", "svm", "classification", "onnx"),
-    ("point_m2ae", "point-peft", "classification", "onnx"),
     ("point_bert", "full", "part_segmentation", "onnx"),
 )
 ALL = [
@@ -133,7 +132,7 @@ def looks_at_points():
     [
         pytest.param(cuts_again, marks=pytest.mark.slow),
         looks_at_points,
-        lambda: adapted("point_mae", "point-peft, published"),
+        pytest.param(lambda: adapted("point_mae", "point-peft, published"), marks=pytest.mark.slow),
     ],
 )
 def test_who_looks_at_points_beside_patches_is_refused_patches_from_outside(make, tmp_path):
@@ -181,7 +180,7 @@ def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path, recwa
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["dapt", "pointgst"])
+@pytest.mark.parametrize("method", [pytest.param("dapt", marks=pytest.mark.slow), "pointgst"])
 def test_a_torch_file_needs_nothing_of_this_library(method, tmp_path, recwarn, capfd):
     model = adapted("point_mae", method)
     file = tmp_path / "model.pt2"
@@ -246,7 +245,9 @@ def test_the_model_is_left_as_it_is(tmp_path):
     assert all(parameter.requires_grad for parameter in encoder.parameters())
 
 
-@pytest.mark.parametrize("method", ["linear", "lora", "point-peft"])
+@pytest.mark.parametrize(
+    "method", ["linear", "lora", pytest.param("point-peft", marks=pytest.mark.slow)]
+)
 def test_weights_are_in_a_torch_file_once(method, tmp_path):
     model, path = adapted("point_mae", method), tmp_path / "model.pt2"
     pp.export(model, path, format="torch")

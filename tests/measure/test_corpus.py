@@ -17,7 +17,7 @@ from pointpeft.measure.corpus import Features, make_corpus
 from pointpeft.measure.feature_svm import evaluate_features, features_of
 from pointpeft.training import SvmConfig, evaluate_backbone
 from tests.measure.fatal_files import FatalFile
-from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
+from tests.training.conftest import light_runs, weights  # noqa: F401 - shared fixtures
 from tests.training.support import CLASSES, write_meshes
 
 pyarrow = pytest.importorskip("pyarrow")

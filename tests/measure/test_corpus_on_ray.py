@@ -11,7 +11,7 @@ from pointpeft.errors import CheckpointError
 from pointpeft.measure.corpus import Features, Work, make_corpus
 from tests.cli.conftest import meshes, run, trained  # noqa: F401 - shared fixtures
 from tests.measure.fatal_files import FATAL, FatalFile
-from tests.training.conftest import own_cache, weights  # noqa: F401 - shared fixtures
+from tests.training.conftest import light_runs, weights  # noqa: F401 - shared fixtures
 
 pytest.importorskip("pandas")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -107,6 +107,7 @@ class OtherModel:
         return maker
 
 
+@pytest.mark.slow
 def test_an_actor_with_another_model_refuses_to_work(meshes, weights, tmp_path):  # noqa: F811
     with pytest.raises(CheckpointError, match="another model"):
         make_corpus(

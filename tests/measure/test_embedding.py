@@ -18,7 +18,7 @@ from tests.documented import few_homeobjects
 from tests.training.conftest import (  # noqa: F401 - shared fixtures
     archive,
     finetune_config,
-    own_cache,
+    light_runs,
     run_finetune,
     weights,
 )

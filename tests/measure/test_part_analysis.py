@@ -11,7 +11,7 @@ from pointpeft.measure.evaluate import evaluate_adapter
 from pointpeft.measure.part_scores import analyse_parts, part_ious, score_labels
 from pointpeft.measure.report import read_run
 from pointpeft.training import FinetuneConfig, finetune, load_config
-from tests.training.conftest import own_cache  # noqa: F401 - shared fixture
+from tests.training.conftest import light_runs  # noqa: F401 - shared fixture
 from tests.training.parts import CATEGORIES, DEPTH, PART_NAMES, write_part_archive
 from tests.training.support import TINY
 

@@ -13,7 +13,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.measure import PartPredictor, Predictor, part_predictor
 from pointpeft.measure.part_predictor import PartPrediction, write_predictions
 from pointpeft.training import FinetuneConfig, finetune, load_config
-from tests.training.conftest import archive, own_cache, weights  # noqa: F401 - shared fixtures
+from tests.training.conftest import archive, light_runs, weights  # noqa: F401 - shared fixtures
 from tests.training.parts import CATEGORIES, DEPTH, PART_NAMES, lamp, write_part_archive
 from tests.training.support import TINY
 

@@ -12,7 +12,7 @@ from pointpeft.training import finetune
 from tests.training.conftest import (  # noqa: F401 - shared fixtures
     archive,
     finetune_config,
-    own_cache,
+    light_runs,
     weights,
 )
 from tests.training.support import CLASSES, adapter_bytes, write_archive

@@ -15,7 +15,7 @@ from pointpeft.serving.served_adapters import AdapterSet
 from pointpeft.serving.service import Service
 from pointpeft.serving.web_app import create_app
 from pointpeft.training import FinetuneConfig, finetune, load_config
-from tests.training.conftest import archive, own_cache  # noqa: F401 - shared fixtures
+from tests.training.conftest import archive, light_runs  # noqa: F401 - shared fixtures
 from tests.training.parts import DEPTH, write_part_archive
 from tests.training.support import TINY, TINY_BACKBONE, mesh
 

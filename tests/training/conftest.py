@@ -8,15 +8,29 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.training import FinetuneConfig, PretrainConfig, finetune, load_config, pretrain
+from pointpeft.measure import analysis
+from pointpeft.training import (
+    FinetuneConfig,
+    PretrainConfig,
+    finetune,
+    fitting,
+    load_config,
+    pretrain,
+)
 from tests.training.support import TINY, TINY_BACKBONE, write_archive
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared clouds go to a temporary folder, shared by the tests since it changes no result."""
+def light_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What every run has beside its training takes less time than the training.
+
+    Prepared clouds go to a temporary folder, shared by the tests since it changes no result. No SVM
+    is fitted beside a run, and maps of features take the fewest steps that there are.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POINTPEFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(fitting, "_MOST_SHAPES", 0)
+        patch.setattr(analysis, "_ITERATIONS", 250)
         yield
 
 

@@ -18,6 +18,7 @@ from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.training import FinetuneConfig, finetune, load_config
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.run_folder import AtomicCheckpointIO
+from tests.cli.conftest import run as type_command
 from tests.training.support import TINY, adapter_bytes, learnt, rows, start, wait_for_epochs
 
 
@@ -165,11 +166,10 @@ def test_a_run_on_a_path_that_looks_like_a_reference_is_resumed(archive, tmp_pat
     folder.mkdir()
     data = shutil.copy(archive, folder / "shapes.npz")
     run = tmp_path / "run"
-    command = ["finetune", "--output", str(run), "--data", str(data), "--method", "linear", *TINY]
+    command = ["finetune", "--output", run, "--data", data, "--method", "linear", *TINY]
     for epochs, more in (("1", []), ("2", ["--resume"])):
-        process = start(*command, "--epochs", epochs, *more)
-        _, messages = process.communicate(timeout=120)
-        assert process.returncode == 0, messages
+        done = type_command(*command, "--epochs", epochs, *more)
+        assert done.code == 0, done.err
     assert len(rows(run)) == 2
 
 

@@ -137,13 +137,13 @@ def load_config(
     config = OmegaConf.structured(kind)
     for file in files:
         for path, content in _layers(find_config(file)):
-            config = _merge(config, content, str(path))
+            _merge(config, content, str(path))
     for key, value in (values or {}).items():
         change = OmegaConf.create()
         OmegaConf.update(change, key, _literal(value))
-        config = _merge(config, change, f"{key}={value}")
+        _merge(config, change, f"{key}={value}")
     for override in overrides:
-        config = _merge(config, _parse(override), override)
+        _merge(config, _parse(override), override)
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except InterpolationResolutionError as error:
@@ -224,10 +224,11 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, DictCo
     return [*layers, (path, content)]
 
 
-def _merge(config: DictConfig, change: DictConfig, source: str) -> DictConfig:
+def _merge(config: DictConfig, change: DictConfig, source: str) -> None:
+    """Change a config in place: to copy it for each of many overrides takes long."""
     _check_keys(OmegaConf.get_type(config), change, source)
     try:
-        return OmegaConf.merge(config, change)  # type: ignore[return-value]
+        config.merge_with(change)
     except OmegaConfBaseException as error:
         reason = str(error).split("\n")[0]
         if "is not a subclass of" in reason:  # speaks of classes, the user of YAML
