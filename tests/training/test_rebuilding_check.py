@@ -6,9 +6,11 @@ import torch
 
 from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
+from pointpeft.data import ShapeSplit
 from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training import PretrainConfig, load_config, pretrain
+from pointpeft.training.pretraining_batches import PretrainingClouds
 from pointpeft.training.pretraining_checks import RebuildingCheck
 from pointpeft.training.unlabelled import load_pretraining_data
 from tests.data.benchmarks import layouts
@@ -25,7 +27,9 @@ TOKENIZER = [
 
 def test_it_is_the_mean_distance_of_rebuilt_clouds():
     model, points = tiny("pretraining", "point_bert_dvae").train(), clouds(3, 80)
-    check = RebuildingCheck(points, recipe("none", 64), 1, lambda *found: None)
+    held_out = ShapeSplit(points.numpy(), np.zeros(3, np.int64), ("a", "b", "c"))
+    whole = PretrainingClouds(held_out, 80)
+    check = RebuildingCheck(whole, recipe("none", 64), 1, lambda *found: None)
     torch.manual_seed(1)
     distance = check.measure(model)
     assert model.training

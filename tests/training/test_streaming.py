@@ -13,6 +13,7 @@ import torch
 from pointpeft.data import InputTransform
 from pointpeft.data.shards import load_sharded, write_shards
 from pointpeft.data.shards.shard_reader import WINDOW
+from pointpeft.data.transforms import recipe
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.training import PretrainConfig, load_config, pretrain
 from pointpeft.training.config import OptimizerConfig
@@ -25,6 +26,7 @@ from pointpeft.training.pretraining_batches import (
     PretrainingBatches,
     PretrainingClouds,
 )
+from pointpeft.training.pretraining_checks import RebuildingCheck
 from pointpeft.training.processes import Share
 from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import AtomicCheckpointIO
@@ -242,6 +244,31 @@ def test_a_tokenizer_is_measured_on_shapes_of_shards_that_it_does_not_see(sharde
     assert (len(data.train), len(data.held_out)) == (540, 60)
     assert not data.train.marks() & data.held_out.marks()
     assert pretrain(config, tmp_path / "run")["best_val_chamfer_l1"] > 0
+
+
+@pytest.mark.parametrize("on_error", ["skip", "refuse"])
+def test_a_tokenizer_is_measured_without_what_is_lost_or_not_at_all(
+    own_shards, tmp_path, caplog, on_error
+):
+    """All blocks have held-out shapes; one of them is damaged once the shapes are known."""
+    given = [f"data.source={own_shards}", "validate_every=1", f"data.on_error={on_error}"]
+    config = load_config(PretrainConfig, [], [*TOKENIZER, *given])
+    data = load_pretraining_data(config, 64, HONEST)
+    whole = PretrainingClouds(data.held_out, 64)
+    damage(own_shards / "shard-00001.parquet", "procedural/0/000000555")
+    check = RebuildingCheck(
+        whole, recipe("none", 64), 1, lambda *found: None, skip=on_error == "skip"
+    )
+    model = tiny("pretraining", "point_bert_dvae")
+    if on_error == "refuse":
+        with pytest.raises(DataError, match="shard-00001"):
+            check.measure(model)
+        return
+    with caplog.at_level(logging.WARNING, "pointpeft"):
+        distances = [check.measure(model) for _ in range(2)]
+    assert min(distances) > 0
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "shard-00001" in told
 
 
 def test_more_shapes_than_fit_into_a_file_are_not_remembered(run_pretrain, monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ from pointpeft.training.protocol import HONEST
 from pointpeft.training.run_folder import RunFolder
 from pointpeft.training.run_log import Announcement
 from pointpeft.training.teacher_features import teacher_features
-from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data
+from pointpeft.training.unlabelled import PretrainingData, load_pretraining_data, stored_points
 
 __all__ = ["PretrainingModule", "make_model", "pretrain"]
 
@@ -279,9 +279,9 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
     if config.svm.source is not None:
         checks.append(SvmCheck(config.svm, find_protocol(config.protocol), keep, config.data))
     if config.validate_every is not None and clouds.held_out is not None:
-        points = torch.from_numpy(clouds.held_out.points)
-        every, split = config.validate_every, clouds.split
-        checks.append(RebuildingCheck(points, clouds.draw, every, keep, split))
+        held_out = PretrainingClouds(clouds.held_out, stored_points(clouds.held_out))
+        every, skip = config.validate_every, config.data.on_error == "skip"
+        checks.append(RebuildingCheck(held_out, clouds.draw, every, keep, clouds.split, skip))
     return checks
 
 

@@ -4,7 +4,7 @@ import abc
 import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
-from torch import Tensor
 
 from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.shards import ShardedShapes
+from pointpeft.data.streaming import in_batches
 from pointpeft.data.transforms import Transform
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.measure.scores import encode_batches, extract_features
@@ -27,6 +28,7 @@ from pointpeft.peft.bank import eval_mode
 from pointpeft.peft.linear_svm import forced_strength
 from pointpeft.training.config import DataConfig, SvmCheckConfig
 from pointpeft.training.inputs import load_data
+from pointpeft.training.pretraining_batches import PretrainingClouds
 from pointpeft.training.processes import on_first_process
 from pointpeft.training.protocol import Protocol
 
@@ -202,22 +204,30 @@ class RebuildingCheck(BestEpoch):
     """Logs the Chamfer-L1 distance of rebuilt clouds as ``<split>_chamfer_l1``; the least is best.
 
     Args:
-        points: clouds ``(S, N, 3)`` that are not trained on.
+        clouds: that are not trained on; those of shards are in memory a batch at a time.
         draw: makes of a batch of them what the network sees.
         every: epochs from one measurement to the next.
         keep: what is done with the best epoch.
         split: of which the clouds are, "val" or "test".
+        skip: whether those that cannot be read are left out; else they end the run.
     """
 
     label, form = "rebuilt", ".5f"
     larger_is_better = False
 
     def __init__(
-        self, points: Tensor, draw: Transform, every: int, keep: Keep, split: str = "val"
+        self,
+        clouds: PretrainingClouds,
+        draw: Transform,
+        every: int,
+        keep: Keep,
+        split: str = "val",
+        skip: bool = False,
     ) -> None:
         super().__init__(every, keep)
         self.metric, self.split = f"{split}_chamfer_l1", split
-        self.points, self.draw = points, draw
+        self.clouds, self.draw, self.skip = clouds, draw, skip
+        self.told = set[str]()
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Refuse a network that rebuilds nothing."""
@@ -229,12 +239,37 @@ class RebuildingCheck(BestEpoch):
 
     @torch.no_grad()
     def measure(self, model: Pretrainable) -> float:
-        """Mean over the clouds, in the unit of their coordinates."""
+        """Mean over the clouds, in the unit of their coordinates.
+
+        Raises:
+            DataError: one cannot be read, or with ``skip`` none can.
+        """
         assert isinstance(model, DiscreteVAE), "checked before"
-        device, total = next(model.parameters()).device, 0.0
+        device, total, count = next(model.parameters()).device, 0.0, 0
         with eval_mode(model):
-            for batch in self.points.split(_BATCH):
-                seen = self.draw(batch.to(device))
+            for places in self._batches():
+                batch = self.clouds.__getitems__(places)
+                if problems := batch.get("unreadable"):
+                    self._leave_out(problems)
+                    continue
+                seen = self.draw(batch["points"].to(device))
                 distance = chamfer_distance(model.rebuild_clouds(seen), seen, norm="l1")
-                total += len(seen) * distance.item()
-        return total / len(self.points)
+                total, count = total + len(seen) * distance.item(), count + len(seen)
+        if not count:
+            raise DataError(f"none of the {len(self.clouds.stored)} held-out shapes can be read")
+        return total / count
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Places of clouds; those of a batch are of one block of a shard, read or lost together."""
+        stored = self.clouds.stored
+        blocks = stored.blocks() if isinstance(stored, ShardedShapes) else [range(len(stored))]
+        for block in blocks:
+            yield from in_batches(map(int, block), _BATCH)
+
+    def _leave_out(self, problems: list[str]) -> None:
+        text = "; ".join(problems)
+        if not self.skip:
+            raise DataError(text)
+        if text not in self.told:
+            log.warning("held-out shapes are left out: %s", text)
+        self.told.add(text)

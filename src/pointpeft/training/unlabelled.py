@@ -17,7 +17,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.training.config import DataConfig, PretrainConfig
 from pointpeft.training.protocol import Protocol
 
-__all__ = ["PretrainingData", "load_pretraining_data"]
+__all__ = ["PretrainingData", "load_pretraining_data", "stored_points"]
 
 log = logging.getLogger("pointpeft")
 
@@ -68,16 +68,20 @@ def load_pretraining_data(
     if (found := protocol.read_unlabelled(config, num_points, progress)) is not None:
         return found
     train, held_out = _prepared(config, num_points, progress), None
-    if isinstance(train, ShardedShapes):
-        stored = train.index.transform.num_points
-    else:
-        stored = train.points.shape[1]
+    stored = stored_points(train)
     if config.validate_every is not None:
         train, held_out = _cut(train, config)
     return PretrainingData(
         train, recipe(config.data.augmentation, num_points),
         min(pool_size(num_points), stored), held_out, recipe(_NONE, num_points),
     )  # fmt: skip
+
+
+def stored_points(shapes: Stored) -> int:
+    """Points of each shape that are stored."""
+    if isinstance(shapes, ShardedShapes):
+        return shapes.index.transform.num_points
+    return shapes.points.shape[1]
 
 
 def _prepared(
