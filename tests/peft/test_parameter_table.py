@@ -43,7 +43,10 @@ def test_the_table_of_all_methods_is_that_of_the_models():
     rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([\d,-]+) \| [-\d., kMBashpe]+ \|$", page, re.M))
     assert set(rows) == set(list_methods())
     network = pp.create_model("point_mae", preset="scanobjectnn", num_classes=15)
+    bank = pp.MemoryBank(torch.zeros(network.backbone.num_features, 20))
     for name, stated in rows.items():
         if stated != "-":
-            counts = pp.get_peft_model(network, config_class(name)()).count_parameters()
+            config = config_class(name)()
+            given = bank if config.uses_bank else None
+            counts = pp.get_peft_model(network, config, given).count_parameters()
             assert counts["trainable_without_head"] == int(stated.replace(",", "")), name

@@ -93,7 +93,7 @@ class TrainerConfig:
     """Length of training and what it runs on; passed through to Lightning."""
 
     epochs: int = 50  # passes over the data
-    batch_size: int = 16  # shapes of a training step, in each process
+    batch_size: int = 16  # shapes of a training step, of all processes together
     patience: int | None = None  # stop after so many epochs without a better validation score
     precision: str = "32-true"  # or "bf16-mixed", "16-mixed"
     accelerator: str = "auto"  # "cpu", "gpu"; a GPU is taken if there is one
