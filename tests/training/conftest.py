@@ -34,6 +34,12 @@ def light_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def svm_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SVM is fitted beside runs, as it is for users."""
+    monkeypatch.setattr(fitting, "_MOST_SHAPES", 100)
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the tiny encoder."""

@@ -108,6 +108,7 @@ def test_where_classes_count_alike_the_rate_is_chosen_so(make, ran, tmp_path):
         assert row["lr_search"][f"{lr:g}"] == metrics["val_mean_class_accuracy"]
 
 
+@pytest.mark.usefixtures("svm_beside")
 def test_a_cell_is_an_ordinary_run(make, ran, tmp_path):
     compare(make(methods=("linear",), lr_factors=(1.0,)), tmp_path / "out")
     (folder,) = (tmp_path / "out").glob("*/*/linear/all/lr1/seed0")
@@ -115,6 +116,7 @@ def test_a_cell_is_an_ordinary_run(make, ran, tmp_path):
     again = pp.finetune(config, tmp_path / "again")
     metrics, known = metrics_of(folder), json.loads((folder / "scores.json").read_text())
     assert again["test_accuracy"] == metrics["test_accuracy"] == np.mean(known["scores"])
+    assert "svm_test_accuracy" in again
     assert "svm_test_accuracy" not in metrics
     assert not (folder / "report.html").exists()
     meshes = write_meshes(tmp_path / "meshes", {"box": 1})

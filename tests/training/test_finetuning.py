@@ -15,7 +15,7 @@ from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import Predictor, load_adapted
-from pointpeft.training import FinetuneConfig, finetune, fitting, load_config
+from pointpeft.training import FinetuneConfig, finetune, load_config
 from tests.training.support import (
     CLASSES,
     adapter_bytes,
@@ -370,8 +370,8 @@ def test_a_method_that_is_fitted_needs_no_epoch(run_finetune, tmp_path, method):
     )
 
 
-def test_an_svm_that_is_better_is_told_of(run_finetune, caplog, monkeypatch):
-    monkeypatch.setattr(fitting, "_MOST_SHAPES", 100)  # light_runs has none
+@pytest.mark.usefixtures("svm_beside")
+def test_an_svm_that_is_better_is_told_of(run_finetune, caplog):
     with caplog.at_level(logging.WARNING, "pointpeft"):
         metrics = run_finetune("method=linear", "trainer.epochs=1", "optimizer.lr=1e-6")
     assert metrics["svm_test_accuracy"] > metrics["test_accuracy"]
