@@ -115,6 +115,7 @@ def test_an_actor_with_another_model_refuses_to_work(meshes, weights, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_predict_takes_the_engine_and_goes_on(trained, meshes, tmp_path):  # noqa: F811
     there, here = tmp_path / "there", tmp_path / "here"
     command = ["predict", "--adapter", trained, meshes, "--shard-size", 8, "--device", "cpu"]

@@ -41,7 +41,7 @@ print(max(left), int((tiny * 1).count_nonzero()))
 @pytest.mark.skipif(
     not list(Path(torch.__file__).parent.glob("lib/libgomp*")), reason="needs GNU's OpenMP"
 )
-@pytest.mark.parametrize("verb", ["finetune", "pretrain"])
+@pytest.mark.parametrize("verb", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)])
 def test_no_thread_computes_with_denormals_in_a_run_and_all_do_afterwards(
     verb, weights, archive, tmp_path
 ):
