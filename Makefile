@@ -9,8 +9,9 @@ STAMP  := $(VENV)/.installed
 demo: setup ## adapt the embedded backbone to real shapes by each method, and compare
 	$(BIN)/pointpeft demo $(ARGS)
 
+# Tests run beside each other: with a second thread each they would wait for one another.
 test: setup ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check src tests scripts benchmarks examples
