@@ -113,7 +113,8 @@ def summary(runs: Sequence[ReportRun]) -> str:
         )
     if len(first.get("seeds", ())) > 1:
         text += f", mean ± standard deviation of {len(first['seeds'])} seeds"
-    return text + _selection(first)
+    trained = [run.metrics for run in runs if run.metrics.get("epochs") != 0]
+    return text + _selection(trained[0] if trained else first)
 
 
 def with_spread(metrics: dict[str, Any], key: str) -> str:
@@ -175,6 +176,8 @@ def _classes(metrics: dict[str, Any]) -> str:
 
 def _selection(metrics: dict[str, Any]) -> str:
     chosen = metrics.get("selection", "")
+    if metrics.get("epochs") == 0:  # a rule was fitted
+        return "."
     if chosen == "validation split":
         return "; the epoch to keep was chosen on the validation split alone."
     if metrics.get("protocol", "honest") != "honest" or chosen.startswith("test split"):
