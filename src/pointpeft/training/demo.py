@@ -80,7 +80,7 @@ def _check_same_budget(output: Path, budget: dict[str, Any]) -> None:
     note = output / "demo.json"
     if note.is_file() and json.loads(note.read_text()) != budget:
         raise PointPeftError(
-            f"{output} holds a demonstration of another length or seed; remove it, or name "
+            f"{output} holds a demonstration of other data, length or seed; remove it, or name "
             "another `output`"
         )
     write_json(note, budget)
