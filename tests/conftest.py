@@ -11,6 +11,14 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prepared clouds go to a temporary folder, shared by the tests since it changes no result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POINTPEFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def log_level_as_it_was() -> Iterator[None]:
     """The command line lets its process say more than the library does."""

@@ -20,15 +20,14 @@ from pointpeft.training import (
 from tests.training.support import TINY, TINY_BACKBONE, write_archive
 
 
-@pytest.fixture(autouse=True, scope="session")
-def light_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def light_runs() -> Iterator[None]:
     """What every run has beside its training takes less time than the training.
 
-    Prepared clouds go to a temporary folder, shared by the tests since it changes no result. No SVM
-    is fitted beside a run, and maps of features take the fewest steps that there are.
+    No SVM is fitted beside a run, and maps of features take the fewest steps that there are. It
+    ends with the module: tests elsewhere see what users see.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POINTPEFT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(fitting, "_MOST_SHAPES", 0)
         patch.setattr(analysis, "_ITERATIONS", 250)
         yield
