@@ -14,6 +14,7 @@ import pytest
 from pointpeft.formats import display_name
 from pointpeft.measure.report import ReportRun, read_run, write_report, write_run_report
 from pointpeft.measure.report.figures import curve
+from pointpeft.measure.report.run_page import summary
 
 SECTIONS = ("results", "curves", "confusion", "features", "gallery", "settings")
 BAD_CLASS, BAD_ID = '<b>x</b>&"', "a</script><script>document.title='taken'</script><!--"
@@ -152,6 +153,17 @@ def test_values_that_json_does_not_know_become_absent(tmp_path):
 def test_report_needs_a_run(tmp_path):
     with pytest.raises(ValueError, match="runs"):
         write_report(tmp_path / "report.html", "shapes", [])
+
+
+FITTED = {"epochs": 0, "selection": "nothing is trained, so no epoch is chosen"}
+
+
+def test_summary_says_how_the_epochs_of_what_was_trained_were_chosen():
+    rule, trained = run("svm", **FITTED), run("linear", epochs=3)
+    assert "validation split alone" in summary([rule, trained])
+    alone = summary([rule])
+    assert "epoch" not in alone
+    assert "nothing" not in alone
 
 
 INTERVAL = {"test_accuracy_interval": [0.409, 0.929]}

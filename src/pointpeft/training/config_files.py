@@ -170,8 +170,7 @@ def dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 def config_text(config: VerbConfig) -> str:
     """Every setting of a run as YAML, which :func:`load_config` reads back."""
-    defaults = OmegaConf.structured(type(config))
-    return OmegaConf.to_yaml(OmegaConf.merge(defaults, _literal(asdict(config))))
+    return OmegaConf.to_yaml(OmegaConf.create(_literal(asdict(config))))
 
 
 def save_config(config: VerbConfig, path: str | Path) -> None:

@@ -248,7 +248,7 @@ class RebuildingCheck(BestEpoch):
         device, total, count = next(model.parameters()).device, 0.0, 0
         with eval_mode(model):
             for places in self._batches():
-                batch = self.clouds.__getitems__(places)
+                batch = self.clouds.batch(places)
                 if problems := batch.get("unreadable"):
                     self._leave_out(problems)
                     continue

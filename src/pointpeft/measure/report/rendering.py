@@ -1,11 +1,15 @@
 """Pages that need no other file and no network: template, style, script and Plotly in one."""
 
 import json
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointpeft.files import finite, replacing
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["as_json", "write_page", "write_text"]
 
@@ -18,18 +22,28 @@ def write_page(path: str | Path, template: str, **content: Any) -> Path:
         template: its file in this folder, which extends ``page.html``.
         content: what the template shows, ``title`` and ``summary`` among it.
     """
-    from jinja2 import Environment, FunctionLoader  # slow to import, as is Plotly
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # slow to import, as is Jinja
+
+    page = (
+        _templates()
+        .get_template(template)
+        .render(
+            style=_part("report.css"), script=_part("report.js"), library=get_plotlyjs(), **content
+        )
+    )
+    write_text(path, page)
+    return Path(path)
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, FunctionLoader
 
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_part)
     )
     environment.policies |= {"json.dumps_function": as_json, "json.dumps_kwargs": {}}
-    page = environment.get_template(template).render(
-        style=_part("report.css"), script=_part("report.js"), library=get_plotlyjs(), **content
-    )
-    write_text(path, page)
-    return Path(path)
+    return environment
 
 
 def as_json(value: object) -> str:
