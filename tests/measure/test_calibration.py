@@ -20,7 +20,7 @@ def drawn(scale, shapes=4000, classes=5):
     return scale * logits, labels
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 200.0])
 def test_the_temperature_is_how_much_too_sure_a_model_is(scale):
     logits, labels = drawn(scale)
     temperature = fit_temperature(logits, labels)

@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 
 __all__ = ["calibration_error", "fit_temperature"]
 
-_RANGE = (-4.0, 4.0)  # of the logarithm of a temperature
+_RANGE = (-4.0, 8.0)  # of the logarithm of a temperature; rules on few shapes are far too sure
 
 
 def fit_temperature(logits: NDArray, labels: NDArray) -> float:
