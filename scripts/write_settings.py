@@ -3,11 +3,12 @@
 python scripts/write_settings.py
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pointpeft.models import get_entry, list_models
-from pointpeft.peft import HuggingFaceConfig, config_class, list_methods
+from pointpeft.peft import HuggingFaceConfig, PeftConfig, config_class, list_methods
 from pointpeft.training import FinetuneConfig, PretrainConfig, SvmConfig
 from pointpeft.training.settings import Setting, list_settings
 
@@ -37,12 +38,12 @@ def table(**columns: list[Setting]) -> str:
     return "\n".join(lines)
 
 
-def by_class(configs: dict[str, Any], prefix: str) -> list[str]:
+def by_class(configs: dict[str, Any], prefix: str, leave_out: Sequence[Setting] = ()) -> list[str]:
     """Tables of named configs, one of each class, with a column for each name."""
     classes: dict[type, dict[str, list[Setting]]] = {}
     for name, config in configs.items():
         kind = config if isinstance(config, type) else type(config)
-        if settings := list_settings(config, prefix):
+        if settings := [one for one in list_settings(config, prefix) if one not in leave_out]:
             classes.setdefault(kind, {})[name] = settings
     return [table(**columns) for columns in classes.values()]
 
@@ -62,9 +63,11 @@ def page() -> str:
         "## `pointpeft svm`",
         table(default=list_settings(SvmConfig)),
         "## Methods",
-        "`full`, `linear`, `bitfit` and `norm` have no settings. Those of `lora`, `dora`, `ia3`, "
-        "`vera` and `hugging-face` are the ones of the library peft, as in `peft.r=8`.",
-        *by_class(methods, "peft."),
+        "`peft.head=lda` gives a classifier, under any method that is trained, [a head that begins "
+        "as `lda`](methods.md#a-head-that-begins-as-lda). `full`, `bitfit` and `norm` have no "
+        "other settings. Those of `lora`, `dora`, `ia3`, `vera` and `hugging-face` are the ones of "
+        "the library peft, as in `peft.r=8`.",
+        *by_class(methods, "peft.", leave_out=list_settings(PeftConfig, "peft.")),
         "## Backbones",
         *by_class({name: entry.config for name, entry in entries.items()}, "backbone."),
         "## Pre-training",

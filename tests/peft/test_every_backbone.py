@@ -1,5 +1,6 @@
 """Every method on every backbone and task: what trains, what is stored, what a cloud hangs on."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -41,10 +42,10 @@ def network(name, task):
     return build_segmenter(encoder(name), 3, 2)
 
 
-def adapted(backbone, method, task):
+def adapted(backbone, method, task, **changed):
     """A model under a method, one step of training away from its start."""
     torch.manual_seed(0)
-    trunk, config = encoder(backbone), CONFIGS[method]()
+    trunk, config = encoder(backbone), replace(CONFIGS[method](), **changed)
     bank = pp.MemoryBank.build(trunk, [clouds(12, seed=5)]) if config.uses_bank else None
     model = pp.get_peft_model(network(backbone, task), config, bank)
     if task == "part_segmentation":
@@ -75,13 +76,18 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
     moved = [n for n, p in model.adapter.named_parameters() if not torch.equal(p, before[n])]
     assert any("head" not in name for name in moved) or method == "linear"
 
+    check_logits(model, backbone, task, tmp_path)
+
+
+def check_logits(model, backbone, task, tmp_path):
+    """They hang on the cloud alone, and come back from a file."""
     points = clouds(2, seed=3)
     with torch.no_grad():
         found = logits(model.eval(), points)
         assert found.isfinite().all()
         if task == "classification":
             alone = torch.cat([model(cloud) for cloud in points.split(1)])
-            model.add_adapter("other", pp.LinearConfig())
+            model.add_adapter("other", pp.LinearConfig(head=model.config.head))
             mixed, _ = model.forward_mixed(points, ["default", "other"])
             torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
         else:
@@ -94,6 +100,17 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
         model.save_pretrained(tmp_path)
         loaded = pp.load_adapter(encoder(backbone), tmp_path)
         assert torch.equal(logits(loaded, points), found)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method"), [pair for pair in PAIRS if pair[0] in ("point_mae", "point_m2ae")]
+)
+def test_a_method_under_a_head_on_all_blocks(backbone, method, tmp_path):
+    model, before = adapted(backbone, method, "classification", head="lda")
+    moved = [n for n, p in model.adapter.named_parameters() if not torch.equal(p, before[n])]
+    assert "model.head.scores.weight" in moved
+    assert any(".head." not in name for name in moved) or method == "linear"
+    check_logits(model, backbone, "classification", tmp_path)
 
 
 @pytest.mark.parametrize("method", ONE_SCALE_ONLY)

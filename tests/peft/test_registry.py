@@ -93,7 +93,7 @@ def test_an_unknown_method_is_answered_with_the_nearest():
 def test_an_unknown_setting_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match=r"adapter_dmi.*'adapter_dim'"):
         pp.PointPeftConfig.from_dict({"adapter_dmi": 3})
-    with pytest.raises(ConfigError, match="settings: none"):
+    with pytest.raises(ConfigError, match="settings: head"):
         pp.FullConfig.from_dict({"rank": 3})
 
 

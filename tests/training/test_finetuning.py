@@ -44,6 +44,14 @@ def test_learns_easy_classes(trained):
     assert metrics["val_accuracy"] >= 0.625
 
 
+@pytest.mark.parametrize("method", ["linear", "lora", "point-peft"])
+def test_a_head_on_all_blocks_knows_the_classes_before_it_learns(method, run_finetune):
+    begun = [f"method={method}", "optimizer.lr=1e-6", "trainer.epochs=1"]
+    metrics = run_finetune(*begun, "peft.head=lda", name="all-blocks")
+    assert metrics["val_accuracy"] >= 0.75  # chance: 0.25
+    assert metrics["val_accuracy"] > run_finetune(*begun, name="own")["val_accuracy"]
+
+
 def test_run_folder_is_complete(trained):
     method, folder, _ = trained
     for name in ("config.yaml", "log.txt", "metrics.csv", "metrics.json"):

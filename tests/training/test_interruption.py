@@ -66,9 +66,15 @@ def test_resumed_run_equals_uninterrupted_run(run_finetune, tmp_path, cut_at, me
     assert metrics["test_accuracy"] is not None
 
 
-def test_resumed_run_with_dropout_and_random_points(run_finetune, tmp_path, cut_at):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["method=full", "backbone.drop_path=0.5", "data.augmentation=scale-rotate"],
+        ["method=point-peft", "peft.head=lda", "data.augmentation=scale-rotate"],
+    ],
+)
+def test_resumed_run_with_random_points(run_finetune, tmp_path, cut_at, overrides):
     """Whatever is random in training is drawn anew from the seed and the epoch."""
-    overrides = ["method=full", "backbone.drop_path=0.5", "data.augmentation=scale-rotate"]
     run_finetune(*overrides, name="whole")
     cut_at(ClassificationModule, 1)
     with pytest.raises(PowerCutError):

@@ -17,6 +17,7 @@ from pointpeft.training.optimizer import (
     learning_rate_factor,
     parameter_groups,
 )
+from pointpeft.training.resolved import ResolvedRun
 from tests.training.support import rows
 
 FLOOR = 0.01
@@ -134,6 +135,16 @@ def test_the_head_has_a_rate_of_its_own(rule):
     body, last = rates.get_last_lr()[1], rates.get_last_lr()[-1]
     assert last - 1e-6 == pytest.approx((1e-2 - 1e-6) / (1e-3 - 1e-6) * (body - 1e-6))
     assert body > 5e-4
+
+
+@pytest.mark.parametrize("lr", [1e-3, 2e-6])
+def test_a_head_that_was_fitted_learns_with_a_hundredth_of_the_rate(lr, finetune_config):
+    given = ["optimizer.head_lr_factor=2", f"optimizer.lr={lr}"]
+    resolved = ResolvedRun.of(finetune_config(*given, "peft.head=lda"))
+    assert resolved.schedule.settings.head_lr_factor == pytest.approx(0.02)
+    assert resolved.schedule.settings.min_lr <= 0.02 * lr
+    assert ResolvedRun.of(resolved.config).schedule == resolved.schedule  # as a run goes on
+    assert ResolvedRun.of(finetune_config(*given)).schedule.settings.head_lr_factor == 2
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Exportable(nn.Module):
         self.merged = False
         if not isinstance(model, PeftModel):
             network = copy.deepcopy(model)
-        elif model.tuner.mergeable:
+        elif model.adapter.mergeable:
             with contextlib.suppress(ConfigError):  # some layers of peft cannot be: they stay
                 network, self.merged = model.merge_adapter(), True
         if not isinstance(network, Trunk | Network | Adapter):

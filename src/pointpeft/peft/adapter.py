@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointpeft.errors import ConfigError
+from pointpeft.errors import ConfigError, check_choices
 from pointpeft.models import ModelSpec
 from pointpeft.models.heads import Classifier
 from pointpeft.models.loadable import Loadable
 from pointpeft.models.network import Network
 from pointpeft.models.part_segmenters import PartSegmenter
 from pointpeft.models.trunk import Tokenized, Trunk
+from pointpeft.peft.all_blocks import DiscriminantHead, pooled_widths
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig, Tuner
 from pointpeft.peft.registry import tuner_class
@@ -111,14 +112,30 @@ class Adapter(Loadable):
     def _fit_head(self) -> None:
         """Give a classifier a fresh head where that of the method has other shapes than its own."""
         model, tuner = self.model, self.tuner
+        check_choices(self.config, ["head"], self.config.heads)
         if not isinstance(model, Classifier):
+            if self.config.head == "lda":
+                raise ConfigError(f"head=lda is for classification, not {model.task}")
             return
-        model.num_features = tuner.num_features(model)
+        on_blocks = self.config.head == "lda"
+        widths = pooled_widths(model.backbone)
+        model.num_features = sum(widths) if on_blocks else tuner.num_features(model)
+
+        def fresh() -> nn.Module:
+            if on_blocks:
+                return DiscriminantHead(model.num_features, model.num_classes)
+            return tuner.head(model, model.num_classes)
+
         with torch.device("meta"):  # draws no random numbers
-            wanted = tuner.head(model, model.num_classes)
+            wanted = fresh()
         if _shapes(wanted) != _shapes(model.head):
             like = next(model.head.parameters())
-            model.head = tuner.head(model, model.num_classes).to(like)
+            model.head = fresh().to(like)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether a plain model can compute the same."""
+        return self.tuner.mergeable and self.config.head != "lda"
 
     def forward(
         self,

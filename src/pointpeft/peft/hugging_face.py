@@ -90,12 +90,14 @@ class HuggingFaceConfig(PeftConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain values, with the method's name."""
-        return {"method": self.method, **self.settings}
+        head = {} if self.head == "mlp" else {"head": self.head}
+        return {"method": self.method, **self.settings, **head}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`."""
-        return cls({key: value for key, value in settings.items() if key != "method"})
+        own = {key: settings[key] for key in ("head",) if key in settings}
+        return cls({k: v for k, v in settings.items() if k not in ("method", "head")}, **own)
 
 
 @dataclass(frozen=True)

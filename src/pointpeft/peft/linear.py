@@ -24,13 +24,14 @@ class LinearConfig(PeftConfig):
 
     method = "linear"
     learning_rate = 2e-3
+    heads = ("mlp", "linear", "lda")
 
-    head: str = "mlp"  # the model's own; or "linear": a single layer
+    head: str = "mlp"  # the model's own; "linear": a single layer; "lda": on all blocks
     class_token: bool = False  # train the class token as well, which every block sees
     reference_compat: bool = False  # BatchNorms and stochastic depth act, as in PCP-MAE's code
 
     def __post_init__(self) -> None:
-        check_choices(self, ["head"], ("mlp", "linear"))
+        check_choices(self, ["head"], self.heads)
         check_choices(self, ["class_token", "reference_compat"], (True, False))
 
 
@@ -58,13 +59,13 @@ class LinearTuner(Tuner):
         """Of a classifier, all that its head is given, where that stays as it is."""
         if not isinstance(model, Classifier) or not self._is_fixed:
             return {}
-        return {"features": model.forward_features(points, self)}
+        return {"features": model.forward_features(points, self.acting)}
 
     def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same with equal class tokens."""
         if not isinstance(model, Classifier) or not self._is_fixed:
             return None
-        return "features", (type(self), class_token_bytes(model))
+        return "features", (type(self), self.config.head == "lda", class_token_bytes(model))
 
     @property
     def _is_fixed(self) -> bool:

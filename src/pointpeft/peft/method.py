@@ -16,6 +16,7 @@ from pointpeft.models.heads import Classifier
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Method, Tokenized, Trunk
 from pointpeft.ops._numerics import full_precision
+from pointpeft.peft.all_blocks import AllBlocks
 from pointpeft.peft.bank import MemoryBank
 
 __all__ = ["Constants", "FittedConfig", "FittedTuner", "PeftConfig", "Tuner"]
@@ -32,6 +33,8 @@ class PeftConfig:
         method: the name by which the method is registered; every sub-class has its own.
         learning_rate: peak of the schedule, unless another one is asked for.
         fitted: whether it is fitted to features of the frozen encoder, instead of trained.
+        head: of a classifier: "mlp", that of the model, or "lda", a linear rule on the tokens of
+            all blocks that begins as linear discriminant analysis of the training shapes.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class PeftConfig:
     method: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 5e-4
     fitted: ClassVar[bool] = False
+    heads: ClassVar[tuple[str, ...]] = ("mlp", "lda")  # that it can have
+
+    head: str = field(default="mlp", kw_only=True)  # "lda": one on all blocks, fitted at first
 
     @property
     def uses_bank(self) -> bool:
@@ -54,8 +60,11 @@ class PeftConfig:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings as plain values, with the method's name."""
-        return {"method": self.method, **dataclasses.asdict(self)}
+        """Settings as plain values, with the method's name; without the usual head."""
+        settings = dataclasses.asdict(self)
+        if settings["head"] == "mlp":
+            del settings["head"]
+        return {"method": self.method, **settings}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -65,6 +74,8 @@ class PeftConfig:
             ConfigError: a key is unknown; the message proposes the nearest valid one.
         """
         valid = [field.name for field in dataclasses.fields(cls)]
+        if len(cls.heads) == 1:
+            valid.remove("head")
         settings = {key: value for key, value in settings.items() if key != "method"}
         for key in settings:
             if key not in valid:
@@ -81,6 +92,7 @@ class FittedConfig(PeftConfig):
     """Settings of a method that is fitted to features of the frozen encoder."""
 
     fitted = True
+    heads = ("mlp",)
 
     # "balanced": classes count alike, as class_weights=balanced of a run says; "none": shapes do
     class_weights: str = field(default="none", kw_only=True)
@@ -170,6 +182,11 @@ class Tuner(Method, abc.ABC):
         """
         return None
 
+    @property
+    def acting(self) -> Method:
+        """What acts on a forward pass: the method, and what the head on all blocks looks at."""
+        return AllBlocks(self) if self.config.head == "lda" else self
+
     def attach(self, model: Network) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
 
@@ -190,7 +207,7 @@ class Tuner(Method, abc.ABC):
 
     def logits(self, model: Network, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """What the adapter gives: logits of the model, or of the method itself."""
-        return model(found, *category, self, context)
+        return model(found, *category, self.acting, context)
 
     def entered(self, model: Classifier) -> nn.Module:
         """The module whose input are the features that become logits, ``(B, F)``."""

@@ -218,11 +218,10 @@ class PeftModel(PretrainedAdapter, nn.Module):
         Raises:
             ConfigError: the method adds layers, which no model without them can stand for.
         """
-        if not self.tuner.mergeable:
-            raise ConfigError(
-                f"method {self.config.method!r} adds layers to the encoder, so the adapter cannot "
-                "be merged into it; keep the adapter"
-            )
+        if not self.adapter.mergeable:
+            adds = "a head on all blocks" if self.config.head == "lda" else "layers to the encoder"
+            name = self.config.method
+            raise ConfigError(f"method {name!r} adds {adds}, so the adapter cannot be merged")
         return self.tuner.merged(self.model).requires_grad_(True)
 
     def _check_known(self, name: str) -> None:

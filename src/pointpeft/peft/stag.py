@@ -101,7 +101,7 @@ class STAGTuner(Tuner):
         by run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        if not isinstance(model, Classifier) or not self.freezes_statistics:
+        if not isinstance(model, Classifier) or not self._keeps_below:
             return {}
         found, frozen = model.backbone.tokenize(points), _Frozen(first)
         P = model.run(found, frozen).prefix
@@ -114,10 +114,15 @@ class STAGTuner(Tuner):
 
     def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
         """The same with equal class tokens."""
-        if not isinstance(model, Classifier) or not self.freezes_statistics:
+        if not isinstance(model, Classifier) or not self._keeps_below:
             return None
         of = (type(self), self.config.first_block, self.config.run_length)
         return "points", (of, class_token_bytes(model))
+
+    @property
+    def _keeps_below(self) -> bool:
+        """Whether all that lies below is frozen, and is looked at by no head."""
+        return self.freezes_statistics and self.config.head != "lda"
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """What is known from :meth:`constants`."""

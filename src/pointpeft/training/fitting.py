@@ -12,16 +12,24 @@ from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import RandomSubset, pool_size
 from pointpeft.errors import DataError
 from pointpeft.formats import display_name, percent
+from pointpeft.measure.analysis import model_outputs
+from pointpeft.measure.calibration import fit_temperature
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
 from pointpeft.peft import PeftModel
+from pointpeft.peft.all_blocks import Discriminant, DiscriminantHead, discriminant
+from pointpeft.peft.bank import eval_mode
 from pointpeft.peft.method import FittedTuner
 from pointpeft.training.inputs import make_backbone, training_device
 from pointpeft.training.resolved import ResolvedRun
 
-__all__ = ["fit_method", "svm_beside"]
+__all__ = ["begin_head", "fit_method", "svm_beside"]
 
 log = logging.getLogger("pointpeft")
+
+_DRAWS = 4  # samplings of each training shape that a head begins with
+_USUAL_TEMPERATURE = 15.0  # of scores of linear discriminant analysis; few shapes do not tell
+_CALIBRATED_FROM = 20  # shapes
 
 _MOST_SHAPES = 2000
 """Training shapes beyond which no SVM is fitted beside a run: its time grows with their square."""
@@ -36,9 +44,7 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     started, tuner = time.monotonic(), model.tuner
     assert isinstance(tuner, FittedTuner)
     model.to(training_device(resolved.config)).eval()
-    clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
-    subset = RandomSubset(num_points, max(pool_size(num_points), num_points))
-    draws = [clouds[:, :num_points]] + [subset(clouds) for _ in range(1, tuner.draws)]
+    draws = _draws(data, tuner.draws)
     found = [extract_features(model.trunk, draw, tuner.fitted_features) for draw in draws]
     features = torch.from_numpy(np.concatenate(found))
     labels = torch.from_numpy(data.train.labels).long().repeat(tuner.draws)
@@ -46,6 +52,50 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     report = tuner.fit(features, labels, ids)
     tuner.to(next(model.trunk.parameters()).device)
     return {"fit_seconds": time.monotonic() - started, **report}
+
+
+def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> None:
+    """Let a head on all blocks begin as linear discriminant analysis, before it is trained.
+
+    The temperature of its scores suits every fifth shape of each class, by the rule that the others
+    give.
+    """
+    head = model.adapter.classifier.head
+    assert isinstance(head, DiscriminantHead)
+    model.to(training_device(resolved.config))
+    with eval_mode(model):
+        draws = [model_outputs(model, draw).features for draw in _draws(data, _DRAWS)]
+    features = torch.from_numpy(np.stack(draws))  # (draws, S, F)
+    labels = torch.from_numpy(data.train.labels).long()
+    balanced = resolved.config.class_weights == "balanced"
+
+    def fitted(rows: Tensor) -> Discriminant:
+        chosen = features[:, rows].flatten(0, 1)
+        return discriminant(chosen, labels[rows].repeat(_DRAWS), len(data.class_names), balanced)
+
+    kept_out, temperature = _every_fifth(labels), _USUAL_TEMPERATURE
+    if int(kept_out.sum()) >= _CALIBRATED_FROM:
+        rule = fitted(~kept_out)
+        scores = (features[0, kept_out] - rule.origin) @ rule.weight.T + rule.bias
+        temperature = fit_temperature(scores.numpy(), labels[kept_out].numpy())
+    head.begin(fitted(torch.ones_like(kept_out)), temperature)
+    log.info("the head begins as linear discriminant analysis, temperature %.1f", temperature)
+
+
+def _draws(data: ShapeData, count: int) -> list[Tensor]:
+    """Samplings of each training shape, ``(S, N, 3)``; the first is of its farthest points."""
+    clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
+    subset = RandomSubset(num_points, max(pool_size(num_points), num_points))
+    return [clouds[:, :num_points]] + [subset(clouds) for _ in range(1, count)]
+
+
+def _every_fifth(labels: Tensor) -> Tensor:
+    """Which shapes are number 5, 10, ... of their class, ``(S,)``."""
+    places = torch.zeros_like(labels)
+    for label in labels.unique():
+        of_class = labels == label
+        places[of_class] = torch.arange(1, int(of_class.sum()) + 1)
+    return places % 5 == 0
 
 
 def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) -> dict[str, Any]:

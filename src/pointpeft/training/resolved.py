@@ -14,6 +14,9 @@ from pointpeft.training.protocol import Protocol
 
 __all__ = ["ResolvedRun"]
 
+_FITTED_HEAD = 0.01
+"""Share of its rate that a head learns with that was fitted: a faster one forgets the fit."""
+
 
 @dataclass(frozen=True)
 class ResolvedRun:
@@ -61,7 +64,12 @@ class ResolvedRun:
             optimizer=replace(config.optimizer, lr=lr),
             data=replace(config.data, augmentation=augmentation),
         )
-        schedule = Schedule.of(config.optimizer, config.trainer.epochs)
+        optimizer = config.optimizer
+        if method.head == "lda":
+            factor = optimizer.head_lr_factor * _FITTED_HEAD
+            least = min(optimizer.min_lr, lr * factor)
+            optimizer = replace(optimizer, head_lr_factor=factor, min_lr=least)
+        schedule = Schedule.of(optimizer, config.trainer.epochs)
         return cls(config, task, protocol, method, schedule)
 
     def having(self, config: FinetuneConfig) -> "ResolvedRun":

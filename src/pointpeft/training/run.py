@@ -24,7 +24,7 @@ from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.engine import fit, make_trainer
-from pointpeft.training.fitting import fit_method, svm_beside
+from pointpeft.training.fitting import begin_head, fit_method, svm_beside
 from pointpeft.training.inputs import (
     Banks,
     describe_input,
@@ -60,13 +60,19 @@ def train_one_seed(
     data = redraw(data, config.seed)
     L.seed_everything(config.seed, verbose=False)
     if resolved.method.fitted:
-        log.info("%s: fitted at once; epochs and learning rate change nothing", _title(config))
+        alike = ", every class counting alike" if config.class_weights == "balanced" else ""
+        log.info(
+            "%s: fitted at once%s; epochs and learning rate change nothing", _title(config), alike
+        )
         model = _make_model(resolved, data, run, banks)
         fitted = fit_method(model, resolved, data)
         metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
         write_json(run.metrics, metrics)
         return metrics
     module = _make_module(resolved, data, run, banks)
+    begun = run.resume_from if resume else None
+    if resolved.method.head == "lda" and begun is None:
+        begin_head(module.model, resolved, data)
     timer, history = EpochTimer(), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
     extra_epochs = protocol.extra_epochs(config)
@@ -91,14 +97,14 @@ def train_one_seed(
         monitor=monitor,
         grad_clip=config.optimizer.grad_clip,
         first_epoch=extra_epochs,  # loops that run one more do not look at the first
-        idle_parameters=module.model.tuner.leaves_idle,
+        idle_parameters=module.model.tuner.leaves_idle or resolved.method.head == "lda",
     )
     batches = ShapeDataModule(
         data.train, data.val, data.transform.num_points, config.trainer.batch_size,
         config.trainer.num_workers, config.seed, drop_last=protocol.drop_last,
         share=Share.of(trainer),
     )  # fmt: skip
-    fit(trainer, module, batches, run.resume_from if resume else None)
+    fit(trainer, module, batches, begun)
     device = trainer.strategy.root_device
     return on_first_process(
         trainer, lambda: _conclude(resolved, data, run, module, device, timer, history, votes)

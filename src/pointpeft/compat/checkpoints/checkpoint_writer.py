@@ -161,6 +161,8 @@ def pth_layout(model: PeftModel | Loadable) -> Layout:
     tuned = isinstance(config, PointPeftConfig)
     if isinstance(config, PointPeftConfig) and not config.reference_compat:
         raise ConfigError("published repositories have Point-PEFT with reference_compat=True only")
+    if config is not None and config.head == "lda":
+        raise ConfigError("published repositories have no model with head=lda")
     known = "point_m2ae" if name == "i2p_mae" and task != "pretraining" else name
     for layout in reversed(LAYOUTS):  # of I2P-MAE's the one without a teacher
         if (layout.model, layout.task, layout.tuned) == (known, task, tuned):
