@@ -134,6 +134,9 @@ def test_points_on_a_line_are_seen_or_refused():
         ("tilt", -1),
         ("elevation", (10, -10)),
         ("elevation", (0, 100)),
+        ("elevation", 30),
+        ("elevation", (1, 2, 3)),
+        ("elevation", ("a", 3)),
         ("distance", 1.0),
         ("resolution", 0),
         ("occlusion", 1.0),
@@ -146,6 +149,19 @@ def test_points_on_a_line_are_seen_or_refused():
 def test_settings_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=name):
         ScanConfig(**{name: value})
+
+
+def test_a_seed_that_is_none_is_refused(sphere):
+    for seed in (-1, "a"):
+        with pytest.raises(ConfigError, match="generator"):
+            simulate_scan(sphere, seed)
+
+
+def test_points_that_are_not_finite_are_counted(sphere):
+    sphere = sphere.copy()
+    sphere[:3, 1] = np.nan
+    with pytest.raises(DataError, match=f"3 of {len(sphere)}"):
+        simulate_scan(sphere)
 
 
 def test_the_augmentation_gives_scans_in_the_unit_ball(sphere):

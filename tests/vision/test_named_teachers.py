@@ -21,12 +21,15 @@ class Hub:
     def __init__(self):
         self.networks, self.downloaded, self.asked = {}, {}, []
 
-    def from_pretrained(self, name, local_files_only=False, attn_implementation=None):
-        if local_files_only:
-            if name in self.downloaded:
-                return self.downloaded[name]
+    def from_pretrained(
+        self, name, local_files_only=False, attn_implementation=None, config=None,
+        output_loading_info=False, ignore_mismatched_sizes=False,
+    ):  # fmt: skip
+        if local_files_only and name not in self.downloaded:
             raise OSError("not downloaded")
-        return self.networks[name]
+        network = (self.downloaded if local_files_only else self.networks)[name]
+        loaded = {"missing_keys": set(), "mismatched_keys": set()}
+        return (network, loaded) if output_loading_info else network
 
     def model_info(self, api, name, timeout):
         self.asked.append(name)

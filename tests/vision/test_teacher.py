@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pointpeft.errors import CheckpointError, ConfigError
@@ -222,6 +223,62 @@ def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
     attention = output.attentions[-1].mean(dim=1)
     row = attention.mean(dim=1) if kind == "Siglip" else attention[:, 0, 1:]
     torch.testing.assert_close(seen.saliency.flatten(1), row)
+
+
+def test_the_tower_of_a_whole_clip_in_a_folder(images, tmp_path):
+    """Its projection is stated beside its two towers."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 8}  # fmt: skip
+    config = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 9, "max_position_embeddings": 4},
+        vision_config={**sizes, "image_size": 12, "patch_size": 4},
+        projection_dim=10,
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path)
+    assert load_teacher(tmp_path)(images).features.shape == (2, 10, 3, 3)
+
+
+@pytest.fixture
+def vit_folder(tmp_path):
+    config = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
+        image_size=12, patch_size=4,
+    )  # fmt: skip
+    transformers.ViTModel(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_weights_that_are_missing_are_refused_but_for_those_that_nothing_uses(vit_folder):
+    file = vit_folder / "model.safetensors"
+    weights = load_file(file)
+    unused = {name for name in weights if name.startswith("pooler.")}
+    save_file({n: t for n, t in weights.items() if n not in unused}, file, {"format": "pt"})
+    load_teacher(vit_folder)
+    last = sorted(name for name in weights if "layer.1." in name)
+    save_file({n: t for n, t in weights.items() if n not in last}, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"missing.*1\.") as refused:
+        load_teacher(vit_folder)
+    assert str(vit_folder) in str(refused.value)
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(vit_folder):
+    config = vit_folder / "config.json"
+    config.write_text(config.read_text().replace('_size": 8', '_size": 9'))
+    with pytest.raises(CheckpointError, match="fit"):
+        load_teacher(vit_folder)
+
+
+def test_a_truncated_file_in_a_folder_is_named(vit_folder):
+    file = vit_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=re.escape(str(vit_folder))):
+        load_teacher(vit_folder)
+
+
+def test_images_too_small_for_the_network_are_refused():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    with pytest.raises(ConfigError, match="teacher_image_size"):
+        load_teacher("efficientnet-lite0", image_size=16)
 
 
 def test_networks_that_are_no_vision_transformers_are_refused(tmp_path):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_NOTES = 20  # that are shown; thousands of files may have one each
+
 
 class _ShowByDefault(TyperGroup):
     """``pointpeft data SOURCE`` means ``pointpeft data show SOURCE``."""
@@ -73,8 +75,10 @@ def show(
     show_table(table)
     if len(shapes.unlabelled):
         tell(f"{counted(len(shapes.unlabelled), 'shape')} without a label")
-    for note in shapes.notes:
+    for note in shapes.notes[:_NOTES]:
         tell(f"note: {note}", style="dim")
+    if (more := len(shapes.notes) - _NOTES) > 0:
+        tell(f"and {counted(more, 'note')} more", style="dim")
     _warn_of(shapes.problems, "unusable")
     if export is not None:
         count = export_folder(shapes, export)

@@ -1,5 +1,6 @@
 """Simulated scans: what a depth camera sees of a shape from one side, with its faults."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -65,6 +66,9 @@ class ScanConfig:
                 raise ConfigError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
         if self.distance <= 1:
             raise ConfigError(f"distance must be above 1, the shape's radius, got {self.distance}")
+        rising = isinstance(self.elevation, Sequence) and len(self.elevation) == 2
+        if not rising or not all(type(v) in (int, float) for v in self.elevation):
+            raise ConfigError(f"elevation must be two numbers in degrees, got {self.elevation!r}")
         low, high = self.elevation
         if not -90 <= low <= high <= 90:
             raise ConfigError(f"elevation must rise within [-90, 90], got {self.elevation}")
@@ -88,6 +92,7 @@ def simulate_scan(
         some hundreds for 2,048 points, and never zero.
 
     Raises:
+        ConfigError: the generator is none, nor a seed from 0.
         DataError: `points` are not `(N, 3)` finite numbers, fewer than 64, or all at one place.
 
     Example:
@@ -95,6 +100,10 @@ def simulate_scan(
         >>> scan = simulate_scan(sample_surface(shape.points, shape.faces, 4096), 0)
     """
     points = _checked(points)
+    if not isinstance(generator, np.random.Generator) and (
+        not isinstance(generator, int | np.integer) or generator < 0
+    ):
+        raise ConfigError(f"`generator` must be one of NumPy, or a seed from 0, got {generator!r}")
     rng = np.random.default_rng(generator)
     center = points.mean(axis=0)
     radius = np.linalg.norm(points - center, axis=1).max()
@@ -113,8 +122,10 @@ def _checked(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":
         raise DataError(f"`points` must be numbers (N, 3), got {points.dtype} {points.shape}")
-    if len(points) < _FEWEST or not np.isfinite(points).all():
-        raise DataError(f"`points` must be {_FEWEST} or more finite ones, got {len(points)}")
+    if len(points) < _FEWEST:
+        raise DataError(f"`points` must be {_FEWEST} or more, got {len(points)}")
+    if unusable := int((~np.isfinite(points).all(axis=1)).sum()):
+        raise DataError(f"`points` must be finite numbers: {unusable} of {len(points)} are not")
     return points.astype(np.float64)
 
 
@@ -163,7 +174,9 @@ def _visible(
     try:
         hull = ConvexHull(np.vstack([flipped, np.zeros(3)])).vertices
     except QhullError as error:
-        raise DataError("`points` all lie on one line; a scan needs a surface") from error
+        raise DataError(
+            "`points` all lie on one line, or in a plane seen edge-on; a scan needs a surface"
+        ) from error
     seen = np.sort(hull[hull < len(points)])
     right, up, depth = axes @ rays[seen].T
     reach = 1 / np.sqrt(camera @ camera - 1)  # image coordinates of the unit ball's outline

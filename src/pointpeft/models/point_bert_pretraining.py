@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.locations import resolve_checkpoint
 from pointpeft.models.dvae import DiscreteVAE, DiscreteVAEConfig
 from pointpeft.models.objective import Pretraining
 from pointpeft.models.point_bert import Masked, MaskTransformer, PointBERTPretrainingConfig
@@ -232,7 +233,8 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
     c = backbone.config
     if c.embed_dim is None:
         raise ConfigError("Point-BERT needs embed_dim, the channels of the tokenizer's patches")
-    saved = _tokenizer_sizes(config.tokenizer) if config.tokenizer else {}
+    source = str(resolve_checkpoint(config.tokenizer)) if config.tokenizer else None
+    saved = _tokenizer_sizes(source) if source else {}
     stated = {name: getattr(config, name) for name in _INNER}
     inner = {**saved, **{name: size for name, size in stated.items() if size is not None}}
     dvae = DiscreteVAE(
@@ -246,13 +248,13 @@ def _make_tokenizer(backbone: PointMAE, config: PointBERTPretrainingConfig) -> D
             **{name: inner[name] for name in _INNER if name in inner},
         )
     )
-    if config.tokenizer is None:
+    if source is None and config.reconstruction:
         log.warning("pre-training with an untrained tokenizer: its tokens mean nothing")
-    else:
+    elif source is not None:
         # Here, since reading a file of another program knows the layouts of these models.
         from pointpeft.compat.checkpoints.checkpoint_reader import load_into
 
-        load_into(dvae, config.tokenizer)
+        load_into(dvae, source)
     return dvae
 
 

