@@ -250,6 +250,16 @@ def test_a_teacher_can_be_passed_in(points, mask):
     assert model(points, mask).isfinite()
 
 
+@pytest.mark.parametrize("needed", [{}, {"semantics": 1.0}, {"guided_mask": True}])
+def test_a_teacher_is_asked_for_where_something_looks_at_images(needed, points):
+    settings = {"semantics": 0.0, "guided_mask": False, "teacher": "nowhere.pt", **needed}
+    if needed:
+        with pytest.raises(ConfigError, match=r"nowhere\.pt"):
+            i2p("pretraining", **settings)
+    else:
+        assert i2p("pretraining", **settings)(points).isfinite()
+
+
 def test_without_weights_the_way_out_is_named():
     with pytest.raises(ConfigError, match=r"ViT-B-16\.pt.*teacher='random'"):
         pp.create_model("i2p_mae", task="pretraining")

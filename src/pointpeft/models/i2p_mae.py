@@ -68,8 +68,8 @@ class I2PMAEPretraining(PointM2AEPretraining):
     Args:
         backbone: the encoder to pre-train.
         config: masking, decoder and teacher.
-        teacher: the image encoder; None: loaded as ``config`` says. It is no part of the model's
-            parameters and weights.
+        teacher: the image encoder; None: loaded as ``config`` says, if a term or the mask needs
+            one. It is no part of the model's parameters and weights.
     """
 
     pretraining_config: I2PMAEPretrainingConfig
@@ -85,12 +85,14 @@ class I2PMAEPretraining(PointM2AEPretraining):
         steps, sizes = len(c.decoder_depths), backbone.config.group_sizes
         self._members = sizes[-min(steps, len(sizes))]  # of a group of the decoded scale
         points = c.points_per_group or self._members
-        teacher = teacher or load_teacher(
-            c.teacher, c.teacher_image_size, c.teacher_patch_size, c.teacher_channels
-        )
+        if teacher is None and (c.semantics or c.guided_mask or c.distillation):
+            teacher = load_teacher(
+                c.teacher, c.teacher_image_size, c.teacher_patch_size, c.teacher_channels
+            )
         super().__init__(backbone, dataclasses.replace(c, points_per_group=points), teacher)
         self.teacher, self.views = teacher, make_views(c.views, c.num_views)
-        channels = self._members * self.views.count * teacher.channels
+        channels = self._members * self.views.count
+        channels *= c.teacher_channels if teacher is None else teacher.channels
         self.feature_head = nn.Linear(self.rec_head.in_features, channels)
         self.feature_head.requires_grad_(c.semantics > 0)
         self.decoder.requires_grad_(c.semantics > 0 or c.reconstruction > 0)
@@ -121,6 +123,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
 
     def look(self, points: Tensor) -> SeenClouds:
         """Draw ``points (B, N, 3)`` from all sides and let the teacher look at it."""
+        assert self.teacher is not None, "loaded where something needs it"
         return look_at(points, self.views, self.teacher)
 
     def saliency(self, views: SeenClouds, centers: Tensor) -> Tensor:
