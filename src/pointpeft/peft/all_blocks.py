@@ -22,7 +22,7 @@ class AllBlocks(Method):
     """Has the head see the mean and the maximum over the patch tokens behind every block.
 
     Args:
-        method: acts on the encoder; the head of its own sees nothing.
+        method: acts on the encoder; what it gives to a head of its own is left aside.
 
     Attributes:
         rows: what was pooled in one pass, two of each block, ``(B, C)``.

@@ -24,14 +24,11 @@ def write_page(path: str | Path, template: str, **content: Any) -> Path:
     """
     from plotly.offline import get_plotlyjs  # slow to import, as is Jinja
 
-    page = (
-        _templates()
-        .get_template(template)
-        .render(
-            style=_part("report.css"), script=_part("report.js"), library=get_plotlyjs(), **content
-        )
+    page = _templates().get_template(template)
+    text = page.render(
+        style=_part("report.css"), script=_part("report.js"), library=get_plotlyjs(), **content
     )
-    write_text(path, page)
+    write_text(path, text)
     return Path(path)
 
 
