@@ -40,6 +40,21 @@ def test_a_backbone_goes_there_and_back(hub, points):
     assert torch.equal(loaded.eval()(points).tokens, trunk.eval()(points).tokens)
 
 
+def test_a_saved_trunk_has_a_card_with_both_licenses_and_keeps_words_of_ones_own(tmp_path):
+    encoder().save_pretrained(tmp_path / "own", license="MIT", data_license="CC-BY-4.0")
+    card = (tmp_path / "own/README.md").read_text()
+    assert "license: mit" in card
+    assert "CC-BY-4.0" in card
+    pp.create_model("point_mae_small", pretrained=True).save_pretrained(tmp_path / "shipped")
+    assert "license: apache-2.0" in (tmp_path / "shipped/README.md").read_text()
+    (tmp_path / "own/README.md").write_text("# Mine")
+    encoder().save_pretrained(tmp_path / "own")
+    assert (tmp_path / "own/README.md").read_text() == "# Mine"
+    with pytest.raises(ConfigError, match="data_license"):
+        encoder().save_pretrained(tmp_path / "bad", data_license="")
+    assert not (tmp_path / "bad").exists()
+
+
 def same_outputs(one, other, points) -> bool:
     with torch.no_grad():
         return torch.equal(one.eval()(points).tokens, other.eval()(points).tokens)

@@ -1,12 +1,17 @@
 """Model cards: what a README says of an adapter or a backbone, and under which terms it is."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from pointpeft.errors import ConfigError
+from pointpeft.files import as_text, replacing
 from pointpeft.locations import EMBEDDED, is_on_hub, lone_name
 
-__all__ = ["adapter_card", "backbone_card", "check_license", "is_card"]
+__all__ = ["CARD", "adapter_card", "backbone_card", "check_license", "write_card"]
+
+CARD = "README.md"
+"""Name of a card in the folder that it is about."""
 
 SHOWN_OF_HASH = 16  # characters of a hash that are shown
 _UNKNOWN = "not recorded"
@@ -34,9 +39,12 @@ def check_license(name: str, license: str | None) -> None:
 _OURS = "library_name: pointpeft"
 
 
-def is_card(text: str) -> bool:
-    """Whether the text of a README is a card of ours, and no one's own words about something."""
-    return _OURS in text
+def write_card(folder: Path, text: str) -> None:
+    """Write the card of a folder, unless people have put words of their own in its place."""
+    card = folder / CARD
+    if not card.exists() or _OURS in card.read_text(encoding="utf-8", errors="replace"):
+        with replacing(card) as temporary:
+            temporary.write_text(as_text(text), encoding="utf-8")
 
 
 def adapter_card(config: dict[str, Any]) -> str:
@@ -75,14 +83,17 @@ model = pp.load_adapter(backbone, "this_folder")
 """
 
 
-def backbone_card(name: str, address: str, weights_hash: str, license: str | None) -> str:
-    """The card of a backbone on the hub.
+def backbone_card(
+    name: str, address: str, weights_hash: str, license: str | None, data_license: str | None
+) -> str:
+    """The card of a backbone.
 
     Args:
         name: of the model in the registry.
-        address: where it is, ``hf://owner/name``.
+        address: where it is, a folder or ``hf://owner/name``.
         weights_hash: identity of its encoder.
         license: of the weights.
+        data_license: of the data that they were trained on.
     """
     return f"""---
 {_OURS}
@@ -95,6 +106,7 @@ tags: [point-cloud, 3d]
 |---|---|
 | model | `{name}`, weights `{weights_hash[:SHOWN_OF_HASH]}` |
 | license of the weights | {_shown(license)} |
+| license of the training data | {_shown(data_license)} |
 
 ```python
 import pointpeft as pp

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TypeVar
 
-from pointpeft.cards import backbone_card, check_license
+from pointpeft.cards import CARD, backbone_card, check_license, write_card
 from pointpeft.create import create_model
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.locations import (
@@ -24,7 +24,7 @@ from pointpeft.models.loadable import Loadable
 from pointpeft.models.safetensors_files import saved_name
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel, load_adapter
-from pointpeft.peft.saving import CARD, OTHERS, copy_adapter, save_adapter
+from pointpeft.peft.saving import OTHERS, copy_adapter, save_adapter
 
 __all__ = ["load_adapter", "load_trunk", "push_to_hub", "save_trunk"]
 
@@ -39,6 +39,7 @@ def push_to_hub(
     private: bool = False,
     message: str | None = None,
     license: str | None = None,
+    data_license: str | None = None,
 ) -> str:
     """Upload an adapter or a backbone, with a card.
 
@@ -52,6 +53,7 @@ def push_to_hub(
         message: of the commit.
         license: of the weights of a backbone, such as "MIT". None: as it is known of weights that
             come with the package. An adapter has its own, see ``license`` of the model.
+        data_license: of the data that a backbone was trained on, likewise.
 
     Returns:
         The address of the commit.
@@ -62,7 +64,7 @@ def push_to_hub(
         CheckpointError: the folder holds no adapter.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _gather(what, repo, Path(folder), license)
+        _gather(what, repo, Path(folder), license, data_license)
         outdated = [] if isinstance(what, Loadable) else _NOT_IN_EVERY_ADAPTER
         api = hub_library().HfApi()
         try:
@@ -76,22 +78,23 @@ def push_to_hub(
 
 
 def _gather(
-    what: PeftModel | Loadable | str | Path, repo: str, folder: Path, license: str | None
+    what: PeftModel | Loadable | str | Path,
+    repo: str,
+    folder: Path,
+    license: str | None,
+    data_license: str | None,
 ) -> None:
     """Write what is uploaded into an empty folder."""
-    check_license("license", license)
     if isinstance(what, Loadable):
-        save_trunk(what, folder)
-        name, identity = what.core.spec.name, state_hash(what.core)
-        card = backbone_card(name, f"{HUB}{repo}", identity, license or _own_license(what))
-        (folder / CARD).write_text(card, encoding="utf-8")
+        save_trunk(what, folder, license, data_license, f"{HUB}{repo}")
         return
     if not isinstance(what, PeftModel | str | Path):
         raise ConfigError(
             "`what` must be a PeftModel, a backbone made by create_model, or the folder of an "
             f"adapter or run, got {type(what).__name__}"
         )
-    if license is not None:
+    check_license("license", license)
+    if license is not None or data_license is not None:
         raise ConfigError(
             "`license` is for a backbone: an adapter has its own, set `license` of the model, or "
             "license=... of its run"
@@ -105,20 +108,36 @@ def _gather(
         shutil.copyfile(source / CARD, folder / CARD)  # people may have written into it
 
 
-def _own_license(what: Loadable) -> str | None:
-    """The license of the weights that come with the package, if it is these that are shared."""
+def _own_licenses(what: Loadable) -> tuple[str | None, str | None]:
+    """Those of the weights that come with the package, and their data, if these are shared."""
     core = what.core
-    if what is not core or core.loaded_from != EMBEDDED:
-        return None
-    shipped = create_model(core.spec.name, pretrained=True)
-    return EMBEDDED_LICENSE if state_hash(shipped) == state_hash(core) else None
+    if what is core and core.loaded_from == EMBEDDED:
+        shipped = create_model(core.spec.name, pretrained=True)
+        if state_hash(shipped) == state_hash(core):
+            return EMBEDDED_LICENSE, "none: the shapes are made by random programs of pointpeft"
+    return None, None
 
 
-def save_trunk(trunk: Loadable, folder: str | Path) -> None:
-    """See :meth:`pointpeft.pretrained.PretrainedTrunk.save_pretrained`; any backbone will do."""
-    if (Path(folder) / ADAPTER_CONFIG).exists():
+def save_trunk(
+    trunk: Loadable,
+    folder: str | Path,
+    license: str | None = None,
+    data_license: str | None = None,
+    address: str = "this_folder",
+) -> None:
+    """See :meth:`pointpeft.pretrained.PretrainedTrunk.save_pretrained`; any backbone will do.
+
+    ``address`` is where its card says that it is.
+    """
+    check_license("license", license)
+    check_license("data_license", data_license)
+    folder = Path(folder)
+    if (folder / ADAPTER_CONFIG).exists():
         raise ConfigError(f"folder {folder} holds an adapter: save the encoder into another one")
-    save_model(trunk, Path(folder) / ENCODER)
+    save_model(trunk, folder / ENCODER)
+    own, name = _own_licenses(trunk), trunk.core.spec.name
+    terms = license or own[0], data_license or own[1]
+    write_card(folder, backbone_card(name, address, state_hash(trunk.core), *terms))
 
 
 def load_trunk(place: str | Path, kind: type[T]) -> T:

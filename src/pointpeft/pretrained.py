@@ -31,13 +31,28 @@ class PretrainedTrunk(Pretrained):
         private: bool = False,
         message: str | None = None,
         license: str | None = None,
+        data_license: str | None = None,
     ) -> str:
-        """The same, under a license: an adapter has its own."""
-        return str(_hub().push_to_hub(self, repo, private, message, license))
+        """The same, under licenses: an adapter has its own."""
+        return str(_hub().push_to_hub(self, repo, private, message, license, data_license))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``backbone.safetensors`` into ``folder``, which :meth:`from_pretrained` loads."""
-        _hub().save_trunk(self, folder)
+    def save_pretrained(
+        self, folder: str | Path, license: str | None = None, data_license: str | None = None
+    ) -> None:
+        """Write ``backbone.safetensors`` into ``folder``, which :meth:`from_pretrained` loads.
+
+        A card ``README.md`` lies beside it, unless there is one that is not ours.
+
+        Args:
+            folder: made if it is not there.
+            license: of the weights, such as "MIT". None: as it is known of weights that come with
+                the package.
+            data_license: of the data that they were trained on, likewise.
+
+        Raises:
+            ConfigError: a license is none, or the folder holds an adapter.
+        """
+        _hub().save_trunk(self, folder, license, data_license)
 
     @classmethod
     def from_pretrained(cls, place: str | Path) -> Self:

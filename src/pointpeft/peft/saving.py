@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license, is_card
+from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license, write_card
 from pointpeft.errors import CheckpointError
-from pointpeft.files import as_text, replacing, write_json
+from pointpeft.files import replacing, write_json
 from pointpeft.locations import (
     ADAPTER_CONFIG,
     EMBEDDED,
@@ -44,7 +44,7 @@ __all__ = [
     "weights_file",
 ]
 
-WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
+WEIGHTS = "adapter_model.safetensors"
 _NEXT_WEIGHTS = f"{WEIGHTS}.next"
 """Weights of the adapter that is being saved, until the config names them."""
 _NEXT_FEATURES = f"{TRAINING_FEATURES}.next"
@@ -119,10 +119,7 @@ def _replace(
             (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / OTHERS, ignore_errors=True)
     new.replace(folder / WEIGHTS)
-    card = folder / CARD
-    if not card.exists() or is_card(card.read_text(encoding="utf-8", errors="replace")):
-        with replacing(card) as temporary:
-            temporary.write_text(as_text(adapter_card(config)), encoding="utf-8")
+    write_card(folder, adapter_card(config))
 
 
 def load_training_features(folder: str | Path) -> MemoryBank | None:
