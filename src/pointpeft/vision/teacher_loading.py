@@ -295,7 +295,7 @@ def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: they lack some, or have them in other shapes; those are random now.
     """
-    towers = hasattr(network, "vision_model") and hasattr(network, "text_model")
+    towers = any(name.startswith("text_model.") for name in network.state_dict())
     missing = [
         name
         for name in sorted(loaded["missing_keys"])
