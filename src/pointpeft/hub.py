@@ -93,11 +93,10 @@ def _gather(
             "`what` must be a PeftModel, a backbone made by create_model, or the folder of an "
             f"adapter or run, got {type(what).__name__}"
         )
-    check_license("license", license)
     if license is not None or data_license is not None:
         raise ConfigError(
-            "`license` is for a backbone: an adapter has its own, set `license` of the model, or "
-            "license=... of its run"
+            "`license` and `data_license` are for a backbone: an adapter has its own, set those of "
+            "the model, or license=... and data_license=... of its run"
         )
     if isinstance(what, PeftModel):
         save_adapter(what.adapter, folder, alone=True)

@@ -59,17 +59,17 @@ def test_without_it_an_adapter_says_nothing_of_a_head():
 
 
 @pytest.mark.parametrize(
-    ("act", "named"),
+    "act",
     [
-        (lambda _: pp.SVMConfig.from_dict({"head": "lda"}), "head"),
-        (lambda _: model_with(pp.BitFitConfig(head="all")), "head"),
-        (lambda _: pp.get_peft_model(segmenter(), pp.BitFitConfig(head="lda")), "head"),
-        (lambda _: model_with(pp.BitFitConfig(head="lda")).merge_adapter(), "head"),
-        (lambda path: save_pth(model_with(pp.FullConfig(head="lda")), path / "a.pth"), "head"),
+        lambda _: pp.SVMConfig.from_dict({"head": "lda"}),
+        lambda _: model_with(pp.BitFitConfig(head="all")),
+        lambda _: pp.get_peft_model(segmenter(), pp.BitFitConfig(head="lda")),
+        lambda _: model_with(pp.BitFitConfig(head="lda")).merge_adapter(),
+        lambda path: save_pth(model_with(pp.FullConfig(head="lda")), path / "a.pth"),
     ],
 )
-def test_where_it_cannot_be_is_refused(act, named, tmp_path):
-    with pytest.raises(ConfigError, match=named):
+def test_where_it_cannot_be_is_refused(act, tmp_path):
+    with pytest.raises(ConfigError, match="head"):
         act(tmp_path)
 
 

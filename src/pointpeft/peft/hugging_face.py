@@ -96,8 +96,8 @@ class HuggingFaceConfig(PeftConfig):
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`."""
-        own = {key: settings[key] for key in ("head",) if key in settings}
-        return cls({k: v for k, v in settings.items() if k not in ("method", "head")}, **own)
+        theirs = {key: v for key, v in settings.items() if key not in ("method", "head")}
+        return cls(theirs, head=settings.get("head", "mlp"))
 
 
 @dataclass(frozen=True)
