@@ -284,11 +284,11 @@ def test_a_mixed_batch_needs_a_known_name_for_each_cloud(names, word, points):
 @pytest.mark.parametrize(
     ("configs", "blocks"),
     [
-        ((pp.LinearConfig(), pp.LinearConfig(head="linear")), 3),
-        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16)), 2 + 2 * 1),
+        ((pp.LinearConfig(), pp.LinearConfig(head="linear"), pp.LinearConfig(head="lda")), 3),
+        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16, first_block=0)), 2 + 1 + 2),
+        ((pp.STAGConfig(width=8), pp.LinearConfig()), 3 + 1),
         ((pp.SVMConfig(C=1.0), pp.KNNConfig(), pp.PointPeftConfig(num_prompts=4)), 3),
-        ((pp.LDAConfig(draws=1), pp.LDAConfig(draws=2)), 3),
-        ((pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 6),
+        ((pp.SVMConfig(C=1.0), pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 3),
         ((pp.LinearConfig(), pp.BitFitConfig()), 6),
     ],
 )
@@ -315,6 +315,33 @@ def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, block
         for cloud, name, logits in zip(points.split(1), names, mixed, strict=True):
             model.set_adapter(name)
             torch.testing.assert_close(logits, model(cloud)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "configs", "blocks"),
+    [
+        ("point_mae", (pp.LinearConfig(), pp.STAGConfig(width=8), pp.IDPTConfig()), 3 + 1 + 1),
+        ("point_bert", (pp.LinearConfig(), pp.STAGConfig(width=8)), 3 + 1),
+        ("point_m2ae", (pp.LinearConfig(), pp.IDPTConfig()), 4 + 1),
+    ],
+)
+def test_adapters_that_find_parts_share_what_they_leave_as_it_is(
+    network, configs, blocks, monkeypatch
+):
+    model = pp.PeftModel(settle(tiny("part_segmentation", network), 1))
+    for number, config in enumerate(configs):
+        model.add_adapter(f"{number}", config)
+    names = [f"{number}" for number in range(len(configs))] * 2
+    points, category = clouds(len(names)), torch.arange(len(names)) % 3
+    plain, ran = Block.forward, []
+    monkeypatch.setattr(Block, "forward", lambda *given: ran.append(1) or plain(*given))
+    mixed = model.eval().forward_mixed(points, names, category)
+    assert len(ran) == blocks
+    each = zip(points.split(1), category.split(1), names, mixed, strict=True)
+    for cloud, number, name, logits in each:
+        model.set_adapter(name)
+        alone = model(cloud, category=number)[0]
+        torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_class_tokens_tell_linear_adapters_apart():

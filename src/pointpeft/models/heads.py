@@ -10,7 +10,14 @@ from pointpeft.models.layers import check_batch
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 
-__all__ = ["Classifier", "classification_head", "is_of_head", "linear_head"]
+__all__ = [
+    "Classifier",
+    "class_token",
+    "class_token_bytes",
+    "classification_head",
+    "is_of_head",
+    "linear_head",
+]
 
 
 class Classifier(Network, abc.ABC):
@@ -130,10 +137,14 @@ _LINEAR = {"head.0.weight", "head.0.bias"}
 _OF_HEAD = ("head", "cls_token", "cls_pos")
 
 
+def class_token(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """The class token of a model and its position, with their names; nothing if it has none."""
+    return [(name, p) for name, p in model.named_parameters() if name in _OF_HEAD]
+
+
 def class_token_bytes(model: nn.Module) -> tuple[bytes, ...]:
-    """The class token of a classification model and its position, to tell models apart by."""
-    tokens = (p for name, p in model.named_parameters() if name in _OF_HEAD)
-    return tuple(p.detach().cpu().numpy().tobytes() for p in tokens)
+    """The values of :func:`class_token`, to tell models apart by."""
+    return tuple(p.detach().cpu().numpy().tobytes() for _, p in class_token(model))
 
 
 def is_of_head(name: str) -> bool:

@@ -8,76 +8,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError
-from pointpeft.models.layers import NORM_GROUPS, EdgeConv, check_batch, split_linear
+from pointpeft.models.layers import NORM_GROUPS, check_batch, split_linear
 from pointpeft.models.network import Network
 from pointpeft.models.point_m2ae import PointM2AE
 from pointpeft.models.point_mae import PointMAE, init_token
-from pointpeft.models.trunk import PLAIN, Method, Tokenized, Trunk
-from pointpeft.ops import farthest_point_sample, gather_points, knn
-from pointpeft.ops.interpolation import interpolate
+from pointpeft.models.propagation import FeaturePropagation, GraphPropagation
+from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
+from pointpeft.ops import farthest_point_sample, gather_points
 
 __all__ = [
     "CategoryEmbedding",
-    "FeaturePropagation",
-    "GraphPropagation",
     "PartSegmenter",
     "PointBERTPartSegmenter",
     "PointM2AEPartSegmenter",
     "PointMAEPartSegmenter",
-    "SharedMlp",
     "one_hot_category",
     "tapped_blocks",
 ]
-
-
-class SharedMlp(nn.Module):
-    """Linear, BatchNorm and ReLU, some times over, applied to every row alike.
-
-    Args:
-        in_features: channels of a row.
-        widths: channels after each step.
-    """
-
-    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        sizes = (in_features, *widths)
-        self.linears = nn.ModuleList(map(nn.Linear, sizes, widths))
-        self.norms = nn.ModuleList(map(nn.BatchNorm1d, widths))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, N, C) -> (B, N, C')``; BatchNorm statistics are over all rows of the batch."""
-        rows = x.flatten(0, 1)
-        for linear, norm in zip(self.linears, self.norms, strict=True):
-            rows = F.relu(norm(linear(rows)))
-        return rows.view(*x.shape[:2], -1)
-
-
-class FeaturePropagation(nn.Module):
-    """Carry features of sparse centers to dense points (PointNet++, Sec. 3.4).
-
-    Three nearest centers by inverse squared distance, beside what is known of the points
-    themselves, through a shared MLP.
-
-    Args:
-        in_features: channels of the points' own features and of the centers' together.
-        widths: channels of the MLP.
-    """
-
-    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.mlp = SharedMlp(in_features, widths)
-
-    def forward(self, points: Tensor, own: Tensor, centers: Tensor, features: Tensor) -> Tensor:
-        """Features of the points, ``(B, N, widths[-1])``.
-
-        Args:
-            points: ``(B, N, 3)``.
-            own: what is known of them, ``(B, N, c)``: their coordinates, or more.
-            centers: ``(B, G, 3)``.
-            features: of the centers, ``(B, G, C)``.
-        """
-        carried = interpolate(points, centers, features)
-        return self.mlp(torch.cat([own, carried], dim=-1))
 
 
 class CategoryEmbedding(nn.Module):
@@ -133,9 +80,13 @@ class PartSegmenter(Network, abc.ABC):
         backbone: the encoder.
         num_parts: parts of all categories together, 50 in ShapeNetPart.
         num_categories: categories.
+
+    Attributes:
+        taps: places of the blocks whose tokens are looked at.
     """
 
     task = "part_segmentation"
+    taps: tuple[int, ...]
 
     def __init__(self, backbone: Trunk, num_parts: int, num_categories: int = 16) -> None:
         super().__init__()
@@ -144,7 +95,6 @@ class PartSegmenter(Network, abc.ABC):
         self.backbone = backbone
         self.num_parts, self.num_categories = num_parts, num_categories
 
-    @abc.abstractmethod
     def forward(
         self,
         points: Tensor | Tokenized,
@@ -160,6 +110,30 @@ class PartSegmenter(Network, abc.ABC):
             method: acts on the encoder.
             context: handed to the blocks.
         """
+        return self.decode(self.features(self.run(points, method, context)), category)
+
+    @abc.abstractmethod
+    def run(
+        self,
+        points: Tensor | Tokenized,
+        method: Method = PLAIN,
+        context: Mapping[str, Tensor] | None = None,
+    ) -> list[Stream]:
+        """The streams behind the blocks at :attr:`taps`; arguments as for the logits."""
+
+    @abc.abstractmethod
+    def features(self, tapped: Sequence[Stream]) -> Tokenized:
+        """What is carried to the points: the clouds, centers, and normalised tokens at them.
+
+        Those of coarser scales are in ``known``.
+
+        Args:
+            tapped: what :meth:`run` returned.
+        """
+
+    @abc.abstractmethod
+    def decode(self, features: Tokenized, category: Tensor) -> Tensor:
+        """Part logits ``(B, N, parts)`` of :meth:`features`, and of categories ``(B,)``."""
 
 
 class PointMAEPartSegmenter(PartSegmenter):
@@ -178,20 +152,26 @@ class PointMAEPartSegmenter(PartSegmenter):
         self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
         self.fc3 = nn.Linear(256, num_parts)
 
-    def forward(
+    def run(
         self,
         points: Tensor | Tokenized,
-        category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Part logits ``(B, N, parts)``."""
+    ) -> list[Stream]:
+        """The streams behind three blocks."""
         stream = self.backbone.embed(points, context)
-        points, centers = stream.geometry.points, stream.geometry.centers
         outputs = self.backbone.run(method.embed(self.backbone, stream), method)
-        x = torch.cat([self.backbone.norm(outputs[tap].patches) for tap in self.taps], dim=-1)
+        return [outputs[tap] for tap in self.taps]
+
+    def features(self, tapped: Sequence[Stream]) -> Tokenized:
+        """Tokens of three blocks, beside each other."""
+        return _side_by_side(self.backbone, tapped)
+
+    def decode(self, features: Tokenized, category: Tensor) -> Tensor:
+        """Part logits ``(B, N, parts)``."""
+        points, x = features.points, features.tokens
         cloud = torch.cat([x.amax(dim=1), x.mean(dim=1), self.category(category)], dim=-1)
-        own = self.propagation(points, points, centers, x)
+        own = self.propagation(points, points, features.centers, x)
         return self._head(own, cloud)
 
     def _head(self, own: Tensor, cloud: Tensor) -> Tensor:
@@ -204,32 +184,15 @@ class PointMAEPartSegmenter(PartSegmenter):
         return self.fc3(x).view(B, N, -1)
 
 
+def _side_by_side(backbone: PointMAE, tapped: Sequence[Stream]) -> Tokenized:
+    """Normalised patch tokens of several blocks, ``(B, G, blocks * C)``."""
+    tokens = torch.cat([backbone.norm(stream.patches) for stream in tapped], dim=-1)
+    return Tokenized(tapped[0].geometry.points, tapped[0].geometry.centers, tokens)
+
+
 # Points, at most, of the two levels between cloud and centers; the fine one begins with the middle.
 _LEVELS = (512, 256)
 _WIDE = 1536
-
-
-class GraphPropagation(nn.Module):
-    """Carries features from a coarse to a fine level over nearest neighbours.
-
-    Args:
-        dim: channels of both levels.
-        num_neighbors: of every fine point, in the coarse and then in the fine level.
-    """
-
-    def __init__(self, dim: int, num_neighbors: int = 4) -> None:
-        super().__init__()
-        self.num_neighbors = num_neighbors
-        self.across = EdgeConv(dim, 512)
-        self.within = EdgeConv(512, dim)
-
-    def forward(self, fine: Tensor, own: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
-        """``(B, F, 3), (B, F, C), (B, c, 3), (B, c, C) -> (B, F, C)``."""
-        x = self.across(own, features, self._nearest(fine, coarse))
-        return self.within(x, x, self._nearest(fine, fine))
-
-    def _nearest(self, query: Tensor, points: Tensor) -> Tensor:
-        return knn(query, points, min(self.num_neighbors, points.shape[1]))[1]
 
 
 class PointBERTPartSegmenter(PartSegmenter):
@@ -257,15 +220,25 @@ class PointBERTPartSegmenter(PartSegmenter):
         init_token(self.cls_token)
         init_token(self.cls_pos)
 
-    def forward(
+    def run(
         self,
         points: Tensor | Tokenized,
-        category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
+    ) -> list[Stream]:
+        """The streams behind three blocks."""
+        stream = self.backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
+        outputs = self.backbone.run(method.embed(self.backbone, stream), method)
+        return [outputs[tap] for tap in self.taps]
+
+    def features(self, tapped: Sequence[Stream]) -> Tokenized:
+        """Tokens of three blocks, beside each other."""
+        return _side_by_side(self.backbone, tapped)
+
+    def decode(self, features: Tokenized, category: Tensor) -> Tensor:
         """Part logits ``(B, N, parts)``."""
-        points, centers, (first, second, last) = self._encode(points, method, context)
+        points, centers = features.points, features.centers
+        first, second, last = features.tokens.chunk(len(self.taps), dim=-1)
         fine = self._sample(points, _LEVELS[0])
         middle = fine[:, : _LEVELS[1]]
         _, propagate_fine, propagate_middle = self.propagations
@@ -280,16 +253,6 @@ class PointBERTPartSegmenter(PartSegmenter):
         x = self.propagations[0](points, own, fine, x_fine)
         rows = self.dropout(F.relu(self.norm1(self.fc1(x.flatten(0, 1)))))
         return self.fc2(rows).view(*points.shape[:2], -1)
-
-    def _encode(
-        self, points: Tensor | Tokenized, method: Method, context: Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Points, centers, and normalised patch tokens ``(B, G, C)`` after each tapped block."""
-        backbone = self.backbone
-        stream = backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
-        outputs = backbone.run(method.embed(backbone, stream), method)
-        tapped = [backbone.norm(outputs[t].patches) for t in self.taps]
-        return stream.geometry.points, stream.geometry.centers, tapped
 
     def _sample(self, points: Tensor, size: int) -> Tensor:
         skip = self.backbone.config.skip_near_origin
@@ -308,6 +271,7 @@ class PointM2AEPartSegmenter(PartSegmenter):
     def __init__(self, backbone: PointM2AE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__(backbone, num_parts, num_categories)
         backbone.normalize_finer_scales()
+        self.taps = tuple(scale.blocks[-1] for scale in backbone.scales)
         dims = backbone.config.dims
         C = _POINT_WIDTHS[-1] * len(dims)
         self.category = CategoryEmbedding(num_categories)
@@ -318,23 +282,34 @@ class PointM2AEPartSegmenter(PartSegmenter):
         self.fc3, self.norm3 = nn.Linear(512, 256), nn.BatchNorm1d(256)
         self.fc4 = nn.Linear(256, num_parts)
 
-    def forward(
+    def run(
         self,
         points: Tensor | Tokenized,
-        category: Tensor,
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
+    ) -> list[Stream]:
+        """The streams behind all scales, finest first."""
+        return self.backbone.run_scales(points, method, context)
+
+    def features(self, tapped: Sequence[Stream]) -> Tokenized:
+        """Tokens of the finest scale; ``known`` has those of coarser ones, with their centers."""
+        norms = zip(self.backbone.norms, tapped, strict=True)
+        tokens = [norm(stream.patches) for norm, stream in norms]
+        centers = [stream.geometry.centers for stream in tapped]
+        known = {_tokens(scale): tokens[scale] for scale in range(1, len(tokens))}
+        known |= {_centers(scale): centers[scale] for scale in range(1, len(tokens))}
+        return Tokenized(tapped[0].geometry.points, centers[0], tokens[0], known=known)
+
+    def decode(self, features: Tokenized, category: Tensor) -> Tensor:
         """Part logits ``(B, N, parts)``."""
-        backbone = self.backbone
-        outputs = backbone.run_scales(points, method, context)
-        points = outputs[0].geometry.points
-        scales = zip(self.propagations, backbone.norms, outputs, strict=True)
-        carried = [
-            carry(points, points, stream.geometry.centers, norm(stream.patches))
-            for carry, norm, stream in scales
+        points, known = features.points, features.known
+        levels = [(features.centers, features.tokens)]
+        levels += [
+            (known[_centers(scale)], known[_tokens(scale)])
+            for scale in range(1, len(self.propagations))
         ]
-        own = torch.cat(carried, dim=-1)  # (B, N, C)
+        each = zip(self.propagations, levels, strict=True)
+        own = torch.cat([carry(points, points, *level) for carry, level in each], dim=-1)
         cloud = torch.cat([own.amax(dim=1) + own.mean(dim=1), self.category(category)], dim=-1)
         return self._head(cloud, own)
 
@@ -347,3 +322,11 @@ class PointM2AEPartSegmenter(PartSegmenter):
         x = F.relu(self.norm2(self.fc2(x)))
         x = F.relu(self.norm3(self.fc3(x)))
         return self.fc4(x).view(B, N, -1)
+
+
+def _tokens(scale: int) -> str:
+    return f"tokens of scale {scale}"
+
+
+def _centers(scale: int) -> str:
+    return f"centers of scale {scale}"

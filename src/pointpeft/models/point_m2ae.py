@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,19 @@ class TokenizedScales(Tokenized):
     def rows(self, rows: Tensor) -> "TokenizedScales":
         """Some of the clouds, by their places ``(b,)``."""
         levels = [Level(*(part[rows] for part in level)) for level in self.levels]
-        return TokenizedScales(self.points[rows], self.centers[rows], self.tokens[rows], levels)
+        return TokenizedScales(**vars(super().rows(rows)), levels=levels)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Self]) -> "TokenizedScales":
+        """The clouds of all batches, of which the same is known."""
+        each = zip(*(batch.levels for batch in batches), strict=True)
+        levels = [Level(*map(torch.cat, zip(*same, strict=True))) for same in each]
+        return TokenizedScales(**vars(super().joined(batches)), levels=levels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return super().nbytes + sum(part.nbytes for level in self.levels for part in level)
 
 
 class PointM2AE(Trunk):

@@ -136,7 +136,11 @@ class PointMAE(Trunk):
 
         The maximum over patch tokens after the final norm; call it in eval mode.
         """
-        return self.encode(self.embed(points), method).amax(dim=1)
+        return self.pool_retrieved(self.encode(self.embed(points), method))
+
+    def pool_retrieved(self, tokens: Tensor) -> Tensor:
+        """What retrieval compares of normalised tokens, ``(B, G, C) -> (B, C)``."""
+        return tokens.amax(dim=1)
 
 
 class PointMAEClassifier(Classifier):

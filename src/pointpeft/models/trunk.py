@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,12 @@ class Geometry:
     attention_bias: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def rows(self, rows: Tensor) -> "Geometry":
+        """Some of the clouds, by their places ``(b,)``."""
+        context = {name: values[rows] for name, values in self.context.items()}
+        bias = None if self.attention_bias is None else self.attention_bias[rows]
+        return Geometry(self.points[rows], self.centers[rows], context, bias)
+
     def grown(self, count: int) -> "Geometry":
         """The geometry of a sequence with ``count`` more tokens in front, which all see."""
         bias = self.attention_bias
@@ -84,7 +90,7 @@ class Tokenized:
         centers: of the finest patches, ``(B, G, 3)``.
         tokens: theirs, ``(B, G, C)``, before any block, or where a method goes on with them.
         known: what a method needs to go on from there, ``(B, ...)`` each, see
-            :meth:`pointpeft.Tuner.constants`.
+            :meth:`pointpeft.Tuner.known`.
     """
 
     points: Tensor
@@ -100,8 +106,8 @@ class Tokenized:
         known = {name: values[rows] for name, values in self.known.items()}
         return Tokenized(self.points[rows], self.centers[rows], self.tokens[rows], known=known)
 
-    @staticmethod
-    def joined(batches: Sequence["Tokenized"]) -> "Tokenized":
+    @classmethod
+    def joined(cls, batches: Sequence[Self]) -> "Tokenized":
         """The clouds of all batches, of which the same is known."""
         known = {name: torch.cat([b.known[name] for b in batches]) for name in batches[0].known}
         return Tokenized(
@@ -145,6 +151,11 @@ class Stream:
     def with_tokens(self, tokens: Tensor) -> "Stream":
         """The same stream with other tokens ``(B, T, C)``."""
         return Stream(tokens, self.positions, self.geometry, self.prefix, self.state)
+
+    def rows(self, rows: Tensor) -> "Stream":
+        """Some of the clouds, by their places ``(b,)``, without a state."""
+        tokens, positions = self.tokens[rows], self.positions[rows]
+        return Stream(tokens, positions, self.geometry.rows(rows), self.prefix)
 
     def with_state(self, state: object) -> "Stream":
         """The same stream with another state of the method."""
@@ -256,6 +267,10 @@ class Trunk(PretrainedTrunk, Core):
 
     def retrieval_features(self, points: Tensor | Tokenized, method: Method = PLAIN) -> Tensor:
         """One feature per cloud for retrieval and linear SVMs, ``(B, N, 3) -> (B, C)``."""
+        raise NotImplementedError
+
+    def pool_retrieved(self, tokens: Tensor) -> Tensor:
+        """What retrieval compares of normalised tokens, ``(B, G, C) -> (B, C)``."""
         raise NotImplementedError
 
     def run(

@@ -143,12 +143,14 @@ class Adapter(Loadable):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
-        features: Tensor | None = None,
+        features: Tensor | Tokenized | None = None,
     ) -> Tensor:
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
         self._check_category(points, category)
-        if features is not None:
+        if isinstance(features, Tensor):
             return self.tuner.entered(self.classifier)(features)
+        if features is not None and category is not None:
+            return self.segmenter.decode(features, category)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
         with torch.autocast(found.points.device.type, enabled=False):  # retrieval in full precision
@@ -179,6 +181,12 @@ class Adapter(Loadable):
         """
         if not isinstance(self.model, Classifier):
             raise ConfigError(f"a model for {self.task} has no head")
+        return self.model
+
+    @property
+    def segmenter(self) -> PartSegmenter:
+        """The model, where it finds parts."""
+        assert isinstance(self.model, PartSegmenter), "for part segmentation"
         return self.model
 
     @property

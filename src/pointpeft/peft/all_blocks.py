@@ -4,6 +4,8 @@ Early blocks see surfaces, late ones shapes; a linear rule is free to use both. 
 features than shapes, so that the covariance is shrunk by as much as the data ask for.
 """
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -15,7 +17,14 @@ from pointpeft.models.layers import Block
 from pointpeft.models.trunk import PLAIN, Method, Stream, Trunk
 from pointpeft.ops._numerics import full_precision
 
-__all__ = ["AllBlocks", "Discriminant", "DiscriminantHead", "discriminant", "pooled_widths"]
+__all__ = [
+    "AllBlocks",
+    "Discriminant",
+    "DiscriminantHead",
+    "discriminant",
+    "pooled",
+    "pooled_widths",
+]
 
 
 class AllBlocks(Method):
@@ -25,31 +34,37 @@ class AllBlocks(Method):
         method: acts on the encoder; what it gives to a head of its own is left aside.
 
     Attributes:
-        rows: what was pooled in one pass, two of each block, ``(B, C)``.
+        streams: behind each block, of one pass.
     """
 
     def __init__(self, method: Method = PLAIN) -> None:
         super().__init__()
         self._method = (method,)  # in a tuple: it is no part of this
-        self.rows: list[Tensor] = []
+        self.streams: list[Stream] = []
 
     def embed(self, trunk: Trunk, stream: Stream) -> Stream:
         """As the method does."""
         return self._method[0].embed(trunk, stream)
 
     def block(self, place: int, block: Block, stream: Stream) -> Stream:
-        """As the method does, and pooled."""
+        """As the method does."""
         stream = self._method[0].block(place, block, stream)
-        self.rows += [stream.patches.mean(dim=1), stream.patches.amax(dim=1)]
+        self.streams.append(stream)
         return stream
 
     def pool(self, model: Classifier, stream: Stream) -> Tensor:
-        """What was pooled behind all blocks, ``(B, F)``."""
-        return torch.cat(self.rows, dim=1)
+        """Of all blocks, ``(B, F)``."""
+        return pooled(self.streams)
+
+
+def pooled(streams: Iterable[Stream]) -> Tensor:
+    """Mean and maximum over the patch tokens of each stream, ``(B, F)``."""
+    rows = [(each.patches.mean(dim=1), each.patches.amax(dim=1)) for each in streams]
+    return torch.cat(list(chain.from_iterable(rows)), dim=1)
 
 
 def pooled_widths(trunk: Trunk) -> list[int]:
-    """Channels that :class:`AllBlocks` pools behind each block."""
+    """Channels that :func:`pooled` has of each block."""
     return [2 * scale.dim for scale in trunk.scales for _ in scale.blocks]
 
 

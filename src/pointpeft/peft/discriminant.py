@@ -1,6 +1,6 @@
 """Linear discriminant analysis on the tokens of all blocks: our own method, fitted in seconds."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ from pointpeft.models.heads import Classifier
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Tokenized, Trunk
 from pointpeft.ops._checks import values_are_known
-from pointpeft.ops._numerics import full_precision
-from pointpeft.peft.all_blocks import AllBlocks, discriminant, pooled_widths
+from pointpeft.peft.all_blocks import AllBlocks, discriminant, pooled, pooled_widths
+from pointpeft.peft.frozen_pass import FrozenPass, FrozenStreams, retrieval_pass
 from pointpeft.peft.method import Constants, FittedConfig, FittedTuner
 
 __all__ = ["LDAConfig", "LDATuner"]
@@ -57,22 +57,22 @@ class LDATuner(FittedTuner):
         """Pooled tokens of the blocks, ``(B, N, 3) -> (B, F)``."""
         seen = AllBlocks()
         trunk.retrieval_features(points, seen)
-        return torch.cat(seen.rows[-2 * (self.config.blocks or 0) :], dim=1).float()
+        return pooled(seen.streams[-(self.config.blocks or 0) :]).float()
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The pooled tokens, where they are known: no query, which is of the last block alone."""
         return dict(found.known)
 
-    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """The clouds with their pooled tokens."""
-        found = model.backbone.tokenize(points)
-        with full_precision(found.points):
-            pooled = self.fitted_features(model.backbone.eval(), found)
-        return {"points": replace(found, known={"features": pooled})}
+    def frozen_pass(self, model: Network) -> FrozenPass:
+        """That of the trunk alone."""
+        return retrieval_pass(model.backbone.eval(), for_query=False)
 
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """The same of all that pool as many blocks."""
-        return "points", (LDATuner, self.config.blocks)
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """The clouds with their pooled tokens."""
+        depth = len(model.backbone.blocks)
+        first = depth - (self.config.blocks or depth)
+        features = pooled(frozen[place] for place in range(first, depth)).float()
+        return {"points": replace(frozen.clouds, known={"features": features})}
 
     def fit(
         self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None

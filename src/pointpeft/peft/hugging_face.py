@@ -7,6 +7,7 @@ trunk stays as it is. An adapter holds a folder ``hugging_face`` too, which that
 
 import copy
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
 
 _LAYERS = r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 """Linear layers of all blocks, on every backbone."""
+_BLOCK = re.compile(r"model\.backbone\.blocks\.(\d+)\.")
 _FEEDFORWARD = r".*blocks\.\d+\.mlp\.fc2"
 """Of them, those whose input IA3 scales, not their output."""
 _THEIR_NAMES = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
@@ -193,6 +195,11 @@ class HuggingFaceTuner(Tuner):
     def trains(self, name: str) -> bool:
         """What was added, and all outside of the encoder."""
         return name in self._trained or not name.startswith("model.backbone.")
+
+    def frozen_blocks(self, model: Network) -> int:
+        """Those before the first one with a layer, which `target_modules` may name."""
+        places = [_BLOCK.match(name) for name in self._trained]
+        return min((int(found[1]) if found else 0 for found in places), default=0)
 
     def is_rebuilt(self, name: str) -> bool:
         """Random projections, which come from their seed."""

@@ -74,6 +74,10 @@ class IDPTTuner(Tuner):
         """The prompt module, the head and the class token."""
         return name.startswith("tuner.") or not name.startswith("model.backbone.")
 
+    def frozen_blocks(self, model: Network) -> int:
+        """Those before the prompt."""
+        return self.config.prompt_block or 0
+
     def num_features(self, model: Classifier) -> int:
         """Those of the model, and the prompt."""
         return model.num_pooled + model.backbone.num_features

@@ -1,14 +1,15 @@
 """Linear probing: the head is trained on a frozen backbone."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from pointpeft.errors import ConfigError, check_choices
-from pointpeft.models.heads import Classifier, class_token_bytes, is_of_head, linear_head
+from pointpeft.models.heads import Classifier, class_token, is_of_head, linear_head
 from pointpeft.models.network import Network
-from pointpeft.models.trunk import Tokenized
+from pointpeft.models.part_segmenters import PartSegmenter
+from pointpeft.peft.all_blocks import pooled
+from pointpeft.peft.frozen_pass import FrozenStreams
 from pointpeft.peft.method import Constants, PeftConfig, Tuner
 
 __all__ = ["LinearConfig", "LinearTuner"]
@@ -46,7 +47,7 @@ class LinearTuner(Tuner):
         super().__init__(model, config)
         if config.head == "linear" and model.task != "classification":
             raise ConfigError(f"head=linear is for classification, not {model.task}")
-        if config.class_token and "cls_token" not in dict(model.named_parameters()):
+        if config.class_token and not class_token(model):
             raise ConfigError("class_token=True needs one, and this model has none: leave it out")
 
     def head(self, model: Classifier, num_classes: int) -> nn.Module:
@@ -55,21 +56,18 @@ class LinearTuner(Tuner):
             return linear_head(model.num_features, num_classes)
         return super().head(model, num_classes)
 
-    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """Of a classifier, all that its head is given, where that stays as it is."""
-        if not isinstance(model, Classifier) or not self._is_fixed:
-            return {}
-        return {"features": model.forward_features(points, self.acting)}
+    def frozen_blocks(self, model: Network) -> int:
+        """All of them."""
+        return len(model.backbone.blocks)
 
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """The same with equal class tokens."""
-        if not isinstance(model, Classifier) or not self._is_fixed:
-            return None
-        return "features", (type(self), self.config.head == "lda", class_token_bytes(model))
-
-    @property
-    def _is_fixed(self) -> bool:
-        return self.freezes_statistics and not self.config.class_token
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """All that the head is given."""
+        if isinstance(model, PartSegmenter):
+            return {"features": model.features([frozen[tap] for tap in model.taps])}
+        assert isinstance(model, Classifier), "the other task"
+        if self.config.head == "lda":
+            return {"features": pooled(map(frozen.__getitem__, range(self.frozen_blocks(model))))}
+        return {"features": self.pool(model, self.finish(model.backbone, frozen[-1]))}
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``, and the class token if it is to be trained."""

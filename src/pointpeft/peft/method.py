@@ -3,7 +3,7 @@
 import abc
 import copy
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,17 +12,27 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, nearest_hint
 from pointpeft.files import with_tuples
-from pointpeft.models.heads import Classifier
+from pointpeft.models.heads import Classifier, class_token, class_token_bytes
+from pointpeft.models.layers import Block
 from pointpeft.models.network import Network
-from pointpeft.models.trunk import Method, Tokenized, Trunk
+from pointpeft.models.part_segmenters import PartSegmenter
+from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
 from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.all_blocks import AllBlocks
 from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.frozen_pass import (
+    FrozenPass,
+    FrozenStreams,
+    resumed,
+    retrieval_pass,
+    retrieved,
+    with_behind,
+)
 
 __all__ = ["Constants", "FittedConfig", "FittedTuner", "PeftConfig", "Tuner"]
 
 Constants = dict[str, Tensor | Tokenized]
-"""Arguments of an adapted model by name, see :meth:`Tuner.constants`."""
+"""Arguments of an adapted model by name, see :meth:`Tuner.known`."""
 
 
 @dataclass(frozen=True)
@@ -161,31 +171,55 @@ class Tuner(Method, abc.ABC):
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""
 
+    def frozen_blocks(self, model: Network) -> int:
+        """How many of the first blocks give what they gave, however the adapter is trained.
+
+        A class token that is trained, which all blocks see, need not be thought of.
+        """
+        return 0
+
+    def frozen_pass(self, model: Network) -> FrozenPass | None:
+        """The pass through frozen blocks of which :meth:`known` is made; None: there is none."""
+        blocks = self.frozen_blocks(model)
+        at_rest = self.freezes_statistics and not any(
+            self.trains(f"model.{name}") for name, _ in class_token(model)
+        )
+        if not blocks or not at_rest:
+            return None
+        assert isinstance(model, Classifier | PartSegmenter), "adapted models are of these"
+        return FrozenPass(("model", class_token_bytes(model)), blocks, model.run)
+
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """What clouds give that no training of the adapter changes.
+
+        They are named as the arguments of the adapted model that take them: ``query (B, C)``,
+        ``features``, which the head is given, or ``points`` with all that is known of the clouds,
+        by itself the streams behind frozen blocks.
+
+        Args:
+            model: the adapted model.
+            frozen: the streams that :meth:`frozen_pass` gave.
+        """
+        blocks, all_of_them = self.frozen_blocks(model), self.config.head == "lda"
+        return {"points": with_behind(model, frozen, blocks, all_of_them)}
+
     def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """What clouds ``(B, N, 3)`` give that no training of the adapter changes.
+        """:meth:`known` of clouds ``(B, N, 3)``; nothing where there is no frozen pass.
 
-        They are named as the arguments of the adapted model that take them: ``query`` or
-        ``features``, ``(B, F)``, or, on a backbone of one scale, ``points`` with all that is known
-        of the clouds below the first block that the method changes. Where the same clouds come
-        again, in validation or without augmentation, they are computed once.
+        Where the same clouds come again, in validation or without augmentation, this is computed
+        once, and a mixed batch makes the pass once for all adapters that have it in common.
         """
-        return {}
-
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """Adapters of one trunk with equal keys have equal :meth:`constants` of equal clouds.
-
-        A batch that mixes them has these computed once for all.
-
-        Returns:
-            The name of the constant, and what it hangs on beside trunk and clouds; None: there is
-            none, or no other adapter can have it.
-        """
-        return None
+        wanted = self.frozen_pass(model)
+        return {} if wanted is None else self.known(model, wanted(model.backbone.tokenize(points)))
 
     @property
     def acting(self) -> Method:
         """What acts on a forward pass: the method, and what the head on all blocks looks at."""
         return AllBlocks(self) if self.config.head == "lda" else self
+
+    def block(self, place: int, block: Block, stream: Stream) -> Stream:
+        """One block, or what is known of the stream behind it."""
+        return resumed(place, stream) or super().block(place, block, stream)
 
     def attach(self, model: Network) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
@@ -221,7 +255,7 @@ class Tuner(Method, abc.ABC):
             query: see :meth:`pointpeft.PeftModel.forward`, as is ``exclude``.
             exclude: None outside of training.
         """
-        return {}
+        return dict(found.known)
 
 
 class FittedTuner(Tuner):
@@ -268,15 +302,24 @@ class FittedTuner(Tuner):
     def classify(self, features: Tensor) -> Tensor:
         """Logits of features, ``(B, C) -> (B, classes)``."""
 
-    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
+    def frozen_pass(self, model: Network) -> FrozenPass | None:
+        """That of the trunk alone; None for features of another kind."""
+        kind = type(self)
+        own = kind.fitted_features is not FittedTuner.fitted_features
+        own |= kind.features is not Tuner.features
+        return None if own else retrieval_pass(model.backbone.eval())
+
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The features that it is fitted to."""
+        return {"query": retrieved(model.backbone, frozen)}
+
+    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
+        """The same, also of features of another kind."""
+        if self.frozen_pass(model) is not None:
+            return super().constants(model, points)
         found = model.backbone.tokenize(points)
         with full_precision(found.points):
             return {"query": self.fitted_features(model.backbone.eval(), found)}
-
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """Those of the trunk alone."""
-        return "query", type(self).features
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The features, where they are known."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.models.trunk import Tokenized
+from pointpeft.peft.frozen_pass import FrozenPass
 
 __all__ = ["mixed_logits"]
 
@@ -55,25 +56,24 @@ def _constants_in_common(
     rows: Mapping[str, Tensor],
     known: Mapping[str, Tensor],
 ) -> dict[str, dict[str, Any]]:
-    """By adapter, the constants that it has in common with others, made in one pass for all.
+    """By adapter, what is known of its clouds where it has a frozen pass in common with others.
 
     Args:
         rows: by adapter, the places of its clouds.
         known: constants that need not be made.
     """
-    alike: dict[Hashable, list[str]] = defaultdict(list)
+    passes: dict[Hashable, dict[str, FrozenPass]] = defaultdict(dict)
     for name in rows:
         adapter: Any = adapters[name]
-        key = adapter.tuner.constants_key(adapter.model)
-        if key is not None and key[0] not in known and adapter.keeps_tokenizer:
-            alike[key].append(name)
-    constants: dict[str, dict[str, Any]] = defaultdict(dict)
-    for names in (names for names in alike.values() if len(names) > 1):
-        first: Any = adapters[names[0]]
-        together = found.rows(torch.cat([rows[name] for name in names]))
-        places = torch.arange(len(together)).split([len(rows[name]) for name in names])
-        for key, values in first.tuner.constants(first.model, together).items():
-            for name, own in zip(names, places, strict=True):
-                is_cloud = isinstance(values, Tokenized)
-                constants[name][key] = values.rows(own) if is_cloud else values[own]
+        wanted = adapter.tuner.frozen_pass(adapter.model) if adapter.keeps_tokenizer else None
+        if wanted is not None and not (wanted.for_query and "query" in known):
+            passes[wanted.key][name] = wanted
+    constants: dict[str, dict[str, Any]] = {}
+    for alike in (alike for alike in passes.values() if len(alike) > 1):
+        together = found.rows(torch.cat([rows[name] for name in alike]))
+        streams = FrozenPass.joined(alike.values())(together)
+        places = torch.arange(len(together)).split([len(rows[name]) for name in alike])
+        for name, own in zip(alike, places, strict=True):
+            adapter = adapters[name]
+            constants[name] = adapter.tuner.known(adapter.model, streams.rows(own))
     return constants

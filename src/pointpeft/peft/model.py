@@ -238,7 +238,7 @@ class PeftModel(PretrainedAdapter, nn.Module):
         query: Tensor | None = None,
         exclude: Tensor | None = None,
         category: Tensor | None = None,
-        features: Tensor | None = None,
+        features: Tensor | Tokenized | None = None,
     ) -> Tensor | Encoded:
         """Logits ``(B, classes)`` of ``points (B, N, 3)``, or part logits ``(B, N, parts)``.
 
@@ -249,8 +249,8 @@ class PeftModel(PretrainedAdapter, nn.Module):
             exclude: ``(B,)`` bank position of each cloud itself, -1 for none; used in training
                 by methods that leave the item itself out of its own retrieval.
             category: numbers of the clouds' categories ``(B,)``, for part segmentation alone.
-            features: what enters the head of a classifier for these clouds ``(B, F)``, where it is
-                known and cannot change, see :meth:`pointpeft.Tuner.constants`.
+            features: what the head is given for these clouds, ``(B, F)`` or that of a segmenter,
+                where it is known and cannot change, see :meth:`pointpeft.Tuner.known`.
 
         Raises:
             ConfigError: no adapter is active, or ``category`` is missing, not wanted, or not one
@@ -274,7 +274,7 @@ class PeftModel(PretrainedAdapter, nn.Module):
 
         What adapters leave as it is runs once for all clouds: the tokenizer, and below the first
         block that they change whatever they have in common, see
-        :meth:`pointpeft.Tuner.constants_key`. The rest runs adapter by adapter. A cloud's logits
+        :meth:`pointpeft.Tuner.frozen_pass`. The rest runs adapter by adapter. A cloud's logits
         are those that its adapter alone gives.
 
         Args:

@@ -9,7 +9,7 @@ Features and coordinates are kept row for row, and every cloud to itself;
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -25,6 +25,7 @@ from pointpeft.models.network import Network
 from pointpeft.models.point_m2ae import check_counts
 from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
+from pointpeft.peft.frozen_pass import FrozenPass, FrozenStreams, retrieval_pass, retrieved
 from pointpeft.peft.method import Constants, PeftConfig, Tuner
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
 from pointpeft.peft.sharing import frozen_view, view
@@ -218,18 +219,21 @@ class PointPeftTuner(Tuner):
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
+    def frozen_pass(self, model: Network) -> FrozenPass | None:
+        """That which makes the queries, where they are grouped as the trunk groups."""
+        own = self.config.query_grouping or type(self).features is not Tuner.features
+        return None if self.bank is None or own else retrieval_pass(self.retriever.eval())
+
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """The queries."""
+        return {"query": retrieved(self.retriever, frozen)}
+
     def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """The queries, as the frozen encoder makes them."""
+        """The queries, however they are grouped."""
         if self.bank is None:
             return {}
         with torch.autocast(next(model.parameters()).device.type, enabled=False):
             return {"query": self.query(model.backbone.tokenize(points))}
-
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """The same of all whose queries are grouped as the trunk groups."""
-        if self.bank is None or self.config.query_grouping:
-            return None
-        return "query", type(self).features
 
     def query(self, found: Tokenized) -> Tensor:
         """What the frozen encoder makes of the clouds, ``(B, C)``.

@@ -4,7 +4,6 @@ A narrow state of every patch collects the inputs of all blocks; from some block
 convolution over the patch centers transforms it, and its up-projection is added to the tokens.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointpeft.errors import ConfigError, check_choices, check_sizes
-from pointpeft.models.heads import Classifier, class_token_bytes
+from pointpeft.models.heads import Classifier
 from pointpeft.models.layers import Block
 from pointpeft.models.network import Network
-from pointpeft.models.trunk import Method, Stream, Tokenized, Trunk
+from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
+from pointpeft.peft.frozen_pass import FrozenStreams, resumed
 from pointpeft.peft.method import Constants, PeftConfig, Tuner
 
 __all__ = ["STAGConfig", "STAGTuner"]
@@ -93,74 +93,52 @@ class STAGTuner(Tuner):
         """Those of a token."""
         return model.backbone.num_features
 
-    def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
-        """Of a classifier, the clouds with their tokens behind the first block that is moved.
+    def frozen_blocks(self, model: Network) -> int:
+        """Up to the first one whose tokens are moved: they are moved behind it."""
+        return self.config.first_block + 1
 
-        They are moved behind the block, so it is as frozen as those below. Known are the tokens in
-        front of the patches, ``prefix (B, P, C)``, and the sums of what entered the blocks so far
-        by run, ``inputs (B, runs, G, C)``: collecting is linear.
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """The streams behind frozen blocks, and what entered them.
+
+        That is summed over the blocks of a run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        if not isinstance(model, Classifier) or not self._keeps_below:
-            return {}
-        found, frozen = model.backbone.tokenize(points), _Frozen(first)
-        P = model.run(found, frozen).prefix
-        entered = [tokens[:, P:] for tokens in frozen.inputs]
+        clouds = super().known(model, frozen)["points"]
+        assert isinstance(clouds, Tokenized), "that is what they are"
+        entered = [frozen.clouds.tokens, *(frozen[place].patches for place in range(first))]
         ends = [*range(0, first + 1, length), first + 1]
         runs = [torch.stack(entered[i:j]).sum(dim=0) for i, j in pairwise(ends)]
-        known = {"prefix": frozen.tokens[:, :P], "inputs": torch.stack(runs, dim=1)}
-        patches = frozen.tokens[:, P:]
-        return {"points": Tokenized(found.points, found.centers, patches, known=known)}
-
-    def constants_key(self, model: Network) -> tuple[str, Hashable] | None:
-        """The same with equal class tokens."""
-        if not isinstance(model, Classifier) or not self._keeps_below:
-            return None
-        of = (type(self), self.config.first_block, self.config.run_length)
-        return "points", (of, class_token_bytes(model))
-
-    @property
-    def _keeps_below(self) -> bool:
-        """Whether all that lies below is frozen, and is looked at by no head."""
-        return self.freezes_statistics and self.config.head != "lda"
-
-    def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
-        """What is known from :meth:`constants`."""
-        return dict(found.known)
+        known = {**clouds.known, "inputs": torch.stack(runs, dim=1)}
+        return {"points": replace(clouds, known=known)}
 
     def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """Collect the block's input, without its positions; behind it, move the tokens."""
         first, run = self.config.first_block, place // self.config.run_length
-        if place <= first and "inputs" in stream.geometry.context:
-            if place < first:
-                return stream
-            stream = self._resume(stream)
-            side = stream.state
+        known = resumed(place, stream)
+        if known is not None and place < first:
+            return known
+        if known is not None:
+            side = self._collected(stream.geometry.context["inputs"])
         else:
-            collected = self.collect[run](stream.patches)
-            side = collected if stream.state is None else stream.state + collected
-            stream = super().block(place, block, stream)
-            if place < first:
-                return stream.with_state(side)
+            side = self.collect[run](stream.patches)
+            side = side if stream.state is None else stream.state + side
+        stream = super().block(place, block, stream)
+        if place < first:
+            return stream.with_state(side)
         side = self.graphs[run - self.first_run](side, self.neighbors(stream))
         moved = F.relu(self.expand[run - self.first_run](side))  # (B, G, C)
         mean = moved.mean(dim=1, keepdim=True).expand(-1, stream.prefix, -1)
         tokens = stream.tokens + torch.cat([mean, moved], dim=1)
         return stream.with_tokens(tokens).with_state(side)
 
-    def _resume(self, stream: Stream) -> Stream:
-        """The stream behind the first block that is moved, from what is known of it."""
-        known, first, length = (
-            stream.geometry.context,
-            self.config.first_block,
-            self.config.run_length,
-        )
+    def _collected(self, inputs: Tensor) -> Tensor:
+        """The side state at the first block that is moved, from the known inputs of runs."""
+        first, length = self.config.first_block, self.config.run_length
         side: Any = 0
-        for run, inputs in enumerate(known["inputs"].unbind(dim=1)):
+        for run, entered in enumerate(inputs.unbind(dim=1)):
             surplus = min(length, first + 1 - run * length) - 1  # biases that one product lacks
-            side = side + self.collect[run](inputs) + surplus * self.collect[run].bias
-        tokens = torch.cat([known["prefix"], stream.patches], dim=1)
-        return stream.with_tokens(tokens).with_state(side)
+            side = side + self.collect[run](entered) + surplus * self.collect[run].bias
+        return side
 
     def neighbors(self, stream: Stream) -> Tensor:
         """Places of the nearest centers of every center, ``(B, G, k)``; found once for all."""
@@ -175,34 +153,6 @@ class STAGTuner(Tuner):
     def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """The mean over all tokens."""
         return stream.tokens.mean(dim=1)
-
-
-class _Frozen(Method):
-    """Runs the blocks up to one, and notes what enters each and what leaves the last.
-
-    Args:
-        last: place of the last block that runs.
-
-    Attributes:
-        inputs: tokens, ``last + 1`` times ``(B, T, C)``.
-        tokens: behind the last one, ``(B, T, C)``.
-    """
-
-    tokens: Tensor
-
-    def __init__(self, last: int) -> None:
-        super().__init__()
-        self.last = last
-        self.inputs: list[Tensor] = []
-
-    def block(self, place: int, block: Block, stream: Stream) -> Stream:
-        """Nothing behind the last one."""
-        if place > self.last:
-            return stream
-        self.inputs.append(stream.tokens)
-        stream = super().block(place, block, stream)
-        self.tokens = stream.tokens
-        return stream
 
 
 class _Graph(nn.Module):

@@ -191,4 +191,5 @@ def _row(values: Tensor | Tokenized, row: int) -> Tensor | Tokenized:
 
 
 def _joined(rows: Sequence[Any]) -> Tensor | Tokenized:
-    return Tokenized.joined(rows) if isinstance(rows[0], Tokenized) else torch.cat(list(rows))
+    first = rows[0]
+    return type(first).joined(rows) if isinstance(first, Tokenized) else torch.cat(list(rows))
