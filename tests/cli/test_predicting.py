@@ -83,7 +83,7 @@ def test_a_file_that_has_changed_is_no_row_that_stays(trained, meshes, tmp_path)
     assert (result.code, "box_03.off" in result.err, "--resume" in result.err) == (1, True, True)
 
 
-@pytest.mark.parametrize("name", ["results.csv", "results.jsonl"])
+@pytest.mark.parametrize("name", ["results.csv", "results.jsonl", "results.json"])
 def test_results_among_the_files_are_not_read(trained, meshes, tmp_path, name):
     files = tmp_path / "files"
     shutil.copytree(meshes / "box", files)
@@ -101,7 +101,6 @@ def test_results_among_the_files_are_not_read(trained, meshes, tmp_path, name):
         (["--resume"], "--resume"),
         (["--workers", "-1"], "workers"),
         (["--batch-size", "0"], "batch_size"),
-        (["--output", "results.json", "--resume"], "--resume"),
         (["--neighbors-from", "nowhere"], "nowhere"),
     ],
 )

@@ -7,11 +7,14 @@ import json
 import pytest
 
 from pointpeft.errors import ConfigError
+from pointpeft.files import as_text
 from pointpeft.measure.result_files import COLUMNS, ResultFile
 
 NAMES = ["a.off", 'odd, "quoted"\nname.off', "tail\r.off", "b\udce9.off", "d.off"]
-SUFFIXES = [".csv", ".jsonl"]
-every = pytest.mark.parametrize("suffix", SUFFIXES)
+LINES, PACKED = [".csv", ".jsonl"], [".json", ".parquet"]
+of_lines = pytest.mark.parametrize("suffix", LINES)
+packed = pytest.mark.parametrize("suffix", PACKED)
+every = pytest.mark.parametrize("suffix", [*LINES, *PACKED])
 
 
 def as_row(name):
@@ -30,12 +33,16 @@ def as_row(name):
 
 def write(path, names, resume=False, adapter="0123456789abcdef"):
     results = ResultFile.prepare(path, adapter, resume)
-    todo = [name for name in names if name not in results.done]
+    todo = [name for name in names if not results.has(name)]
     assert list(results.written(todo, as_row)) == todo
     return results, todo
 
 
 def files_in(path):
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        assert table.column_names == list(COLUMNS)
+        return table["file"].to_pylist()
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         if path.suffix == ".csv":
             return [row["file"] for row in csv.DictReader(file)]
@@ -44,16 +51,21 @@ def files_in(path):
     return [row["file"] for row in rows]
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".json"])
+@every
 def test_a_row_for_every_file(tmp_path, suffix):
-    path = tmp_path / f"new/results{suffix}"
-    write(path, NAMES)
-    assert files_in(path) == NAMES
+    path, names = tmp_path / f"new/results{suffix}", list(NAMES)
+    write(path, names)
+    if suffix == ".parquet":
+        names[3] = as_text(names[3])
+    assert files_in(path) == names
     write(tmp_path / f"empty{suffix}", [])
     assert files_in(tmp_path / f"empty{suffix}") == []
+    assert {each.name for each in tmp_path.rglob("*") if each.is_file()} == {
+        path.name, f"empty{suffix}",
+    }  # fmt: skip
 
 
-@every
+@of_lines
 @pytest.mark.parametrize("cut", range(0, 200, 7))
 def test_a_file_that_was_cut_goes_on_as_if_nothing_had_happened(tmp_path, suffix, cut):
     path = tmp_path / f"results{suffix}"
@@ -80,7 +92,7 @@ def test_what_is_there_is_not_written_over(tmp_path, suffix):
         write(path, NAMES, resume=True)
 
 
-@every
+@of_lines
 def test_rows_are_there_before_the_end(tmp_path, suffix):
     path = tmp_path / f"results{suffix}"
     stream = ResultFile.prepare(path, "0").written(NAMES, as_row)
@@ -90,13 +102,35 @@ def test_rows_are_there_before_the_end(tmp_path, suffix):
     assert len(files_in(path)) == 2
 
 
-def test_json_is_whole_or_not_there(tmp_path):
-    stream = ResultFile.prepare(tmp_path / "results.json", "0").written(NAMES, as_row)
-    next(stream)
+@packed
+@pytest.mark.parametrize("cut", [0, 1, 30])
+def test_a_file_written_at_the_end_is_whole_or_not_there_and_goes_on(tmp_path, suffix, cut):
+    names = NAMES
+    write(tmp_path / f"whole{suffix}", names)
+    path = tmp_path / f"results{suffix}"
+    stream = ResultFile.prepare(path, "0123456789abcdef").written(names, as_row)
+    next(stream), next(stream)
     stream.close()
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigError, match="`resume`"):
-        ResultFile.prepare(tmp_path / "results.json", "0", resume=True)
+    assert not path.exists()
+    with pytest.raises(ConfigError, match="`output`"):
+        write(path, names)
+    (lines,) = set(tmp_path.iterdir()) - {tmp_path / f"whole{suffix}"}
+    lines.write_bytes(lines.read_bytes()[: lines.stat().st_size - cut])
+    _, todo = write(path, names, resume=True)
+    assert todo == names[1 if cut else 2 :]
+    assert path.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert not lines.exists()
+
+
+@packed
+def test_a_finished_file_goes_on_with_more_shapes(tmp_path, suffix):
+    names = NAMES
+    write(tmp_path / f"whole{suffix}", names)
+    path = tmp_path / f"results{suffix}"
+    write(path, names[:4])
+    assert write(path, names[:4], resume=True)[1] == []
+    assert write(path, names, resume=True)[1] == names[4:]
+    assert path.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["results", "results.txt", "folder/results.xlsx"])

@@ -119,6 +119,14 @@ def test_with_too_few_shapes_to_cross_validate_c_is_the_default(tmp_path):
     assert make_check(data, "honest", C=3.0).C == 3.0
 
 
+def test_clouds_with_fewer_points_than_patches_need_are_refused_before_training(
+    run_pretrain, archive, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"svm\.num_points=5"):
+        run_pretrain(f"svm.source={archive}", "svm.num_points=5")
+    assert not (tmp_path / "pretrain" / "metrics.csv").exists()
+
+
 def test_settings_that_cannot_be_had(archive):
     with pytest.raises(ConfigError, match=r"svm\.machine=linear_svc.*svm\.C"):
         make_check(archive, "honest", machine="linear_svc", C=None)

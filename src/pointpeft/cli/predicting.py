@@ -39,7 +39,7 @@ def predict(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the .csv, .jsonl or folder in --output."),
+        typer.Option("--resume", help="Go on with the file or folder in --output."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     batch_size: Annotated[

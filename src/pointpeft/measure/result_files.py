@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -48,7 +49,7 @@ class ResultFile:
         adapter: hash that stands in every row.
         done: files that have a row, which stays.
         failed: how many of them could not be read.
-        end: bytes of the rows that stay; what is behind them was cut short.
+        end: bytes of the rows that stay, as lines; what is behind them was cut short.
     """
 
     path: Path
@@ -64,37 +65,49 @@ class ResultFile:
         Args:
             path: its suffix says how: .csv, .jsonl, .json or .parquet.
             adapter: hash of the adapter and of settings.
-            resume: keep the rows that are there, of csv and jsonl files.
+            resume: keep the rows that are there.
 
         Raises:
-            ConfigError: the suffix is none of those, the file is there and not to be resumed, it
-                cannot be, or its rows are of another adapter or other settings.
+            ConfigError: the suffix is none of those, the file is there and not to be resumed, or
+                its rows are no results, or of another adapter or other settings.
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in _WRITERS:
-            known = ", ".join(_WRITERS)
+        if suffix not in RESULT_SUFFIXES:
+            known = ", ".join(sorted(RESULT_SUFFIXES))
             raise ConfigError(f"`output` {path}: name a file that ends in one of {known}")
         if suffix == ".parquet":
             _arrow()
-        if resume and suffix not in _READERS:
-            raise ConfigError(f"`resume` goes on with {' and '.join(_READERS)} files, not {path}")
-        if not path.exists():
-            return cls(path, adapter)
-        if not resume or not path.is_file():
-            more = ", or pass `resume` to go on with it" if suffix in _READERS else ""
-            raise ConfigError(f"`output` {path} is there already: name another file{more}")
+        new = cls(path, adapter)
+        held = new.held
+        if not held.exists():
+            return new
+        if not resume or not held.is_file():
+            raise ConfigError(
+                f"`output` {held} is there already: name another file, or pass `resume` to go on "
+                "with it"
+            )
         done, failed, end = set(), 0, 0
-        for row in _READERS[suffix](path):
+        for row in _READERS[held.suffix.lower()](held):
             if row.adapter != adapter:
                 raise ConfigError(
-                    f"`output` {path} has results of another `adapter`, or with other settings of "
+                    f"`output` {held} has results of another `adapter`, or with other settings of "
                     "`up_axis` or `neighbors_from`: name another file"
                 )
             done.add(row.file)
             failed += bool(row.error)
             end = row.end
         return cls(path, adapter, frozenset(done), failed, end)
+
+    @property
+    def held(self) -> Path:
+        """Where the rows are, if there are any: the file, or lines of one that is not finished."""
+        lines = _lines_of(self.path)
+        return lines if lines.exists() else self.path
+
+    def has(self, file: Path) -> bool:
+        """Whether a file has a row."""
+        return str(file) in self.done or as_text(str(file)) in self.done  # as Parquet has names
 
     def refuse_changed(self, files: Iterable[Path]) -> None:
         """Refuse to go on where a file has changed since its row was written.
@@ -104,11 +117,11 @@ class ResultFile:
         """
         if not self.done:
             return
-        made = self.path.stat().st_mtime
+        made = self.held.stat().st_mtime
         for file in files:
-            if str(file) in self.done and is_newer(file, made):
+            if self.has(file) and is_newer(file, made):
                 raise ConfigError(
-                    f"`resume`: {file} has changed since its row in {self.path} was written: name "
+                    f"`resume`: {file} has changed since its row in {self.held} was written: name "
                     "another file as `output`"
                 )
 
@@ -150,36 +163,59 @@ def _write_lines(path: Path, end: int) -> Iterator[Write]:
         yield write
 
 
+def _lines_of(path: Path) -> Path:
+    """Where the rows of a file that is written at the end are until then."""
+    return path.with_name(f"{path.name}.jsonl") if path.suffix.lower() in _PACKED else path
+
+
 @contextmanager
-def _write_json(path: Path, end: int) -> Iterator[Write]:
-    with replacing(path) as temporary, temporary.open("w", **_TEXT) as file:
-        between = ["[\n"]
-
-        def write(row: Row) -> None:
-            file.write(between[0] + _text(row))
-            between[0] = ",\n"
-
+def _write_packed(path: Path, end: int) -> Iterator[Write]:
+    """Lines beside the file, of which it is made at the end."""
+    lines, (pack, unpack) = _lines_of(path), _PACKED[path.suffix.lower()]
+    if end and not lines.exists():  # a finished file goes on
+        with replacing(lines) as temporary, temporary.open("w", **_TEXT) as file:
+            file.writelines(_text(row) + "\n" for row in unpack(path))
+    with _write_lines(lines, end) as write:
         yield write
-        file.write("[]\n" if between[0] == "[\n" else "\n]\n")
+    with replacing(path) as temporary, lines.open(**_TEXT) as file:
+        pack(file, temporary)
+    lines.unlink()
 
 
-@contextmanager
-def _write_parquet(path: Path, end: int) -> Iterator[Write]:
+def _pack_json(lines: Iterable[str], path: Path) -> None:
+    between = "[\n"
+    with path.open("w", **_TEXT) as file:
+        for line in lines:
+            file.write(between + line.removesuffix("\n"))
+            between = ",\n"
+        file.write("[]\n" if between == "[\n" else "\n]\n")
+
+
+def _unpack_json(path: Path) -> Iterator[Row]:
+    """Rows of a list that has a line for each, as it is written here."""
+    with path.open(**_TEXT) as file:
+        for line in file:
+            if (row := line.rstrip("\n").removesuffix(",")) not in ("[", "]", "[]"):
+                yield json.loads(row)
+
+
+def _pack_parquet(lines: Iterable[str], path: Path) -> None:
     arrow, parquet = _arrow()
-    schema, held = result_schema(), []  # type: ignore[var-annotated]
-    with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
-
-        def write_held() -> None:
+    schema = result_schema()
+    rows = (as_text(json.loads(line)) for line in lines)
+    with parquet.ParquetWriter(path, schema) as file:
+        while held := list(islice(rows, _GROUP)):
             file.write_table(arrow.Table.from_pylist(held, schema))
-            held.clear()
 
-        def write(row: Row) -> None:
-            held.append(as_text(finite(row)))
-            if len(held) == _GROUP:
-                write_held()
 
-        yield write
-        write_held()
+def _unpack_parquet(path: Path) -> Iterator[Row]:
+    arrow, parquet = _arrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_GROUP):
+                yield from batch.to_pylist()
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise ValueError(str(error)) from error
 
 
 @contextmanager
@@ -220,33 +256,51 @@ def _read_csv(path: Path) -> Iterator[Known]:
 
 def _read_lines(path: Path) -> Iterator[Known]:
     """Whole rows; a last one that was cut short ends without a line break."""
+
+    def whole() -> Iterator[Row]:
+        with path.open("rb") as file:
+            yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+
+    return _read_rows(path, whole())
+
+
+def _read_packed(path: Path) -> Iterator[Known]:
+    return _read_rows(path, _PACKED[path.suffix.lower()][1](path))
+
+
+def _read_rows(path: Path, rows: Iterator[Row]) -> Iterator[Known]:
+    """Rows, and where each ends in a file with a line for each."""
     position = 0
-    with path.open("rb") as file:
-        for line in file:
-            position += len(line)
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-                yield Known(row["file"], row["error"], row["adapter"], position)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ConfigError(
-                    f"`output` {path} has a line that is no result: name another file"
-                ) from error
+    try:
+        for row in rows:
+            position += len(_text(row)) + 1  # it is ASCII
+            yield Known(row["file"], row["error"], row["adapter"], position)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"`output` {path} has a line that is no result: name another file"
+        ) from error
 
 
 _WRITERS: dict[str, Callable[[Path, int], AbstractContextManager[Write]]] = {
     ".csv": _write_csv,
     ".jsonl": _write_lines,
-    ".json": _write_json,
-    ".parquet": _write_parquet,
+    ".json": _write_packed,
+    ".parquet": _write_packed,
 }
 RESULT_SUFFIXES = frozenset(_WRITERS)
 """File name endings, lower case with the dot, of files of results."""
 _READERS: dict[str, Callable[[Path], Iterator[Known]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_lines,
+    ".json": _read_packed,
+    ".parquet": _read_packed,
 }
+_Pack = Callable[[Iterable[str], Path], None]
+_PACKED: dict[str, tuple[_Pack, Callable[[Path], Iterator[Row]]]] = {
+    ".json": (_pack_json, _unpack_json),
+    ".parquet": (_pack_parquet, _unpack_parquet),
+}
+"""How lines become a file that is written at the end, and how rows come back out of it."""
 
 
 def _arrow() -> tuple[ModuleType, ModuleType]:

@@ -32,7 +32,7 @@ def predict_classes(
         mark = _mark(folder, adapter.get("up_axis"), options.neighbors_from)
         results = ResultFile.prepare(options.output, mark, options.resume)
         results.refuse_changed(files)
-        files = [file for file in files if str(file) not in results.done]
+        files = [file for file in files if not results.has(file)]
     elif options.resume:
         raise ConfigError("`resume` goes on with a file of results: name it as `output`")
     predictor = Predictor(folder, neighbors_from=options.neighbors_from, **adapter)

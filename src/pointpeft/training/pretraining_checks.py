@@ -149,9 +149,15 @@ class SvmCheck(BestEpoch):
         self.C = forced_strength(self.train.labels) if config.C is None else config.C
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Refuse a network without features for an SVM."""
+        """Refuse a network without features for an SVM, and clouds too small for its patches."""
         if not isinstance(task.model, Network):
             raise ConfigError("svm.source is for encoders: this network has no retrieval features")
+        one = torch.from_numpy(self.train.points[:1])
+        try:
+            with eval_mode(task.model), torch.no_grad():
+                task.model.backbone.tokenize(one.to(task.device))
+        except DataError as error:
+            raise ConfigError(f"svm.num_points={self.config.num_points}: {error}") from error
 
     def measure(self, model: Pretrainable) -> float:
         """Accuracy of a linear SVM on features of ``model``."""
