@@ -124,6 +124,16 @@ def test_without_prompts_and_adapters_only_biases_are_tuned(points):
     torch.testing.assert_close(model.eval()(points), plain.eval()(points))
 
 
+def test_without_bias_tuning_the_encoder_stays_as_it_is():
+    whole, part = (
+        {name for name, p in model.adapter.named_parameters() if p.requires_grad}
+        for model in (point_peft(), point_peft(use_bias=False))
+    )
+    assert {name for name in part if name.startswith("model.backbone.")} == set()
+    assert part == {name for name in whole if not name.startswith("model.backbone.")}
+    assert whole - part
+
+
 def test_prompts_go_into_the_first_blocks_only():
     model = point_peft(prompt_blocks=1)
     prompted = [hasattr(b, "prompt_embeddings") for b in model.tuner.blocks]
@@ -298,6 +308,7 @@ def test_a_model_with_a_bank_runs_in_double_precision(points):
         ({"attention_dim": 7}, "attention_dim.*attention_heads.*7.*6"),
         ({"reference_compat": True, "use_prompt": False}, "reference_compat"),
         ({"reference_compat": True, "use_adapter": False}, "reference_compat"),
+        ({"reference_compat": True, "use_bias": False}, "reference_compat"),
     ],
     ids=str,
 )

@@ -32,9 +32,11 @@ from pointpeft.peft.sharing import frozen_view, view
 
 __all__ = ["PointPeftConfig", "PointPeftTuner"]
 
-_TRAINED = re.compile(
+_BIASES = re.compile(
     r"^model\.backbone\.blocks\.\d+\.(norm1|norm2|attn\.proj|mlp\.fc1|mlp\.fc2)\.bias$"
-    r"|^model\.(?!backbone\.)"  # class token and head
+)
+_TRAINED = re.compile(
+    r"^model\.(?!backbone\.)"  # class token and head
     r"|^tuner\.(?!retriever\.)"  # what is added to the blocks
 )
 
@@ -48,7 +50,8 @@ _SIZES = (
 )
 _HEADS = 6  # of the local attention
 _NUMBERS = ("adapter_scale", "center_coefficient", "init_scale")
-_SWITCHES = ("use_prompt", "use_bank", "use_adapter", "exclude_self", "reference_compat")
+_PARTS = ("use_prompt", "use_adapter", "use_bias")
+_SWITCHES = (*_PARTS, "use_bank", "exclude_self", "reference_compat")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PointPeftConfig(PeftConfig):
     use_prompt: bool = True  # ablation: no prompts (and so no bank)
     use_bank: bool = True  # ablation: learned prompts only
     use_adapter: bool = True  # ablation: no Geometry-aware Adapter
+    use_bias: bool = True  # ablation: biases of the encoder and its final norm stay as they are
     init_scale: float = 0.01  # of the adapters' first up-projections; in the paper 1
     bank_size: int | None = None  # k-means prototypes in place of the items; None: the items
     exclude_self: bool = False  # leave a training item out when it looks up the bank
@@ -108,8 +112,8 @@ class PointPeftConfig(PeftConfig):
                 "attention_dim must be a multiple of attention_heads, got "
                 f"{self.attention_dim} and {heads}"
             )
-        if self.reference_compat and not (self.use_prompt and self.use_adapter):
-            raise ConfigError("reference_compat=True goes with use_prompt and use_adapter only")
+        if self.reference_compat and not all(getattr(self, part) for part in _PARTS):
+            raise ConfigError(f"reference_compat=True goes with {', '.join(_PARTS)} only")
 
     @property
     def uses_bank(self) -> bool:
@@ -193,7 +197,8 @@ class PointPeftTuner(Tuner):
 
     def trains(self, name: str) -> bool:
         """Added layers, the head and class token, biases and the final norm."""
-        return bool(_TRAINED.search(name)) or name.startswith(self._final_norm)
+        tuned = bool(_BIASES.search(name)) or name.startswith(self._final_norm)
+        return bool(_TRAINED.search(name)) or (tuned and self.config.use_bias)
 
     def set_bank(self, bank: MemoryBank, encoder: Trunk) -> None:
         """Retrieve from ``bank`` with queries of ``encoder``."""
