@@ -281,67 +281,110 @@ def test_a_mixed_batch_needs_a_known_name_for_each_cloud(names, word, points):
         model.train().forward_mixed(points, ["a", "b", "a"])
 
 
-@pytest.mark.parametrize(
-    ("configs", "blocks"),
-    [
-        ((pp.LinearConfig(), pp.LinearConfig(head="linear"), pp.LinearConfig(head="lda")), 3),
-        ((pp.STAGConfig(width=8), pp.STAGConfig(width=16, first_block=0)), 2 + 1 + 2),
-        ((pp.STAGConfig(width=8), pp.LinearConfig()), 3 + 1),
-        ((pp.SVMConfig(C=1.0), pp.KNNConfig(), pp.PointPeftConfig(num_prompts=4)), 3),
-        ((pp.SVMConfig(C=1.0), pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 3),
-        ((pp.LinearConfig(), pp.BitFitConfig()), 6),
-    ],
-)
-def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, blocks, monkeypatch):
-    base = settle(tiny("classification"), 1)
+@pytest.fixture
+def ran(monkeypatch):
+    """By call of a block, how many clouds went through it."""
+    plain, counts = Block.forward, []
+
+    def forward(block, tokens, *rest):
+        counts.append(len(tokens))
+        return plain(block, tokens, *rest)
+
+    monkeypatch.setattr(Block, "forward", forward)
+    return counts
+
+
+def alone(model, name, cloud, **given):
+    model.set_adapter(name)
+    return model(cloud, **given)[0]
+
+
+def carry(base, configs):
+    """A model with an adapter for each config, fitted where it is to be."""
     model = pp.PeftModel(base)
     for number, config in enumerate(configs):
-        bank = (
-            pp.MemoryBank.build(base.backbone, [clouds(6)])
-            if config.method == "point-peft"
-            else None
-        )
+        bank = None
+        if config.method == "point-peft":
+            bank = pp.MemoryBank.build(base.backbone, [clouds(6)])
         tuner = model.add_adapter(f"{number}", config, bank).tuner
         if config.fitted:
             features = tuner.fitted_features(model.trunk, clouds(6)).detach()
             tuner.fit(features, torch.arange(6) % 2, [str(n) for n in range(6)])
+    return model.eval()
+
+
+SVM = pp.SVMConfig(C=1.0)
+STAG = pp.STAGConfig(width=8)  # on three blocks it leaves two as they are
+MIXED = [
+    # Configs, calls of blocks, and clouds that go through them: two clouds have each adapter.
+    ((pp.LinearConfig(), pp.LinearConfig(head="linear"), pp.LinearConfig(head="lda")), 3, 18),
+    ((STAG, pp.STAGConfig(width=16, first_block=0)), 2 + 1 + 2, 12),
+    ((STAG, pp.LinearConfig()), 3 + 1, 12),
+    ((pp.STAGConfig(width=8, first_block=0), pp.LinearConfig()), 3 + 2, 12),
+    ((SVM, pp.KNNConfig(), pp.PointPeftConfig(num_prompts=4)), 3, 18),
+    ((SVM, pp.LDAConfig(blocks=1), pp.LDAConfig(blocks=2)), 3, 18),
+    ((pp.LinearConfig(), pp.BitFitConfig()), 6, 12),
+]
+
+
+@pytest.mark.parametrize(("configs", "calls", "passed"), MIXED)
+def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, calls, passed, ran):
+    model = carry(settle(tiny("classification"), 1), configs)
     names = [f"{number}" for number in range(len(configs))] * 2
-    points, plain, ran = clouds(len(names)), Block.forward, []
-    monkeypatch.setattr(Block, "forward", lambda *given: ran.append(1) or plain(*given))
+    points, ran[:] = clouds(len(names)), []
     with torch.no_grad():
-        mixed = model.eval().forward_mixed(points, names)
-        assert len(ran) == blocks
-        assert len(model.trunk.blocks) == 3
+        mixed = model.forward_mixed(points, names)
+        assert (len(ran), sum(ran)) == (calls, passed)
         for cloud, name, logits in zip(points.split(1), names, mixed, strict=True):
-            model.set_adapter(name)
-            torch.testing.assert_close(logits, model(cloud)[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(logits, alone(model, name, cloud), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("network", "configs", "blocks"),
+    "configs", [(SVM, pp.LDAConfig()), (pp.PointPeftConfig(num_prompts=4),) * 2]
+)
+def test_a_shared_pass_is_exact_where_that_of_an_adapter_is(configs):
+    """Rounded features may lie on the other side of a border, and find other neighbours."""
+    model = carry(settle(tiny("classification"), 1), configs)
+    points = clouds(4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        mixed = model.forward_mixed(points, ["0", "1"] * 2)
+        for cloud, name, logits in zip(points.split(1), ["0", "1"] * 2, mixed, strict=True):
+            torch.testing.assert_close(logits, alone(model, name, cloud), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "configs", "calls", "passed"),
     [
-        ("point_mae", (pp.LinearConfig(), pp.STAGConfig(width=8), pp.IDPTConfig()), 3 + 1 + 1),
-        ("point_bert", (pp.LinearConfig(), pp.STAGConfig(width=8)), 3 + 1),
-        ("point_m2ae", (pp.LinearConfig(), pp.IDPTConfig()), 4 + 1),
+        ("point_mae", (pp.LinearConfig(), STAG, pp.IDPTConfig()), 3 + 1 + 1, 18),
+        ("point_bert", (pp.LinearConfig(), STAG), 3 + 1, 12),
+        # Scales of a batch go together, so passes of other lengths are made apart.
+        ("point_m2ae", (pp.LinearConfig(), pp.LinearConfig()), 4, 16),
+        ("point_m2ae", (pp.LinearConfig(), pp.IDPTConfig()), 4 + 4, 16),
     ],
 )
 def test_adapters_that_find_parts_share_what_they_leave_as_it_is(
-    network, configs, blocks, monkeypatch
+    network, configs, calls, passed, ran
 ):
-    model = pp.PeftModel(settle(tiny("part_segmentation", network), 1))
-    for number, config in enumerate(configs):
-        model.add_adapter(f"{number}", config)
+    model = carry(settle(tiny("part_segmentation", network), 1), configs)
     names = [f"{number}" for number in range(len(configs))] * 2
     points, category = clouds(len(names)), torch.arange(len(names)) % 3
-    plain, ran = Block.forward, []
-    monkeypatch.setattr(Block, "forward", lambda *given: ran.append(1) or plain(*given))
-    mixed = model.eval().forward_mixed(points, names, category)
-    assert len(ran) == blocks
-    each = zip(points.split(1), category.split(1), names, mixed, strict=True)
-    for cloud, number, name, logits in each:
-        model.set_adapter(name)
-        alone = model(cloud, category=number)[0]
-        torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        mixed = model.forward_mixed(points, names, category)
+        assert (len(ran), sum(ran)) == (calls, passed)
+        each = zip(points.split(1), category.split(1), names, mixed, strict=True)
+        for cloud, number, name, logits in each:
+            one = alone(model, name, cloud, category=number)
+            torch.testing.assert_close(logits, one, rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_another_task_are_refused():
+    model = pp.get_peft_model(tiny("part_segmentation"), pp.LinearConfig())
+    points, category = clouds(2), torch.zeros(2).long()
+    with pytest.raises(ConfigError, match="features"):
+        model(points, category=category, features=torch.zeros(2, 48))
+    known = model.tuner.constants(model.model, points)["features"]
+    with pytest.raises(ConfigError, match="features"):
+        pp.get_peft_model(classifier(), pp.LinearConfig())(points, features=known)
 
 
 def test_class_tokens_tell_linear_adapters_apart():

@@ -1,5 +1,7 @@
 """What no training of an adapter changes is computed once for clouds that come again."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,7 +9,9 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.data import PartTable
 from pointpeft.data.transforms import recipe
+from pointpeft.peft import registry
 from pointpeft.peft.hugging_face import LoRAConfig
+from pointpeft.peft.method import Tuner
 from pointpeft.tasks import tuning_module
 from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.tasks.part_segmentation import SegmentationModule
@@ -93,7 +97,9 @@ def train(task, name, config, caches):
             seen[place] += len(given[0])
 
         block.register_forward_pre_hook(count)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in trained]
+    optimizer = torch.optim.SGD(trained, lr=0.02)
     points, losses = torch.randn(6, 64, 3, dtype=torch.float64), []
     parts = task == "part_segmentation"
     labels, seg = torch.arange(6) % (2 if parts else 4), torch.randint(5, (6, 64))
@@ -105,6 +111,7 @@ def train(task, name, config, caches):
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
+    assert any(not torch.equal(p, old) for p, old in zip(trained, before, strict=True))
     with torch.no_grad():
         known = module.constants("train", points, torch.arange(6))
         logits = model.eval()(**known, **({"category": labels} if parts else {}))
@@ -151,7 +158,64 @@ def test_frozen_blocks_run_once_for_a_cloud(task, name, config, frozen):
     torch.testing.assert_close(logits, plain_logits)
     assert seen == [6] * frozen + [18] * (4 - frozen)
     assert plainly == [18] * 4
-    assert not torch.allclose(losses[0], losses[-1])
+
+
+class Watching(Tuner):
+    """Of one's own: leaves two blocks as they are, and has a side network that looks at them."""
+
+    def __init__(self, model, config):
+        super().__init__(model, config)
+        self.side = torch.nn.Linear(model.backbone.num_features, model.backbone.num_features)
+
+    def trains(self, name):
+        return name.startswith(("tuner.", "model.head."))
+
+    def frozen_blocks(self, model):
+        return 2
+
+    def context(self, found, query, exclude):
+        return {"mean": found.points.mean(dim=1)}
+
+    def block(self, place, block, stream):
+        stream = super().block(place, block, stream)
+        side = self.side(stream.patches).mean(dim=1, keepdim=True)
+        side = side + stream.geometry.context["mean"].sum(dim=1)[:, None, None]
+        side = side if stream.state is None else side + stream.state
+        stream = stream.with_state(side)
+        return stream if place < 2 else stream.with_tokens(stream.tokens + side)
+
+
+class Calling(Watching):
+    """The same, but it calls blocks by itself, so nothing is spared."""
+
+    def block(self, place, block, stream):
+        tokens = block(stream.tokens + stream.positions, stream.geometry)
+        return stream.with_tokens(tokens if place < 2 else tokens + self.side(tokens))
+
+
+@dataclass(frozen=True)
+class WatchingConfig(pp.PeftConfig):
+    method = "watching"
+
+
+@dataclass(frozen=True)
+class CallingConfig(pp.PeftConfig):
+    method = "calling"
+
+
+@pytest.mark.parametrize(
+    ("config", "tuner", "frozen"), [(WatchingConfig, Watching, 2), (CallingConfig, Calling, 0)]
+)
+@pytest.mark.parametrize("task", BOTH)
+def test_a_method_of_ones_own_has_equal_results(task, config, tuner, frozen, monkeypatch):
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    registry.register_method(config, tuner)
+    losses, logits, seen = train(task, "point_mae", config(), caches=True)
+    plain_losses, plain_logits, _ = train(task, "point_mae", config(), caches=False)
+    torch.testing.assert_close(losses, plain_losses)
+    torch.testing.assert_close(logits, plain_logits)
+    assert seen[2:] == [18, 18]
+    assert min(seen) == (6 if frozen else 18)
 
 
 def test_nothing_is_kept_of_blocks_that_are_not_at_rest():
@@ -170,6 +234,30 @@ def test_what_is_kept_is_bounded(monkeypatch):
         found = model(**module.constants("val", points, torch.arange(3)))
         torch.testing.assert_close(found, model(points))
     assert set(module._constants["val"]) == {0}
+
+
+def test_what_is_beyond_the_bound_is_computed_and_the_rest_is_not(monkeypatch):
+    model = pp.get_peft_model(network("classification", "point_mae"), stag())
+    module, points = module_of(model).eval(), torch.randn(4, 64, 3)
+    of_cloud = model.tuner.constants(model.model, points[:1])["points"].nbytes
+    monkeypatch.setattr(tuning_module, "MOST_CONSTANT_BYTES", 2 * of_cloud / 0.75)
+    compute, calls = model.tuner.constants, []
+    model.tuner.constants = lambda of, given: calls.append(len(given)) or compute(of, given)
+    for rows in ([0, 1, 2, 3], [3, 1, 2, 0]):
+        index = torch.tensor(rows)
+        found = model(**module.constants("train", points[index], index))
+        torch.testing.assert_close(found, model(points[index]))
+    assert calls == [4, 2]
+    model(**module.constants("val", points, torch.arange(4)))
+    assert module._constants["val"].keys() == {0}
+
+
+def test_what_is_known_has_the_precision_of_the_network():
+    model = pp.get_peft_model(network("classification", "point_mae"), pp.LinearConfig())
+    model, points = model.bfloat16().eval(), torch.randn(2, 64, 3).bfloat16()
+    known = model.tuner.constants(model.model, points)
+    assert known["features"].dtype == torch.bfloat16
+    assert torch.equal(model(points, **known), model(points))
 
 
 def test_a_cloud_that_fills_a_batch_up_is_not_remembered():

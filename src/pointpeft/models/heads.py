@@ -13,7 +13,6 @@ from pointpeft.models.trunk import PLAIN, Method, Stream, Tokenized, Trunk
 __all__ = [
     "Classifier",
     "class_token",
-    "class_token_bytes",
     "classification_head",
     "is_of_head",
     "linear_head",
@@ -137,14 +136,9 @@ _LINEAR = {"head.0.weight", "head.0.bias"}
 _OF_HEAD = ("head", "cls_token", "cls_pos")
 
 
-def class_token(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The class token of a model and its position, with their names; nothing if it has none."""
-    return [(name, p) for name, p in model.named_parameters() if name in _OF_HEAD]
-
-
-def class_token_bytes(model: nn.Module) -> tuple[bytes, ...]:
-    """The values of :func:`class_token`, to tell models apart by."""
-    return tuple(p.detach().cpu().numpy().tobytes() for _, p in class_token(model))
+def class_token(model: nn.Module) -> dict[str, Tensor]:
+    """The class token of a model and its position, by their names; nothing if it has none."""
+    return {name: p for name, p in model.named_parameters() if name in _OF_HEAD}
 
 
 def is_of_head(name: str) -> bool:

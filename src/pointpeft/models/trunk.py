@@ -54,7 +54,7 @@ class Geometry:
 
     points: Tensor
     centers: Tensor
-    context: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Mapping[Any, Tensor] = field(default_factory=dict)
     attention_bias: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -88,15 +88,15 @@ class Tokenized:
     Attributes:
         points: the clouds ``(B, N, 3)``.
         centers: of the finest patches, ``(B, G, 3)``.
-        tokens: theirs, ``(B, G, C)``, before any block, or where a method goes on with them.
-        known: what a method needs to go on from there, ``(B, ...)`` each, see
-            :meth:`pointpeft.Tuner.known`.
+        tokens: theirs, ``(B, G, C)``, before any block; none where they are not needed again.
+        known: what a method needs to go on from there, ``(B, ...)`` each by its name, or tokens by
+            the place of the block that they left, see :meth:`pointpeft.Tuner.known`.
     """
 
     points: Tensor
     centers: Tensor
     tokens: Tensor
-    known: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    known: Mapping[Any, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.points)

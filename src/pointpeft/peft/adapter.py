@@ -147,16 +147,23 @@ class Adapter(Loadable):
     ) -> Tensor:
         """Logits, see :meth:`pointpeft.PeftModel.forward`."""
         self._check_category(points, category)
-        if isinstance(features, Tensor):
-            return self.tuner.entered(self.classifier)(features)
-        if features is not None and category is not None:
-            return self.segmenter.decode(features, category)
+        if features is not None:
+            return self._of_features(features, category)
         exclude = exclude if self.training else None
         found = self.model.backbone.tokenize(points)
         with torch.autocast(found.points.device.type, enabled=False):  # retrieval in full precision
-            context = self.tuner.context(found, query, exclude)
+            context = {**found.known, **self.tuner.context(found, query, exclude)}
         given = () if category is None else (category,)
         return self.tuner.logits(self.model, found, context, *given)
+
+    def _of_features(self, features: Tensor | Tokenized, category: Tensor | None) -> Tensor:
+        """Logits of what the head is given."""
+        if isinstance(features, Tensor) and isinstance(self.model, Classifier):
+            return self.tuner.entered(self.model)(features)
+        if isinstance(self.model, PartSegmenter) and isinstance(features, Tokenized):
+            assert category is not None, "checked before"
+            return self.model.decode(features, category)
+        raise ConfigError(f"`features` are not what the head of a model for {self.task} is given")
 
     @property
     def core(self) -> Trunk:
@@ -181,12 +188,6 @@ class Adapter(Loadable):
         """
         if not isinstance(self.model, Classifier):
             raise ConfigError(f"a model for {self.task} has no head")
-        return self.model
-
-    @property
-    def segmenter(self) -> PartSegmenter:
-        """The model, where it finds parts."""
-        assert isinstance(self.model, PartSegmenter), "for part segmentation"
         return self.model
 
     @property

@@ -54,12 +54,12 @@ class AllBlocks(Method):
 
     def pool(self, model: Classifier, stream: Stream) -> Tensor:
         """Of all blocks, ``(B, F)``."""
-        return pooled(self.streams)
+        return pooled(stream.patches for stream in self.streams)
 
 
-def pooled(streams: Iterable[Stream]) -> Tensor:
-    """Mean and maximum over the patch tokens of each stream, ``(B, F)``."""
-    rows = [(each.patches.mean(dim=1), each.patches.amax(dim=1)) for each in streams]
+def pooled(tokens: Iterable[Tensor]) -> Tensor:
+    """Mean and maximum over tokens ``(B, G, C)`` of each block, ``(B, F)``."""
+    rows = [(each.mean(dim=1), each.amax(dim=1)) for each in tokens]
     return torch.cat(list(chain.from_iterable(rows)), dim=1)
 
 

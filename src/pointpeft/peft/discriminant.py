@@ -57,21 +57,22 @@ class LDATuner(FittedTuner):
         """Pooled tokens of the blocks, ``(B, N, 3) -> (B, F)``."""
         seen = AllBlocks()
         trunk.retrieval_features(points, seen)
-        return pooled(seen.streams[-(self.config.blocks or 0) :]).float()
+        last = seen.streams[-(self.config.blocks or 0) :]
+        return pooled(stream.patches for stream in last).float()
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
-        """The pooled tokens, where they are known: no query, which is of the last block alone."""
-        return dict(found.known)
+        """No query, which is of the last block alone."""
+        return {}
 
     def frozen_pass(self, model: Network) -> FrozenPass:
         """That of the trunk alone."""
-        return retrieval_pass(model.backbone.eval(), for_query=False)
+        return retrieval_pass(model.backbone, for_query=False)
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The clouds with their pooled tokens."""
         depth = len(model.backbone.blocks)
         first = depth - (self.config.blocks or depth)
-        features = pooled(frozen[place] for place in range(first, depth)).float()
+        features = pooled(map(frozen.patches, range(first, depth))).float()
         return {"points": replace(frozen.clouds, known={"features": features})}
 
     def fit(

@@ -20,7 +20,8 @@ from pointpeft.errors import ConfigError, nearest_hint
 from pointpeft.models.network import Network
 from pointpeft.models.trunk import Trunk
 from pointpeft.optional import import_optional
-from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.frozen_pass import FrozenStreams
+from pointpeft.peft.method import Constants, PeftConfig, Tuner
 from pointpeft.peft.saving import OTHERS
 
 __all__ = [
@@ -200,6 +201,10 @@ class HuggingFaceTuner(Tuner):
         """Those before the first one with a layer, which `target_modules` may name."""
         places = [_BLOCK.match(name) for name in self._trained]
         return min((int(found[1]) if found else 0 for found in places), default=0)
+
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """The stream that enters the first layer, and those that are looked at."""
+        return {"points": self.looked_at(model, frozen)}
 
     def is_rebuilt(self, name: str) -> bool:
         """Random projections, which come from their seed."""

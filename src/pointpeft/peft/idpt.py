@@ -17,7 +17,8 @@ from pointpeft.models.network import Network
 from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.ops import max_pool
 from pointpeft.ops._numerics import full_precision
-from pointpeft.peft.method import PeftConfig, Tuner
+from pointpeft.peft.frozen_pass import FrozenStreams
+from pointpeft.peft.method import Constants, PeftConfig, Tuner
 
 __all__ = ["IDPTConfig", "IDPTTuner"]
 
@@ -77,6 +78,10 @@ class IDPTTuner(Tuner):
     def frozen_blocks(self, model: Network) -> int:
         """Those before the prompt."""
         return self.config.prompt_block or 0
+
+    def known(self, model: Network, frozen: FrozenStreams) -> Constants:
+        """The stream that the prompt is made of, and those that are looked at."""
+        return {"points": self.looked_at(model, frozen)}
 
     def num_features(self, model: Classifier) -> int:
         """Those of the model, and the prompt."""

@@ -62,12 +62,13 @@ class LinearTuner(Tuner):
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """All that the head is given."""
+        blocks = self.frozen_blocks(model)
         if isinstance(model, PartSegmenter):
             return {"features": model.features([frozen[tap] for tap in model.taps])}
         assert isinstance(model, Classifier), "the other task"
         if self.config.head == "lda":
-            return {"features": pooled(map(frozen.__getitem__, range(self.frozen_blocks(model))))}
-        return {"features": self.pool(model, self.finish(model.backbone, frozen[-1]))}
+            return {"features": pooled(map(frozen.patches, range(blocks)))}
+        return {"features": self.pool(model, self.finish(model.backbone, frozen[blocks - 1]))}
 
     def trains(self, name: str) -> bool:
         """The parameters of ``model.head``, and the class token if it is to be trained."""

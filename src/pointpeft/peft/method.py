@@ -4,7 +4,7 @@ import abc
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, check_choices, nearest_hint
 from pointpeft.files import with_tuples
-from pointpeft.models.heads import Classifier, class_token, class_token_bytes
+from pointpeft.models.heads import Classifier, class_token
 from pointpeft.models.layers import Block
 from pointpeft.models.network import Network
 from pointpeft.models.part_segmenters import PartSegmenter
@@ -23,10 +23,12 @@ from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.frozen_pass import (
     FrozenPass,
     FrozenStreams,
+    behind,
+    model_pass,
     resumed,
     retrieval_pass,
     retrieved,
-    with_behind,
+    unrounded,
 )
 
 __all__ = ["Constants", "FittedConfig", "FittedTuner", "PeftConfig", "Tuner"]
@@ -181,27 +183,37 @@ class Tuner(Method, abc.ABC):
     def frozen_pass(self, model: Network) -> FrozenPass | None:
         """The pass through frozen blocks of which :meth:`known` is made; None: there is none."""
         blocks = self.frozen_blocks(model)
-        at_rest = self.freezes_statistics and not any(
-            self.trains(f"model.{name}") for name, _ in class_token(model)
-        )
-        if not blocks or not at_rest:
+        trained = any(self.trains(f"model.{name}") for name in class_token(model))
+        if not blocks or trained or not self.freezes_statistics:
             return None
-        assert isinstance(model, Classifier | PartSegmenter), "adapted models are of these"
-        return FrozenPass(("model", class_token_bytes(model)), blocks, model.run)
+        return model_pass(model, blocks)
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """What clouds give that no training of the adapter changes.
 
         They are named as the arguments of the adapted model that take them: ``query (B, C)``,
         ``features``, which the head is given, or ``points`` with all that is known of the clouds,
-        by itself the streams behind frozen blocks.
+        by itself the streams behind all frozen blocks.
 
         Args:
             model: the adapted model.
             frozen: the streams that :meth:`frozen_pass` gave.
         """
-        blocks, all_of_them = self.frozen_blocks(model), self.config.head == "lda"
-        return {"points": with_behind(model, frozen, blocks, all_of_them)}
+        return {"points": behind(frozen, range(self.frozen_blocks(model)))}
+
+    def looked_at(self, model: Network, frozen: FrozenStreams) -> Tokenized:
+        """The same, without streams that neither the model nor its head looks at.
+
+        For methods that have no use for them either.
+        """
+        blocks = self.frozen_blocks(model)
+        places = set(range(blocks))
+        if self.config.head != "lda":
+            taps = model.taps if isinstance(model, PartSegmenter) else ()
+            ends = [scale.blocks[-1] for scale in model.backbone.scales]
+            places &= {*taps, *ends, blocks - 1}
+        clouds = behind(frozen, sorted(places))
+        return replace(clouds, tokens=clouds.tokens[:, :0])  # nothing begins with them
 
     def constants(self, model: Network, points: Tensor | Tokenized) -> Constants:
         """:meth:`known` of clouds ``(B, N, 3)``; nothing where there is no frozen pass.
@@ -219,7 +231,8 @@ class Tuner(Method, abc.ABC):
 
     def block(self, place: int, block: Block, stream: Stream) -> Stream:
         """One block, or what is known of the stream behind it."""
-        return resumed(place, stream) or super().block(place, block, stream)
+        known = resumed(place, stream)
+        return super().block(place, block, stream) if known is None else known
 
     def attach(self, model: Network) -> None:
         """Place layers into an adapter's own view of the model, for methods that replace some."""
@@ -255,7 +268,7 @@ class Tuner(Method, abc.ABC):
             query: see :meth:`pointpeft.PeftModel.forward`, as is ``exclude``.
             exclude: None outside of training.
         """
-        return dict(found.known)
+        return {}
 
 
 class FittedTuner(Tuner):
@@ -307,7 +320,7 @@ class FittedTuner(Tuner):
         kind = type(self)
         own = kind.fitted_features is not FittedTuner.fitted_features
         own |= kind.features is not Tuner.features
-        return None if own else retrieval_pass(model.backbone.eval())
+        return None if own else retrieval_pass(model.backbone)
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The features that it is fitted to."""
@@ -319,7 +332,7 @@ class FittedTuner(Tuner):
             return super().constants(model, points)
         found = model.backbone.tokenize(points)
         with full_precision(found.points):
-            return {"query": self.fitted_features(model.backbone.eval(), found)}
+            return {"query": self.fitted_features(model.backbone.eval(), unrounded(found))}
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The features, where they are known."""
@@ -330,7 +343,7 @@ class FittedTuner(Tuner):
         with full_precision(found.points):
             features = context.get("features")
             if features is None:
-                features = self.fitted_features(model.backbone.eval(), found)
+                features = self.fitted_features(model.backbone.eval(), unrounded(found))
             return self.classify(self.entry(features.float()))
 
     def trains(self, name: str) -> bool:

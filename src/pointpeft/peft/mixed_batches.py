@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.models.trunk import Tokenized
-from pointpeft.peft.frozen_pass import FrozenPass
+from pointpeft.peft.frozen_pass import FrozenPass, together
 
 __all__ = ["mixed_logits"]
 
@@ -67,13 +67,14 @@ def _constants_in_common(
         adapter: Any = adapters[name]
         wanted = adapter.tuner.frozen_pass(adapter.model) if adapter.keeps_tokenizer else None
         if wanted is not None and not (wanted.for_query and "query" in known):
-            passes[wanted.key][name] = wanted
+            scales = len(adapter.model.backbone.scales)
+            passes[wanted.key, wanted.blocks if scales > 1 else None][name] = wanted
     constants: dict[str, dict[str, Any]] = {}
-    for alike in (alike for alike in passes.values() if len(alike) > 1):
-        together = found.rows(torch.cat([rows[name] for name in alike]))
-        streams = FrozenPass.joined(alike.values())(together)
-        places = torch.arange(len(together)).split([len(rows[name]) for name in alike])
-        for name, own in zip(alike, places, strict=True):
+    for alike in passes.values():
+        if len(alike) == 1:
+            continue  # its adapter makes it by itself
+        streams = together([*alike.values()], found, [rows[name] for name in alike])
+        for name, own in zip(alike, streams, strict=True):
             adapter = adapters[name]
-            constants[name] = adapter.tuner.known(adapter.model, streams.rows(own))
+            constants[name] = adapter.tuner.known(adapter.model, own)
     return constants

@@ -25,7 +25,13 @@ from pointpeft.models.network import Network
 from pointpeft.models.point_m2ae import check_counts
 from pointpeft.models.trunk import Stream, Tokenized, Trunk
 from pointpeft.peft.bank import MemoryBank
-from pointpeft.peft.frozen_pass import FrozenPass, FrozenStreams, retrieval_pass, retrieved
+from pointpeft.peft.frozen_pass import (
+    FrozenPass,
+    FrozenStreams,
+    retrieval_pass,
+    retrieved,
+    unrounded,
+)
 from pointpeft.peft.method import Constants, PeftConfig, Tuner
 from pointpeft.peft.point_peft_block import PointPeftBlock, ScaleLayers
 from pointpeft.peft.sharing import frozen_view, view
@@ -227,7 +233,7 @@ class PointPeftTuner(Tuner):
     def frozen_pass(self, model: Network) -> FrozenPass | None:
         """That which makes the queries, where they are grouped as the trunk groups."""
         own = self.config.query_grouping or type(self).features is not Tuner.features
-        return None if self.bank is None or own else retrieval_pass(self.retriever.eval())
+        return None if self.bank is None or own else retrieval_pass(self.retriever)
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The queries."""
@@ -246,8 +252,8 @@ class PointPeftTuner(Tuner):
         Its patches and tokens are those of the adapted pass, in which no tokenizer is trained;
         under autocast these are rounded, and it makes its own.
         """
-        shared = found.tokens.dtype == found.points.dtype and not self.config.query_grouping
-        return self.features(self.retriever.eval(), found if shared else found.points)
+        clouds = found.points if self.config.query_grouping else unrounded(found)
+        return self.features(self.retriever.eval(), clouds)
 
 
 def adapter_widths(config: PointPeftConfig, num_scales: int) -> list[tuple[int, int]]:

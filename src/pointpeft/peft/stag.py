@@ -16,7 +16,7 @@ from pointpeft.errors import ConfigError, check_choices, check_sizes
 from pointpeft.models.heads import Classifier
 from pointpeft.models.layers import Block
 from pointpeft.models.network import Network
-from pointpeft.models.trunk import Stream, Tokenized, Trunk
+from pointpeft.models.trunk import Stream, Trunk
 from pointpeft.ops import knn, max_pool
 from pointpeft.ops.gathering import select
 from pointpeft.peft.frozen_pass import FrozenStreams, resumed
@@ -103,9 +103,8 @@ class STAGTuner(Tuner):
         That is summed over the blocks of a run, ``inputs (B, runs, G, C)``: collecting is linear.
         """
         first, length = self.config.first_block, self.config.run_length
-        clouds = super().known(model, frozen)["points"]
-        assert isinstance(clouds, Tokenized), "that is what they are"
-        entered = [frozen.clouds.tokens, *(frozen[place].patches for place in range(first))]
+        clouds = self.looked_at(model, frozen)
+        entered = [frozen.clouds.tokens, *map(frozen.patches, range(first))]
         ends = [*range(0, first + 1, length), first + 1]
         runs = [torch.stack(entered[i:j]).sum(dim=0) for i, j in pairwise(ends)]
         known = {**clouds.known, "inputs": torch.stack(runs, dim=1)}

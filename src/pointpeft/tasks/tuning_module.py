@@ -69,7 +69,7 @@ class TuningModule(L.LightningModule):
         self.strict_loading = False
         self._repeated = all(isinstance(step, FirstPoints) for step in augmentation.steps)
         self._constants: dict[str, dict[int, Constants]] = {"train": {}, split: {}}
-        self._constant_bytes = 0
+        self._kept_bytes = dict.fromkeys(self._constants, 0)
 
     @torch.no_grad()
     def constants(self, split: str, points: Tensor, index: Tensor) -> Constants:
@@ -87,18 +87,23 @@ class TuningModule(L.LightningModule):
         if split == "train" and not self._repeated:
             return {"points": points}
         known, places = self._constants[split], index.tolist()
-        if all(place in known for place in places):
-            of_places = [known[place] for place in places]
-            return {
-                "points": points,
-                **{n: _joined([o[n] for o in of_places]) for n in of_places[0]},
-            }
-        found = self.model.tuner.constants(self.model.model, points)
-        for row, place in enumerate(places):
-            if place not in known and place >= 0 and self._constant_bytes < MOST_CONSTANT_BYTES:
-                known[place] = {name: _row(values, row) for name, values in found.items()}
-                self._constant_bytes += sum(values.nbytes for values in known[place].values())
-        return {"points": points, **found}
+        missing = [row for row, place in enumerate(places) if place not in known]
+        found = self.model.tuner.constants(self.model.model, points[missing]) if missing else {}
+        new = {
+            row: {name: _row(values, n) for name, values in found.items()}
+            for n, row in enumerate(missing)
+        }
+        for row, of_cloud in new.items():
+            if places[row] >= 0 and self._kept_bytes[split] < MOST_CONSTANT_BYTES * _share(split):
+                known[places[row]] = of_cloud
+                self._kept_bytes[split] += sum(values.nbytes for values in of_cloud.values())
+        if len(missing) == len(places):
+            return {"points": points, **found}
+        each = [new[row] if row in new else known[place] for row, place in enumerate(places)]
+        return {
+            "points": points,
+            **{name: _joined([one[name] for one in each]) for name in each[0]},
+        }
 
     def log_training(self, values: Mapping[str, Tensor], items: int) -> None:
         """Log means over the epoch of values that are means over the ``items`` of a batch."""
@@ -182,6 +187,11 @@ class TuningModule(L.LightningModule):
                 f"with which it can be resumed; entries {listed}"
             )
         return state
+
+
+def _share(split: str) -> float:
+    """Of the bytes that are kept: training comes first, and must not leave validation without."""
+    return 0.75 if split == "train" else 0.25
 
 
 def _row(values: Tensor | Tokenized, row: int) -> Tensor | Tokenized:
