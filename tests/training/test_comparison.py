@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -373,6 +375,29 @@ def test_a_process_that_dies_takes_no_other_along(two_cells):
     assert "7" in died["bad"]
     assert read_failure(good) is None
     assert read_cell(good)["test_items"] == 8
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    """Whatever ended that one: else a run would go on beside the one that resumes it."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, multiprocessing, time\n"
+        "from pointpeft.training.parallel import end_with_parent\n"
+        "def run(ready):\n"
+        "    end_with_parent()\n"
+        "    ready.send('ready')\n"
+        "    time.sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    ours, theirs = context.Pipe()\n"
+        "    context.Process(target=run, args=(theirs,)).start()\n"
+        "    ours.recv()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    # Both hold the pipe, so this returns when both have ended.
+    command = [sys.executable, program]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert ended.returncode == -9
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -19,7 +20,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.memory import keep_freed_memory
 from pointpeft.training.cells import Cell, run_cell
 
-__all__ = ["Engine", "find_engine", "run_in_processes", "run_on_ray"]
+__all__ = ["Engine", "end_with_parent", "find_engine", "run_in_processes", "run_on_ray"]
 
 Engine = Callable[[Sequence[Cell], int], Iterator[tuple[Cell, str | None]]]
 """Takes cells and how many run at a time; yields each that ended, and what ended its process."""
@@ -96,6 +97,20 @@ def run_on_ray(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, str | N
                     yield cell, str(error)
 
 
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does, in whatever way.
+
+    Else a cell would go on beside the one that resumes it.
+    """
+    if (parent := parent_process()) is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(_INTERRUPTED)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
 def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
     """Run a cell in a process that is there for it: on one thread, and in silence.
 
@@ -104,6 +119,7 @@ def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
+    end_with_parent()
     sys.path.extend(path for path in paths if path not in sys.path)
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # of libraries that are not loaded yet
     torch.set_num_threads(1)
