@@ -384,3 +384,4 @@ def test_an_svm_that_is_better_is_told_of(run_finetune, caplog):
         metrics = run_finetune("method=linear", "trainer.epochs=1", "optimizer.lr=1e-6")
     assert metrics["svm_test_accuracy"] > metrics["test_accuracy"]
     assert "--method svm" in caplog.text
+    assert "peft.head=lda" in caplog.text

@@ -120,11 +120,13 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
     except DataError:
         return {}
     better = result.accuracy > measured
+    advice = "; `--method svm` makes an adapter of it in seconds" if better else ""
+    if better and resolved.method.head == "mlp" and "lda" in resolved.method.heads:
+        advice += ", and with peft.head=lda training begins with such a rule"
     log.log(
         logging.WARNING if better else logging.INFO,
         "a linear SVM on the frozen features classifies %s of the test shapes, %s here %s%s",
-        percent(result.accuracy), display_name(resolved.method.method), percent(measured),
-        "; `--method svm` makes an adapter of it in seconds" if better else "",
+        percent(result.accuracy), display_name(resolved.method.method), percent(measured), advice,
     )  # fmt: skip
     return {
         "svm_test_accuracy": result.accuracy,
