@@ -92,6 +92,16 @@ def test_what_is_there_is_not_written_over(tmp_path, suffix):
         write(path, NAMES, resume=True)
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (",  ", ":  ")])
+def test_lines_that_another_program_wrote_anew_stay_whole(tmp_path, separators):
+    path = tmp_path / "results.jsonl"
+    write(path, NAMES[:3])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row, separators=separators) + "\n" for row in rows))
+    assert write(path, NAMES, resume=True)[1] == NAMES[3:]
+    assert files_in(path) == NAMES
+
+
 @of_lines
 def test_rows_are_there_before_the_end(tmp_path, suffix):
     path = tmp_path / f"results{suffix}"

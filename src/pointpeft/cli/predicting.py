@@ -96,8 +96,8 @@ def _show(found: "Predicted", as_json: bool) -> None:
     try:
         failed = shown(found)
     except KeyboardInterrupt:
-        if found.written is not None and found.written.is_file():
-            warn(f"{found.written} holds what was done; --resume goes on with it", label="stopped")
+        if found.written is not None:
+            warn(f"rows of {found.written} are kept; --resume goes on with it", label="stopped")
         raise
     if failed + found.failed:
         raise typer.Exit(1)

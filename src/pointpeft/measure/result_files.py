@@ -27,6 +27,8 @@ COLUMNS = (
 _LISTS = ("ranking", "nearest", "warnings")
 _TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Names of files may be no text: their bytes come back as they were."""
+_ROWS = ".rows"
+"""Ending of the lines of which a file is made at the end; no result is called so."""
 _GROUP = 1000
 """Rows of a parquet file that are written together."""
 
@@ -165,7 +167,7 @@ def _write_lines(path: Path, end: int) -> Iterator[Write]:
 
 def _lines_of(path: Path) -> Path:
     """Where the rows of a file that is written at the end are until then."""
-    return path.with_name(f"{path.name}.jsonl") if path.suffix.lower() in _PACKED else path
+    return path.with_name(path.name + _ROWS) if path.suffix.lower() in _PACKED else path
 
 
 @contextmanager
@@ -257,27 +259,28 @@ def _read_csv(path: Path) -> Iterator[Known]:
 def _read_lines(path: Path) -> Iterator[Known]:
     """Whole rows; a last one that was cut short ends without a line break."""
 
-    def whole() -> Iterator[Row]:
+    def whole() -> Iterator[tuple[Row, int]]:
         with path.open("rb") as file:
-            yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+            yield from ((json.loads(line), len(line)) for line in file if line.endswith(b"\n"))
 
     return _read_rows(path, whole())
 
 
 def _read_packed(path: Path) -> Iterator[Known]:
-    return _read_rows(path, _PACKED[path.suffix.lower()][1](path))
+    rows = _PACKED[path.suffix.lower()][1](path)
+    return _read_rows(path, ((row, len(_text(row)) + 1) for row in rows))  # it is ASCII
 
 
-def _read_rows(path: Path, rows: Iterator[Row]) -> Iterator[Known]:
-    """Rows, and where each ends in a file with a line for each."""
+def _read_rows(path: Path, rows: Iterator[tuple[Row, int]]) -> Iterator[Known]:
+    """Rows with the bytes of their lines, and where each ends among them."""
     position = 0
     try:
-        for row in rows:
-            position += len(_text(row)) + 1  # it is ASCII
+        for row, length in rows:
+            position += length
             yield Known(row["file"], row["error"], row["adapter"], position)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"`output` {path} has a line that is no result: name another file"
+            f"`output` {path} is damaged, or was not written by this command: name another file"
         ) from error
 
 
@@ -290,6 +293,7 @@ _WRITERS: dict[str, Callable[[Path, int], AbstractContextManager[Write]]] = {
 RESULT_SUFFIXES = frozenset(_WRITERS)
 """File name endings, lower case with the dot, of files of results."""
 _READERS: dict[str, Callable[[Path], Iterator[Known]]] = {
+    _ROWS: _read_lines,
     ".csv": _read_csv,
     ".jsonl": _read_lines,
     ".json": _read_packed,

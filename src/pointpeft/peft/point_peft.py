@@ -119,7 +119,8 @@ class PointPeftConfig(PeftConfig):
                 f"{self.attention_dim} and {heads}"
             )
         if self.reference_compat and not all(getattr(self, part) for part in _PARTS):
-            raise ConfigError(f"reference_compat=True goes with {', '.join(_PARTS)} only")
+            off = next(part for part in _PARTS if not getattr(self, part))
+            raise ConfigError(f"reference_compat=True has all parts: leave out {off}=False")
 
     @property
     def uses_bank(self) -> bool:
