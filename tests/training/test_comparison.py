@@ -382,7 +382,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import os, multiprocessing, time\n"
-        "from pointpeft.training.parallel import end_with_parent\n"
+        "from pointpeft.parent_process import end_with_parent\n"
         "def run(ready):\n"
         "    end_with_parent()\n"
         "    ready.send('ready')\n"

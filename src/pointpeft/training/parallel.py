@@ -8,25 +8,24 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pointpeft.clusters import import_ray, ray_session
 from pointpeft.errors import ConfigError
 from pointpeft.memory import keep_freed_memory
+from pointpeft.parent_process import INTERRUPTED, end_with_parent
 from pointpeft.training.cells import Cell, run_cell
 
-__all__ = ["Engine", "end_with_parent", "find_engine", "run_in_processes", "run_on_ray"]
+__all__ = ["Engine", "find_engine", "run_in_processes", "run_on_ray"]
 
 Engine = Callable[[Sequence[Cell], int], Iterator[tuple[Cell, str | None]]]
 """Takes cells and how many run at a time; yields each that ended, and what ended its process."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_INTERRUPTED = 130
 
 
 def find_engine(name: str) -> Engine:
@@ -97,20 +96,6 @@ def run_on_ray(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, str | N
                     yield cell, str(error)
 
 
-def end_with_parent() -> None:
-    """Have this process end when the one that started it does, in whatever way.
-
-    Else a cell would go on beside the one that resumes it.
-    """
-    if (parent := parent_process()) is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(_INTERRUPTED)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
 def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
     """Run a cell in a process that is there for it: on one thread, and in silence.
 
@@ -134,4 +119,4 @@ def _run_alone(cell: Cell, paths: Sequence[str]) -> None:
         try:
             run_cell(cell)
         except KeyboardInterrupt:  # Ctrl-C reaches all processes; the first one speaks of it
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
