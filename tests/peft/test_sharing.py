@@ -6,6 +6,7 @@ import torch
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.layers import Block
+from pointpeft.peft.hugging_face import LoRAConfig
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
 from tests.peft.test_methods import step
@@ -315,6 +316,7 @@ def carry(base, configs):
 
 SVM = pp.SVMConfig(C=1.0)
 STAG = pp.STAGConfig(width=8)  # on three blocks it leaves two as they are
+LATE = {"r": 2, "target_modules": r"blocks\.[123]\.attn\.qkv"}
 MIXED = [
     # Configs, calls of blocks, and clouds that go through them: two clouds have each adapter.
     ((pp.LinearConfig(), pp.LinearConfig(head="linear"), pp.LinearConfig(head="lda")), 3, 18),
@@ -357,9 +359,10 @@ def test_a_shared_pass_is_exact_where_that_of_an_adapter_is(configs):
     [
         ("point_mae", (pp.LinearConfig(), STAG, pp.IDPTConfig()), 3 + 1 + 1, 18),
         ("point_bert", (pp.LinearConfig(), STAG), 3 + 1, 12),
-        # Scales of a batch go together, so passes of other lengths are made apart.
-        ("point_m2ae", (pp.LinearConfig(), pp.LinearConfig()), 4, 16),
-        ("point_m2ae", (pp.LinearConfig(), pp.IDPTConfig()), 4 + 4, 16),
+        ("point_m2ae", (pp.LinearConfig(), pp.IDPTConfig()), 4 + 1, 16),
+        ("point_m2ae", (pp.IDPTConfig(prompt_block=2), pp.LinearConfig()), 4 + 2, 16),
+        # Clouds of a batch go from scale to scale together, so this pass is made apart.
+        ("point_m2ae", (pp.LinearConfig(), LoRAConfig(LATE)), 4 + 4, 16),
     ],
 )
 def test_adapters_that_find_parts_share_what_they_leave_as_it_is(

@@ -135,8 +135,8 @@ def together(
     """One pass in the place of several with equal keys.
 
     Args:
-        passes: on a hierarchical encoder through equally many blocks, since clouds of a batch go
-            from scale to scale together.
+        passes: they end at the same block or in the last scale, since clouds of a batch go from
+            scale to scale together.
         clouds: of all passes.
         rows: the places of each pass's own among them, ``(b,)``.
 

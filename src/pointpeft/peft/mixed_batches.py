@@ -67,8 +67,8 @@ def _constants_in_common(
         adapter: Any = adapters[name]
         wanted = adapter.tuner.frozen_pass(adapter.model) if adapter.keeps_tokenizer else None
         if wanted is not None and not (wanted.for_query and "query" in known):
-            scales = len(adapter.model.backbone.scales)
-            passes[wanted.key, wanted.blocks if scales > 1 else None][name] = wanted
+            last_scale = adapter.model.backbone.scales[-1].blocks[0]
+            passes[wanted.key, min(wanted.blocks, last_scale)][name] = wanted
     constants: dict[str, dict[str, Any]] = {}
     for alike in passes.values():
         if len(alike) == 1:
