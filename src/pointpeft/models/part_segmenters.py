@@ -136,21 +136,18 @@ class PartSegmenter(Network, abc.ABC):
         """Part logits ``(B, N, parts)`` of :meth:`features`, and of categories ``(B,)``."""
 
 
-class PointMAEPartSegmenter(PartSegmenter):
-    """Point-MAE's: tokens of three blocks are carried to the points; there is no class token."""
+class _OneScaleSegmenter(PartSegmenter):
+    """On a backbone of one scale: tokens of three blocks, beside each other."""
 
     backbone: PointMAE
 
-    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int) -> None:
         super().__init__(backbone, num_parts, num_categories)
-        C = 3 * backbone.num_features
         self.taps = tapped_blocks(len(backbone.blocks))
-        self.category = CategoryEmbedding(num_categories)
-        self.propagation = FeaturePropagation(3 + C, (1536, 1024))
-        self.dropout = nn.Dropout(0.5)
-        self.fc1, self.norm1 = nn.Linear(1024 + 2 * C + 64, 512), nn.BatchNorm1d(512)
-        self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
-        self.fc3 = nn.Linear(256, num_parts)
+
+    def begin(self, stream: Stream) -> Stream:
+        """The stream that enters the encoder, ``(B, G, C)``, with a class token if there is one."""
+        return stream
 
     def run(
         self,
@@ -158,14 +155,29 @@ class PointMAEPartSegmenter(PartSegmenter):
         method: Method = PLAIN,
         context: Mapping[str, Tensor] | None = None,
     ) -> list[Stream]:
-        """The streams behind three blocks."""
-        stream = self.backbone.embed(points, context)
+        """The streams behind three blocks, ``(B, T, C)`` each."""
+        stream = self.begin(self.backbone.embed(points, context))
         outputs = self.backbone.run(method.embed(self.backbone, stream), method)
         return [outputs[tap] for tap in self.taps]
 
     def features(self, tapped: Sequence[Stream]) -> Tokenized:
-        """Tokens of three blocks, beside each other."""
-        return _side_by_side(self.backbone, tapped)
+        """Normalised patch tokens of the blocks, ``(B, G, 3 C)``."""
+        tokens = torch.cat([self.backbone.norm(stream.patches) for stream in tapped], dim=-1)
+        return Tokenized(tapped[0].geometry.points, tapped[0].geometry.centers, tokens)
+
+
+class PointMAEPartSegmenter(_OneScaleSegmenter):
+    """Point-MAE's: tokens of three blocks are carried to the points; there is no class token."""
+
+    def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
+        super().__init__(backbone, num_parts, num_categories)
+        C = 3 * backbone.num_features
+        self.category = CategoryEmbedding(num_categories)
+        self.propagation = FeaturePropagation(3 + C, (1536, 1024))
+        self.dropout = nn.Dropout(0.5)
+        self.fc1, self.norm1 = nn.Linear(1024 + 2 * C + 64, 512), nn.BatchNorm1d(512)
+        self.fc2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.fc3 = nn.Linear(256, num_parts)
 
     def decode(self, features: Tokenized, category: Tensor) -> Tensor:
         """Part logits ``(B, N, parts)``."""
@@ -184,21 +196,13 @@ class PointMAEPartSegmenter(PartSegmenter):
         return self.fc3(x).view(B, N, -1)
 
 
-def _side_by_side(backbone: PointMAE, tapped: Sequence[Stream]) -> Tokenized:
-    """Normalised patch tokens of several blocks, ``(B, G, blocks * C)``."""
-    tokens = torch.cat([backbone.norm(stream.patches) for stream in tapped], dim=-1)
-    return Tokenized(tapped[0].geometry.points, tapped[0].geometry.centers, tokens)
-
-
 # Points, at most, of the two levels between cloud and centers; the fine one begins with the middle.
 _LEVELS = (512, 256)
 _WIDE = 1536
 
 
-class PointBERTPartSegmenter(PartSegmenter):
+class PointBERTPartSegmenter(_OneScaleSegmenter):
     """Point-BERT's: the encoder sees a class token, which is dropped before up-sampling."""
-
-    backbone: PointMAE
 
     def __init__(self, backbone: PointMAE, num_parts: int, num_categories: int = 16) -> None:
         super().__init__(backbone, num_parts, num_categories)
@@ -207,7 +211,6 @@ class PointBERTPartSegmenter(PartSegmenter):
             raise ConfigError(
                 f"part segmentation needs a dim that is a multiple of {NORM_GROUPS}, got {C}"
             )
-        self.taps = tapped_blocks(len(backbone.blocks))
         self.cls_token = nn.Parameter(torch.empty(1, 1, C))
         self.cls_pos = nn.Parameter(torch.empty(1, 1, C))
         self.propagations = nn.ModuleList(
@@ -220,20 +223,9 @@ class PointBERTPartSegmenter(PartSegmenter):
         init_token(self.cls_token)
         init_token(self.cls_pos)
 
-    def run(
-        self,
-        points: Tensor | Tokenized,
-        method: Method = PLAIN,
-        context: Mapping[str, Tensor] | None = None,
-    ) -> list[Stream]:
-        """The streams behind three blocks."""
-        stream = self.backbone.embed(points, context).insert(self.cls_token, self.cls_pos)
-        outputs = self.backbone.run(method.embed(self.backbone, stream), method)
-        return [outputs[tap] for tap in self.taps]
-
-    def features(self, tapped: Sequence[Stream]) -> Tokenized:
-        """Tokens of three blocks, beside each other."""
-        return _side_by_side(self.backbone, tapped)
+    def begin(self, stream: Stream) -> Stream:
+        """With the class token, ``(B, 1 + G, C)``."""
+        return stream.insert(self.cls_token, self.cls_pos)
 
     def decode(self, features: Tokenized, category: Tensor) -> Tensor:
         """Part logits ``(B, N, parts)``."""

@@ -4,6 +4,7 @@ It is made once for all adapters of a mixed batch, and once for clouds that come
 """
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,11 +98,8 @@ class FrozenPass:
             wanted: of how many of the first blocks; not rising from cloud to cloud.
         """
         recorder = _Recorder(wanted)
-        if self.exact:
-            with full_precision(clouds.points):
-                self.run(unrounded(clouds), recorder)
-        else:
-            self.run(clouds, recorder)
+        with full_precision(clouds.points) if self.exact else nullcontext():
+            self.run(unrounded(clouds) if self.exact else clouds, recorder)
         return recorder.streams
 
 
