@@ -29,6 +29,11 @@ from tests.training.conftest import light_runs  # noqa: F401 - shared fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONG = {
+    "choosing", "comparing", "export", "own-method", "part-segmentation", "point-peft",
+    "pretraining",
+}  # fmt: skip
+"""Pages whose snippets take more than seconds."""
 LANGUAGES = {"sh", "python", "yaml", "text"}
 NOT_RUN = {
     "installs": "it makes an environment, or takes minutes: its targets and paths must exist",
@@ -133,7 +138,11 @@ def prepare(page: Path, folder: Path) -> None:
         documented.write_published_model(folder)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p.stem in LONG else ()) for p in PAGES],
+    ids=lambda page: page.stem,
+)
 def test_snippets_run_as_they_stand(page, workplace, shell, caplog):
     prepare(page, workplace)
     names: dict = {"__name__": "__main__"}

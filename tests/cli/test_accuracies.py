@@ -93,6 +93,7 @@ def test_one_episode_has_an_interval_and_no_spread(archive, settings, tmp_path):
     assert "test_accuracy_interval" not in json.loads((output / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_print_end_no_verb(settings, tmp_path):
     names = ("椅子", "🪑 [bold]")
     data = tmp_path / "data"

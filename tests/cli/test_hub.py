@@ -56,6 +56,7 @@ def test_embed_and_search(adapter, trunk, meshes, tmp_path):
     assert found.code == 0, found.err
 
 
+@pytest.mark.slow
 def test_export(adapter, trunk, tmp_path):
     given = ["--output"]
     found = run("export", adapter, "--checkpoint", trunk, *given, tmp_path / "adapted.onnx")
@@ -85,6 +86,7 @@ def test_finetune_and_the_adapter_finds_its_weights_again(trunk, archive, meshes
     assert found.code == 0, found.err
 
 
+@pytest.mark.slow
 def test_compare(hub, trunk, archive, tmp_path, monkeypatch):
     """Its runs are processes of their own, which have the hub's library as it is: offline."""
     stored = tmp_path / "cache/models--me--trunk"

@@ -143,6 +143,7 @@ def test_who_looks_at_points_beside_patches_is_refused_patches_from_outside(make
     pp.export(model, tmp_path / "inside.onnx")
 
 
+@pytest.mark.slow
 def test_parts_may_come_as_points_and_patches(tmp_path):
     model = adapted("point_m2ae", "linear", "part_segmentation")
     written = pp.export(model, tmp_path / "model.onnx", sampling="outside")

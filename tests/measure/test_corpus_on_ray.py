@@ -16,6 +16,7 @@ from tests.training.conftest import light_runs, weights  # noqa: F401 - shared f
 pytest.importorskip("pandas")
 parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow  # starting Ray and waiting for its actors takes half a minute
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,7 +80,7 @@ def test_a_killed_actor_changes_no_row(meshes, weights, tmp_path):  # noqa: F811
     assert not list((tmp_path / "ray").glob("*.tmp"))
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_a_file_that_ends_every_actor_is_a_row(meshes, weights, tmp_path, device):  # noqa: F811
     """On a CPU actors read; for a GPU tasks read."""
     made = make_corpus(
@@ -107,7 +108,6 @@ class OtherModel:
         return maker
 
 
-@pytest.mark.slow
 def test_an_actor_with_another_model_refuses_to_work(meshes, weights, tmp_path):  # noqa: F811
     with pytest.raises(CheckpointError, match="another model"):
         make_corpus(
@@ -115,7 +115,6 @@ def test_an_actor_with_another_model_refuses_to_work(meshes, weights, tmp_path):
         )
 
 
-@pytest.mark.slow
 def test_predict_takes_the_engine_and_goes_on(trained, meshes, tmp_path):  # noqa: F811
     there, here = tmp_path / "there", tmp_path / "here"
     command = ["predict", "--adapter", trained, meshes, "--shard-size", 8, "--device", "cpu"]

@@ -244,6 +244,13 @@ def test_wrong_arguments_are_refused_by_name(given, word):
     assert list(model.adapters) == ["default"]
 
 
+@pytest.mark.parametrize(("count", "names"), [(0, []), (2, ["default"])])
+def test_a_batch_has_clouds_and_a_name_for_each(count, names):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig()).eval()
+    with pytest.raises(ConfigError, match="adapters"):
+        model.forward_mixed(clouds(2)[:count], names)
+
+
 @pytest.mark.parametrize("network", ["point_mae", "point_m2ae"])
 def test_a_batch_may_have_an_adapter_for_each_cloud(network):
     trunk = settle(tiny("features", network), 1)

@@ -30,6 +30,7 @@ from tests.training.two_processes import (
     split,
 )
 
+pytestmark = pytest.mark.slow  # two processes that import all, and train each kind of model
 ROOT = Path(__file__).resolve().parents[2]
 ONE = Share()
 SHARDED = 600

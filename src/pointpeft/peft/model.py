@@ -290,7 +290,7 @@ class PeftModel(PretrainedAdapter, nn.Module):
             ConfigError: an adapter is not known, there are not as many names as clouds, or the
                 model is in train mode.
         """
-        if len(adapters) != len(points):
+        if not adapters or len(adapters) != len(points):
             raise ConfigError(f"`adapters` has {len(adapters)} names for {len(points)} clouds")
         if self.training:
             raise ConfigError("a batch of several adapters is for prediction: call eval() first")
