@@ -55,6 +55,10 @@ def test_a_row_has_means_and_costs():
     assert np.mean(made["scores"]) == 0.5
 
 
+def test_what_is_fitted_before_the_first_epoch_counts():
+    assert row("lora", 0.5, fit_seconds=1.5)["training_seconds"] == 7.5
+
+
 def test_seeds_that_change_nothing_show_no_spread():
     assert mean_and_spread(0.5, float(np.std([0.1] * 3, ddof=1))) == mean_and_spread(0.5, None)
     assert mean_and_spread(0.5, 0.004) != mean_and_spread(0.5, None)

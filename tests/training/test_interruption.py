@@ -80,8 +80,9 @@ def test_resumed_run_with_random_points(run_finetune, tmp_path, cut_at, override
     with pytest.raises(PowerCutError):
         run_finetune(*overrides, name="cut")
     torch.rand(1000)
-    run_finetune(*overrides, name="cut", resume=True)
+    metrics = run_finetune(*overrides, name="cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert ("fit_seconds" in metrics) == ("peft.head=lda" in overrides)  # of the first part
 
 
 def test_several_seeds_go_on_where_they_stopped(run_finetune, tmp_path, cut_at):

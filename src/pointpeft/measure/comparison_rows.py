@@ -54,8 +54,9 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         The labels; the ``task`` and the ``metric`` that it is judged by; ``seeds``; ``test_score``
         and ``val_score``, means, and ``test_score_std``, None of a single seed; the begin of the
         identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
-        ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step``, or ``fit_seconds``, the rest
-        None; ``training_seconds`` of a whole run; ``peak_memory_bytes``, the largest;
+        ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step`` of what is trained, and
+        ``fit_seconds`` of what is fitted, else None; ``training_seconds`` of a whole run, of both;
+        ``peak_memory_bytes``, the largest;
         ``test_items`` and ``test_shapes``, a hash of their names; and ``scores``, of each test
         shape the mean over seeds.
     """
@@ -83,7 +84,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "seconds_per_epoch": per_epoch,
         "seconds_per_step": None if per_epoch is None or not steps else per_epoch / steps,
         "fit_seconds": fit,
-        "training_seconds": fit if per_epoch is None or epochs is None else per_epoch * epochs,
+        "training_seconds": _sum(fit, per_epoch and epochs and per_epoch * epochs),
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
         "train_items": first["train_items"],
         "test_items": first["test_items"],
@@ -91,6 +92,11 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "versions": first["versions"],
         _PER_SHAPE: np.mean([cell["test_scores"] for cell in cells], axis=0).round(6).tolist(),
     }
+
+
+def _sum(*seconds: float | None) -> float | None:
+    known = [each for each in seconds if each is not None]
+    return sum(known) if known else None
 
 
 def _mean(cells: Sequence[Mapping[str, Any]], key: str) -> float | None:

@@ -182,20 +182,27 @@ class Patience(L.Callback):
 
 
 class EpochTimer(L.Callback):
-    """Seconds that the training part of each epoch took, validation not counted, and its steps."""
+    """Seconds that the training part of each epoch took, validation not counted, and its steps.
 
-    def __init__(self) -> None:
+    Attributes:
+        fit_seconds: what a fit took before the first epoch; None without one.
+    """
+
+    def __init__(self, fit_seconds: float | None = None) -> None:
+        self.fit_seconds = fit_seconds
         self.seconds: list[float] = []
         self.steps: float | None = None  # of an epoch; infinite where data has no end
         self._start: float | None = None  # of an epoch that was interrupted it is not known
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds so far, and steps."""
-        return {"seconds": list(self.seconds), "steps": self.steps}
+        fit = self.fit_seconds
+        return {"seconds": list(self.seconds), "steps": self.steps, "fit_seconds": fit}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Those of the interrupted run."""
         self.seconds, self.steps = list(state["seconds"]), state.get("steps")
+        self.fit_seconds = state.get("fit_seconds")
 
     @property
     def median(self) -> float | None:

@@ -54,13 +54,16 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     return {"fit_seconds": time.monotonic() - started, **report}
 
 
-def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> None:
+def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> float:
     """Let a head on all blocks begin as linear discriminant analysis, before it is trained.
 
     The temperature of its scores suits every fifth shape of each class, by the rule that the others
     give.
+
+    Returns:
+        How many seconds it took.
     """
-    head = model.adapter.classifier.head
+    started, head = time.monotonic(), model.adapter.classifier.head
     assert isinstance(head, DiscriminantHead)
     model.to(training_device(resolved.config))
     with eval_mode(model):
@@ -80,6 +83,7 @@ def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> None
         temperature = fit_temperature(scores.numpy(), labels[kept_out].numpy())
     head.begin(fitted(torch.ones_like(kept_out)), temperature)
     log.info("the head begins as linear discriminant analysis, temperature %.1f", temperature)
+    return time.monotonic() - started
 
 
 def _draws(data: ShapeData, count: int) -> list[Tensor]:

@@ -71,9 +71,10 @@ def train_one_seed(
         return metrics
     module = _make_module(resolved, data, run, banks)
     begun = run.resume_from if resume else None
+    fit_seconds = None
     if resolved.method.head == "lda" and begun is None:
-        begin_head(module.model, resolved, data)
-    timer, history = EpochTimer(), History(run.history)
+        fit_seconds = begin_head(module.model, resolved, data)
+    timer, history = EpochTimer(fit_seconds), History(run.history)
     votes = protocol.votes_in_training(config, data, run)
     extra_epochs = protocol.extra_epochs(config)
     callbacks = [
@@ -127,6 +128,8 @@ def _conclude(
     model.to(device)  # Lightning leaves it on the CPU
     metrics = _measured(model, resolved, data, run, timer.median)
     metrics |= {"best_epoch": epoch + 1, "epochs": epochs, "steps_per_epoch": timer.steps}
+    if timer.fit_seconds is not None:
+        metrics["fit_seconds"] = timer.fit_seconds
     log.info(
         "%s: the adapter is of epoch %d of %d (selection: %s)",
         _title(config), epoch + 1, epochs, metrics["selection"],
