@@ -21,10 +21,14 @@ FEW = (
     ("pcp_mae", "svm", "classification", "onnx"),
     ("point_bert", "full", "part_segmentation", "onnx"),
 )
-ALL = [
-    pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
-    for case in itertools.product(BACKBONES, [*CONFIGS, *FITTED], TASKS, ("onnx", "torch"))
+KINDS = [*itertools.product(TASKS, ("onnx", "torch"))]
+# Every method on every backbone, and over the backbones in every kind.
+EACH = [
+    (backbone, method, *KINDS[(row + column) % len(KINDS)])
+    for row, backbone in enumerate(BACKBONES)
+    for column, method in enumerate([*CONFIGS, *FITTED])
 ]
+ALL = [*FEW, *(pytest.param(*case, marks=pytest.mark.slow) for case in EACH if case not in FEW)]
 
 
 @pytest.mark.parametrize(("backbone", "method", "task", "format"), ALL)
