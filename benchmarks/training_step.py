@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pointpeft as pp
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
-from pointpeft.peft.hugging_face import LoRAConfig
+from pointpeft.peft.hugging_face import DoRAConfig, IA3Config, LoRAConfig, VeRAConfig
 
 BATCH, POINTS, CLASSES, BANK = 8, 2048, 15, 11392
 METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
@@ -41,6 +41,12 @@ METHODS: dict[str, Callable[[], pp.PeftConfig]] = {
     "vpt-deep": pp.VPTDeepConfig,
     "adapter": pp.AdapterConfig,
     "lora": LoRAConfig,
+    "lora, head=lda": lambda: LoRAConfig(head="lda"),
+    "adapter, serial": lambda: pp.AdapterConfig(form="serial"),
+    "vpt-shallow": pp.VPTShallowConfig,
+    "dora": DoRAConfig,
+    "ia3": IA3Config,
+    "vera": VeRAConfig,
     "linear, features known": pp.LinearConfig,
     "stag, blocks known": pp.STAGConfig,
 }

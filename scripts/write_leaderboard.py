@@ -17,10 +17,15 @@ training on the same number of shapes. A paired permutation test, adjusted by Ho
 whether a row differs from the best one beyond chance. [Comparing methods](comparing.md) explains
 the terms.
 
-To add a row, run `pointpeft compare` and copy files from the folder `rows` of its output into
-`benchmarks/results/compare`. Then run `scripts/write_leaderboard.py`, which writes this page. Look
-at the columns before you compare rows from several runs: epochs and seeds should be equal.
-Times are those of the machine that ran it.
+To add rows, run `pointpeft compare` and copy its output folder, or files of the folder `rows` in
+it, into `benchmarks/results/compare`. Then run `scripts/write_leaderboard.py`, which writes this
+page.
+
+Look at the columns before you compare rows from several runs. Epochs, seeds and the number of
+learning rates to choose from should be equal, and are not everywhere: the column says which rates
+were tried. Times are those of the machine that ran it, and most of these rows were measured while
+it did other work: [what a step costs](methods.md#what-a-training-step-costs) was measured apart.
+"Stored" is what was trained; names of training shapes and their features come on top of it.
 """
 
 

@@ -55,6 +55,19 @@ def test_a_row_has_means_and_costs():
     assert np.mean(made["scores"]) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("searches", "said"),
+    [
+        (({"0.1": 0.5, "0.3": 0.4}, {"1": 0.2, "3": 0.3}), "2 multiples"),
+        (({}, {}), "one learning rate"),
+        (({"0.1": 0.5, "0.3": 0.4}, {}), "Not all methods"),
+    ],
+)
+def test_the_page_says_how_rates_were_chosen(searches, said, tmp_path):
+    rows = [row(str(i), 0.5) | {"lr_search": each} for i, each in enumerate(searches)]
+    assert said in write_comparison_page(tmp_path / "page.html", judge(rows)).read_text()
+
+
 def test_what_is_fitted_before_the_first_epoch_counts():
     assert row("lora", 0.5, fit_seconds=1.5)["training_seconds"] == 7.5
 
@@ -106,13 +119,14 @@ def test_backbones_stand_in_one_table():
 
 def test_files_hold_what_was_found(tmp_path):
     judged = judge([row("lora,r=4", 0.5), row("svm", 0.9, shots=5)])
-    write_results(tmp_path, {"rows": judged, "failures": []})
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == judged
-    with (tmp_path / "results.csv").open(newline="") as file:
+    write_results(tmp_path / "out", {"rows": judged, "failures": []})
+    assert json.loads((tmp_path / "out/results.json").read_text())["rows"] == judged
+    with (tmp_path / "out/results.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["method"], first["shots"]) == ("lora,r=4", "all")
     assert float(second["test_score"]) == 0.9
-    assert judge(read_rows(tmp_path / "rows")) == judged
+    assert judge(read_rows(tmp_path / "out/rows")) == judged
+    assert judge(read_rows(tmp_path)) == judged
     assert len(shown(judged).columns) == len(shown(judged).rows[0])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.errors import ConfigError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.registry import build_segmenter
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import BACKBONES, CONFIGS
@@ -32,6 +32,13 @@ def encoder(name):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return settle(tiny("features", name), 1)
+
+
+@cache
+def stranger(name):
+    """Of the same sizes, with other weights."""
+    with torch.random.fork_rng():
+        return settle(tiny("features", name), 2)
 
 
 @cache
@@ -80,7 +87,10 @@ def test_a_method_on_a_backbone(backbone, method, task, tmp_path):
 
 
 def check_logits(model, backbone, task, tmp_path):
-    """They hang on the cloud alone, and come back from a file."""
+    """They hang on the cloud alone, in mixed batches too, and come back from a file.
+
+    The file goes with the encoder alone that it was trained on.
+    """
     points = clouds(2, seed=3)
     with torch.no_grad():
         found = logits(model.eval(), points)
@@ -89,17 +99,20 @@ def check_logits(model, backbone, task, tmp_path):
             alone = torch.cat([model(cloud) for cloud in points.split(1)])
             model.add_adapter("other", pp.LinearConfig(head=model.config.head))
             mixed, _ = model.forward_mixed(points, ["default", "other"])
-            torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
         else:
-            sizes = torch.arange(len(points)) % 2
-            alone = torch.cat(
-                [model(points[i : i + 1], category=sizes[i : i + 1]) for i in range(len(points))]
-            )
+            category = torch.arange(len(points)) % 2
+            each = zip(points.split(1), category.split(1), strict=True)
+            alone = torch.cat([model(cloud, category=number) for cloud, number in each])
+            model.add_adapter("other", pp.LinearConfig())
+            mixed, _ = model.forward_mixed(points, ["default", "other"], category)
+        torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone, found, rtol=1e-4, atol=1e-5)
 
         model.save_pretrained(tmp_path)
         loaded = pp.load_adapter(encoder(backbone), tmp_path)
         assert torch.equal(logits(loaded, points), found)
+        with pytest.raises(CheckpointError, match="base model"):
+            pp.load_adapter(stranger(backbone), tmp_path)
 
 
 @pytest.mark.parametrize(

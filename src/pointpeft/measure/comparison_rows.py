@@ -240,8 +240,9 @@ def write_results(output: str | Path, results: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: str | Path) -> list[Row]:
-    """Rows that lie in a folder as single files, in the order of their names."""
-    files = sorted(Path(folder).glob("*.json"))
+    """Rows that lie in a folder as single files, and in folders ``rows`` below it."""
+    found = {*Path(folder).glob("*.json"), *Path(folder).glob("*/**/rows/*.json")}
+    files = sorted(found, key=lambda file: (file.name, file))
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 

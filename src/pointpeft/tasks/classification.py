@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import Compose
 from pointpeft.errors import DataError
-from pointpeft.formats import percent, percent_range
+from pointpeft.formats import counted, percent, percent_range
 from pointpeft.measure.analysis import Outputs, analyse_change, batch_of_run, model_outputs
 from pointpeft.measure.calibration import calibration_error, fit_temperature
 from pointpeft.measure.loaded_adapter import LoadedAdapter
@@ -353,7 +353,8 @@ def _in_detail(metrics: dict[str, Any], split: str) -> list[str]:
         f"mean over classes: accuracy {percent(metrics[f'{split}_mean_class_accuracy'])}, "
         f"F1 {percent(metrics[f'{split}_macro_f1'])}",
         f"calibration error: {percent(after)}, {calibrated}",
-        f"rotated at random: about the up axis {percent(float(np.mean(up)))} "
+        f"{counted(metrics['rotated_items'], 'shape')} rotated at random: "
+        f"about the up axis {percent(float(np.mean(up)))} "
         f"({percent_range((min(up), max(up)))}), in space {percent(float(np.mean(space)))} "
         f"({percent_range((min(space), max(space)))})",
         f"most confused: {pairs or 'nothing'}",

@@ -19,9 +19,7 @@ _COSTS = (
     ("training_seconds", "Score against the time of training", "seconds of a whole training"),
 )
 _NOTES = (
-    "Test scores are means over seeds, with their standard deviation. The learning rate of "
-    "each method was chosen by the validation score with the first seed, among the same multiples "
-    "of the method's own rate. All methods had equal epochs.",
+    "Test scores are means over seeds, with their standard deviation.",
     "Against the best: a paired permutation test over the test shapes of the table, adjusted for "
     "the number of methods by Holm's method. Where it says no difference, other test shapes could "
     "as well have put the two the other way round. It does not know what other training shapes "
@@ -50,8 +48,23 @@ def write_comparison_page(path: str | Path, rows: Sequence[Row]) -> Path:
         columns=COLUMNS,
         tables=drawn,
         by_shots=_by_shots(rows),
-        notes=_NOTES,
+        notes=(*_rates(rows), *_NOTES),
     )
+
+
+def _rates(rows: Sequence[Row]) -> list[str]:
+    """How the learning rates of what is trained were chosen, if anything is."""
+    tried = {max(len(row["lr_search"]), 1) for row in rows if row["lr"] is not None}
+    if not tried:
+        return []
+    if tried == {1}:
+        return ["Each method has one learning rate; no other was tried."]
+    if len(tried) > 1:
+        return ["Not all methods had as many learning rates to be chosen from: see the table."]
+    return [
+        f"The learning rate of each method was chosen by the validation score with the first seed, "
+        f"among {tried.pop()} multiples of the method's own rate."
+    ]
 
 
 def _costs(table: Sequence[Row]) -> list[tuple[str, Figure]]:
