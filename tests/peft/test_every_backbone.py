@@ -95,16 +95,14 @@ def check_logits(model, backbone, task, tmp_path):
     with torch.no_grad():
         found = logits(model.eval(), points)
         assert found.isfinite().all()
-        if task == "classification":
-            alone = torch.cat([model(cloud) for cloud in points.split(1)])
-            model.add_adapter("other", pp.LinearConfig(head=model.config.head))
-            mixed, _ = model.forward_mixed(points, ["default", "other"])
-        else:
+        category, given = None, [{}, {}]
+        if task == "part_segmentation":
             category = torch.arange(len(points)) % 2
-            each = zip(points.split(1), category.split(1), strict=True)
-            alone = torch.cat([model(cloud, category=number) for cloud, number in each])
-            model.add_adapter("other", pp.LinearConfig())
-            mixed, _ = model.forward_mixed(points, ["default", "other"], category)
+            given = [{"category": number} for number in category.split(1)]
+        each = zip(points.split(1), given, strict=True)
+        alone = torch.cat([model(cloud, **known) for cloud, known in each])
+        model.add_adapter("other", pp.LinearConfig(head=model.config.head))
+        mixed, _ = model.forward_mixed(points, ["default", "other"], category)
         torch.testing.assert_close(mixed, found[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone, found, rtol=1e-4, atol=1e-5)
 

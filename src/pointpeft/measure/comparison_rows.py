@@ -56,14 +56,14 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
         ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step`` of what is trained, and
         ``fit_seconds`` of what is fitted, else None; ``training_seconds`` of a whole run, of both;
-        ``peak_memory_bytes``, the largest;
-        ``test_items`` and ``test_shapes``, a hash of their names; and ``scores``, of each test
-        shape the mean over seeds.
+        ``peak_memory_bytes``, the largest; ``test_items`` and ``test_shapes``, a hash of their
+        names; and ``scores``, of each test shape the mean over seeds.
     """
     first = cells[0]
     names = "\n".join(first["test_ids"])
     per_epoch, fit = (_median(cells, key) for key in ("seconds_per_epoch", "fit_seconds"))
     epochs = None if per_epoch is None else _median(cells, "epochs")
+    trained = None if per_epoch is None or epochs is None else per_epoch * epochs
     steps = _median(cells, "steps_per_epoch")
     task = find_task(first["task"])
     test = [cell[f"test_{task.headline}"] for cell in cells]
@@ -84,7 +84,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "seconds_per_epoch": per_epoch,
         "seconds_per_step": None if per_epoch is None or not steps else per_epoch / steps,
         "fit_seconds": fit,
-        "training_seconds": _sum(fit, per_epoch and epochs and per_epoch * epochs),
+        "training_seconds": _sum(fit, trained),
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
         "train_items": first["train_items"],
         "test_items": first["test_items"],

@@ -60,15 +60,7 @@ def train_one_seed(
     data = redraw(data, config.seed)
     L.seed_everything(config.seed, verbose=False)
     if resolved.method.fitted:
-        alike = ", every class counting alike" if config.class_weights == "balanced" else ""
-        log.info(
-            "%s: fitted at once%s; epochs and learning rate change nothing", _title(config), alike
-        )
-        model = _make_model(resolved, data, run, banks)
-        fitted = fit_method(model, resolved, data)
-        metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
-        write_json(run.metrics, metrics)
-        return metrics
+        return _fit_at_once(resolved, data, run, banks)
     module = _make_module(resolved, data, run, banks)
     begun = run.resume_from if resume else None
     fit_seconds = None
@@ -110,6 +102,20 @@ def train_one_seed(
     return on_first_process(
         trainer, lambda: _conclude(resolved, data, run, module, device, timer, history, votes)
     )
+
+
+def _fit_at_once(
+    resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks
+) -> dict[str, Any]:
+    """Fit a method that is not trained, and measure it."""
+    config = resolved.config
+    alike = ", every class counting alike" if config.class_weights == "balanced" else ""
+    log.info("%s: fitted at once%s; epochs and learning rate change nothing", _title(config), alike)
+    model = _make_model(resolved, data, run, banks)
+    fitted = fit_method(model, resolved, data)
+    metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
+    write_json(run.metrics, metrics)
+    return metrics
 
 
 def _conclude(

@@ -19,7 +19,8 @@ _COSTS = (
     ("training_seconds", "Score against the time of training", "seconds of a whole training"),
 )
 _NOTES = (
-    "Test scores are means over seeds, with their standard deviation.",
+    "Test scores are means over seeds, with their standard deviation. All that is "
+    "trained had equal epochs.",
     "Against the best: a paired permutation test over the test shapes of the table, adjusted for "
     "the number of methods by Holm's method. Where it says no difference, other test shapes could "
     "as well have put the two the other way round. It does not know what other training shapes "
@@ -62,7 +63,7 @@ def _rates(rows: Sequence[Row]) -> list[str]:
     if len(tried) > 1:
         return ["Not all methods had as many learning rates to be chosen from: see the table."]
     return [
-        f"The learning rate of each method was chosen by the validation score with the first seed, "
+        "The learning rate of each method was chosen by the validation score with the first seed, "
         f"among {tried.pop()} multiples of the method's own rate."
     ]
 
