@@ -1,5 +1,6 @@
 """Names of training shapes are found beside the requests."""
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import pointpeft as pp
+from pointpeft.data.worker_processes import WorkerEndedError
 from pointpeft.errors import DataError
 from pointpeft.serving import neighbor_names
 from pointpeft.serving.served_adapters import AdapterSet
@@ -52,6 +54,30 @@ def test_closing_does_not_wait(runs, archive, caplog, new_processes):
     adapters.close()
     assert not new_processes()
     assert caplog.text == ""
+
+
+def test_closing_ends_a_process_that_is_just_starting(archive, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    class Process:
+        def __init__(self, target):
+            begun.set()
+            time.sleep(0.2)
+
+        def ask(self, question):
+            ended.wait(60)
+            raise WorkerEndedError
+
+        def end(self):
+            ended.set()
+
+    monkeypatch.setattr(neighbor_names, "WorkerProcess", Process)
+    names = neighbor_names.NeighborNames(str(archive))
+    names.add(SimpleNamespace(known=frozenset(), named={}), pp.InputTransform())
+    names.begin()
+    begun.wait(60)
+    names.close()
+    assert ended.is_set()
 
 
 @pytest.fixture

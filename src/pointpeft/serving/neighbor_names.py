@@ -72,9 +72,10 @@ class NeighborNames:
 
     def close(self) -> None:
         """End, also in the middle of reading."""
-        self._closed = True
-        if self._process is not None:
-            self._process.end()
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                self._process.end()
 
     def _run(self) -> None:
         while memories := self._next():
@@ -104,11 +105,15 @@ class NeighborNames:
             return some
 
     def _find(self, how: _Reading, known: frozenset[str]) -> dict[str, NamedShape]:
-        self._process = WorkerProcess(_answer)
+        with self._lock:  # or it would start behind a close that has seen none
+            if self._closed:
+                return {}
+            self._process = WorkerProcess(_answer)
         try:
             found = self._process.ask((self._source, how, known))
         finally:
-            self._process.end()
+            with self._lock:
+                self._process.end()
         if isinstance(found, str):
             raise DataError(found)
         return found
