@@ -1,76 +1,135 @@
-"""Files per second that are classified: one after the other, and in batches with processes.
+"""Files per second that are classified, and the memory of the command over many files.
 
-"one by one" is what `predict` did before it had batches: read, prepare and classify a file, then
-the next. It does not compare with training shapes, which the other ways do.
+The ways of reading take turns. "the model alone" is its forward pass on clouds that are ready, in
+batches of 32. The files lie in the page cache of the system.
 
     python benchmarks/predicting.py --output benchmarks/results/predicting-cpu.json
 """
 
 import argparse
 import os
+import re
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import pointpeft as pp
-from pointpeft.data import read_shape
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
 
 POINTS = 1024
 WAYS = ((1, 0), (32, 0), (32, 1), (32, 2))
 """Sizes of batches, and processes that read."""
+SMALL_NETWORK = {
+    "backbone.depth": 1,
+    "backbone.embed_dim": 48,
+    "backbone.num_groups": 8,
+    "backbone.group_size": 8,
+    "data.num_points": 64,
+}
+"""So that files, not the network, decide how long 100,000 of them take."""
 
 
-def write_files(folder: Path, count: int) -> list[Path]:
-    """Clouds of as many points as the model sees, as `.xyz`."""
+def write_files(folder: Path, count: int, points: int, suffix: str) -> list[Path]:
+    """Random clouds."""
+    folder.mkdir()
     generator, files = np.random.default_rng(0), []
     for number in range(count):
-        files.append(folder / f"{number:04d}.xyz")
-        np.savetxt(files[-1], generator.normal(size=(POINTS, 3)), fmt="%.5f")
+        files.append(folder / f"{number:06d}{suffix}")
+        cloud = generator.normal(size=(points, 3)).astype(np.float32)
+        if suffix == ".npy":
+            np.save(files[-1], cloud)
+        else:
+            np.savetxt(files[-1], cloud, fmt="%.5f")
     return files
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, **settings: object) -> Path:
     """A run of one epoch on shapes that come with the package."""
-    settings = {"data.source": "homeobjects", "method": "linear", "trainer.epochs": 1}
+    settings = {"data.source": "homeobjects", "method": "linear", "trainer.epochs": 1} | settings
     pp.finetune(pp.load_config(pp.FinetuneConfig, values=settings), folder)
     return folder
 
 
-def one_by_one(predictor: pp.Predictor, files: list[Path]) -> None:
-    """The loop of the version without batches."""
-    for file in files:
-        shape = read_shape(file)
-        prepared = predictor.prepare(shape)
-        points = torch.from_numpy(prepared.points[: predictor.transform.num_points])
+def ways_of_predicting(
+    predictor: pp.Predictor, files: list[Path]
+) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    clouds = torch.randn(len(files), POINTS, 3)
+
+    def model_alone() -> None:
         with torch.no_grad():
-            predictor.model(points.unsqueeze(0)).softmax(1)
-        predictor.warnings(shape, prepared)
+            for batch in clouds.split(32):
+                predictor.model(batch).softmax(1)
+
+    def way(batch_size: int, workers: int) -> Callable[[], object]:
+        return lambda: list(predictor.stream(files, batch_size, workers))
+
+    ways: dict[str, Callable[[], object]] = {"the model alone": model_alone}
+    for batch_size, workers in WAYS:
+        ways[f"batches of {batch_size}, {workers} processes"] = way(batch_size, workers)
+    return ways
 
 
-def measure(count: int, threads: int) -> dict[str, float]:
-    """Files per second of every way; starting processes counts."""
+def measure_speed(count: int, threads: int, rounds: int) -> dict[str, float]:
+    """Files per second of every way, median of the rounds; starting processes counts."""
     torch.set_num_threads(threads)
-    found = {}
     with tempfile.TemporaryDirectory() as place:
         predictor = pp.Predictor(trained(Path(place) / "run"))
-        (Path(place) / "files").mkdir()
-        files = write_files(Path(place) / "files", count)
+        files = write_files(Path(place) / "files", count, POINTS, ".xyz")
         predictor.predict(files[:4])
-        start = time.perf_counter()
-        one_by_one(predictor, files)
-        found["one by one, as before"] = count / (time.perf_counter() - start)
-        for batch_size, workers in WAYS:
+        ways = ways_of_predicting(predictor, files)
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, run in ways.items():
+                start = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - start)
+    return {name: count / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def watch(process: subprocess.Popen[bytes]) -> float:
+    """Wait for the end; returns the peak memory in MiB.
+
+    Not that of ``resource``, which counts the memory of the parent at the start as well.
+    """
+    peak = 0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        peak = int(found[1]) if found else peak
+        time.sleep(0.1)
+    return peak / 1024
+
+
+def measure_memory(counts: list[int]) -> list[dict[str, float]]:
+    """Seconds and peak memory, in MiB, of ``pointpeft predict FOLDER --output rows.csv``."""
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        run = trained(Path(place) / "run", **SMALL_NETWORK)
+        for count in counts:
+            folder = Path(place) / f"{count}"
+            write_files(folder, count, 64, ".npy")
+            command = [
+                sys.executable, "-m", "pointpeft", "predict", str(folder), "--adapter", str(run),
+                "--output", f"{folder}.csv", "--workers", "0",
+            ]  # fmt: skip
             start = time.perf_counter()
-            made = list(predictor.stream(files, batch_size, workers))
-            assert len(made) == count
-            key = f"batches of {batch_size}, {workers} processes"
-            found[key] = count / (time.perf_counter() - start)
-            print(key, round(found[key], 1), flush=True)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            peak = watch(process)
+            seconds = time.perf_counter() - start
+            rows = len(Path(f"{folder}.csv").read_text().splitlines()) - 1
+            if process.returncode or rows != count:
+                raise SystemExit(f"{rows} rows, and the command ended with {process.returncode}")
+            found.append({"files": count, "seconds": seconds, "peak_mib": peak})
+            print(found[-1], flush=True)
     return found
 
 
@@ -79,19 +138,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--files", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--many", type=int, nargs="*", default=[1000, 10_000, 100_000])
     arguments = parser.parse_args()
-    results = measure(arguments.files, arguments.threads)
-    print(results)
+    memory = measure_memory(arguments.many)
+    speed = measure_speed(arguments.files, arguments.threads, arguments.rounds)
+    print(speed)
     if arguments.output:
         content = {
             "files": arguments.files,
             "points": POINTS,
             "threads": arguments.threads,
+            "rounds": arguments.rounds,
             "load_average": os.getloadavg()[1],
-            "note": "two cores, shared with other work while this ran: compare the ways, not "
-            "machines",
-            "files_per_second": results,
+            "files_per_second": speed,
+            "command_over_many_files": memory,
             "versions": versions(),
         }
         write_json(arguments.output, content)

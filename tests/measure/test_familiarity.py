@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.measure.familiarity import Familiarity
+from pointpeft.models.layers import Block
 from pointpeft.peft.saving import copy_adapter
 from pointpeft.peft.training_features import draw_by_class
 from tests.training.conftest import archive, finetune_config, weights  # noqa: F401 - fixtures
@@ -72,7 +73,7 @@ def test_a_draw_keeps_small_classes() -> None:
 # Adapters ----------------------------------------------------------------------------------------
 
 
-METHODS = ("linear", "knn", "svm", "full", "point-peft")
+METHODS = ("linear", "knn", "svm", "lda", "full", "point-peft")
 
 
 @pytest.fixture(
@@ -118,6 +119,16 @@ def test_the_frozen_pass_changes_no_probability(run, cloud):
     logits = predictor.model(torch.from_numpy(prepared[None, :NUM_POINTS])).detach()
     shares = (logits / predictor.model.adapter.temperature).softmax(dim=1)
     assert found[0].probability == pytest.approx(float(shares.max()), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["knn", "svm", "lda"])
+def test_one_pass_gives_both(method, finetune_config, cloud, tmp_path, monkeypatch):  # noqa: F811
+    pp.finetune(finetune_config(f"method={method}"), tmp_path / "run")
+    predictor = pp.Predictor(tmp_path / "run")
+    blocks, forward = [], Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *given: blocks.append(1) or forward(*given))
+    predictor.predict(cloud)
+    assert len(blocks) == len(predictor.model.trunk.blocks)
 
 
 def test_the_memory_is_optional_and_names_nobody(run, cloud, archive, tmp_path):  # noqa: F811

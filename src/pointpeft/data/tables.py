@@ -109,6 +109,9 @@ def _read(
     lines: Sequence[tuple[int, str]], separator: str, columns: Sequence[int], layout: Layout
 ) -> np.ndarray:
     """Numbers `(N, C)` of the chosen columns."""
+    plain = _read_plain(lines, separator, layout.width)
+    if plain is not None:
+        return plain[:, columns]
     values = array("d")
     for number, line, fields in _rows(lines, separator):
         try:
@@ -124,6 +127,17 @@ def _read(
                 f"before, got {line.strip()[:60]!r}"
             ) from None
     return np.array(values).reshape(-1, len(columns))
+
+
+def _read_plain(lines: Sequence[tuple[int, str]], separator: str, width: int) -> np.ndarray | None:
+    """All columns of a table of numbers and nothing else, several times as fast; of others None."""
+    rows = (line for _, line in lines)
+    delimiter = None if separator == " " else separator
+    try:
+        values = np.loadtxt(rows, delimiter=delimiter, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    return values if values.shape[1] == width else None
 
 
 def _rows(lines: Sequence[tuple[int, str]], separator: str) -> Iterator[tuple[int, str, list[str]]]:

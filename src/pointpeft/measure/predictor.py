@@ -15,6 +15,8 @@ from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
 from pointpeft.measure.loaded_adapter import LoadedAdapter, list_shape_files
 from pointpeft.measure.named_shapes import find_shapes
 from pointpeft.peft.adapter import Adapter
+from pointpeft.peft.frozen_pass import retrieved
+from pointpeft.peft.method import Tuner
 
 __all__ = ["Prediction", "Predictor", "ranked", "training_memory"]
 
@@ -134,20 +136,27 @@ class Predictor(LoadedAdapter):
     ) -> list[tuple[list[float], float | None, tuple[Neighbor, ...]]]:
         """Of each cloud of ``(B, N, 3)`` the probabilities, how unusual it is, and neighbours."""
         points, familiarity = torch.from_numpy(clouds).to(self.device), self._familiarity
-        query, given = self._query(points) if familiarity else (None, points)
-        logits = self.model(given, query=query)
+        known = self._known(points) if familiarity else {"points": points}
+        logits = self.model(**known)
         probabilities = (logits.float() / self.model.adapter.temperature).softmax(1).tolist()
-        if familiarity is None or query is None:
+        if familiarity is None:
             return [(row, None, ()) for row in probabilities]
+        query = known["query"]
         found = familiarity.unusual(query), familiarity.nearest(query)
         return list(zip(probabilities, *found, strict=True))
 
-    def _query(self, points: Tensor) -> tuple[Tensor, Any]:
-        """Frozen features ``(B, C)`` of clouds, and the clouds with all that can be shared."""
-        model = self.model
-        found = model.trunk.tokenize(points)
-        query = model.tuner.frozen_features(model.trunk, found)
-        return query, found if model.adapter.keeps_tokenizer else points
+    def _known(self, points: Tensor) -> dict[str, Any]:
+        """The frozen features of clouds, ``query (B, C)``, and what the model shares with them."""
+        model, adapter = self.model, self.model.adapter
+        tuner, found = adapter.tuner, model.trunk.tokenize(points)
+        if not adapter.keeps_tokenizer:
+            return {"points": points, "query": tuner.frozen_features(model.trunk, found)}
+        wanted, is_plain = tuner.frozen_pass(adapter.model), type(tuner).features is Tuner.features
+        if wanted is None or not (is_plain and wanted.gives_query):
+            return {"points": found, "query": tuner.frozen_features(model.trunk, found)}
+        frozen = wanted(found)  # once, for both
+        query = retrieved(model.trunk, frozen)
+        return {"points": found, "query": query} | tuner.known(adapter.model, frozen)
 
     def _remembered(self, neighbors_from: str | None) -> Familiarity | None:
         found = training_memory(self.model.adapter, self.folder, self.device)

@@ -30,6 +30,8 @@ __all__ = [
     "unrounded",
 ]
 
+_RETRIEVAL = "retrieval"
+
 
 class FrozenStreams:
     """The streams behind the first blocks of a frozen pass, by the blocks' places.
@@ -85,6 +87,11 @@ class FrozenPass:
         """Passes of one trunk with equal keys give equal streams."""
         values = (each.detach().cpu().contiguous() for each in self.inserted.values())
         return self.kind, tuple(each.view(torch.uint8).numpy().tobytes() for each in values)
+
+    @property
+    def gives_query(self) -> bool:
+        """Whether :func:`retrieved` can be made of its streams."""
+        return self.kind == _RETRIEVAL
 
     def __call__(self, clouds: Tokenized) -> FrozenStreams:
         """The streams behind the wanted blocks."""
@@ -162,7 +169,7 @@ def model_pass(model: Network, blocks: int) -> FrozenPass:
 def retrieval_pass(trunk: Trunk, for_query: bool = True) -> FrozenPass:
     """That of a frozen encoder in eval mode which makes :meth:`Trunk.retrieval_features`."""
     run = trunk.retrieval_features
-    return FrozenPass("retrieval", len(trunk.blocks), run, exact=True, for_query=for_query)
+    return FrozenPass(_RETRIEVAL, len(trunk.blocks), run, exact=True, for_query=for_query)
 
 
 def retrieved(trunk: Trunk, frozen: FrozenStreams) -> Tensor:
