@@ -15,7 +15,8 @@ from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import Predictor, load_adapted
-from pointpeft.training import FinetuneConfig, finetune, load_config
+from pointpeft.peft.linear_svm import CROSS_VALIDATED
+from pointpeft.training import FinetuneConfig, finetune, fitting, load_config
 from tests.training.support import (
     CLASSES,
     adapter_bytes,
@@ -385,3 +386,20 @@ def test_an_svm_that_is_better_is_told_of(run_finetune, caplog):
     assert metrics["svm_test_accuracy"] > metrics["test_accuracy"]
     assert "--method svm" in caplog.text
     assert "peft.head=lda" in caplog.text
+
+
+@pytest.mark.usefixtures("svm_beside")
+def test_the_svm_of_classes_that_count_alike(run_finetune):
+    settings = ("method=linear", "trainer.epochs=1", "class_weights=balanced")
+    metrics = run_finetune(*settings)
+    assert metrics["svm_test_mean_class_accuracy"] > metrics["test_mean_class_accuracy"]
+    assert "svm_test_accuracy" not in metrics
+
+
+@pytest.mark.usefixtures("svm_beside")
+def test_the_strength_of_the_svm_is_chosen_on_a_draw(run_finetune, monkeypatch):
+    whole = run_finetune("method=linear", "trainer.epochs=1")
+    monkeypatch.setattr(fitting, "_MOST_VALIDATED", 12)
+    drawn = run_finetune("method=linear", "trainer.epochs=1", name="drawn")
+    assert drawn["svm_C_from"] == whole["svm_C_from"] == CROSS_VALIDATED
+    assert drawn["svm_C"] != whole["svm_C"]

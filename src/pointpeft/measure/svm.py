@@ -17,6 +17,7 @@ class SvmResult:
 
     Attributes:
         accuracy: share of test items classified correctly, 0 to 1.
+        mean_class_accuracy: mean over the classes of that share.
         C: inverse regularisation strength that was used.
         C_from: where it is from, in words.
         predictions: ``(S,)`` labels predicted for the test items.
@@ -24,6 +25,7 @@ class SvmResult:
     """
 
     accuracy: float
+    mean_class_accuracy: float
     C: float
     C_from: str
     predictions: NDArray[np.int64]
@@ -41,6 +43,7 @@ def linear_svm(
     test_features: NDArray,
     test_labels: NDArray,
     C: float | None = None,
+    balanced: bool = False,
 ) -> SvmResult:
     """Fit a machine by :func:`pointpeft.peft.linear_svm.fit_svm`, and score it.
 
@@ -50,15 +53,18 @@ def linear_svm(
         test_features: ``(T, C)``.
         test_labels: ``(T,)`` integers.
         C: inverse regularisation strength; None: chosen on the training items alone.
+        balanced: mistakes of all classes weigh alike.
 
     Raises:
         DataError: fewer than two classes, or features that are not finite.
     """
     if not np.isfinite(test_features).all():
         raise DataError("features are NaN or infinite: the weights of the encoder are damaged")
-    fitted = fit_svm(train_features, train_labels, C)
+    fitted = fit_svm(train_features, train_labels, C, balanced)
     centred = test_features - fitted.origin
     predictions = fitted.machine.predict(centred)
-    accuracy = float(np.mean(predictions == test_labels))
+    right = predictions == test_labels
+    by_class = [right[test_labels == label].mean() for label in np.unique(test_labels)]
     decision = fitted.machine.decision_function(centred)
-    return SvmResult(accuracy, fitted.C, fitted.C_from, predictions, decision)
+    accuracy, mean_of_classes = float(right.mean()), float(np.mean(by_class))
+    return SvmResult(accuracy, mean_of_classes, fitted.C, fitted.C_from, predictions, decision)
