@@ -24,6 +24,14 @@ def compare(archive, weights, tmp_path, monkeypatch):
     return command
 
 
+@pytest.mark.parametrize("key", ["method", "data.source", "checkpoint"])
+def test_what_is_compared_is_no_setting(compare, tmp_path, key):
+    result = compare("--method", "knn", f"{key}=other")
+    assert result.code == 1
+    assert f"{key}=" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_tables_and_files(compare, tmp_path):
     given = ("--method", "svm,C=1", "--method", "knn", "--shots", 1, "--shots", "all")
     result = compare(*given)

@@ -120,6 +120,10 @@ def test_device_that_is_not_there_for_prediction(trained, meshes):
     )
 
 
+def test_a_device_that_nobody_knows(trained, meshes):
+    assert_refused(run("predict", "--adapter", trained, meshes, "--device", "foo"), "--device")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,12 @@ def test_bad_items_are_skipped_by_name(damaged_folder: Path) -> None:
     assert [problem.item for problem in data.problems] == BAD
     assert all(str(damaged_folder) not in problem.reason for problem in data.problems)
     assert len(data.train) + len(data.val) + len(data.test) == 15
+
+
+def test_a_pipe_is_no_shape(mesh_folder: Path) -> None:
+    os.mkfifo(mesh_folder / "box/endless.xyz")
+    (problem,) = load_shapes(mesh_folder, SMALL).problems
+    assert problem.item == "box/endless.xyz"
 
 
 def test_bad_items_are_refused_on_request(damaged_folder: Path) -> None:

@@ -143,6 +143,15 @@ def test_held_out_copies_are_left_out_and_named() -> None:
     assert leave_out_copies(given, list("123444")) == (given, [])  # of each other they may be
 
 
+def test_a_shape_in_two_classes_is_named() -> None:
+    given = items({"a": 1, "b": 2}, "train") + items({"b": 1}, "test")
+    kept, notes = leave_out_copies(given, list("1211"))
+    assert [item.split for item in kept] == ["train", "train", "train", None]
+    (two_classes,) = [note for note in notes if "two classes" in note]
+    assert "train/b/1 = train/a/0, test/b/0 = train/a/0" in two_classes
+    assert leave_out_copies(given, list("1234")) == (given, [])
+
+
 def test_digest_covers_the_buffers_of_a_gltf_file(tmp_path: Path) -> None:
     (tmp_path / "a.gltf").write_text('{"buffers": [{"uri": "a.bin"}, {"uri": "data:,"}]}')
     item = Item("a", None, None, tmp_path / "a.gltf")

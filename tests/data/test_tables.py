@@ -313,6 +313,32 @@ def test_other_columns_do_not_become_part_labels(tmp_path: Path, head: str, colu
 # Other files under the name of a text ------------------------------------------------------------
 
 
+def test_an_off_file_is_known_by_its_content(tmp_path: Path) -> None:
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in CLOUD)
+    for head in ("OFF\n20 0 0\n", "OFF20 0 0\n"):
+        (tmp_path / "a.txt").write_text(head + rows)
+        shape = read_shape(tmp_path / "a.txt")
+        assert np.allclose(shape.points, CLOUD)
+        assert shape.notes
+    (tmp_path / "b.txt").write_text("OFFSET OF A SENSOR\n" + rows)
+    assert np.allclose(read_shape(tmp_path / "b.txt").points, CLOUD)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ";", "\t"])
+@pytest.mark.parametrize("odd", ["", "# said twice", "nan 1 2", '"1" 2 3', "1e0 2.5 -3E-1"])
+def test_plain_rows_and_odd_ones_give_the_same_numbers(tmp_path, separator, odd):
+    """Plain tables take a faster way, which an odd row ends."""
+    rows = [separator.join(f"{value:.17g}" for value in point) for point in CLOUD]
+    (tmp_path / "plain.csv").write_text("\n".join(rows))
+    odd = odd if odd.startswith("#") else odd.replace(" ", separator)
+    (tmp_path / "odd.csv").write_text("\n".join([*rows[:9], odd, *rows[9:]]))
+    plain = read_shape(tmp_path / "plain.csv").points
+    assert np.array_equal(plain, CLOUD)
+    points = read_shape(tmp_path / "odd.csv").points
+    others = np.delete(points, 9, axis=0) if len(points) > len(CLOUD) else points
+    assert np.array_equal(others, CLOUD)
+
+
 def test_ply_and_pcd_files_are_known_by_their_content(tmp_path: Path) -> None:
     rows = "".join(f"{x} {y} {z} 7\n" for x, y, z in CLOUD)
     ply = "ply\nformat ascii 1.0\nelement vertex 20\n" + "".join(

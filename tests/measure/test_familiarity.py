@@ -1,5 +1,6 @@
 """How unusual shapes are, and which training shapes are near them."""
 
+import json
 import shutil
 
 import numpy as np
@@ -171,6 +172,28 @@ def test_a_memory_of_another_adapter_is_refused(run, tmp_path):
         shutil.copy(run / "adapter/training_features.safetensors", folder)
         with pytest.raises(CheckpointError, match="training_features"):
             pp.Predictor(folder.parent)
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"\0"])
+def test_damaged_features_are_refused(run, tmp_path, damage):
+    shutil.copytree(run, tmp_path / "copy")
+    file = tmp_path / "copy/adapter/training_features.safetensors"
+    if file.is_file():
+        content = file.read_bytes()
+        file.write_bytes(content[:-100] + damage * 100)
+        with pytest.raises(CheckpointError, match="training_features"):
+            pp.Predictor(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("values", [{"radius": "x"}, {"radius": [1, 2]}, {"point_counts": [None]}])
+def test_damaged_statistics_are_refused(run, tmp_path, values):
+    shutil.copytree(run, tmp_path / "copy")
+    file = tmp_path / "copy/adapter/adapter_config.json"
+    config = json.loads(file.read_text())
+    config["input"]["statistics"] |= values
+    file.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=next(iter(values))):
+        pp.Predictor(tmp_path / "copy")
 
 
 def test_what_is_remembered_is_saved_again(run, cloud, archive, tmp_path):  # noqa: F811

@@ -425,6 +425,39 @@ def test_a_damaged_base_model_is_refused(base, folder):
         load_adapted(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 0), ("temperature", -1), ("temperature", "x"), ("temperature", None),
+        ("class_names", "abcd"), ("class_names", ["a", "a", "b", "c"]), ("class_names", [1, 2]),
+        ("class_names", ["a"]), ("num_classes", 0), ("num_classes", "4"), ("input", []),
+        ("method", {"method": 3}), ("task", 1), ("parts", "x"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_value_is_refused_by_its_key(key, value, folder):
+    change_config(folder, **{key: value})
+    with pytest.raises(CheckpointError, match=rf"{CONFIG}.*{key}"):
+        pp.load_adapter(encoder(), folder)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "[" * 100_000])
+def test_what_is_no_json_is_refused(text, folder):
+    content = (folder / CONFIG).read_text().rstrip().removesuffix("}")
+    (folder / CONFIG).write_text(f'{content}, "more": {text}}}')
+    with pytest.raises(CheckpointError, match=CONFIG):
+        pp.load_adapter(encoder(), folder)
+
+
+def test_a_file_is_no_folder_to_save_into(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    for place in (tmp_path / "file", tmp_path / "file/adapter"):
+        with pytest.raises(ConfigError, match="file"):
+            model.save_pretrained(place)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_a_newer_format_is_refused(folder):
     change_config(folder, format_version=99)
     with pytest.raises(CheckpointError, match=r"\b99\b"):

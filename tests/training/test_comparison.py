@@ -167,6 +167,19 @@ def test_finished_runs_are_not_repeated(make, ran, tmp_path):
     assert first == metrics_of(tmp_path / "out" / next((tmp_path / "out").rglob("seed1")))
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "scores.json"])
+@pytest.mark.parametrize("content", ['{"bad":', "[1]", ""])
+def test_a_damaged_run_is_made_again(make, ran, tmp_path, caplog, name, content):
+    given = make(methods=("knn",), seeds=1)
+    first = compare(given, tmp_path / "out")
+    (file,) = (tmp_path / "out").rglob(f"seed0/{name}")
+    file.write_text(content)
+    again = compare(given, tmp_path / "out", resume=True)
+    assert str(file) in caplog.text
+    assert again["failures"] == []
+    assert again["rows"][0]["scores"] == first["rows"][0]["scores"]
+
+
 def test_runs_of_other_data_are_made_again(make, ran, tmp_path, caplog):
     folder = write_meshes(tmp_path / "meshes", {"box": 6, "sphere": 6})
     asked = {"methods": ("knn",), "seeds": 1}
@@ -256,6 +269,7 @@ def test_settings_of_a_method_are_its_own():
     ("changes", "named"),
     [
         ({"methods": ()}, "method"),
+        ({"methods": ("",)}, "method"),
         ({"methods": ("linear", "linear")}, "method"),
         ({"models": ("point_mae_small", "point_bert_small")}, "checkpoint"),
         ({"shots": (0,)}, "shots"),

@@ -91,6 +91,8 @@ def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
     return (points, None, ()), np.asarray(scan.classification, dtype=np.int64)
 
 
+_OFF = re.compile(rb"(?:ST)?C?N?OFF[ \t]*[\r\n\d]")
+"""How an OFF file begins; a title of columns may begin with these letters too."""
 _BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd": parse_pcd}
 _PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)
 _TABLES = frozenset({".xyz", ".txt", ".csv", ".pts"})
@@ -249,7 +251,7 @@ def _parse(
 
 
 def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry, np.ndarray | None]:
-    """A table, or a PLY or PCD file under the name of one."""
+    """A table, or a PLY, PCD or OFF file under the name of one."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith((b"ply\n", b"ply\r")):
         (points, faces, notes), seg = _labelled(*parse_ply(content), segmented)
@@ -257,6 +259,9 @@ def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry,
     if first.startswith((b"# .PCD", b"VERSION")) and b"FIELDS" in head and not segmented:
         points, faces, notes = parse_pcd(content)
         return (points, faces, (*notes, "a PCD file by its content, read as one")), None
+    if _OFF.match(first) and not segmented:
+        points, faces, notes = parse_off(content)
+        return (points, faces, (*notes, "an OFF file by its content, read as one")), None
     return parse_table(content, segmented)
 
 

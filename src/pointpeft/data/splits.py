@@ -68,6 +68,8 @@ class Item:
         if isinstance(self.origin, np.ndarray):
             digest = hashlib.sha256(self.origin.dtype.str.encode() + self.origin.tobytes())
             return digest.hexdigest() + labels
+        if not self.origin.is_file():  # a pipe has no end
+            raise DataError(f"{self.origin}: no file that can be read")
         digest = hashlib.sha256(self.origin.suffix.lower().encode())
         for path in (self.origin, *companion_files(self.origin)):
             with path.open("rb") as file:
@@ -201,6 +203,7 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
     """
     used: dict[str, str] = {}
     result, copies = list(items), []
+    notes = _in_two_classes(items, digests)
     for part in ("train", "val", "test"):
         places = [place for place, item in enumerate(items) if item.split == part]
         for place in places:
@@ -209,10 +212,24 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
                 copies.append(f"{items[place].id} = {twin}")
         for place in places:
             used.setdefault(digests[place], items[place].id)
-    if not copies:
-        return result, []
-    what = "validation and test shapes are copies of others that are trained on or choose the epoch"
-    return result, [f"{len(copies)} {what}, and are left out: {enumerate_names(copies)}"]
+    if copies:
+        what = "validation and test shapes are copies of others that are trained on or choose the"
+        notes.append(f"{len(copies)} {what} epoch, and are left out: {enumerate_names(copies)}")
+    return result, notes
+
+
+def _in_two_classes(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
+    """A note on equal shapes whose classes differ, if there are any."""
+    first: dict[str, Item] = {}
+    twins = []
+    for item, digest in zip(items, digests, strict=True):
+        other = first.setdefault(digest, item)
+        if None not in (item.class_name, other.class_name) and item.class_name != other.class_name:
+            twins.append(f"{item.id} = {other.id}")
+    if not twins:
+        return []
+    what = "shapes are in two classes, one of which is wrong"
+    return [f"{len(twins)} {what}: {enumerate_names(twins)}"]
 
 
 def left_to_train(

@@ -39,6 +39,9 @@ _FITS_BADLY, _FITS_WELL, _BETTER_BY = 9.0, 3.0, 4.0
 """Mean squared deviations (in standard deviations) of the extents as given and turned, and the
 least ratio of the two: all three must hold before another up-axis is suggested."""
 
+_SIZES = {"point_counts": (0, 5), "radius": (3,), "log_extent_mean": (3,), "log_extent_std": (3,)}
+"""How many numbers there are of each."""
+
 
 @dataclass(frozen=True)
 class InputStatistics:
@@ -121,12 +124,20 @@ class InputStatistics:
         """From what `to_dict` gave.
 
         Raises:
-            DataError: A key is missing or unknown.
+            DataError: A key is missing or unknown, or holds something else than its numbers.
         """
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise DataError(f"input statistics: keys {sorted(values)}, expected {sorted(known)}")
-        return cls(**with_tuples(values))
+        found = cls(**with_tuples(values))
+        for name, sizes in _SIZES.items():
+            numbers = getattr(found, name)
+            is_right = isinstance(numbers, tuple) and len(numbers) in sizes
+            if not is_right or not all(_is_number(number) for number in numbers):
+                raise DataError(
+                    f"input statistics: {name}={numbers!r}: expected {sizes[-1]} numbers"
+                )
+        return found
 
     def _check_count(self, count: int | None, transform: InputTransform) -> list[str]:
         if count is None:
@@ -187,6 +198,10 @@ class InputStatistics:
         spread = np.maximum(self.log_extent_std, _SMALLEST_SPREAD)
         deviations = (np.array([[x, y, z], [z, y, x]]) - np.array(self.log_extent_mean)) / spread
         return float(np.mean(deviations**2, axis=1).min())
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _log_extents(cloud: np.ndarray) -> np.ndarray:

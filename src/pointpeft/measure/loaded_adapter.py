@@ -209,6 +209,8 @@ class LoadedAdapter:
         try:
             self.parts = PartTable.from_dict(self.model.parts or {}) if segments else None
             trained = InputTransform.from_dict(given["transform"])
+            statistics = given.get("statistics")
+            self.statistics = InputStatistics.from_dict(statistics) if statistics else None
         except (DataError, TypeError) as error:
             raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
         self.transform = replace(trained, up_axis=up_axis or trained.up_axis)  # type: ignore[arg-type]
@@ -216,8 +218,6 @@ class LoadedAdapter:
         if up_axis and up_axis != trained.up_axis:
             self.notes = (f"up-axis {up_axis} is turned to match {trained.up_axis} of training",)
         self.split: dict[str, Any] | None = given.get("split")
-        statistics = given.get("statistics")
-        self.statistics = InputStatistics.from_dict(statistics) if statistics else None
 
     @property
     def task(self) -> str:

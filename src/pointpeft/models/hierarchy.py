@@ -73,7 +73,7 @@ def group_scales(
         raise DataError(
             f"points has {points.shape[1]} points per cloud, but the finest scale needs at least "
             f"{max(num_groups[0], group_sizes[0])} to form {num_groups[0]} groups of "
-            f"{group_sizes[0]}; pass larger clouds or a model with fewer groups"
+            f"{group_sizes[0]}; pass larger clouds (data.num_points) or a model with fewer groups"
         )
     chosen = farthest_point_sample(points, num_groups[0], skip_near_origin)
     centers = gather_points(points, chosen)

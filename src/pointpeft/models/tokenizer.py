@@ -41,7 +41,7 @@ def group_patches(
         raise DataError(
             f"points has {points.shape[1]} points per cloud, but the tokenizer needs at least "
             f"{max(num_groups, group_size)} to form {num_groups} groups of {group_size}; pass "
-            "larger clouds or a model with fewer groups"
+            "larger clouds (data.num_points) or a model with fewer groups (backbone.num_groups)"
         )
     indices = farthest_point_sample(points, num_groups, skip_near_origin)
     centers = gather_points(points, indices)

@@ -8,6 +8,8 @@ while a graph is traced or captured, where a tensor has no value to look at.
 import torch
 from torch import Tensor
 
+from pointpeft.errors import DataError
+
 __all__ = [
     "check_choice",
     "check_cloud",
@@ -28,26 +30,26 @@ def values_are_known(tensor: Tensor) -> bool:
 
 
 def check_cloud(cloud: Tensor, name: str) -> None:
-    """Raise ``ValueError`` unless ``cloud`` is a finite, non-empty float tensor ``(B, N, 3)``."""
+    """Raise ``DataError`` unless ``cloud`` is a finite, non-empty float tensor ``(B, N, 3)``."""
     check_features(cloud, name, "(B, N, 3)")
     if cloud.shape[-1] != 3:
-        raise ValueError(
+        raise DataError(
             f"{name} must have shape (B, N, 3), got {tuple(cloud.shape)}: the last dimension "
             f"holds x, y and z; pass normals or colours separately"
         )
 
 
 def check_features(features: Tensor, name: str, shape: str = "(B, N, C)") -> None:
-    """Raise ``ValueError`` unless ``features`` is a finite, non-empty float tensor of rank 3."""
+    """Raise ``DataError`` unless ``features`` is a finite, non-empty float tensor of rank 3."""
+    if not isinstance(features, Tensor):
+        raise DataError(f"{name} must be a tensor {shape}, got {type(features).__name__}")
     if features.ndim != 3:
         hint = f"; add a batch dimension with {name}.unsqueeze(0)" if features.ndim == 2 else ""
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(features.shape)}{hint}")
+        raise DataError(f"{name} must have shape {shape}, got {tuple(features.shape)}{hint}")
     if not features.dtype.is_floating_point:
-        raise ValueError(
-            f"{name} must be floating point, got {features.dtype}; call {name}.float()"
-        )
+        raise DataError(f"{name} must be floating point, got {features.dtype}; call {name}.float()")
     if 0 in features.shape:
-        raise ValueError(
+        raise DataError(
             f"{name} must hold at least one cloud and one point, got shape {tuple(features.shape)}"
         )
     _check_finite(features.detach(), name)
@@ -59,52 +61,52 @@ def _check_finite(values: Tensor, name: str) -> None:
         return
     bad = ~values.isfinite()
     if bool(bad.any()):
-        raise ValueError(
+        raise DataError(
             f"{name} must be finite, got {int(bad.sum())} NaN or infinite values, the first in "
             f"cloud {int(bad.flatten(1).any(1).int().argmax())}; remove those points"
         )
 
 
 def check_same_batch(first: Tensor, first_name: str, second: Tensor, second_name: str) -> None:
-    """Raise ``ValueError`` unless both tensors have the same batch size and device."""
+    """Raise ``DataError`` unless both tensors have the same batch size and device."""
     if first.shape[0] != second.shape[0]:
-        raise ValueError(
+        raise DataError(
             f"{second_name} must have the batch size of {first_name}, "
             f"got {second.shape[0]} and {first.shape[0]}"
         )
     if first.device != second.device:
-        raise ValueError(
+        raise DataError(
             f"{second_name} must be on the device of {first_name}, "
             f"got {second.device} and {first.device}"
         )
 
 
 def check_count(value: int, name: str, limit: int, limit_name: str) -> None:
-    """Raise ``ValueError`` unless ``1 <= value <= limit``."""
+    """Raise ``DataError`` unless ``1 <= value <= limit``."""
     if not 1 <= value <= limit:
-        raise ValueError(f"{name} must be between 1 and {limit_name} = {limit}, got {value}")
+        raise DataError(f"{name} must be between 1 and {limit_name} = {limit}, got {value}")
 
 
 def check_positive(value: float, name: str) -> None:
-    """Raise ``ValueError`` unless ``value`` is positive and finite."""
+    """Raise ``DataError`` unless ``value`` is positive and finite."""
     if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+        raise DataError(f"{name} must be positive and finite, got {value}")
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    """Raise ``DataError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise DataError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_indices(indices: Tensor, name: str, limit: int) -> None:
-    """Raise ``ValueError`` unless ``indices`` are integers in ``[0, limit)``."""
+    """Raise ``DataError`` unless ``indices`` are integers in ``[0, limit)``."""
     if indices.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"{name} must be int64 or int32, got {indices.dtype}")
+        raise DataError(f"{name} must be int64 or int32, got {indices.dtype}")
     if indices.ndim < 1:
-        raise ValueError(f"{name} must have shape (B, ...), got ()")
+        raise DataError(f"{name} must have shape (B, ...), got ()")
     if indices.numel() == 0 or not values_are_known(indices):
         return
     lowest, highest = (int(value) for value in torch.aminmax(indices))
     if lowest < 0 or highest >= limit:
-        raise ValueError(f"{name} must lie in [0, {limit}), got values from {lowest} to {highest}")
+        raise DataError(f"{name} must lie in [0, {limit}), got values from {lowest} to {highest}")

@@ -63,7 +63,7 @@ def chamfer_distance(
         the unit of the coordinates ("l1") or squared ("l2").
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
             sizes differ, or ``norm`` or ``reduction`` is unknown.
 
     Source: "A point set generation network" (Fan et al., CVPR 2017), section 4.1.

@@ -22,7 +22,7 @@ def squared_distance(query: Tensor, points: Tensor) -> Tensor:
         ``(B, Q, N)`` in the squared unit, float32 (float64 for float64 input).
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
             sizes differ.
     """
     check_cloud(query, "query")

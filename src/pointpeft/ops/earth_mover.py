@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pointpeft.errors import DataError
 from pointpeft.ops._checks import check_choice, check_cloud, check_same_batch
 from pointpeft.ops._numerics import (
     common_precision,
@@ -48,7 +49,7 @@ def earth_mover_distance(
         batch: ``earth_mover_distance(a, b, "soft").mean()``.
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
             sizes differ, ``method`` is unknown, or the clouds differ in size for "exact".
 
     Source: "A point set generation network" (Fan et al., CVPR 2017), section 4.1.
@@ -58,7 +59,7 @@ def earth_mover_distance(
     check_same_batch(a, "a", b, "b")
     check_choice(method, "method", ("exact", "soft"))
     if method == "exact" and a.shape[1] != b.shape[1]:
-        raise ValueError(
+        raise DataError(
             f"b must have as many points as a for the exact assignment, got {b.shape[1]} and "
             f'{a.shape[1]}; sample one of them, or use method="soft"'
         )
@@ -89,7 +90,7 @@ def soft_matching(a: Tensor, b: Tensor) -> Tensor:
         ``max(1, N // M)``.
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
             sizes differ.
 
     Source: ``approxmatch`` of "A point set generation network" (Fan et al., CVPR 2017).

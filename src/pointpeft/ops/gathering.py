@@ -77,7 +77,7 @@ def gather_points(points: Tensor, indices: Tensor) -> Tensor:
         ``(B, ..., C)``, in the dtype of ``points``.
 
     Raises:
-        ValueError: If ``points`` is not a finite, non-empty ``(B, N, C)`` float tensor, or
+        DataError: If ``points`` is not a finite, non-empty ``(B, N, C)`` float tensor, or
             ``indices`` are not integers within range for the same batch.
     """
     check_features(points, "points")

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from pointpeft.errors import DataError
 from pointpeft.ops._checks import check_cloud, check_features, check_same_batch
 from pointpeft.ops._numerics import common_precision, full_precision, pairwise_squared_distance
 from pointpeft.ops.gathering import select, select_weighted
@@ -26,7 +27,7 @@ def inverse_distance_weights(query: Tensor, source: Tensor) -> Tensor:
         ``(B, Q, S)``, rows in [0, 1] summing to 1, float32 (float64 for float64 input).
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, or the batch
             sizes differ.
 
     Source: "PointNet++" (Qi et al., NeurIPS 2017), equation 2 with p = 2, over all points;
@@ -57,7 +58,7 @@ def three_interpolate(query: Tensor, source: Tensor, features: Tensor, k: int = 
         ``(B, Q, C)`` in the dtype of ``features``.
 
     Raises:
-        ValueError: If a tensor has the wrong shape or dtype, is empty or not finite, the batch
+        DataError: If a tensor has the wrong shape or dtype, is empty or not finite, the batch
             sizes differ, ``features`` do not belong to ``source``, or ``k`` is below 1.
 
     Source: "PointNet++" (Qi et al., NeurIPS 2017), equation 2 with p = 2, k = 3.
@@ -68,12 +69,12 @@ def three_interpolate(query: Tensor, source: Tensor, features: Tensor, k: int = 
     check_same_batch(query, "query", source, "source")
     check_same_batch(source, "source", features, "features")
     if features.shape[1] != source.shape[1]:
-        raise ValueError(
+        raise DataError(
             f"features must have one row per source point, "
             f"got {features.shape[1]} rows for {source.shape[1]} points"
         )
     if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+        raise DataError(f"k must be at least 1, got {k}")
     return interpolate(query, source, features, k)
 
 

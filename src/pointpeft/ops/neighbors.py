@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pointpeft.errors import DataError
 from pointpeft.ops._checks import check_cloud, check_count, check_positive, check_same_batch
 from pointpeft.ops._neighbor_search import search_all, search_trees, tree_is_faster
 from pointpeft.ops._numerics import common_precision, distance_tiles
@@ -33,7 +34,7 @@ def knn(query: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ``(B, Q, k)`` into ``points``.
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
             sizes differ, or ``k`` is not between 1 and ``N``.
     """
     check_cloud(query, "query")
@@ -82,7 +83,7 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
         ``(B, Q, k)`` int64 indices into ``points``.
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
             sizes differ, ``radius`` is not positive and finite, or ``k`` is below 1.
 
     Source: "PointNet++" (Qi et al., NeurIPS 2017), section 3.2; ``ball_query`` of pointnet2_ops.
@@ -92,7 +93,7 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
     check_same_batch(query, "query", points, "points")
     check_positive(radius, "radius")
     if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+        raise DataError(f"k must be at least 1, got {k}")
     query, points = common_precision(query.detach(), points.detach())
     return _ball_query(query, points, float(radius), k)
 
@@ -138,7 +139,7 @@ def group_points(points: Tensor, centers: Tensor, k: int) -> tuple[Tensor, Tenso
         their points.
 
     Raises:
-        ValueError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
+        DataError: If a cloud is not a finite, non-empty ``(B, N, 3)`` float tensor, the batch
             sizes differ, or ``k`` is not between 1 and ``N``.
 
     Source: "Point-MAE" (Pang et al., ECCV 2022), section 3.1; "Point-BERT" (Yu et al., CVPR 2022).

@@ -45,7 +45,7 @@ def farthest_point_sample(
         ``(B, num_samples)`` int64 indices into ``points``, in the order chosen.
 
     Raises:
-        ValueError: If ``points`` is not a finite, non-empty ``(B, N, 3)`` float tensor, or
+        DataError: If ``points`` is not a finite, non-empty ``(B, N, 3)`` float tensor, or
             ``num_samples`` is not between 1 and ``N``.
 
     Source: Eldar et al., "The farthest point strategy for progressive image sampling", 1997;

@@ -1,5 +1,6 @@
 """Tuning methods, which stand beside the trunk; one file per method."""
 
+from pointpeft.peft.adapter_config import read_adapter_config
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.bitfit import BitFitConfig
 from pointpeft.peft.bottleneck import AdapterConfig
@@ -19,7 +20,7 @@ from pointpeft.peft.point_peft import PointPeftConfig
 from pointpeft.peft.pointgst import PointGSTConfig
 from pointpeft.peft.ppt import PPTConfig
 from pointpeft.peft.registry import config_class, find_method, list_methods, register_method
-from pointpeft.peft.saving import read_adapter_config, resolve_adapter
+from pointpeft.peft.saving import resolve_adapter
 from pointpeft.peft.stag import STAGConfig
 from pointpeft.peft.vpt import VPTDeepConfig, VPTShallowConfig
 

@@ -107,7 +107,8 @@ def discriminant(
         shrinkage: None: that of Ledoit and Wolf (2004).
 
     Raises:
-        DataError: fewer than two classes, or features that are not finite.
+        DataError: fewer than two classes, features that are not finite, or too few for a covariance
+            without shrinkage.
     """
     classes, labels = labels.unique(return_inverse=True)
     if len(classes) < 2:
@@ -124,6 +125,11 @@ def discriminant(
         from sklearn.covariance import ledoit_wolf_shrinkage  # here: slow to import
 
         shrinkage = float(ledoit_wolf_shrinkage(within.numpy(), assume_centered=True))
+    if shrinkage == 0 and len(x) < x.shape[1] + len(classes):
+        raise DataError(
+            f"shrinkage=0 needs {x.shape[1] + len(classes):,} samplings of shapes, as many as "
+            f"channels and classes, and there are {len(x):,}: leave it out, or take 0.01"
+        )
     covariance = within.T @ within / len(x)
     level = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float32).eps)
     covariance.mul_(1 - shrinkage).diagonal().add_(shrinkage * level)

@@ -148,7 +148,7 @@ class MemoryBank(nn.Module):
         if k > available:
             raise ConfigError(
                 f"the memory bank has {available} usable items, but {k} are to be retrieved; "
-                f"use a bank of more items or num_prompts <= {available + 2}"
+                f"use a bank of more items (bank_size), or num_prompts <= {available + 2}"
             )
 
     def retrieve(self, query: Tensor, k: int, exclude: Tensor | None = None) -> Retrieved:

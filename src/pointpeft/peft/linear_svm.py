@@ -62,7 +62,11 @@ class SVMConfig(FittedConfig):
 
 
 class SVMTuner(FittedTuner):
-    """One machine for every pair of classes; the logits are those of scikit-learn's ``SVC``."""
+    """One machine for every pair of classes.
+
+    The logits are those of ``SVC.decision_function`` of scikit-learn. Where classes have equally
+    many votes, the first one leads, as in its ``predict``.
+    """
 
     config: SVMConfig
     first: Tensor
@@ -110,10 +114,21 @@ class SVMTuner(FittedTuner):
         votes.index_add_(1, first, won * seen).index_add_(1, second, (1 - won) * seen)
         sums.index_add_(1, first, margins).index_add_(1, second, -margins)
         found = votes + sums / (3 * (sums.abs() + 1))
-        return found.masked_fill(~self.present, -1.0)  # below what any class can get
+        found = found.masked_fill(~self.present, -1.0)  # below what any class can get
+        return found + _LEAD * _first_of_tied(votes).to(found.dtype)
 
     def _pairs(self) -> tuple[list[int], list[int]]:
         return self.first.tolist(), self.second.tolist()
+
+
+_LEAD = 2 / 3
+"""Of a class over others with as many votes, whose margins count for less than a third each."""
+
+
+def _first_of_tied(votes: Tensor) -> Tensor:
+    """The class that ``SVC.predict`` takes where several have most votes, ``(B, classes)``."""
+    most = votes == votes.amax(dim=1, keepdim=True)
+    return most & (most.cumsum(dim=1) == 1) & (most.sum(dim=1, keepdim=True) > 1)
 
 
 @dataclass(frozen=True)

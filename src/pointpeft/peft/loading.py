@@ -14,6 +14,7 @@ from pointpeft.models import Network
 from pointpeft.models.safetensors_files import read_safetensors
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.adapter import Adapter
+from pointpeft.peft.adapter_config import read_adapter_config
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
 from pointpeft.peft.model import PeftModel
@@ -22,7 +23,6 @@ from pointpeft.peft.saving import (
     METHOD_CLASS,
     load_training_features,
     plain,
-    read_adapter_config,
     weights_file,
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointpeft.cards import SHOWN_OF_HASH, adapter_card, check_license, write_card
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.files import replacing, write_json
 from pointpeft.locations import (
     ADAPTER_CONFIG,
@@ -21,6 +21,7 @@ from pointpeft.locations import (
     resolve_adapter,
 )
 from pointpeft.models.safetensors_files import write_safetensors
+from pointpeft.peft.adapter_config import FORMAT_VERSION, read_adapter_config
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.method import PeftConfig
 from pointpeft.peft.training_features import (
@@ -38,7 +39,6 @@ __all__ = [
     "copy_adapter",
     "load_training_features",
     "plain",
-    "read_adapter_config",
     "resolve_adapter",
     "save_adapter",
     "weights_file",
@@ -53,9 +53,6 @@ OTHERS = "hugging_face"
 """Folder in an adapter that the library ``peft`` reads, for methods that come from it."""
 METHOD_CLASS = "method_class"
 """Says of an adapter by a method that does not come with the package where that is from."""
-FORMAT_VERSION = 2
-_REQUIRED = ("method", "base_model", "num_classes", "class_names", "input")
-_BASE = {"name": str, "config": dict, "num_points": int, "hash": str}
 
 
 def save_adapter(adapter: "Adapter", folder: str | Path, alone: bool = False) -> Path:
@@ -100,7 +97,10 @@ def _replace(
         config: all else.
         training_features: features of training shapes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{folder} is a file, or in one: name a folder for the adapter") from None
     new, features = folder / _NEXT_WEIGHTS, folder / _NEXT_FEATURES
     try:
         write(new)
@@ -206,52 +206,6 @@ def copy_adapter(source: str | Path, target: str | Path, alone: bool = False) ->
     _replace(target, write, config, load_training_features(source))
     if (others := source / OTHERS).is_dir():
         shutil.copytree(others, target / OTHERS)
-
-
-def read_adapter_config(folder: str | Path) -> dict[str, Any]:
-    """The content of ``adapter_config.json``, checked for its format version.
-
-    ``["base_model"]["checkpoint"]`` is the absolute path of the encoder's weights, if they are
-    there.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or of a newer format.
-    """
-    path = Path(folder) / ADAPTER_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        newer = int(config["format_version"]) > FORMAT_VERSION
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error!r}") from error
-    if newer:
-        raise CheckpointError(
-            f"{path} has format version {config['format_version']}, this release reads up to "
-            f"{FORMAT_VERSION}; upgrade pointpeft"
-        )
-    if missing := _missing(config):
-        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    base = config["base_model"]
-    base["checkpoint"] = _absolute(base.get("checkpoint"), path.parent)
-    return config
-
-
-def _missing(config: dict[str, Any]) -> list[str]:
-    """Keys that loading needs and that are not there, or of the encoder hold something else."""
-    base = config.get("base_model")
-    found = base if isinstance(base, dict) else {}
-    method = config.get("method")
-    of_method = [] if isinstance(method, dict) and "method" in method else ["method.method"]
-    of_base = [key for key, kind in _BASE.items() if not isinstance(found.get(key), kind)]
-    if not isinstance(found.get("checkpoint"), str | None):
-        of_base.append("checkpoint")
-    missing = [key for key in _REQUIRED if key not in config]
-    return missing + of_method + [f"base_model.{key}" for key in of_base]
-
-
-def _absolute(recorded: str | None, folder: Path) -> str | None:
-    """The file that :func:`relative_place` was given; as it was recorded where there is none."""
-    path = folder / (recorded or "")
-    return str(path.resolve()) if recorded and path.is_file() else recorded
 
 
 def _adapter_config(adapter: "Adapter") -> dict[str, Any]:

@@ -25,6 +25,8 @@ __all__ = [
 WEIGHTS_HASH = "weights_sha256"
 """Where an adapter, and what it remembers, state the hash of its weights."""
 
+_ROUNDED = 0.01
+"""By how much features in float16 may be off unit length."""
 MOST_SHAPES = 2000
 """Shapes that an adapter remembers at most: with 384 channels they take 1.5 MB."""
 
@@ -89,6 +91,9 @@ def read_training_features(path: Path) -> tuple[MemoryBank, str | None]:
     try:
         known = MemoryBank(state["features"], state["labels"], notes["ids"])
         known.encoder_hash, weights_hash = notes["encoder_hash"], notes[WEIGHTS_HASH]
+        norms = known.features.float().norm(dim=0)
+        if not torch.allclose(norms, torch.ones(()), atol=_ROUNDED):
+            raise ValueError("features are not of unit length")
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; remove it to do without") from error
     return known, weights_hash

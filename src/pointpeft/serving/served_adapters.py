@@ -18,8 +18,8 @@ from pointpeft.measure.part_scores import part_mask
 from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter
 from pointpeft.peft.adapter import Adapter
+from pointpeft.peft.adapter_config import read_adapter_config
 from pointpeft.peft.method import Tuner
-from pointpeft.peft.saving import read_adapter_config
 from pointpeft.serving.neighbor_names import NeighborNames
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]

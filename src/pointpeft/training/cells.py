@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import traceback
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ __all__ = [
     "read_failure",
     "run_cell",
 ]
+
+log = logging.getLogger("pointpeft")
 
 SCORES = "scores.json"
 """What a cell reaches on each test shape: ``ids``, and ``scores``, in the same order."""
@@ -152,10 +155,7 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 def read_cell(cell: Cell) -> dict[str, Any] | None:
     """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
 
-    None: it is not finished, or was begun with other settings or data.
-
-    Raises:
-        DataError: the file of its scores is damaged.
+    None: it is not finished, its files are damaged, or it was begun with other settings or data.
     """
     run = RunFolder(cell.folder)
     file = run.path / SCORES
@@ -168,5 +168,6 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
         known = json.loads(file.read_text(encoding="utf-8"))
         named = {f"test_{key}": known[key] for key in ("ids", "scores")}
         return {**metrics, **named, "weights": known["weights"]}
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{file} is damaged: {error}; remove it and resume") from error
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s is damaged: its shapes are classified again", file)
+        return None

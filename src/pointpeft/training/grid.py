@@ -72,6 +72,8 @@ class Comparison:
                 f"{len(self.models)} times: each model needs weights of its own"
             )
         variant = self.settings.data.variant
+        if "" in (self.methods or ()):
+            raise ConfigError("`method` must be the name of a method, got ''")
         if self.methods is not None:
             _check_list("method", [file_name(method) for method in self.methods])
         _check_list("model", [backbone_label(*each) for each in self.backbones])
@@ -82,6 +84,8 @@ class Comparison:
     @property
     def chosen_methods(self) -> tuple[str, ...]:
         """Those that are asked for, or the first ones to try."""
+        if "" in (self.methods or ()):
+            raise ConfigError("`method` must be the name of a method, got ''")
         if self.methods is not None:
             return self.methods
         from pointpeft.tasks.table import find_task  # here: it is slow to import

@@ -128,7 +128,13 @@ class RunFolder:
             begun_with, metrics = self.config.read_text(encoding="utf-8"), self.metrics.read_text()
         except FileNotFoundError:
             return None
-        return None if _differences(begun_with, config, _HARDWARE) else json.loads(metrics)
+        if _differences(begun_with, config, _HARDWARE):
+            return None
+        try:
+            return dict(json.loads(metrics))
+        except (ValueError, TypeError):
+            log.warning("%s is damaged: the run is taken for one that has not ended", self.metrics)
+            return None
 
     @property
     def resume_from(self) -> Path | None:
