@@ -8,7 +8,7 @@ __all__ = ["choose_device"]
 
 
 def choose_device(name: str) -> str:
-    """A torch device for "auto", "cpu", "cuda" or another one that torch knows.
+    """A torch device for "auto", "cpu", "cuda", or one such as "cuda:1".
 
     Raises:
         ConfigError: a GPU is asked for and there is none, or torch knows no such device.
@@ -20,5 +20,5 @@ def choose_device(name: str) -> str:
     try:
         torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"`device` must be cpu, cuda or auto, got {name!r}") from None
+        raise ConfigError(f"`device` must be cpu, cuda, cuda:1 or auto, got {name!r}") from None
     return name

@@ -315,11 +315,15 @@ def test_other_columns_do_not_become_part_labels(tmp_path: Path, head: str, colu
 
 def test_an_off_file_is_known_by_its_content(tmp_path: Path) -> None:
     rows = "".join(f"{x} {y} {z}\n" for x, y, z in CLOUD)
-    for head in ("OFF\n20 0 0\n", "OFF20 0 0\n"):
+    for head in ("OFF\n20 0 0\n", "OFF20 0 0\n", "# a\noff # b\n20 0 0\n", "OFF\n# a\n20 0 0\n"):
         (tmp_path / "a.txt").write_text(head + rows)
         shape = read_shape(tmp_path / "a.txt")
         assert np.allclose(shape.points, CLOUD)
         assert shape.notes
+    for head in ("OFF BINARY\n20 0 0\n", "4OFF\n20 0 0\n"):
+        (tmp_path / "c.txt").write_text(head + rows)
+        with pytest.raises(DataError, match="OFF"):
+            read_shape(tmp_path / "c.txt")
     (tmp_path / "b.txt").write_text("OFFSET OF A SENSOR\n" + rows)
     assert np.allclose(read_shape(tmp_path / "b.txt").points, CLOUD)
 
@@ -327,7 +331,7 @@ def test_an_off_file_is_known_by_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", [" ", ",", ";", "\t"])
 @pytest.mark.parametrize("odd", ["", "# said twice", "nan 1 2", '"1" 2 3', "1e0 2.5 -3E-1"])
 def test_plain_rows_and_odd_ones_give_the_same_numbers(tmp_path, separator, odd):
-    """Plain tables take a faster way, which an odd row ends."""
+    """Plain tables take a faster way, which most odd rows end."""
     rows = [separator.join(f"{value:.17g}" for value in point) for point in CLOUD]
     (tmp_path / "plain.csv").write_text("\n".join(rows))
     odd = odd if odd.startswith("#") else odd.replace(" ", separator)

@@ -99,6 +99,12 @@ def test_a_covariance_of_too_few_shapes_needs_shrinkage():
         fitted(pp.LDAConfig(draws=1, shrinkage=0.0))
 
 
+def test_with_one_sampling_of_each_class_the_nearest_mean_wins():
+    model, features = fitted(pp.LDAConfig(draws=1))
+    model.tuner.fit(features[:4], torch.arange(4))
+    assert model.tuner.classify(features[:4]).argmax(dim=1).tolist() == [0, 1, 2, 3]
+
+
 def test_neighbours_vote_by_their_similarity():
     model, features = fitted(FITTED["knn"])
     unit = F.normalize(features, dim=1).half().float()

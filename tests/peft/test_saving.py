@@ -449,6 +449,19 @@ def test_what_is_no_json_is_refused(text, folder):
         pp.load_adapter(encoder(), folder)
 
 
+@pytest.mark.parametrize("names", [("a", "a", "b", "c"), ("a",)])
+def test_what_could_not_be_read_is_not_saved(names, tmp_path):
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    model.class_names = names
+    with pytest.raises(ConfigError, match="class_names"):
+        model.save_pretrained(tmp_path / "names")
+    model = pp.get_peft_model(classifier(), pp.LinearConfig())
+    model.adapter.temperature = 0.0
+    with pytest.raises(ConfigError, match="temperature"):
+        model.save_pretrained(tmp_path / "temperature")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_file_is_no_folder_to_save_into(tmp_path):
     (tmp_path / "file").write_text("kept")
     model = pp.get_peft_model(classifier(), pp.LinearConfig())

@@ -168,12 +168,12 @@ def test_finished_runs_are_not_repeated(make, ran, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "scores.json"])
-@pytest.mark.parametrize("content", ['{"bad":', "[1]", ""])
+@pytest.mark.parametrize("content", [b'{"bad":', b"[1]", b"", b"{}", b"\xff\xfe", b'[["a", 1]]'])
 def test_a_damaged_run_is_made_again(make, ran, tmp_path, caplog, name, content):
     given = make(methods=("knn",), seeds=1)
     first = compare(given, tmp_path / "out")
     (file,) = (tmp_path / "out").rglob(f"seed0/{name}")
-    file.write_text(content)
+    file.write_bytes(content)
     again = compare(given, tmp_path / "out", resume=True)
     assert str(file) in caplog.text
     assert again["failures"] == []

@@ -389,8 +389,9 @@ def test_an_svm_that_is_better_is_told_of(run_finetune, caplog):
 
 
 @pytest.mark.usefixtures("svm_beside")
-def test_the_svm_of_classes_that_count_alike(run_finetune):
-    settings = ("method=linear", "trainer.epochs=1", "class_weights=balanced")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_svm_of_classes_that_count_alike(run_finetune, seeds):
+    settings = ("method=linear", "trainer.epochs=1", "class_weights=balanced", f"seeds={seeds}")
     metrics = run_finetune(*settings)
     assert metrics["svm_test_mean_class_accuracy"] > metrics["test_mean_class_accuracy"]
     assert "svm_test_accuracy" not in metrics

@@ -60,13 +60,10 @@ def compare(
     from pointpeft.training.config import FinetuneConfig
     from pointpeft.training.grid import Comparison
 
-    said = {"method": True, "data.source": data, "model": model, "checkpoint": checkpoint}
+    given = {"data.source": data, "model": model, "checkpoint": checkpoint}
     for key in (each.partition("=")[0] for each in overrides or ()):
-        if said.get(key):
-            option = key.removesuffix(".source")
-            raise ConfigError(
-                f"{key}=...: a comparison takes it as --{option}, which may be repeated"
-            )
+        if given.get(key):
+            raise ConfigError(f"{key}=... and --{key.removesuffix('.source')}: give one of them")
     settings = options.read_settings(
         FinetuneConfig, overrides, output, config, resume, device, task=task,
         data=data[0] if data else None, epochs=epochs, seed=seed, up_axis=up_axis, variant=variant,

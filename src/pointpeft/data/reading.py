@@ -91,8 +91,8 @@ def parse_las(path: Path) -> tuple[Geometry, np.ndarray]:
     return (points, None, ()), np.asarray(scan.classification, dtype=np.int64)
 
 
-_OFF = re.compile(rb"(?:ST)?C?N?OFF[ \t]*[\r\n\d]")
-"""How an OFF file begins; a title of columns may begin with these letters too."""
+_OFF = re.compile(rb"(?:\s*#[^\r\n]*)*\s*(?:ST)?C?N?4?n?(?:OFF|off)(?:[\d#]|\s+(?:\d|#|BINARY))")
+"""How an OFF file begins: the word, and then numbers; titles may begin with these letters too."""
 _BYTES_PARSERS = {".obj": parse_obj, ".off": parse_off, ".stl": parse_stl, ".pcd": parse_pcd}
 _PATH_PARSERS = {".glb": parse_gltf, ".gltf": parse_gltf} | dict.fromkeys(CAD_SUFFIXES, parse_cad)
 _TABLES = frozenset({".xyz", ".txt", ".csv", ".pts"})
@@ -260,7 +260,10 @@ def _parse_text(content: bytes, head: bytes, segmented: bool) -> tuple[Geometry,
         points, faces, notes = parse_pcd(content)
         return (points, faces, (*notes, "a PCD file by its content, read as one")), None
     if _OFF.match(first) and not segmented:
-        points, faces, notes = parse_off(content)
+        try:
+            points, faces, notes = parse_off(content)
+        except DataError as error:
+            raise DataError(f"an OFF file by its first word: {error}") from error
         return (points, faces, (*notes, "an OFF file by its content, read as one")), None
     return parse_table(content, segmented)
 

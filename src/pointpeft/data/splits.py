@@ -13,7 +13,7 @@ from pointpeft.data.cache import short_digest
 from pointpeft.data.parts import as_part_labels
 from pointpeft.data.reading import RawShape, clean_shape, companion_files, read_shape
 from pointpeft.errors import DataError
-from pointpeft.formats import enumerate_names
+from pointpeft.formats import counted, enumerate_names
 
 __all__ = [
     "Item",
@@ -199,7 +199,8 @@ def leave_out_copies(items: Sequence[Item], digests: Sequence[str]) -> tuple[lis
     These are copies of training shapes and, among test shapes, copies of validation shapes.
 
     Returns:
-        The items, of which copies have no part, and a note if there are any.
+        The items, of which copies have no part, and notes: on copies, and on shapes that are in two
+        classes.
     """
     used: dict[str, str] = {}
     result, copies = list(items), []
@@ -223,13 +224,14 @@ def _in_two_classes(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
     first: dict[str, Item] = {}
     twins = []
     for item, digest in zip(items, digests, strict=True):
+        if item.class_name is None:
+            continue
         other = first.setdefault(digest, item)
-        if None not in (item.class_name, other.class_name) and item.class_name != other.class_name:
+        if item.class_name != other.class_name:
             twins.append(f"{item.id} = {other.id}")
     if not twins:
         return []
-    what = "shapes are in two classes, one of which is wrong"
-    return [f"{len(twins)} {what}: {enumerate_names(twins)}"]
+    return [f"{counted(len(twins), 'shape')} in two classes: {enumerate_names(twins)}"]
 
 
 def left_to_train(

@@ -151,7 +151,9 @@ class Predictor(LoadedAdapter):
         tuner, found = adapter.tuner, model.trunk.tokenize(points)
         if not adapter.keeps_tokenizer:
             return {"points": points, "query": tuner.frozen_features(model.trunk, found)}
-        wanted, is_plain = tuner.frozen_pass(adapter.model), type(tuner).features is Tuner.features
+        wanted = tuner.frozen_pass(adapter.model)
+        kind: Any = type(tuner)
+        is_plain = (kind.features, kind.frozen_features) == (Tuner.features, Tuner.frozen_features)
         if wanted is None or not (is_plain and wanted.gives_query):
             return {"points": found, "query": tuner.frozen_features(model.trunk, found)}
         frozen = wanted(found)  # once, for both

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointpeft.errors import DataError
+from pointpeft.measure.scores import score
 from pointpeft.peft.linear_svm import C_GRID, CROSS_VALIDATED, fit_svm
 
 __all__ = ["C_GRID", "SvmResult", "linear_svm"]
@@ -63,8 +64,8 @@ def linear_svm(
     fitted = fit_svm(train_features, train_labels, C, balanced)
     centred = test_features - fitted.origin
     predictions = fitted.machine.predict(centred)
-    right = predictions == test_labels
-    by_class = [right[test_labels == label].mean() for label in np.unique(test_labels)]
+    found = score(predictions, test_labels, int(max(predictions.max(), test_labels.max())) + 1)
     decision = fitted.machine.decision_function(centred)
-    accuracy, mean_of_classes = float(right.mean()), float(np.mean(by_class))
-    return SvmResult(accuracy, mean_of_classes, fitted.C, fitted.C_from, predictions, decision)
+    return SvmResult(
+        found.accuracy, found.mean_class_accuracy, fitted.C, fitted.C_from, predictions, decision
+    )

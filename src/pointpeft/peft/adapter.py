@@ -1,5 +1,6 @@
 """One adapter: a method on a frozen model, what it trains, and what is stored of it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -303,7 +304,10 @@ class Adapter(Loadable):
         if parts is not None:
             class_names = tuple(parts.categories) if class_names is None else class_names
             self._check_parts(parts, class_names)
-        names = self.class_names if class_names is None else self._checked_names(class_names)
+        given = self.class_names if class_names is None else class_names
+        names = None if given is None else self._checked_names(given)
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"temperature must be a positive number, got {self.temperature!r}")
         if input_transform is not None:
             if not hasattr(input_transform, "to_dict"):
                 raise ConfigError(

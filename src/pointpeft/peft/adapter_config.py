@@ -27,7 +27,7 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         newer = int(config["format_version"]) > FORMAT_VERSION
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
     if newer:
         raise CheckpointError(
@@ -91,7 +91,7 @@ def _wrong(config: dict[str, Any]) -> list[str]:
             if key in _VALID:
                 found.append(f"it lacks {key}")
         elif not valid(values[name]):
-            found.append(f"{key} is {str(values[name])[:40]!r}, expected {expected}")
+            found.append(f"{key} is {repr(values[name])[:40]}, expected {expected}")
     names, count = config.get("class_names"), config.get("num_classes")
     if not found and names is not None and len(names) != count:
         found.append(f"it has {len(names)} class_names, and num_classes is {count}")

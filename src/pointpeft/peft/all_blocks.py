@@ -85,6 +85,9 @@ class Discriminant(NamedTuple):
     shrinkage: float
 
 
+_SINGULAR = "the covariance has no inverse: give a shrinkage above 0 (peft.shrinkage), such as 0.01"
+
+
 def discriminant(
     features: Tensor,
     labels: Tensor,
@@ -125,15 +128,19 @@ def discriminant(
         from sklearn.covariance import ledoit_wolf_shrinkage  # here: slow to import
 
         shrinkage = float(ledoit_wolf_shrinkage(within.numpy(), assume_centered=True))
+    covariance = within.T @ within / len(x)
+    level = float(covariance.diagonal().mean())
+    if not level:  # a single sampling of each class: the nearest mean wins
+        level = shrinkage = 1.0
+    covariance.mul_(1 - shrinkage).diagonal().add_(shrinkage * level)
     if shrinkage == 0 and len(x) < x.shape[1] + len(classes):
         raise DataError(
-            f"shrinkage=0 needs {x.shape[1] + len(classes):,} samplings of shapes, as many as "
-            f"channels and classes, and there are {len(x):,}: leave it out, or take 0.01"
+            f"{_SINGULAR}, as {len(x):,} samplings of shapes are for {x.shape[1]:,} channels"
         )
-    covariance = within.T @ within / len(x)
-    level = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float32).eps)
-    covariance.mul_(1 - shrinkage).diagonal().add_(shrinkage * level)
-    weights = torch.linalg.solve(covariance, means.T).T
+    try:
+        weights = torch.linalg.solve(covariance, means.T).T
+    except RuntimeError as error:  # as torch has it, LinAlgError is one
+        raise DataError(_SINGULAR) from error
     shares = torch.ones_like(counts) if balanced else counts
     biases = (shares / shares.sum()).log() - (weights * means).sum(dim=1) / 2
     weight = torch.zeros(num_classes, x.shape[1])

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "FittedSvm",
     "SVMConfig",
     "SVMTuner",
+    "choose_strength",
     "fit_svm",
     "forced_strength",
 ]
@@ -180,19 +182,11 @@ def fit_svm(
         raise DataError(
             f"a linear SVM needs two classes or more, the training set has {len(classes)}"
         )
-    # The machine is the same wherever the origin lies, but libsvm keeps products of features in
-    # single precision: far from the origin they are too coarse for it to converge.
-    origin = features.mean(axis=0, dtype=np.float64)
-    centred = features - origin
     C_from = _GIVEN
-    with warnings.catch_warnings():
-        # Few shapes of many classes are what was asked for; what did not converge is told below.
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        warnings.filterwarnings("ignore", "Solver terminated early", UserWarning)
-        if C is None:
-            C, C_from = forced_strength(labels), _DEFAULT
-        if C is None:
-            C, C_from = _cross_validate(centred, labels, balanced), CROSS_VALIDATED
+    if C is None:
+        C, C_from = choose_strength(features, labels, balanced)
+    centred, origin = _centred(features)
+    with _quiet():
         machine = _machine(C, balanced).fit(centred, labels)
     if unfinished := int((machine.n_iter_ >= _MAX_ITERATIONS).sum()):
         log.warning(
@@ -205,6 +199,38 @@ def fit_svm(
     weights, biases = sign * machine.coef_, sign * machine.intercept_
     names = tuple(int(c) for c in classes)
     return FittedSvm(names, weights, biases, origin, C, C_from, machine)
+
+
+def choose_strength(
+    features: NDArray, labels: NDArray, balanced: bool = False
+) -> tuple[float, str]:
+    """C for features ``(S, C)`` and labels ``(S,)``, and where it is from; see :func:`fit_svm`."""
+    if (forced := forced_strength(labels)) is not None:
+        return forced, _DEFAULT
+    with _quiet():
+        return _cross_validate(_centred(features)[0], labels, balanced), CROSS_VALIDATED
+
+
+def _centred(features: NDArray) -> tuple[NDArray, NDArray]:
+    """Features less their mean, and the mean.
+
+    The machine is the same wherever the origin lies, but libsvm keeps products of features in
+    single precision: far from the origin they are too coarse for it to converge.
+    """
+    origin = features.mean(axis=0, dtype=np.float64)
+    return features - origin, origin
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of few shapes of many classes, which is what was asked for.
+
+    What did not converge is told by :func:`fit_svm`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        warnings.filterwarnings("ignore", "Solver terminated early", UserWarning)
+        yield
 
 
 def forced_strength(labels: NDArray) -> float | None:

@@ -105,7 +105,7 @@ class NeighborNames:
             return some
 
     def _find(self, how: _Reading, known: frozenset[str]) -> dict[str, NamedShape]:
-        with self._lock:  # or it would start behind a close that has seen none
+        with self._lock:  # so that close() sees the process, or keeps it from starting
             if self._closed:
                 return {}
             self._process = WorkerProcess(_answer)

@@ -258,12 +258,12 @@ class AdapterSet:
         try:
             parts = PartTable.from_dict(adapter.parts or {}) if segments else None
             transform = InputTransform.from_dict(given["transform"])
+            known = given.get("statistics")
+            statistics = InputStatistics.from_dict(known) if known else None
         except (DataError, TypeError) as error:
             raise CheckpointError(f"the adapter in {folder} is damaged: {error}") from error
-        statistics = given.get("statistics")
         return ServedAdapter(
-            name, key, model, adapter, transform,
-            InputStatistics.from_dict(statistics) if statistics else None,
+            name, key, model, adapter, transform, statistics,
             None if parts else self._familiarity(adapter, folder, transform, given),
             parts, None if parts is None else part_mask(parts).to(self.device),
         )  # fmt: skip

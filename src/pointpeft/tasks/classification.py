@@ -119,7 +119,8 @@ class Classification(Task):
     votes = True
     rows = True
     headline = "accuracy"
-    of_one_seed = ("confusion", "test_mean_class_accuracy", "val_mean_class_accuracy")
+    of_one_seed = ("confusion", "val_mean_class_accuracy")
+    averaged = ("test_mean_class_accuracy",)
     label = "accuracy"
 
     def check(self, data: ShapeData, source: str) -> None:

@@ -102,8 +102,13 @@ def data_digest(data: ShapeData) -> str:
 def is_of_other_data(cell: Cell, digest: str | None) -> bool:
     """Whether the run in its folder is of data with another digest; of older runs it is unknown."""
     file = cell.folder / _DATA
-    known = json.loads(file.read_text(encoding="utf-8"))["digest"] if file.is_file() else None
-    return None not in (known, digest) and known != digest
+    if digest is None or not file.is_file():
+        return False
+    try:
+        known = json.loads(file.read_bytes())["digest"]
+    except (ValueError, KeyError, TypeError):
+        return True  # damaged
+    return known not in (None, digest)
 
 
 def run_cell(cell: Cell) -> None:
@@ -155,7 +160,8 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 def read_cell(cell: Cell) -> dict[str, Any] | None:
     """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
 
-    None: it is not finished, its files are damaged, or it was begun with other settings or data.
+    None: it is not finished, what it measured is damaged, or it was begun with other settings or
+    data.
     """
     run = RunFolder(cell.folder)
     file = run.path / SCORES
@@ -165,7 +171,7 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
     if metrics is None or not file.is_file():
         return None
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = json.loads(file.read_bytes())
         named = {f"test_{key}": known[key] for key in ("ids", "scores")}
         return {**metrics, **named, "weights": known["weights"]}
     except (ValueError, KeyError, TypeError):

@@ -19,7 +19,7 @@ from pointpeft.measure.svm import linear_svm
 from pointpeft.peft import PeftModel
 from pointpeft.peft.all_blocks import Discriminant, DiscriminantHead, discriminant
 from pointpeft.peft.bank import eval_mode
-from pointpeft.peft.linear_svm import fit_svm
+from pointpeft.peft.linear_svm import choose_strength
 from pointpeft.peft.method import FittedTuner
 from pointpeft.peft.training_features import draw_by_class
 from pointpeft.training.inputs import make_backbone, training_device
@@ -107,7 +107,7 @@ def _every_fifth(labels: Tensor) -> Tensor:
 
 
 def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a linear SVM on the same frozen features has on the test shapes, which takes seconds.
+    """What a linear SVM on the same frozen features has on the test shapes.
 
     It is told, as a warning where it beats what was trained: by accuracy, or by the mean of the
     classes where they are to count alike. There is none for other tasks than classification,
@@ -125,15 +125,16 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
     features, seen = (
         extract_features(trunk, _points(part, data.transform.num_points)) for part in (train, test)
     )
-    drawn = draw_by_class(train.labels, _MOST_VALIDATED)
+    drawn = draw_by_class(train.labels, max(_MOST_VALIDATED, 2 * len(data.class_names)))
     try:
-        chosen = fit_svm(features[drawn], train.labels[drawn], balanced=balanced)
-        result = linear_svm(features, train.labels, seen, test.labels, chosen.C, balanced)
+        chosen, chosen_from = choose_strength(features[drawn], train.labels[drawn], balanced)
+        result = linear_svm(features, train.labels, seen, test.labels, chosen, balanced)
     except DataError:
         return {}
     found = getattr(result, kind)
     better = found > measured
-    advice = "; `--method svm` makes an adapter of it in seconds" if better else ""
+    advice = f"; `--method svm peft.C={chosen:g}` makes an adapter of it in seconds"
+    advice = advice if better else ""
     if better and resolved.method.head == "mlp" and "lda" in resolved.method.heads:
         advice += ", and with peft.head=lda training begins with such a rule"
     log.log(
@@ -142,7 +143,7 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         percent(found), " of a class" if balanced else "",
         display_name(resolved.method.method), percent(measured), advice,
     )  # fmt: skip
-    return {f"svm_test_{kind}": found, "svm_C": chosen.C, "svm_C_from": chosen.C_from}
+    return {f"svm_test_{kind}": found, "svm_C": chosen, "svm_C_from": chosen_from}
 
 
 def _points(split: ShapeSplit, num_points: int) -> Tensor:

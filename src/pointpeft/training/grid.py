@@ -53,6 +53,11 @@ class Comparison:
 
     def __post_init__(self) -> None:
         check_choices(self.settings, ["protocol"], ("honest",))
+        if self.settings.method is not None or self.settings.seeds != 1:
+            raise ConfigError(
+                "`method` and `seeds` of a comparison are its own, which may be several: leave "
+                "method and seeds out of its settings"
+            )
         if self.settings.few_shot.way is not None:
             raise ConfigError("few_shot.way draws episodes, which are not compared; use `shots`")
         if self.settings.trainer.devices not in ("auto", "1"):
@@ -84,8 +89,6 @@ class Comparison:
     @property
     def chosen_methods(self) -> tuple[str, ...]:
         """Those that are asked for, or the first ones to try."""
-        if "" in (self.methods or ()):
-            raise ConfigError("`method` must be the name of a method, got ''")
         if self.methods is not None:
             return self.methods
         from pointpeft.tasks.table import find_task  # here: it is slow to import

@@ -123,18 +123,24 @@ class RunFolder:
         save_config(config, self.config)
 
     def finished_metrics(self, config: VerbConfig) -> dict[str, Any] | None:
-        """Metrics of a run that ended with these settings, on whatever hardware; None otherwise."""
+        """Metrics of a run that ended with these settings, on whatever hardware; None otherwise.
+
+        Damaged ones are taken for none, and told of.
+        """
         try:  # in this order, for the first process may be in begin() while another is here
-            begun_with, metrics = self.config.read_text(encoding="utf-8"), self.metrics.read_text()
+            begun_with, content = self.config.read_text(encoding="utf-8"), self.metrics.read_bytes()
         except FileNotFoundError:
             return None
         if _differences(begun_with, config, _HARDWARE):
             return None
         try:
-            return dict(json.loads(metrics))
-        except (ValueError, TypeError):
-            log.warning("%s is damaged: the run is taken for one that has not ended", self.metrics)
-            return None
+            metrics = json.loads(content)
+        except ValueError:
+            metrics = None
+        if isinstance(metrics, dict) and metrics:
+            return metrics
+        log.warning("%s is damaged: the run is taken for one that has not ended", self.metrics)
+        return None
 
     @property
     def resume_from(self) -> Path | None:
