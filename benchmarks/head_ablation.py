@@ -15,6 +15,7 @@ import pointpeft as pp
 from pointpeft.files import write_json
 from pointpeft.measure.records import versions
 from pointpeft.training import fitting, run
+from pointpeft.training.finetuning import finetune
 
 USUAL_RATE = {"optimizer.head_lr_factor": 100.0}
 """That of what is trained beside the head: it has a hundredth of it by itself."""
@@ -39,7 +40,7 @@ def measure(part: str, data: str, epochs: int, seed: int) -> float:
     }  # fmt: skip
     config = pp.load_config(pp.FinetuneConfig, values=given | settings)
     with tempfile.TemporaryDirectory() as folder, changed():
-        return float(pp.finetune(config, Path(folder) / "run")["test_accuracy"])
+        return float(finetune(config, Path(folder) / "run", report=False)["test_accuracy"])
 
 
 def main() -> None:
