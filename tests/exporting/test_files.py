@@ -79,7 +79,9 @@ def test_a_file_says_what_it_needs_and_probabilities_are_calibrated(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["point_mae", "point_m2ae"])
+@pytest.mark.parametrize(
+    "backbone", ["point_mae", pytest.param("point_m2ae", marks=pytest.mark.slow)]
+)
 def test_patches_may_come_from_outside(backbone, tmp_path):
     model = adapted(backbone, "linear")
     file = tmp_path / "model.onnx"
@@ -106,7 +108,8 @@ def cut(points, num_groups, group_size):
     return points[members] - centers[:, None], centers
 
 
-@pytest.mark.parametrize("sampling", [pytest.param("inside", marks=pytest.mark.slow), "outside"])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["inside", "outside"])
 def test_a_bank_is_looked_up_in_the_graph(sampling, tmp_path):
     model = point_peft()
     model.trunk.spec.__dict__["num_points"] = POINTS
@@ -185,7 +188,8 @@ def test_an_encoder_gives_features_and_small_weights_cost_little(tmp_path, recwa
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [pytest.param("dapt", marks=pytest.mark.slow), "pointgst"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dapt", "pointgst"])
 def test_a_torch_file_needs_nothing_of_this_library(method, tmp_path, recwarn, capfd):
     model = adapted("point_mae", method)
     file = tmp_path / "model.pt2"

@@ -93,7 +93,8 @@ def _wrong(config: dict[str, Any]) -> list[str]:
         elif not valid(values[name]):
             found.append(f"{key} is {repr(values[name])[:40]}, expected {expected}")
     names, count = config.get("class_names"), config.get("num_classes")
-    if not found and names is not None and len(names) != count:
+    is_classifier = config.get("task", "classification") == "classification"
+    if not found and is_classifier and names is not None and len(names) != count:
         found.append(f"it has {len(names)} class_names, and num_classes is {count}")
     return found
 
