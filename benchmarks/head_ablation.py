@@ -1,6 +1,8 @@
 """What each part of a head that begins as ``lda`` is worth: one is left out at a time.
 
-python benchmarks/head_ablation.py --output benchmarks/results/head_ablation-cpu.json
+LoRA is trained with it, in as many epochs and with the same seeds each time.
+
+    python benchmarks/head_ablation.py --output benchmarks/results/head_ablation-cpu.json
 """
 
 import argparse

@@ -60,10 +60,7 @@ def compare(
     from pointpeft.training.config import FinetuneConfig
     from pointpeft.training.grid import Comparison
 
-    given = {"data.source": data, "model": model, "checkpoint": checkpoint}
-    for key in (each.partition("=")[0] for each in overrides or ()):
-        if given.get(key):
-            raise ConfigError(f"{key}=... and --{key.removesuffix('.source')}: give one of them")
+    _refuse_twice(overrides, {"data.source": data, "model": model, "checkpoint": checkpoint})
     settings = options.read_settings(
         FinetuneConfig, overrides, output, config, resume, device, task=task,
         data=data[0] if data else None, epochs=epochs, seed=seed, up_axis=up_axis, variant=variant,
@@ -80,6 +77,12 @@ def compare(
         **{name: tuple(values) for name, values in lists.items() if values},  # type: ignore[arg-type]
     )
     _run(comparison, output, resume, jobs, engine)
+
+
+def _refuse_twice(overrides: list[str] | None, options: dict[str, list[str] | None]) -> None:
+    for key in (each.partition("=")[0] for each in overrides or ()):
+        if options.get(key):
+            raise ConfigError(f"{key}=... and --{key.removesuffix('.source')}: give one of them")
 
 
 def _numbers(shots: list[str] | None) -> list[int | None]:

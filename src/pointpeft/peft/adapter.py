@@ -304,8 +304,10 @@ class Adapter(Loadable):
         if parts is not None:
             class_names = tuple(parts.categories) if class_names is None else class_names
             self._check_parts(parts, class_names)
-        names = self.class_names if class_names is None else self._checked_names(class_names)
-        if names is not None and self.task == "classification":
+        names = self.class_names
+        if class_names is not None:
+            names = self._checked_names(class_names)
+        elif names is not None and self.task == "classification":  # they may be set from outside
             names = self._checked_names(names)
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"temperature must be a positive number, got {self.temperature!r}")

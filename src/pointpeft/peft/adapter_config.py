@@ -58,26 +58,26 @@ def _are_names(value: Any) -> bool:
     return value is None or (is_list and len(set(value)) == len(value))
 
 
-def _is_any(*kinds: type) -> Callable[[Any], bool]:
+def _of_type(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
 
 _VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "method.method": (_is_any(str), "a name"),
-    "base_model.name": (_is_any(str), "a name"),
-    "base_model.config": (_is_any(dict), "settings"),
+    "method.method": (_of_type(str), "a name"),
+    "base_model.name": (_of_type(str), "a name"),
+    "base_model.config": (_of_type(dict), "settings"),
     "base_model.num_points": (_is_size, "a positive integer"),
-    "base_model.hash": (_is_any(str), "a hash"),
+    "base_model.hash": (_of_type(str), "a hash"),
     "num_classes": (_is_size, "a positive integer"),
     "class_names": (_are_names, "different names, or null"),
-    "input": (_is_any(dict, type(None)), "a description, or null"),
+    "input": (_of_type(dict, type(None)), "a description, or null"),
 }
 """What loading needs, and what it may be."""
 _VALID_IF_THERE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "base_model.checkpoint": (_is_any(str, type(None)), "a place, or null"),
+    "base_model.checkpoint": (_of_type(str, type(None)), "a place, or null"),
     "temperature": (_is_positive, "a positive number"),
-    "task": (_is_any(str), "a name"),
-    "parts": (_is_any(dict, type(None)), "a table, or null"),
+    "task": (_of_type(str), "a name"),
+    "parts": (_of_type(dict, type(None)), "a table, or null"),
 }
 
 

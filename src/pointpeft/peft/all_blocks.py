@@ -139,7 +139,7 @@ def discriminant(
         )
     try:
         weights = torch.linalg.solve(covariance, means.T).T
-    except RuntimeError as error:  # as torch has it, LinAlgError is one
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise DataError(_SINGULAR) from error
     shares = torch.ones_like(counts) if balanced else counts
     biases = (shares / shares.sum()).log() - (weights * means).sum(dim=1) / 2

@@ -133,8 +133,8 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         return {}
     found = getattr(result, kind)
     better = found > measured
-    advice = f"; `--method svm peft.C={chosen:g}` makes an adapter of it in seconds"
-    advice = advice if better else ""
+    made = f"; `--method svm peft.C={chosen:g}` makes an adapter of it in seconds"
+    advice = made if better else ""
     if better and resolved.method.head == "mlp" and "lda" in resolved.method.heads:
         advice += ", and with peft.head=lda training begins with such a rule"
     log.log(
