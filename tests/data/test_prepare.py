@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import trimesh
 
 from pointpeft.data import InputTransform, RawShape
+from pointpeft.data.prepare import Prepared
 from pointpeft.errors import DataError
 from pointpeft.ops import farthest_point_sample
 
@@ -89,6 +92,19 @@ def test_batch_equals_single(cloud: np.ndarray) -> None:
     for shape, prepared in zip(shapes, SMALL.prepare_batch(shapes), strict=True):
         assert not isinstance(prepared, DataError)
         assert np.array_equal(prepared.points, SMALL.prepare(shape))
+
+
+def test_inputs_are_the_first_rows(cloud: np.ndarray) -> None:
+    copies = as_cloud(np.repeat(cloud[:50], 2, axis=0))
+    few, mesh = as_cloud(cloud[:30]), as_mesh(trimesh.creation.box())
+    shapes = [as_cloud(cloud), mesh, few, copies, as_cloud(np.ones((50, 3)))]
+    for stored, seen in zip(SMALL.prepare_batch(shapes), SMALL.prepare_inputs(shapes), strict=True):
+        if isinstance(stored, DataError):
+            assert str(seen) == str(stored)
+            continue
+        assert isinstance(seen, Prepared)
+        assert np.array_equal(seen.points, stored.points[: SMALL.num_points])
+        assert replace(seen, points=stored.points) == stored
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ TRANSFORM = InputTransform(num_points=32)
 class Fatal(InputTransform):
     """Preparing some files ends the process, or takes more memory than there is."""
 
-    def prepare_batch(self, shapes: list[RawShape], *given, **others):
+    def prepare_inputs(self, shapes: list[RawShape]):
         for name in (Path(shape.source).stem for shape in shapes):
             if name == "3":
                 os.kill(os.getpid(), signal.SIGKILL)
             if name == "20":
                 raise MemoryError
-        return super().prepare_batch(shapes, *given, **others)
+        return super().prepare_inputs(shapes)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ FATAL = "box_02.off"
 class FatalTransform(InputTransform):
     """Preparing the file ends the process."""
 
-    def prepare_batch(self, shapes, *given, **others):
+    def prepare_inputs(self, shapes):
         if any(shape.source.endswith(FATAL) for shape in shapes):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().prepare_batch(shapes, *given, **others)
+        return super().prepare_inputs(shapes)
 
 
 @dataclass(frozen=True)

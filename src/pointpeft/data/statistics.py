@@ -82,7 +82,7 @@ class InputStatistics:
             raise DataError(f"{len(clouds)} clouds, {len(radii)} radii, {len(counts)} counts")
         of_clouds = [count for count in counts if count > 0]
         quantiles = np.quantile(of_clouds, [0, 0.25, 0.5, 0.75, 1]) if of_clouds else ()
-        extents = np.stack([_log_extents(cloud) for cloud in clouds])
+        extents = np.log([_extents(cloud) for cloud in clouds])
         return cls(
             num_shapes=len(clouds),
             point_counts=tuple(round(float(q)) for q in quantiles),
@@ -177,10 +177,9 @@ class InputStatistics:
         return [f"about {_plain(ratio)} times {word} training shape{''.join(units)}: {effect}"]
 
     def _check_up_axis(self, points: np.ndarray, transform: InputTransform) -> list[str]:
-        misfit = {
-            axis: self._misfit(replace(transform, up_axis=axis).turn_upright(points))
-            for axis in _AXES
-        }
+        extents = _extents(points)
+        turned = {axis: replace(transform, up_axis=axis).turn_upright(extents) for axis in _AXES}
+        misfit = {axis: self._misfit(np.abs(extents)) for axis, extents in turned.items()}
         given, best = misfit[transform.up_axis], min(misfit, key=lambda axis: misfit[axis])
         if given < max(_FITS_BADLY, _BETTER_BY * misfit[best]) or misfit[best] > _FITS_WELL:
             return []
@@ -189,12 +188,12 @@ class InputStatistics:
             f"than with {transform.up_axis}: if that is so, say up_axis={best}"
         ]
 
-    def _misfit(self, upright: np.ndarray) -> float:
+    def _misfit(self, extents: np.ndarray) -> float:
         """Mean squared deviation from the training profile, in standard deviations.
 
         The two horizontal axes may change places: which way a shape faces says nothing.
         """
-        x, y, z = _log_extents(upright)
+        x, y, z = np.log(extents)
         spread = np.maximum(self.log_extent_std, _SMALLEST_SPREAD)
         deviations = (np.array([[x, y, z], [z, y, x]]) - np.array(self.log_extent_mean)) / spread
         return float(np.mean(deviations**2, axis=1).min())
@@ -204,11 +203,11 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def _log_extents(cloud: np.ndarray) -> np.ndarray:
-    """Log extents `(3,)` of a cloud `(N, 3)` scaled so that its farthest point is at distance 1."""
+def _extents(cloud: np.ndarray) -> np.ndarray:
+    """Extents `(3,)` of a cloud `(N, 3)` scaled so that its farthest point is at distance 1."""
     centered = np.asarray(cloud, dtype=np.float64) - np.mean(cloud, axis=0)
     radius = np.linalg.norm(centered, axis=1).max() or 1.0
-    return np.log(np.maximum(np.ptp(centered, axis=0) / radius, _SMALLEST_EXTENT))
+    return np.maximum(np.ptp(centered, axis=0) / radius, _SMALLEST_EXTENT)
 
 
 def _plain(ratio: float) -> str:

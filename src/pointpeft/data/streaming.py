@@ -109,7 +109,7 @@ def stream_files(
     """
     finish = partial(_ready, transform=transform, statistics=statistics)
     prepare = partial(
-        prepare_chunk, read=read_located, prepare=transform.prepare_batch, finish=finish
+        prepare_chunk, read=read_located, prepare=transform.prepare_inputs, finish=finish
     )
     return stream_chunks(prepare, map(str, files), _lost_file, workers)
 
@@ -261,7 +261,7 @@ def prepare_chunk(
     Args:
         items: What is read.
         read: Gives the shape of an item; `DataError` and `OSError` are results.
-        prepare: See `InputTransform.prepare_batch`.
+        prepare: Makes shapes ready, as `InputTransform.prepare_inputs`.
         finish: Makes a result of an item, its shape, if it could be read, and its prepared form or
             error.
     """
@@ -301,6 +301,5 @@ def _ready(
     if not isinstance(result, Prepared):
         return ReadyFile(file, error=f"{shape.source}: {result}")
     differences = statistics.check(shape, transform) if statistics else []
-    points = result.points[: transform.num_points].copy()  # without the others
     digest = geometry_digest(shape.points, shape.faces)
-    return ReadyFile(file, points, (*result.notes, *differences), digest=digest)
+    return ReadyFile(file, result.points, (*result.notes, *differences), digest=digest)

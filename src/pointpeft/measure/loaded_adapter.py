@@ -230,7 +230,7 @@ class LoadedAdapter:
         Raises:
             DataError: the shape has no usable geometry.
         """
-        (prepared,) = self.transform.prepare_batch([shape])
+        (prepared,) = self.transform.prepare_inputs([shape])
         if isinstance(prepared, DataError):
             raise DataError(f"{shape.source}: {prepared}")
         return prepared

@@ -164,7 +164,7 @@ class PartPredictor(LoadedAdapter):
         The model labels as many points as it was trained on; the others have the part of the
         nearest one of these.
         """
-        clouds = [one.given.cloud for one in batch if one.given]
+        clouds = [one.given.prepared.points for one in batch if one.given]
         numbers = torch.full((len(clouds),), self.class_names.index(category))
         labels: Iterator[NDArray[np.int64]] = iter(())
         if clouds:
@@ -189,14 +189,13 @@ class PartInput:
 
     Attributes:
         points: ``(M, 3)`` that get a part: those of a cloud, or points sampled on a mesh.
-        prepared: the shape made ready.
-        cloud: ``(N, 3)`` float32, what the model sees.
-        nearest: ``(M,)`` for each of ``points`` the nearest row of ``cloud``, whose part it gets.
+        prepared: what the model sees.
+        nearest: ``(M,)`` for each of ``points`` the nearest row of ``prepared``, whose part it
+            gets.
     """
 
     points: NDArray[np.float64]
     prepared: Prepared
-    cloud: NDArray[np.float32]
     nearest: NDArray[np.int64]
 
 
@@ -223,13 +222,12 @@ def part_input(shape: RawShape, transform: InputTransform) -> PartInput:
         faces = None
     rows = np.arange(len(points))  # as labels they tell which points were chosen
     raw = RawShape(points, faces, shape.source, shape.notes, seg=rows)
-    (prepared,) = transform.prepare_batch([raw])
+    (prepared,) = transform.prepare_inputs([raw])
     if isinstance(prepared, DataError):
         raise DataError(f"{shape.source}: {prepared}")
     assert prepared.seg is not None
-    chosen = prepared.seg[: transform.num_points]
-    _, nearest = cKDTree(points[chosen]).query(points)
-    return PartInput(points, prepared, prepared.points[: transform.num_points], np.asarray(nearest))
+    _, nearest = cKDTree(points[prepared.seg]).query(points)
+    return PartInput(points, prepared, np.asarray(nearest))
 
 
 def write_predictions(

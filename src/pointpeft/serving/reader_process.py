@@ -64,7 +64,7 @@ def work(connection: Connection, folder: str, limits: Limits) -> None:
     """
     begin_worker()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    farthest_point_order([np.eye(3)])  # loads what it needs before a shape waits for it
+    farthest_point_order([np.eye(3)], 3)  # loads what it needs before a shape waits for it
     _limit_memory(limits.reading_bytes)
     path = Path(folder) / "shape"
     connection.send("ready")
@@ -178,18 +178,17 @@ def _prepared(some: Sequence[tuple[ReadTask, RawShape]]) -> list[ReadShape]:
         except DataError as error:
             return [_refused(first, error)]
         notes = (*parts.prepared.notes, *_differences(first, shape))
-        made = parts.cloud.copy(), parts.points, parts.nearest
+        made = parts.prepared.points, parts.points, parts.nearest
         return [ReadShape(first.upload.name, *made, warnings=notes)]
-    prepared = first.transform.prepare_batch([shape for _, shape in some])
+    prepared = first.transform.prepare_inputs([shape for _, shape in some])
     return [_cloud(*one, made) for one, made in zip(some, prepared, strict=True)]
 
 
 def _cloud(task: ReadTask, shape: RawShape, prepared: Prepared | DataError) -> ReadShape:
     if isinstance(prepared, DataError):
         return _refused(task, prepared)
-    cloud = prepared.points[: task.transform.num_points].copy()  # without the others
     notes = (*prepared.notes, *_differences(task, shape))
-    return ReadShape(task.upload.name, cloud, warnings=notes)
+    return ReadShape(task.upload.name, prepared.points, warnings=notes)
 
 
 def _differences(task: ReadTask, shape: RawShape) -> list[str]:
