@@ -1,7 +1,9 @@
 """Files per second that are classified, and the memory of the command over many files.
 
-The ways of reading take turns. "the model alone" is its forward pass on clouds that are ready, in
-batches of 32. The files lie in the page cache of the system.
+``predict`` is timed beside "ready", the same work on clouds that are read and prepared before: the
+model, and the look of the frozen encoder for near training shapes, which `lda` and its like share
+and `linear` needs besides. With one core for the model, a process may read on the other one. The
+ways take turns, batches are of 32, and the files lie in the page cache of the system.
 
     python benchmarks/predicting.py --output benchmarks/results/predicting-cpu.json
 """
@@ -14,19 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import pointpeft as pp
+from pointpeft.data.streaming import stream_files
 from pointpeft.files import write_json
+from pointpeft.formats import counted
 from pointpeft.measure.records import versions
 
 POINTS = 1024
-WAYS = ((1, 0), (32, 0), (32, 1), (32, 2))
-"""Sizes of batches, and processes that read."""
+METHODS = ("lda", "linear")
+WAYS = ((1, 0), (1, 1), (2, 0), (2, 2))
+"""Threads of the model, and processes that read."""
 SMALL_NETWORK = {
     "backbone.depth": 1,
     "backbone.embed_dim": 48,
@@ -58,41 +64,30 @@ def trained(folder: Path, **settings: object) -> Path:
     return folder
 
 
-def ways_of_predicting(
-    predictor: pp.Predictor, files: list[Path]
-) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
-    clouds = torch.randn(len(files), POINTS, 3)
-
-    def model_alone() -> None:
-        with torch.no_grad():
-            for batch in clouds.split(32):
-                predictor.model(batch).softmax(1)
-
-    def way(batch_size: int, workers: int) -> Callable[[], object]:
-        return lambda: list(predictor.stream(files, batch_size, workers))
-
-    ways: dict[str, Callable[[], object]] = {"the model alone": model_alone}
-    for batch_size, workers in WAYS:
-        ways[f"batches of {batch_size}, {workers} processes"] = way(batch_size, workers)
-    return ways
+def seconds_for(work: Iterable[object]) -> float:
+    """How long it takes until all is done."""
+    start = time.perf_counter()
+    for _ in work:
+        pass
+    return time.perf_counter() - start
 
 
-def measure_speed(count: int, threads: int, rounds: int) -> dict[str, float]:
+def measure_speed(method: str, count: int, rounds: int) -> dict[str, float]:
     """Files per second of every way, median of the rounds; starting processes counts."""
-    torch.set_num_threads(threads)
+    taken: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as place:
-        predictor = pp.Predictor(trained(Path(place) / "run"))
+        predictor = pp.Predictor(trained(Path(place) / "run", method=method))
         files = write_files(Path(place) / "files", count, POINTS, ".xyz")
-        predictor.predict(files[:4])
-        ways = ways_of_predicting(predictor, files)
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        ready = list(stream_files(files, predictor.transform, predictor.statistics))
         for _ in range(rounds):
-            for name, run in ways.items():
-                start = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - start)
-    return {name: count / statistics.median(taken) for name, taken in seconds.items()}
+            for threads, workers in WAYS:
+                torch.set_num_threads(threads)
+                predictor.predict(files[:4])
+                on = counted(threads, "thread")
+                taken[f"ready, {on}"].append(seconds_for(predictor.classify(ready)))
+                way = f"predict, {on}, {counted(workers, 'process', 'processes')}"
+                taken[way].append(seconds_for(predictor.stream(files, workers=workers)))
+    return {way: count / statistics.median(seconds) for way, seconds in taken.items()}
 
 
 def watch(process: subprocess.Popen[bytes]) -> float:
@@ -137,19 +132,17 @@ def main() -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--files", type=int, default=500)
+    parser.add_argument("--files", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--many", type=int, nargs="*", default=[1000, 10_000, 100_000])
     arguments = parser.parse_args()
     memory = measure_memory(arguments.many)
-    speed = measure_speed(arguments.files, arguments.threads, arguments.rounds)
+    speed = {each: measure_speed(each, arguments.files, arguments.rounds) for each in METHODS}
     print(speed)
     if arguments.output:
         content = {
             "files": arguments.files,
             "points": POINTS,
-            "threads": arguments.threads,
             "rounds": arguments.rounds,
             "load_average": os.getloadavg()[1],
             "files_per_second": speed,
