@@ -56,6 +56,15 @@ def test_clouds_with_too_few_points_are_refused(groups, size):
         PatchTokenizer(groups, size, 24)(clouds())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_clouds_of_another_dtype_than_the_weights_are_refused(dtype):
+    tokenizer = PatchTokenizer(8, 8, 24, (8, 12, 16))
+    with pytest.raises(DataError, match=f"float32.*{dtype}"):
+        tokenizer(clouds().to(dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tokenizer(clouds())[0].shape == (3, 8, 24)
+
+
 def test_as_many_groups_as_points_are_possible():
     tokens, centers = PatchTokenizer(64, 64, 24, (8, 12, 16)).eval()(clouds())
     assert tokens.shape == (3, 64, 24)

@@ -141,6 +141,8 @@ def test_adapters_have_classes_of_their_own(points):
             use()
     with pytest.raises(ConfigError, match="two"):
         model.set_adapter("tow")
+    with pytest.raises(ConfigError, match="two"):
+        model.set_adapter(["two"])
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "default", "keys", "training", 3, None])

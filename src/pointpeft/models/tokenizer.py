@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError, DataError
@@ -91,7 +92,12 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, neighborhoods: Tensor) -> Tensor:
-        """``(..., S, c) -> (..., C)``."""
+        """``(..., S, c) -> (..., C)``.
+
+        Raises:
+            DataError: the points have another dtype than the weights.
+        """
+        self._check_dtype(neighborhoods)
         *batch, S, c = neighborhoods.shape
         local = self.first_conv(neighborhoods.reshape(-1, c)).unflatten(0, (-1, S))
         pooled = max_pool(local, dim=1, keepdim=True)  # (patches, 1, local)
@@ -99,6 +105,14 @@ class PatchEmbed(nn.Module):
         # patch: a quarter of the embedding's multiply-adds is saved at the widths of the papers.
         x = split_mlp(self.second_conv, pooled, local)
         return max_pool(x.view(-1, S, x.shape[-1]), dim=1).view(*batch, -1)
+
+    def _check_dtype(self, points: Tensor) -> None:
+        wanted = next(self.parameters()).dtype
+        if points.dtype != wanted and not torch.is_autocast_enabled(points.device.type):
+            raise DataError(
+                f"points must be {wanted} as the weights are, got {points.dtype}: call "
+                f"points.to({wanted})"
+            )
 
 
 class PatchTokenizer(nn.Module):

@@ -151,11 +151,11 @@ class PeftModel(PretrainedAdapter, nn.Module):
 
     def _check_name(self, name: str) -> None:
         """Refuse a name that no adapter can have."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"`name` {name!r} must be letters, digits, - and _")
         if name in self.adapters:
             known = ", ".join(self.adapters)
             raise ConfigError(f"`name` {name!r} is taken: pass another one; adapters: {known}")
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigError(f"`name` {name!r} must be letters, digits, - and _")
         if hasattr(self.adapters, name):
             raise ConfigError(f"`name` {name!r} is one that torch needs: pass another one")
 
@@ -225,7 +225,7 @@ class PeftModel(PretrainedAdapter, nn.Module):
         return self.tuner.merged(self.model).requires_grad_(True)
 
     def _check_known(self, name: str) -> None:
-        if name not in self.adapters:
+        if not isinstance(name, str) or name not in self.adapters:
             known = list(self.adapters)
             raise ConfigError(
                 f"no adapter {name!r}: {nearest_hint(str(name), known)}adapters: "
