@@ -7,6 +7,7 @@ import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.layers import Block
 from pointpeft.peft.hugging_face import LoRAConfig
+from pointpeft.peft.mixed_batches import mixed_outputs
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
 from tests.peft.test_methods import step
@@ -348,6 +349,31 @@ def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, calls
         assert (len(ran), sum(ran)) == (calls, passed)
         for cloud, name, logits in zip(points.split(1), names, mixed, strict=True):
             torch.testing.assert_close(logits, alone(model, name, cloud), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("configs", "calls", "passed"),
+    [
+        ((SVM, pp.KNNConfig(), pp.LDAConfig()), 3, 18),
+        ((pp.PointPeftConfig(num_prompts=4), SVM), 3, 12),
+        ((pp.PointPeftConfig(num_prompts=4, query_grouping={"num_groups": 8}), SVM), 3 + 3, 12),
+        ((pp.LinearConfig(), pp.FullConfig()), 3 + 3 + 3, 12 + 6 + 6),
+    ],
+)
+def test_the_look_at_near_shapes_is_shared_too(configs, calls, passed, ran):
+    model = carry(settle(tiny("classification"), 1), configs)
+    names = [f"{number}" for number in range(len(configs))] * 2
+    points, ran[:] = clouds(len(names)), []
+    with torch.no_grad():
+        found = model.trunk.tokenize(points)
+        made = mixed_outputs(model.trunk, model.adapters, found, names, compared=set(names))
+        assert (len(ran), sum(ran)) == (calls, passed)
+        plain = model.forward_mixed(points, names)
+        torch.testing.assert_close(made.logits, plain, rtol=1e-4, atol=1e-5)
+        for name, adapter in model.adapters.items():
+            own = points[[each == name for each in names]]
+            query = adapter.tuner.frozen_features(model.trunk, model.trunk.tokenize(own))
+            torch.testing.assert_close(made.queries[name], query, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
@@ -15,8 +14,7 @@ from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
 from pointpeft.measure.loaded_adapter import LoadedAdapter, list_shape_files
 from pointpeft.measure.named_shapes import find_shapes
 from pointpeft.peft.adapter import Adapter
-from pointpeft.peft.frozen_pass import retrieved
-from pointpeft.peft.method import Tuner
+from pointpeft.peft.mixed_batches import mixed_outputs
 
 __all__ = ["Prediction", "Predictor", "ranked", "training_memory"]
 
@@ -135,30 +133,20 @@ class Predictor(LoadedAdapter):
         self, clouds: np.ndarray
     ) -> list[tuple[list[float], float | None, tuple[Neighbor, ...]]]:
         """Of each cloud of ``(B, N, 3)`` the probabilities, how unusual it is, and neighbours."""
-        points, familiarity = torch.from_numpy(clouds).to(self.device), self._familiarity
-        known = self._known(points) if familiarity else {"points": points}
-        logits = self.model(**known)
-        probabilities = (logits.float() / self.model.adapter.temperature).softmax(1).tolist()
+        model, name, familiarity = self.model, self.model.active, self._familiarity
+        assert name is not None, "what was loaded is active"
+        found = model.trunk.tokenize(torch.from_numpy(clouds).to(self.device))
+        made = mixed_outputs(
+            model.trunk, model.adapters, found, [name] * len(found),
+            compared=[name] if familiarity else [],
+        )  # fmt: skip
+        logits = torch.stack(made.logits).float()
+        probabilities = (logits / model.adapter.temperature).softmax(1).tolist()
         if familiarity is None:
             return [(row, None, ()) for row in probabilities]
-        query = known["query"]
-        found = familiarity.unusual(query), familiarity.nearest(query)
-        return list(zip(probabilities, *found, strict=True))
-
-    def _known(self, points: Tensor) -> dict[str, Any]:
-        """The frozen features of clouds, ``query (B, C)``, and what the model shares with them."""
-        model, adapter = self.model, self.model.adapter
-        tuner, found = adapter.tuner, model.trunk.tokenize(points)
-        if not adapter.keeps_tokenizer:
-            return {"points": points, "query": tuner.frozen_features(model.trunk, found)}
-        wanted = tuner.frozen_pass(adapter.model)
-        kind: Any = type(tuner)
-        is_plain = (kind.features, kind.frozen_features) == (Tuner.features, Tuner.frozen_features)
-        if wanted is None or not (is_plain and wanted.gives_query):
-            return {"points": found, "query": tuner.frozen_features(model.trunk, found)}
-        frozen = wanted(found)  # once, for both
-        query = retrieved(model.trunk, frozen)
-        return {"points": found, "query": query} | tuner.known(adapter.model, frozen)
+        query = made.queries[name]
+        near = familiarity.unusual(query), familiarity.nearest(query)
+        return list(zip(probabilities, *near, strict=True))
 
     def _remembered(self, neighbors_from: str | None) -> Familiarity | None:
         found = training_memory(self.model.adapter, self.folder, self.device)

@@ -88,11 +88,6 @@ class FrozenPass:
         values = (each.detach().cpu().contiguous() for each in self.inserted.values())
         return self.kind, tuple(each.view(torch.uint8).numpy().tobytes() for each in values)
 
-    @property
-    def gives_query(self) -> bool:
-        """Whether :func:`retrieved` can be made of its streams."""
-        return self.kind == _RETRIEVAL
-
     def __call__(self, clouds: Tokenized) -> FrozenStreams:
         """The streams behind the wanted blocks."""
         return FrozenStreams(clouds, self.streams(clouds, [self.blocks] * len(clouds)))

@@ -169,6 +169,10 @@ class Tuner(Method, abc.ABC):
         """
         return self.features(trunk, found)
 
+    def lookup_pass(self, trunk: Trunk) -> FrozenPass | None:
+        """The pass of which :meth:`frozen_features` are made; None: they are not of the trunk."""
+        return retrieval_pass(trunk) if type(self).features is Tuner.features else None
+
     @abc.abstractmethod
     def trains(self, name: str) -> bool:
         """Whether the parameter ``name`` ("model.backbone...", "model.head...", "tuner...")."""

@@ -19,7 +19,7 @@ from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.hugging_face import from_theirs
 from pointpeft.peft.method import PeftConfig, Tuner
-from pointpeft.peft.mixed_batches import mixed_logits
+from pointpeft.peft.mixed_batches import mixed_outputs
 from pointpeft.peft.saving import save_adapter
 from pointpeft.peft.sharing import frozen_view
 from pointpeft.pretrained import PretrainedAdapter
@@ -268,7 +268,6 @@ class PeftModel(PretrainedAdapter, nn.Module):
         points: Tensor | Tokenized,
         adapters: Sequence[str],
         category: Tensor | None = None,
-        query: Tensor | None = None,
     ) -> list[Tensor]:
         """Logits of a batch in which every cloud has an adapter of its own, to predict with.
 
@@ -281,7 +280,6 @@ class PeftModel(PretrainedAdapter, nn.Module):
             points: ``(B, N, 3)``, or what the frozen encoder's ``tokenize`` made of them.
             adapters: B names.
             category: numbers of the clouds' categories ``(B,)``, for adapters of part segmentation.
-            query: retrieval features ``(B, C)`` of the clouds, where they are known.
 
         Returns:
             For each cloud ``(classes,)`` or ``(N, parts)``: adapters differ in their numbers.
@@ -296,7 +294,8 @@ class PeftModel(PretrainedAdapter, nn.Module):
             raise ConfigError("a batch of several adapters is for prediction: call eval() first")
         for name in adapters:
             self._check_known(name)
-        return mixed_logits(self.adapters, self.trunk.tokenize(points), adapters, category, query)
+        found = self.trunk.tokenize(points)
+        return mixed_outputs(self.trunk, self.adapters, found, adapters, category).logits
 
     def train(self, mode: bool = True) -> "PeftModel":
         """Train mode for what is trained; frozen modules stay in eval mode."""

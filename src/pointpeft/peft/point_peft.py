@@ -28,7 +28,6 @@ from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.frozen_pass import (
     FrozenPass,
     FrozenStreams,
-    retrieval_pass,
     retrieved,
     unrounded,
 )
@@ -231,10 +230,14 @@ class PointPeftTuner(Tuner):
         """The queries of the bank, where there is one."""
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
+    def lookup_pass(self, trunk: Trunk) -> FrozenPass | None:
+        """None also where queries are grouped otherwise than the trunk groups."""
+        own = self.bank is not None and self.config.query_grouping
+        return None if own else super().lookup_pass(trunk)
+
     def frozen_pass(self, model: Network) -> FrozenPass | None:
-        """That which makes the queries, where they are grouped as the trunk groups."""
-        own = self.config.query_grouping or type(self).features is not Tuner.features
-        return None if self.bank is None or own else retrieval_pass(self.retriever)
+        """That which makes the queries."""
+        return None if self.bank is None else self.lookup_pass(self.retriever)
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The queries."""

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from pointpeft.measure.predictor import training_memory
 from pointpeft.peft import PeftModel, load_adapter
 from pointpeft.peft.adapter import Adapter
 from pointpeft.peft.adapter_config import read_adapter_config
-from pointpeft.peft.method import Tuner
 from pointpeft.serving.neighbor_names import NeighborNames
 
 __all__ = ["AdapterSet", "ServedAdapter", "UnknownAdapterError", "served_name"]
@@ -67,13 +66,6 @@ class ServedAdapter:
     def alone(self) -> bool:
         """Whether its clouds come one by one: by the papers' code a batch changes them."""
         return self.adapter.tuner.depends_on_batch
-
-    @property
-    def features_key(self) -> Hashable:
-        """Adapters of one key compare shapes by the same features, those of the trunk alone."""
-        tuner = type(self.adapter.tuner)
-        is_of_trunk = tuner.frozen_features is Tuner.frozen_features
-        return tuner.features if is_of_trunk else self.key
 
     def category_number(self, name: str | None) -> int | None:
         """The number of a category, of the only one if there is only one; None without parts.

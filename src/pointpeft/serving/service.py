@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from pointpeft.errors import ConfigError
 from pointpeft.measure.analysis import model_outputs
 from pointpeft.measure.part_scores import likeliest_parts
 from pointpeft.measure.predictor import ranked
-from pointpeft.models.trunk import Tokenized
+from pointpeft.peft.mixed_batches import mixed_outputs
 from pointpeft.serving.batching import BatchThreads
 from pointpeft.serving.limits import Limits
 from pointpeft.serving.reader_process import ReadShape
@@ -209,48 +210,25 @@ class Service:
         model, device = asked[0].served.model, self._adapters.device
         points = _stacked(asked).to(device)
         category = torch.tensor([one.category or 0 for one in asked], device=device)
-        found = model.trunk.tokenize(points)
-        queries, near = _compared(asked, found)
-        known = len(queries) == len(asked)  # then no adapter computes them once more
-        query_of_all = torch.stack([queries[row] for row in range(len(asked))]) if known else None
+        served = {one.served.key: one.served for one in asked}
+        compared = [key for key, one in served.items() if one.familiarity is not None]
         keys = [one.served.key for one in asked]
-        logits = model.forward_mixed(found, keys, category, query_of_all)
+        found = model.trunk.tokenize(points)
+        made = mixed_outputs(model.trunk, model.adapters, found, keys, category, compared)
+        near = {key: _near(served[key], query) for key, query in made.queries.items()}
+        nothing = repeat((None, ()))
         return [
-            _of_class(one, row, *near.get(place, (None, ())))
+            _of_class(one, row, *next(near.get(one.served.key, nothing)))
             if one.served.parts is None
             else _of_parts(one, row, category[place : place + 1])
-            for place, (one, row) in enumerate(zip(asked, logits, strict=True))
+            for place, (one, row) in enumerate(zip(asked, made.logits, strict=True))
         ]
 
 
-def _compared(
-    asked: Sequence[_Asked], found: Tokenized
-) -> tuple[dict[int, torch.Tensor], dict[int, Any]]:
-    """By rows of the batch, frozen features, and how near they are to training shapes.
-
-    Adapters that make these features alike have them made in one pass.
-    """
-    memories: dict[str, list[int]] = defaultdict(list)
-    passes: dict[Hashable, list[int]] = defaultdict(list)
-    for row, one in enumerate(asked):
-        if one.served.familiarity is not None:
-            memories[one.served.key].append(row)
-            passes[one.served.features_key].append(row)
-    queries: dict[int, torch.Tensor] = {}
-    for rows in passes.values():
-        own = found if len(rows) == len(asked) else found.rows(torch.tensor(rows))
-        first = asked[rows[0]].served
-        tuner = first.adapter.tuner
-        made = tuner.frozen_features(first.model.trunk, own)
-        queries.update(zip(rows, made, strict=True))
-    near: dict[int, Any] = {}
-    for rows in memories.values():
-        memory = asked[rows[0]].served.familiarity
-        assert memory is not None
-        query = torch.stack([queries[row] for row in rows])
-        scores = zip(memory.unusual(query), memory.nearest(query), strict=True)
-        near.update(zip(rows, scores, strict=True))
-    return queries, near
+def _near(served: ServedAdapter, query: torch.Tensor) -> Iterator[tuple[float | None, Any]]:
+    """How unusual the clouds of frozen features ``(b, C)`` are, and training shapes near them."""
+    assert served.familiarity is not None
+    return zip(served.familiarity.unusual(query), served.familiarity.nearest(query), strict=True)
 
 
 def _stacked(asked: Sequence[_Asked]) -> torch.Tensor:
