@@ -110,16 +110,15 @@ def _sample_cpu(points: Tensor, num_samples: int, skip_near_origin: bool) -> Ten
 
 def _sample_block(clouds: NDArray, nearest: NDArray, chosen: NDArray) -> None:
     """Fill ``chosen (b, num_samples)``, whose first column is set, for ``clouds (b, N, 3)``."""
-    x, y, z = (np.ascontiguousarray(clouds[..., axis]) for axis in range(3))
-    batch = np.arange(clouds.shape[0])
-    distance, term = np.empty_like(x), np.empty_like(x)
+    axes = np.ascontiguousarray(np.moveaxis(clouds, -1, 0))
+    batch = np.arange(len(clouds))
+    terms = np.empty_like(axes)
+    distance, dy, dz = terms
     for step in range(1, chosen.shape[1]):
-        last = clouds[batch, chosen[:, step - 1]]
-        np.subtract(x, last[:, :1], out=distance)
-        np.multiply(distance, distance, out=distance)
-        for axis, values in ((1, y), (2, z)):
-            np.subtract(values, last[:, axis : axis + 1], out=term)
-            np.multiply(term, term, out=term)
-            np.add(distance, term, out=distance)
+        last = axes[:, batch, chosen[:, step - 1], None]
+        np.subtract(axes, last, out=terms)
+        np.multiply(terms, terms, out=terms)
+        np.add(distance, dy, out=distance)
+        np.add(distance, dz, out=distance)
         np.minimum(nearest, distance, out=nearest)
         np.argmax(nearest, axis=1, out=chosen[:, step])
