@@ -378,12 +378,6 @@ def test_unknown_option_and_model():
     assert_refused(run("svm", "--model", "point_mea"), "point_mae")
 
 
-def test_option_of_one_value_given_twice(trained, meshes):
-    result = run("predict", meshes, "--adapter", trained, "--adapter", trained)
-    assert result.code == 2
-    assert "--adapter" in result.err
-
-
 def test_debug_shows_where_it_happened(tmp_path):
     for place in (0, 1):
         arguments = ["data", str(tmp_path / "nothing")]

@@ -97,14 +97,17 @@ def test_batch_equals_single(cloud: np.ndarray) -> None:
 def test_inputs_are_the_first_rows(cloud: np.ndarray) -> None:
     copies = as_cloud(np.repeat(cloud[:50], 2, axis=0))
     few, mesh = as_cloud(cloud[:30]), as_mesh(trimesh.creation.box())
-    shapes = [as_cloud(cloud), mesh, few, copies, as_cloud(np.ones((50, 3)))]
+    parts = RawShape(cloud, None, "parts", seg=np.arange(len(cloud)))
+    shapes = [as_cloud(cloud), mesh, few, copies, parts, as_cloud(np.ones((50, 3)))]
     for stored, seen in zip(SMALL.prepare_batch(shapes), SMALL.prepare_inputs(shapes), strict=True):
         if isinstance(stored, DataError):
             assert str(seen) == str(stored)
             continue
         assert isinstance(seen, Prepared)
         assert np.array_equal(seen.points, stored.points[: SMALL.num_points])
-        assert replace(seen, points=stored.points) == stored
+        if stored.seg is not None:
+            assert np.array_equal(seen.seg, stored.seg[: SMALL.num_points])
+        assert replace(seen, points=stored.points, seg=stored.seg) == stored
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models.layers import Block
 from pointpeft.peft.hugging_face import LoRAConfig
+from pointpeft.peft.knn import KNNTuner
+from pointpeft.peft.linear import LinearTuner
 from pointpeft.peft.mixed_batches import mixed_outputs
 from tests.models.tiny import clouds, settle, tiny
 from tests.peft.support import CONFIGS, SMALL, adapted, classifier, encoder
@@ -356,7 +358,7 @@ def test_what_adapters_leave_as_it_is_runs_once_for_a_mixed_batch(configs, calls
     [
         ((SVM, pp.KNNConfig(), pp.LDAConfig()), 3, 18),
         ((pp.PointPeftConfig(num_prompts=4), SVM), 3, 12),
-        ((pp.PointPeftConfig(num_prompts=4, query_grouping={"num_groups": 8}), SVM), 3 + 3, 12),
+        ((pp.PointPeftConfig(num_prompts=4, query_grouping={"num_groups": 4}), SVM), 3 + 3, 12),
         ((pp.LinearConfig(), pp.FullConfig()), 3 + 3 + 3, 12 + 6 + 6),
     ],
 )
@@ -374,6 +376,35 @@ def test_the_look_at_near_shapes_is_shared_too(configs, calls, passed, ran):
             own = points[[each == name for each in names]]
             query = adapter.tuner.frozen_features(model.trunk, model.trunk.tokenize(own))
             torch.testing.assert_close(made.queries[name], query, rtol=1e-4, atol=1e-5)
+
+
+def compare(model, points):
+    """Queries and logits of an adapter's clouds in a mixed batch, and those that it has alone."""
+    with torch.no_grad():
+        found = model.trunk.tokenize(points)
+        made = mixed_outputs(model.trunk, model.adapters, found, ["0"] * len(points), None, ["0"])
+        torch.testing.assert_close(torch.stack(made.logits), model(points), rtol=1e-4, atol=1e-5)
+        query = model.tuner.frozen_features(model.trunk, found)
+        torch.testing.assert_close(made.queries["0"], query, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bank_of_another_encoder_is_asked_by_that_encoder():
+    model = carry(settle(tiny("classification"), 1), [pp.PointPeftConfig(num_prompts=4)])
+    other = settle(tiny("classification"), 2).backbone
+    model.set_bank(pp.MemoryBank.build(other, [clouds(6)]), other)
+    compare(model.eval(), clouds(4))
+
+
+@pytest.mark.parametrize(
+    ("config", "tuner", "name"),
+    [
+        (pp.KNNConfig(), KNNTuner, "fitted_features"),
+        (pp.LinearConfig(), LinearTuner, "frozen_features"),
+    ],
+)
+def test_a_method_may_have_features_of_its_own(config, tuner, name, monkeypatch):
+    monkeypatch.setattr(tuner, name, lambda self, trunk, x: self.features(trunk, x) ** 3)
+    compare(carry(settle(tiny("classification"), 1), [config]), clouds(4))
 
 
 @pytest.mark.parametrize(

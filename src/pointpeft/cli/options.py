@@ -1,7 +1,6 @@
 """Options that verbs share; what each means is said by its help."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -9,7 +8,7 @@ import typer
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
 from pointpeft.cli.console import out, tell, warn
 from pointpeft.locations import RUN_CONFIG
@@ -191,15 +190,6 @@ def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
     """
 
     class Command(TyperCommand):
-        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            """As ever, but an option that takes one value is refused twice, not overwritten."""
-            *_, given = self.make_parser(ctx).parse_args(args=list(args))
-            options = Counter(one for one in given if isinstance(one, TyperOption))
-            for one, times in options.items():
-                if times > 1 and not (one.multiple or one.is_flag):
-                    ctx.fail(f"{one.opts[0]} takes one value, and is given {times} times")
-            return super().parse_args(ctx, args)
-
         def format_help(self, ctx: Any, formatter: Any) -> None:
             settings = list_settings(getattr(config, kind)) if kind else []
             said = {setting.key: setting.default for setting in settings} | _UNSAID | defaults

@@ -121,7 +121,8 @@ class InputTransform:
     def prepare_inputs(self, shapes: Sequence[RawShape]) -> list[Prepared | DataError]:
         """The `num_points` rows of each shape that a model sees at test time.
 
-        They are the first ones of what :meth:`prepare_batch` gives, which takes twice as long.
+        They are the first ones of what :meth:`prepare_batch` gives, which puts twice as many in
+        order.
         """
         return self._prepare(shapes, default_num_stored(self, None), 0, self.num_points)
 

@@ -179,7 +179,7 @@ class InputStatistics:
     def _check_up_axis(self, points: np.ndarray, transform: InputTransform) -> list[str]:
         extents = _extents(points)
         turned = {axis: replace(transform, up_axis=axis).turn_upright(extents) for axis in _AXES}
-        misfit = {axis: self._misfit(np.abs(extents)) for axis, extents in turned.items()}
+        misfit = {axis: self._misfit(np.abs(turned[axis])) for axis in _AXES}
         given, best = misfit[transform.up_axis], min(misfit, key=lambda axis: misfit[axis])
         if given < max(_FITS_BADLY, _BETTER_BY * misfit[best]) or misfit[best] > _FITS_WELL:
             return []

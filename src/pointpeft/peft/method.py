@@ -170,8 +170,10 @@ class Tuner(Method, abc.ABC):
         return self.features(trunk, found)
 
     def lookup_pass(self, trunk: Trunk) -> FrozenPass | None:
-        """The pass of which :meth:`frozen_features` are made; None: they are not of the trunk."""
-        return retrieval_pass(trunk) if type(self).features is Tuner.features else None
+        """The pass of which :meth:`frozen_features` are made; None: they are of another kind."""
+        kind: Any = type(self)
+        plain = (kind.features, kind.frozen_features) == (Tuner.features, Tuner.frozen_features)
+        return retrieval_pass(trunk) if plain else None
 
     @abc.abstractmethod
     def trains(self, name: str) -> bool:
@@ -336,11 +338,13 @@ class FittedTuner(Tuner):
             return super().constants(model, points)
         found = model.backbone.tokenize(points)
         with full_precision(found.points):
-            return {"query": self.fitted_features(model.backbone.eval(), unrounded(found))}
+            features = self.fitted_features(model.backbone.eval(), unrounded(found))
+        return {"points": replace(found, known={"features": features})}
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
-        """The features, where they are known."""
-        return {} if query is None else {"features": query}
+        """The query, where it is known and the method is fitted to such features."""
+        own = type(self).fitted_features is not FittedTuner.fitted_features
+        return {} if query is None or own else {"features": query}
 
     def logits(self, model: Network, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""

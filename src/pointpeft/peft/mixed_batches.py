@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pointpeft.models.trunk import Tokenized, Trunk
+from pointpeft.ops._numerics import full_precision
 from pointpeft.peft.frozen_pass import FrozenPass, FrozenStreams, retrieved, together
 from pointpeft.peft.method import Constants
 
@@ -27,13 +28,6 @@ class MixedOutputs(NamedTuple):
     queries: dict[str, Tensor]
 
 
-class _Wish(NamedTuple):
-    """A frozen pass of an adapter's clouds, and what is made of it for their forward pass."""
-
-    frozen: FrozenPass
-    makes: list[Callable[[FrozenStreams], Constants]]
-
-
 def mixed_outputs(
     trunk: Trunk,
     adapters: nn.ModuleDict,
@@ -42,7 +36,7 @@ def mixed_outputs(
     category: Tensor | None = None,
     compared: Collection[str] = (),
 ) -> MixedOutputs:
-    """Logits of every cloud by the adapter of its own; see ``PeftModel.forward_mixed``.
+    """What every cloud gives by the adapter of its own; see ``PeftModel.forward_mixed``.
 
     Args:
         trunk: the frozen encoder.
@@ -51,6 +45,9 @@ def mixed_outputs(
         names: B names of adapters.
         category: numbers of the clouds' categories ``(B,)``, for adapters of part segmentation.
         compared: adapters whose clouds are compared with others, by their frozen features.
+
+    Returns:
+        The logits, and the queries of ``compared``.
     """
     rows = {
         name: torch.tensor([i for i, each in enumerate(names) if each == name])
@@ -78,7 +75,9 @@ def _known(
     rows: Mapping[str, Tensor],
     compared: Collection[str],
 ) -> dict[str, Constants]:
-    """By adapter, what is known of its clouds behind frozen passes, and queries of those compared.
+    """By adapter, what is known of its clouds behind passes that it has in common with others.
+
+    And the queries of those compared, whether in common or not.
 
     Args:
         trunk: the frozen encoder.
@@ -88,28 +87,35 @@ def _known(
         compared: adapters whose clouds have a query.
     """
     known: dict[str, Constants] = {name: {} for name in rows}
-    wishes: dict[Hashable, dict[str, _Wish]] = defaultdict(dict)
+    sharing: dict[Hashable, dict[str, FrozenPass]] = defaultdict(dict)
+    uses: dict[Hashable, list[Callable[[FrozenStreams], Constants]]] = defaultdict(list)
+    last_scale = trunk.scales[-1].blocks[0]
+    asked = set()  # passes that are made for a single adapter, too
 
-    def wish(name: str, frozen: FrozenPass, make: Callable[[FrozenStreams], Constants]) -> None:
-        last_scale = trunk.scales[-1].blocks[0]
-        alike = wishes[frozen.key, min(frozen.blocks, last_scale)]
-        alike.setdefault(name, _Wish(frozen, [])).makes.append(make)
+    def share(name: str, one: FrozenPass, use: Callable[[FrozenStreams], Constants]) -> Hashable:
+        alike = one.key, min(one.blocks, last_scale)
+        sharing[alike][name] = one
+        uses[alike, name].append(use)
+        return alike
 
     for name, own in rows.items():
         adapter: Any = adapters[name]
         tuner = adapter.tuner
-        if name in compared:
-            frozen = tuner.lookup_pass(trunk)
-            if frozen is None:
+        lookup = tuner.lookup_pass(trunk) if name in compared else None
+        if lookup is not None:
+            asked.add(share(name, lookup, lambda streams: {"query": retrieved(trunk, streams)}))
+        elif name in compared:
+            with full_precision(found.points):
                 known[name]["query"] = tuner.frozen_features(trunk, found.rows(own))
-            else:
-                wish(name, frozen, lambda streams: {"query": retrieved(trunk, streams)})
         frozen = tuner.frozen_pass(adapter.model) if adapter.keeps_tokenizer else None
         if frozen is not None and not (frozen.for_query and name in compared):
-            wish(name, frozen, partial(tuner.known, adapter.model))
-    for alike in wishes.values():
-        passes, places = [one.frozen for one in alike.values()], [rows[name] for name in alike]
-        for name, streams in zip(alike, together(passes, found, places), strict=True):
-            for make in alike[name].makes:
-                known[name] |= make(streams)
+            share(name, frozen, partial(tuner.known, adapter.model))
+    for alike, passes in sharing.items():
+        if len(passes) == 1 and alike not in asked:
+            continue  # its adapter makes it by itself
+        places = [rows[name] for name in passes]
+        made = together(list(passes.values()), found, places)
+        for name, streams in zip(passes, made, strict=True):
+            for use in uses[alike, name]:
+                known[name] |= use(streams)
     return known

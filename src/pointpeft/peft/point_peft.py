@@ -28,6 +28,7 @@ from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.frozen_pass import (
     FrozenPass,
     FrozenStreams,
+    retrieval_pass,
     retrieved,
     unrounded,
 )
@@ -162,6 +163,7 @@ class PointPeftTuner(Tuner):
         self.bank = bank if config.uses_bank and reached else None
         self._with_bank = self.can_retrieve()
         self.retriever: Any = None
+        self._has_own_encoder = False
         if self.bank is not None:
             self.retriever = query_encoder(backbone, config.query_grouping)
         self.prompt_centers: nn.Parameter | None = None
@@ -215,6 +217,7 @@ class PointPeftTuner(Tuner):
         device = next(self.scales.parameters()).device
         self.bank = bank.to(device)
         self.retriever = frozen_view(encoder).to(device)
+        self._has_own_encoder = True
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The bank's prompt ``(B, P, C)``, retrieved once per forward pass."""
@@ -231,9 +234,10 @@ class PointPeftTuner(Tuner):
         return super().frozen_features(trunk, found) if self.bank is None else self.query(found)
 
     def lookup_pass(self, trunk: Trunk) -> FrozenPass | None:
-        """None also where queries are grouped otherwise than the trunk groups."""
-        own = self.bank is not None and self.config.query_grouping
-        return None if own else super().lookup_pass(trunk)
+        """None also where queries are of another encoder, or grouped otherwise."""
+        own = self.bank is not None and (self._has_own_encoder or self.config.query_grouping)
+        plain = type(self).features is Tuner.features
+        return retrieval_pass(trunk) if plain and not own else None
 
     def frozen_pass(self, model: Network) -> FrozenPass | None:
         """That which makes the queries."""
