@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pointpeft as pp
-from pointpeft.errors import CheckpointError, ConfigError
+from pointpeft.errors import CheckpointError, ConfigError, DataError
 from pointpeft.models.layers import Block
 from pointpeft.peft.hugging_face import LoRAConfig
 from pointpeft.peft.knn import KNNTuner
@@ -254,6 +254,9 @@ def test_a_batch_has_clouds_and_a_name_for_each(count, names):
     model = pp.get_peft_model(classifier(), pp.LinearConfig()).eval()
     with pytest.raises(ConfigError, match="adapters"):
         model.forward_mixed(clouds(2)[:count], names)
+    for no_batch in (clouds(1)[0], clouds(2).tolist()):
+        with pytest.raises(DataError, match="points"):
+            model.forward_mixed(no_batch, ["default"] * 2)
 
 
 @pytest.mark.parametrize("network", ["point_mae", "point_m2ae"])

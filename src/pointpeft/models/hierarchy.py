@@ -69,7 +69,8 @@ def group_scales(
     Raises:
         DataError: too few points.
     """
-    if points.ndim == 3 and points.shape[1] < max(num_groups[0], group_sizes[0]):
+    has_points = isinstance(points, Tensor) and points.ndim == 3  # else sampling says what is wrong
+    if has_points and points.shape[1] < max(num_groups[0], group_sizes[0]):
         raise DataError(
             f"points has {points.shape[1]} points per cloud, but the finest scale needs at least "
             f"{max(num_groups[0], group_sizes[0])} to form {num_groups[0]} groups of "

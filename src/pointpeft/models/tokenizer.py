@@ -38,7 +38,8 @@ def group_patches(
     Raises:
         DataError: too few points.
     """
-    if points.ndim == 3 and points.shape[1] < max(num_groups, group_size):
+    has_points = isinstance(points, Tensor) and points.ndim == 3  # else sampling says what is wrong
+    if has_points and points.shape[1] < max(num_groups, group_size):
         raise DataError(
             f"points has {points.shape[1]} points per cloud, but the tokenizer needs at least "
             f"{max(num_groups, group_size)} to form {num_groups} groups of {group_size}; pass "

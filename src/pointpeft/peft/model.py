@@ -288,13 +288,15 @@ class PeftModel(PretrainedAdapter, nn.Module):
             ConfigError: an adapter is not known, there are not as many names as clouds, or the
                 model is in train mode.
         """
-        if not adapters or len(adapters) != len(points):
-            raise ConfigError(f"`adapters` has {len(adapters)} names for {len(points)} clouds")
+        if not adapters:
+            raise ConfigError("`adapters` must name an adapter for each cloud")
+        found = self.trunk.tokenize(points)
+        if len(adapters) != len(found):
+            raise ConfigError(f"`adapters` has {len(adapters)} names for {len(found)} clouds")
         if self.training:
             raise ConfigError("a batch of several adapters is for prediction: call eval() first")
         for name in adapters:
             self._check_known(name)
-        found = self.trunk.tokenize(points)
         return mixed_outputs(self.trunk, self.adapters, found, adapters, category).logits
 
     def train(self, mode: bool = True) -> "PeftModel":
