@@ -132,7 +132,7 @@ def main() -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--files", type=int, default=3000)
+    parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--many", type=int, nargs="*", default=[1000, 10_000, 100_000])
     arguments = parser.parse_args()

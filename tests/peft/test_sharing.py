@@ -402,6 +402,7 @@ def test_a_bank_of_another_encoder_is_asked_by_that_encoder():
     ("config", "tuner", "name"),
     [
         (pp.KNNConfig(), KNNTuner, "fitted_features"),
+        (pp.KNNConfig(), KNNTuner, "frozen_features"),
         (pp.LinearConfig(), LinearTuner, "frozen_features"),
     ],
 )

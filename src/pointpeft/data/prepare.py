@@ -119,7 +119,7 @@ class InputTransform:
         return result.points
 
     def prepare_inputs(self, shapes: Sequence[RawShape]) -> list[Prepared | DataError]:
-        """The `num_points` rows of each shape that a model sees at test time.
+        """What a model sees of each shape at test time, `(num_points, 3)`, or a bad shape's error.
 
         They are the first ones of what :meth:`prepare_batch` gives, which puts twice as many in
         order.

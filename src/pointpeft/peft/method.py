@@ -302,6 +302,13 @@ class FittedTuner(Tuner):
         """What the method is fitted to, ``(B, N, 3) -> (B, C)``."""
         return self.features(trunk, points)
 
+    @property
+    def _fits_query(self) -> bool:
+        """Whether it is fitted to the features that shapes are looked up by."""
+        kind: Any = type(self)
+        found = kind.fitted_features, kind.frozen_features
+        return found == (FittedTuner.fitted_features, Tuner.frozen_features)
+
     @abc.abstractmethod
     def fit(
         self, features: Tensor, labels: Tensor, ids: Sequence[str] | None = None
@@ -323,10 +330,7 @@ class FittedTuner(Tuner):
 
     def frozen_pass(self, model: Network) -> FrozenPass | None:
         """That of the trunk alone; None for features of another kind."""
-        kind = type(self)
-        own = kind.fitted_features is not FittedTuner.fitted_features
-        own |= kind.features is not Tuner.features
-        return None if own else retrieval_pass(model.backbone)
+        return self.lookup_pass(model.backbone) if self._fits_query else None
 
     def known(self, model: Network, frozen: FrozenStreams) -> Constants:
         """The features that it is fitted to."""
@@ -343,8 +347,7 @@ class FittedTuner(Tuner):
 
     def context(self, found: Tokenized, query: Tensor | None, exclude: Tensor | None) -> dict:
         """The query, where it is known and the method is fitted to such features."""
-        own = type(self).fitted_features is not FittedTuner.fitted_features
-        return {} if query is None or own else {"features": query}
+        return {} if query is None or not self._fits_query else {"features": query}
 
     def logits(self, model: Network, found: Tokenized, context: dict, *category: Tensor) -> Tensor:
         """Those of the features, in full precision."""
