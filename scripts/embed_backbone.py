@@ -5,12 +5,12 @@
 
 The run was trained on shards of procedural shapes. The linear SVM is measured on the embedded sets
 and on every data set named, for the weights as shipped (float16) and for three random
-initialisations of the same network.
+initialisations of the same network. A run that goes on from the weights in the package, with the
+same settings but its epochs, says on its card what was before; their log stays beside the new one.
 """
 
 import argparse
 import csv
-import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -30,6 +30,7 @@ WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 RANDOM_SEEDS = 3
 SETS = ("homeobjects", "mechparts", "mechparts-scan")
 POOL = "runs/pool"
+FIRST = "runs/first"
 CARD = """# {name}
 
 {summary}.
@@ -39,17 +40,17 @@ CARD = """# {name}
 
 ```sh
 pointpeft data shard procedural --shapes {shapes} --points {stored} --seed {seed} --output {pool}
-pointpeft pretrain --config {name}.yaml --output runs/{name}
+{first}pointpeft pretrain --config {name}.yaml --output runs/{name}
 ```
 
 `{name}.yaml` stands beside this file; {machine} took {hours:.1f} hours, at commit {commit}.
 It saw the {shapes:,} procedural shapes {epochs} times ({seen:,} clouds), and no others: no shape of
-a data set, and no label.
+a data set, and no label.{rounded}
 
 The objective is that of {paper},
 with {contrast} times an instance contrast between two views of each cloud, and {distillation} times
-the prediction of what a frozen {teacher} sees in {views} views of it. `{name}.csv` has
-every epoch:
+the prediction of what a frozen {teacher} sees in {views} views of it.
+{logs} every epoch:
 
 | epoch | {columns} |
 |---|{rules}|
@@ -75,6 +76,10 @@ Apache-2.0, like the package. The teacher's weights (EfficientNet-Lite0, trained
 Apache-2.0) are no part of it.
 """
 
+FURTHER = """
+After the first {first} epochs the weights were rounded to float16, and the learning rate rose and
+fell once more."""
+
 
 def svm(name: str, source: str, checkpoint: str | None, seed: int = 0) -> float:
     """Test accuracy of a linear SVM on frozen features."""
@@ -93,8 +98,15 @@ def row(name: str, source: str, shipped: Path) -> str:
     return line
 
 
+def epochs_of(log: Path) -> list[dict[str, str]]:
+    """Rows of a log; none if there is no such file."""
+    if not log.is_file():
+        return []
+    with log.open() as file:
+        return list(csv.DictReader(file))
+
+
 def card(
-    run: Path,
     config: dict[str, Any],
     backbone: Any,
     shipped: Path,
@@ -102,24 +114,30 @@ def card(
     commit: str,
     rows: list[str],
 ) -> str:
-    """The model card, of what the run folder says and of what it cannot.
+    """The model card, of what the config and the logs say and of what they cannot.
 
     Args:
-        run: Folder of `pointpeft pretrain`.
-        config: Its settings.
+        config: Settings of the run.
         backbone: The encoder that it trained.
         shipped: The weights in the package.
         machine: What it was trained on.
         commit: Of this repository, at which it was trained.
         rows: Lines of the table.
     """
-    metrics = json.loads((run / "metrics.json").read_text())
-    with (run / "metrics.csv").open() as file:
-        epochs = list(csv.DictReader(file))
+    name = config["model"]
+    first, last = (epochs_of(WEIGHTS / f"{name}{which}.csv") for which in ("-first", ""))
+    epochs = first + last
     entry, terms = get_entry(config["model"]), backbone_terms(config)
     pool = ShardIndex.read(Path(config["data"]["source"]))
-    columns = [name for name in epochs[0] if name.startswith("loss_")]
-    shown = [epochs[i] for i in sorted({0, *range(3, len(epochs), 4), len(epochs) - 1})]
+    columns = [column for column in epochs[0] if column.startswith("loss_")]
+    curve = [
+        f"| {number} | {' | '.join(f'{float(row[column]):.4f}' for column in columns)} |"
+        for number, row in enumerate(epochs, 1)
+        if number in {1, len(first), len(epochs)} or number % 4 == 0
+    ]
+    # Epochs that were interrupted have no speed.
+    speeds = [float(row["clouds_per_second"]) for row in epochs if row["clouds_per_second"]]
+    begin = f"pointpeft pretrain --config {name}.yaml --output {FIRST}"
     return CARD.format(
         name=entry.name,
         summary=entry.summary,
@@ -134,15 +152,15 @@ def card(
         seen=len(epochs) * pool.shapes,
         machine=machine,
         commit=commit,
-        hours=len(epochs) * metrics["seconds_per_epoch"] / 3600,
+        hours=len(epochs) * pool.shapes / np.median(speeds) / 3600,
         paper=entry.paper,
         **terms,
-        columns=" | ".join(name.removeprefix("loss_") for name in columns),
+        columns=" | ".join(column.removeprefix("loss_") for column in columns),
         rules="|".join("---" for _ in columns),
-        curve="\n".join(
-            f"| {row['epoch']} | {' | '.join(f'{float(row[name]):.4f}' for name in columns)} |"
-            for row in shown
-        ),
+        curve="\n".join(curve),
+        first=f"{begin} trainer.epochs={len(first)} checkpoint=null\n" if first else "",
+        rounded=FURTHER.format(first=len(first)) if first else "",
+        logs=f"`{name}-first.csv` and `{name}.csv` have" if first else f"`{name}.csv` has",
         seeds=RANDOM_SEEDS,
         rows="\n".join(rows),
     )
@@ -175,14 +193,17 @@ def main() -> None:
     name = config["model"]
     WEIGHTS.mkdir(exist_ok=True)
     shipped = WEIGHTS / f"{name}.safetensors"
+    if config["checkpoint"] is not None and not (WEIGHTS / f"{name}-first.csv").exists():
+        (WEIGHTS / f"{name}.csv").rename(WEIGHTS / f"{name}-first.csv")
     backbone = pp.create_model(name, checkpoint=run / "backbone.safetensors")
     pp.save_model(backbone, shipped, half=True)
     shipped.chmod(0o644)
-    shared = config | {"data": config["data"] | {"source": POOL}}
+    begun = None if config["checkpoint"] is None else FIRST
+    shared = config | {"checkpoint": begun, "data": config["data"] | {"source": POOL}}
     (WEIGHTS / f"{name}.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
     rows = [row(name, source, shipped) for source in [*SETS, *arguments.data]]
-    text = card(run, config, backbone, shipped, arguments.machine, arguments.commit, rows)
+    text = card(config, backbone, shipped, arguments.machine, arguments.commit, rows)
     (WEIGHTS / f"{name}.md").write_text(text)
 
 
