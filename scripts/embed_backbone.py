@@ -28,6 +28,8 @@ from pointpeft.training.config import SvmConfig
 
 WEIGHTS = Path(pp.__file__).parent / "models" / "weights"
 RANDOM_SEEDS = 3
+SECONDS_TO_LOOK = 0.035
+"""That a teacher looks at a shape on a core, see docs/pretraining.md."""
 SETS = ("homeobjects", "mechparts", "mechparts-scan")
 POOL = "runs/pool"
 FIRST = "runs/first"
@@ -43,9 +45,10 @@ pointpeft data shard procedural --shapes {shapes} --points {stored} --seed {seed
 {first}pointpeft pretrain --config {name}.yaml --output runs/{name}
 ```
 
-`{name}.yaml` stands beside this file; {machine} took {hours:.1f} hours, at commit {commit}.
+`{name}.yaml` stands beside this file; {machine} took {hours:.1f} hours, at commit {commit},
+and the teacher's look at all shapes {look:.1f} more.
 It saw the {shapes:,} procedural shapes {epochs} times ({seen:,} clouds), and no others: no shape of
-a data set, and no label.{rounded}
+a data set, and no label. It is one run with one seed.{rounded}
 
 The objective is that of {paper},
 with {contrast} times an instance contrast between two views of each cloud, and {distillation} times
@@ -63,7 +66,7 @@ C is chosen by 5-fold cross-validation on the training split. Accuracy is that o
 | data set | random initialisation, mean of {seeds} | these weights |
 |---|---|---|
 {rows}
-
+{note}
 ## Limits
 
 It has learnt from whole synthetic shapes whose up axis is y. It expects shapes that stand upright;
@@ -113,6 +116,7 @@ def card(
     machine: str,
     commit: str,
     rows: list[str],
+    note: str,
 ) -> str:
     """The model card, of what the config and the logs say and of what they cannot.
 
@@ -123,6 +127,7 @@ def card(
         machine: What it was trained on.
         commit: Of this repository, at which it was trained.
         rows: Lines of the table.
+        note: What is said below it.
     """
     name = config["model"]
     first, last = (epochs_of(WEIGHTS / f"{name}{which}.csv") for which in ("-first", ""))
@@ -152,6 +157,7 @@ def card(
         seen=len(epochs) * pool.shapes,
         machine=machine,
         commit=commit,
+        look=pool.shapes * SECONDS_TO_LOOK / 3600,
         hours=len(epochs) * pool.shapes / np.median(speeds) / 3600,
         paper=entry.paper,
         **terms,
@@ -163,6 +169,7 @@ def card(
         logs=f"`{name}-first.csv` and `{name}.csv` have" if first else f"`{name}.csv` has",
         seeds=RANDOM_SEEDS,
         rows="\n".join(rows),
+        note=f"\n{note}\n" if note else "",
     )
 
 
@@ -187,6 +194,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="further labelled data sets to measure on")
     parser.add_argument("--machine", required=True, help='such as "One CPU core", for the card')
     parser.add_argument("--commit", required=True, help="at which it was trained, for the card")
+    parser.add_argument("--note", default="", help="said below the table, such as of your data")
     arguments = parser.parse_args()
     run: Path = arguments.run
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
@@ -203,7 +211,8 @@ def main() -> None:
     (WEIGHTS / f"{name}.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
     rows = [row(name, source, shipped) for source in [*SETS, *arguments.data]]
-    text = card(config, backbone, shipped, arguments.machine, arguments.commit, rows)
+    a = arguments
+    text = card(config, backbone, shipped, a.machine, a.commit, rows, a.note)
     (WEIGHTS / f"{name}.md").write_text(text)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 
 import pytest
 import torch
@@ -32,6 +33,20 @@ def test_the_file_says_what_is_in_it(path, tmp_path):
     assert facts["epochs"] == 12
     assert facts["config"]["dim"] == 24
     assert read_checkpoint(path).title == "pointpeft point_mae, pretraining"
+
+
+def test_a_disk_without_room_is_named_and_takes_no_weights(path):
+    model = settle(tiny("pretraining"))
+    save_model(model, path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=path.name):
+            save_model(model, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_of_pretraining_brings_its_settings(path, caplog):

@@ -345,6 +345,28 @@ def test_a_loss_that_is_no_number_names_the_shapes(run_pretrain, sharded, steps,
     assert last["global_step"] == 3  # nothing before the fault is lost
 
 
+def test_the_log_names_all_of_them(run_pretrain, sharded, steps, tmp_path):
+    steps.at = {(0, 3): spoil}
+    run_pretrain(f"data.source={sharded}", "trainer.batch_size=64", "trainer.epochs=1",
+                 "on_fault=skip")  # fmt: skip
+    log = (tmp_path / "pretrain/log.txt").read_text()
+    for name in load_sharded(sharded, transform()).names(steps.seen[3]):
+        assert name in log
+
+
+def test_nothing_is_resumed_where_no_checkpoint_is(run_pretrain, own_shards, steps, tmp_path):
+    """The folder of a run that ends before the first one does not stay."""
+    steps.at = {(0, 0): spoil}
+    with pytest.raises(TrainingError) as diverged:
+        run_pretrain(f"data.source={own_shards}", "trainer.epochs=1")
+    damage(own_shards / "shard-00001.parquet", "procedural/0/000000555")
+    with pytest.raises(DataError) as unread:
+        run_pretrain(f"data.source={own_shards}", "data.on_error=refuse", "trainer.epochs=1")
+    assert not (tmp_path / "pretrain").exists()
+    for caught in (diverged, unread):
+        assert "--resume" not in str(caught.value)
+
+
 def test_it_is_left_out_and_the_run_goes_on(run_pretrain, sharded, steps, tmp_path, caplog):
     steps.at = {(0, 3): spoil, (1, 0): spoil, (1, 1): spoil}
     settings = [f"data.source={sharded}", "trainer.batch_size=64", "trainer.epochs=2"]

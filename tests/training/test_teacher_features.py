@@ -148,6 +148,25 @@ def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):
     assert list((tmp_path / "cache/teacher").rglob("*.npz"))
 
 
+def test_what_could_not_be_seen_before_training_is_seen_in_it(run_pretrain, tmp_path, monkeypatch):
+    """A shard that could not be read for a moment, as on a network file system."""
+
+    def blinking(*given, **how):
+        found = teacher_features(*given, **how)
+        found[::3] = math.nan
+        return found
+
+    monkeypatch.setattr("pointpeft.training.pretraining.teacher_features", blinking)
+    run_pretrain(
+        "pretraining.distillation=1.0",
+        "pretraining.teacher=random",
+        "pretraining.teacher_image_size=32",
+        "trainer.epochs=1",
+    )
+    (row,) = rows(tmp_path / "pretrain")
+    assert math.isfinite(float(row["loss_distillation"]))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A mesh in two kinds of files, and a cloud."""

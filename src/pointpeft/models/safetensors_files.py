@@ -77,6 +77,7 @@ def write_safetensors(
 
     Raises:
         ConfigError: the path is not UTF-8, which the library cannot read from.
+        OSError: it cannot be written, as on a full disk; a file that was there is as it was.
     """
     try:
         str(path).encode()
@@ -86,7 +87,10 @@ def write_safetensors(
     with replacing(path) as temporary:
         temporary.touch()  # takes the usual permissions, which the library would not give
         mode = temporary.stat().st_mode
-        save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
+        try:
+            save_file(contiguous, temporary, metadata={"pointpeft": json.dumps(metadata)})
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written, is the disk full? ({error})") from error
         temporary.chmod(mode)
 
 

@@ -67,7 +67,9 @@ class Faults(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
         """Look at the loss before it is used."""
-        problem = "" if loss.isfinite() else f"the loss is {loss.item()}{self._of_what()}"
+        problem = ""
+        if not loss.isfinite():
+            problem = f"the loss is {loss.item()}{self._of_what()}"
         self._skips = not self._agreed(trainer, not problem)
         if not self._skips:
             self._in_a_row = 0
@@ -111,7 +113,7 @@ class Faults(L.Callback):
             remedy = (
                 "nothing else is there" if self.skip_data else "data.on_error=skip leaves it out"
             )
-            return f"{'; '.join(found)}; mend the shard and --resume: {remedy}"
+            return f"{'; '.join(found)}; mend the shard and {self._go_on}: {remedy}"
         for text in found:
             if text not in self._said:
                 self._said.add(text)
@@ -119,10 +121,12 @@ class Faults(L.Callback):
         return ""
 
     def _of_what(self) -> str:
-        """The items of the batch by name."""
+        """The items of the batch by name; all of them in the log."""
         if self.names is None:
             return ""
-        return f", of a batch of {enumerate_names(self.names(self._batch['index'].tolist()))}"
+        names = self.names(self._batch["index"].tolist())
+        log.debug("a batch whose loss is not finite: %s", ", ".join(names))
+        return f", of a batch of {enumerate_names(names)}"
 
     def _agreed(self, trainer: L.Trainer, good: bool) -> bool:
         """Whether it is good in all processes."""
@@ -130,19 +134,23 @@ class Faults(L.Callback):
 
     def _divergence(self, problem: str, trainer: L.Trainer, step: int) -> TrainingError:
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        skip = (
-            ""
-            if self.names is None or self.goes_on
-            else ("; a single step is left out by on_fault=skip with --resume")
-        )
+        skip, kept = "", ""
+        if self.names is not None and not self.goes_on:
+            skip = f"; to leave a single step out, {self._go_on} with on_fault=skip"
+        if self.last.is_file():
+            kept = f"; {self.last} keeps what was before"
         return TrainingError(
             f"training diverged in epoch {trainer.current_epoch + 1}, step {step} of the run: "
             f"{problem or 'another process has found a value that is not finite'}. The learning "
             f"rate in force is {rate:.3g}. Start again in another `output` with a lower "
             "optimizer.lr (try a tenth); if that does not help, use trainer.precision=32-true and "
-            f"look for extreme coordinates in the data. If a checkpoint was written, {self.last} "
-            f"keeps it{skip}"
+            f"look for extreme coordinates in the data{kept}{skip}"
         )
+
+    @property
+    def _go_on(self) -> str:
+        """What can be done in the folder of this run; without a checkpoint nothing of it stays."""
+        return "--resume" if self.last.is_file() else "start again"
 
 
 def _untrained(task: L.LightningModule) -> dict[str, Tensor]:

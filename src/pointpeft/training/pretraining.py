@@ -92,14 +92,16 @@ class PretrainingModule(L.LightningModule):
         return {"loss": self.model.total(losses), "terms": terms}
 
     def _seen(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What the teacher saw of the clouds of a batch; it looks at those it has not seen."""
+        """What the teacher saw of a batch; it looks again where it has not seen all of it."""
         if self.seen is None or batch.get("unreadable"):
             return {}
         index = batch["index"]
         if int(index.max()) >= len(self.seen):
             return {}
-        seen = self.seen[index.cpu()].to(batch["points"]).repeat(self.model.num_views, 1)
-        return {"seen": seen}
+        seen = self.seen[index.cpu()]
+        if not seen.isfinite().all():  # a shard that could not be read before training can be now
+            return {}
+        return {"seen": seen.to(batch["points"]).repeat(self.model.num_views, 1)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up and cosine."""
