@@ -47,11 +47,13 @@ def models(
     table.add_row("licence", entry.licence)
     up = f"{entry.up_axis} up"
     table.add_row("input", f"{entry.num_points} points, normalize={entry.normalize}, {up}")
-    for key, value in asdict(entry.config).items():
-        table.add_row(f"backbone.{key}", str(value))
+    settings = {"backbone": entry.config, "pretraining": entry.pretraining_config}
+    for group, config in settings.items():
+        for key, value in asdict(config).items() if config else ():
+            table.add_row(f"{group}.{key}", str(value))
     for preset, sizes in entry.presets.items():
-        settings = ", ".join(f"{k}={v}" for k, v in sizes.overrides.items())
-        given = f"{sizes.num_points} points, normalize={sizes.normalize}, {up}; {settings}"
+        changes = ", ".join(f"{k}={v}" for k, v in sizes.overrides.items())
+        given = f"{sizes.num_points} points, normalize={sizes.normalize}, {up}; {changes}"
         table.add_row(f"preset {preset}", given)
     for dataset, accuracy in entry.reported.items():
         table.add_row(f"reported, {dataset}", f"{accuracy:.2f} %")
@@ -62,7 +64,13 @@ def models(
 
 def pretrain(
     overrides: options.Overrides = None,
-    data: options.Data = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder of shapes or of shards, an .npz file, 'mechparts', or 'procedural' for "
+            "shapes made by programs."
+        ),
+    ] = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
     output: options.Output = Path("runs/pretrain"),
