@@ -328,7 +328,8 @@ def test_models_are_listed_and_shown():
     assert "point_mae_small" in listed.out
     shown = run("models", "point_mae")
     assert shown.code == 0
-    for part in ("arXiv 2203.06604", "scanobjectnn", "85.18 %", "backbone.num_groups", "pretraining.mask_ratio"):
+    settings = ("backbone.num_groups", "pretraining.mask_ratio")
+    for part in ("arXiv 2203.06604", "scanobjectnn", "85.18 %", *settings):
         assert part in shown.out
 
 
