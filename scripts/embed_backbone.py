@@ -48,7 +48,7 @@ pointpeft data shard procedural --shapes {shapes} --points {stored} --seed {seed
 `{name}.yaml` stands beside this file; {machine} took {hours:.1f} hours, at commit {commit},
 and the teacher's look at all shapes {look:.1f} more.
 It saw the {shapes:,} procedural shapes {epochs} times ({seen:,} clouds), and no others: no shape of
-a data set, and no label. It is one run with one seed.{rounded}
+a data set, and no label. It is one run with one seed.{further}
 
 The objective is that of {paper},
 with {contrast} times an instance contrast between two views of each cloud, and {distillation} times
@@ -165,7 +165,7 @@ def card(
         rules="|".join("---" for _ in columns),
         curve="\n".join(curve),
         first=f"{begin} trainer.epochs={len(first)} checkpoint=null\n" if first else "",
-        rounded=FURTHER.format(first=len(first)) if first else "",
+        further=FURTHER.format(first=len(first)) if first else "",
         logs=f"`{name}-first.csv` and `{name}.csv` have" if first else f"`{name}.csv` has",
         seeds=RANDOM_SEEDS,
         rows="\n".join(rows),
@@ -195,8 +195,8 @@ def main() -> None:
     parser.add_argument("--machine", required=True, help='such as "One CPU core", for the card')
     parser.add_argument("--commit", required=True, help="at which it was trained, for the card")
     parser.add_argument("--note", default="", help="said below the table, such as of your data")
-    arguments = parser.parse_args()
-    run: Path = arguments.run
+    args = parser.parse_args()
+    run: Path = args.run
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
     name = config["model"]
     WEIGHTS.mkdir(exist_ok=True)
@@ -210,9 +210,8 @@ def main() -> None:
     shared = config | {"checkpoint": begun, "data": config["data"] | {"source": POOL}}
     (WEIGHTS / f"{name}.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
-    rows = [row(name, source, shipped) for source in [*SETS, *arguments.data]]
-    a = arguments
-    text = card(config, backbone, shipped, a.machine, a.commit, rows, a.note)
+    rows = [row(name, source, shipped) for source in [*SETS, *args.data]]
+    text = card(config, backbone, shipped, args.machine, args.commit, rows, args.note)
     (WEIGHTS / f"{name}.md").write_text(text)
 
 

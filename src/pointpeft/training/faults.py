@@ -67,9 +67,7 @@ class Faults(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, task: L.LightningModule, loss: Tensor) -> None:
         """Look at the loss before it is used."""
-        problem = ""
-        if not loss.isfinite():
-            problem = f"the loss is {loss.item()}{self._of_what()}"
+        problem = "" if loss.isfinite() else f"the loss is {loss.item()}{self._of_what()}"
         self._skips = not self._agreed(trainer, not problem)
         if not self._skips:
             self._in_a_row = 0
