@@ -109,6 +109,15 @@ def epochs_of(log: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def curve(epochs: list[dict[str, str]], columns: list[str], first: int) -> list[str]:
+    """Lines of some epochs: every fourth, the first and last, and the last of the run before."""
+    return [
+        f"| {number} | {' | '.join(f'{float(row[column]):.4f}' for column in columns)} |"
+        for number, row in enumerate(epochs, 1)
+        if number in {1, first, len(epochs)} or number % 4 == 0
+    ]
+
+
 def card(
     config: dict[str, Any],
     backbone: Any,
@@ -135,11 +144,6 @@ def card(
     entry, terms = get_entry(config["model"]), backbone_terms(config)
     pool = ShardIndex.read(Path(config["data"]["source"]))
     columns = [column for column in epochs[0] if column.startswith("loss_")]
-    curve = [
-        f"| {number} | {' | '.join(f'{float(row[column]):.4f}' for column in columns)} |"
-        for number, row in enumerate(epochs, 1)
-        if number in {1, len(first), len(epochs)} or number % 4 == 0
-    ]
     # Epochs that were interrupted have no speed.
     speeds = [float(row["clouds_per_second"]) for row in epochs if row["clouds_per_second"]]
     begin = f"pointpeft pretrain --config {name}.yaml --output {FIRST}"
@@ -163,7 +167,7 @@ def card(
         **terms,
         columns=" | ".join(column.removeprefix("loss_") for column in columns),
         rules="|".join("---" for _ in columns),
-        curve="\n".join(curve),
+        curve="\n".join(curve(epochs, columns, len(first))),
         first=f"{begin} trainer.epochs={len(first)} checkpoint=null\n" if first else "",
         further=FURTHER.format(first=len(first)) if first else "",
         logs=f"`{name}-first.csv` and `{name}.csv` have" if first else f"`{name}.csv` has",
