@@ -45,8 +45,9 @@ pointpeft data shard procedural --shapes {shapes} --points {stored} --seed {seed
 {first}pointpeft pretrain --config {name}.yaml --output runs/{name}
 ```
 
-`{name}.yaml` stands beside this file; {machine} took {hours:.1f} hours, at commit {commit},
-and the teacher's look at all shapes {look:.1f} more.
+`{name}.yaml` stands beside this file. {machine} saw {speed:.0f} clouds a second (median of
+the log), at which it takes {hours:.1f} hours, and the teacher's look at all shapes {look:.1f} more;
+at commit {commit}.
 It saw the {shapes:,} procedural shapes {epochs} times ({seen:,} clouds), and no others: no shape of
 a data set, and no label. It is one run with one seed.{further}
 
@@ -80,8 +81,8 @@ Apache-2.0) are no part of it.
 """
 
 FURTHER = """
-After the first {first} epochs the weights were rounded to float16, and the learning rate rose and
-fell once more."""
+After the first {first} epochs the weights were rounded to float16, which the commands leave out,
+and the learning rate rose and fell once more."""
 
 
 def svm(name: str, source: str, checkpoint: str | None, seed: int = 0) -> float:
@@ -162,6 +163,7 @@ def card(
         machine=machine,
         commit=commit,
         look=pool.shapes * SECONDS_TO_LOOK / 3600,
+        speed=np.median(speeds),
         hours=len(epochs) * pool.shapes / np.median(speeds) / 3600,
         paper=entry.paper,
         **terms,

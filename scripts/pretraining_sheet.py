@@ -4,7 +4,7 @@ The cloud, a view of an image encoder and its saliency there, which groups are h
 and what a run makes of them. A teacher is added to a run without one for the picture.
 
 pointpeft pretrain --data homeobjects --model point_m2ae_small --output runs/seen --epochs 16 \
-    trainer.batch_size=16 pretraining.distillation=0.1
+    trainer.batch_size=16 pretraining.distillation=0.1 svm.source=homeobjects svm.every=1
 python scripts/pretraining_sheet.py runs/seen docs/visualize.png
 """
 

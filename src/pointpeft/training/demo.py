@@ -19,8 +19,6 @@ METHODS = ("svm", "lda", "linear", "full", "point-peft")
 """Tuning methods that are compared, in this order."""
 EPOCHS = {"homeobjects": 12, "mechparts": 4}
 """Embedded sets that they can be compared on, and epochs of those that are trained on each.
-
-On a machine with 2 cores homeobjects takes half of mechparts' quarter of an hour.
 """
 
 
