@@ -30,7 +30,8 @@ it did other work: [what a step costs](methods.md#what-a-training-step-costs) wa
 `homeobjects` and `mechparts` come with the package. `shapes69`, 1,977 everyday CAD models of 69
 classes, and `parts19`, 304 of 19 categories with part labels, do not: their licences are not known.
 They serve to measure: nothing that we ship was trained on them. Which weights
-ship was not chosen by them either, but an early look at the 69 classes was one reason to pre-train with contrast.
+ship was not chosen by them either, but an early look at the 69 classes was one reason to pre-train
+with contrast.
 """
 
 
