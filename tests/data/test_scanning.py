@@ -23,11 +23,18 @@ def sphere() -> np.ndarray:
 
 def test_a_seed_makes_a_scan(sphere):
     first = simulate_scan(sphere, 3)
-    assert first.dtype == np.float32
     assert first.shape[1] == 3
     assert np.array_equal(first, simulate_scan(sphere, np.random.default_rng(3)))
     other = simulate_scan(sphere, 4)
     assert first.shape != other.shape or not np.array_equal(first, other)
+
+
+def test_a_scan_far_from_the_origin_is_as_fine(sphere):
+    away = np.array([5e6, 0, 0])
+    near, far = simulate_scan(sphere, 0), simulate_scan(sphere + away, 0)
+    assert near.dtype == far.dtype == np.float64
+    np.testing.assert_allclose(far - away, near, atol=1e-6)
+    assert simulate_scan(sphere.astype(np.float32), 0).dtype == np.float32
 
 
 def test_the_shape_is_not_changed(sphere):

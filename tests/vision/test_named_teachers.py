@@ -28,7 +28,7 @@ class Hub:
         if local_files_only and name not in self.downloaded:
             raise OSError("not downloaded")
         network = (self.downloaded if local_files_only else self.networks)[name]
-        loaded = {"missing_keys": set(), "mismatched_keys": set()}
+        loaded = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
         return (network, loaded) if output_loading_info else network
 
     def model_info(self, api, name, timeout):

@@ -88,8 +88,9 @@ def simulate_scan(
         config: How it is scanned.
 
     Returns:
-        Points `(M, 3)` float32 in the unit of `points`, in no order, around the same centre. M is
-        some hundreds for 2,048 points, and never zero.
+        Points `(M, 3)` in the unit of `points`, in no order, around the same centre: float32 of
+        float32 points, float64 of float64 ones. M is some hundreds for 2,048 points, and never
+        zero.
 
     Raises:
         ConfigError: the generator is none, nor a seed from 0.
@@ -99,7 +100,8 @@ def simulate_scan(
         >>> shape = read_shape("bolt.stl")
         >>> scan = simulate_scan(sample_surface(shape.points, shape.faces, 4096), 0)
     """
-    points = _checked(points)
+    points = np.asarray(points)
+    kind, points = points.dtype, _checked(points)
     if not isinstance(generator, np.random.Generator) and (
         not isinstance(generator, int | np.integer) or generator < 0
     ):
@@ -115,11 +117,11 @@ def simulate_scan(
     seen = seen[_beside_occluder((seen - camera) @ axes.T, rng, config.occlusion)]
     direction = rng.normal(size=3)
     seen = seen[_after_cut(seen @ direction, rng, config.crop)]
-    return (_along_rays(seen, camera, rng, config) * radius + center).astype(np.float32)
+    scan = _along_rays(seen, camera, rng, config) * radius + center
+    return scan.astype(np.result_type(kind, np.float32))
 
 
 def _checked(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":
         raise DataError(f"`points` must be numbers (N, 3), got {points.dtype} {points.shape}")
     if len(points) < _FEWEST:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -23,6 +24,7 @@ __all__ = [
     "dotted",
     "find_config",
     "load_config",
+    "read_settings",
     "save_config",
     "setting_names",
 ]
@@ -171,6 +173,22 @@ def dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 def config_text(config: VerbConfig) -> str:
     """Every setting of a run as YAML, which :func:`load_config` reads back."""
     return OmegaConf.to_yaml(OmegaConf.create(_literal(asdict(config))))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What :func:`save_config` wrote, as plain nested values.
+
+    Raises:
+        ConfigError: the file is damaged.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is damaged: it holds no settings")
+    return content
 
 
 def save_config(config: VerbConfig, path: str | Path) -> None:

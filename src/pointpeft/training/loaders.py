@@ -1,6 +1,8 @@
 """Clouds in memory, served to Lightning batch by batch."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import lightning as L
@@ -9,7 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.benchmarks.benchmark import RaggedSplit
-from pointpeft.errors import DataError
+from pointpeft.data.cache import geometry_digest
+from pointpeft.data.shards.shard_reader import ShardedShapes
+from pointpeft.errors import ConfigError, DataError
 from pointpeft.training.config import VALIDATION_BATCH
 from pointpeft.training.processes import Share
 
@@ -150,6 +154,7 @@ class ResumableBatches(L.LightningDataModule):
     workers that load ahead a resumed run would begin with the order of another epoch.
 
     Args:
+        stored: what is trained on.
         batch_size: clouds that all processes see at a time.
         num_workers: processes that load.
         seed: of the order.
@@ -158,9 +163,16 @@ class ResumableBatches(L.LightningDataModule):
     """
 
     def __init__(
-        self, batch_size: int, num_workers: int, seed: int, drop_last: bool, share: Share
+        self,
+        stored: ShapeSplit | ShardedShapes,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        drop_last: bool,
+        share: Share,
     ) -> None:
         super().__init__()
+        self.stored = stored
         self.batch_size, self.num_workers = share.batch_size(batch_size), num_workers
         self.seed, self.drop_last, self.share = seed, drop_last, share
         self._epoch, self._batches = 0, 0
@@ -176,7 +188,7 @@ class ResumableBatches(L.LightningDataModule):
         return loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and batch that come next."""
+        """Epoch and batch that come next, and of which shapes."""
         trainer: Any = self.trainer
         epochs, batches = (
             trainer.fit_loop.epoch_progress,
@@ -186,11 +198,31 @@ class ResumableBatches(L.LightningDataModule):
         return {
             "epoch": epochs.current.processed,
             "batches": 0 if ended else batches.current.ready,
+            "content": self._content,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Those of the interrupted run."""
+        """Those of the interrupted run.
+
+        Raises:
+            ConfigError: it was trained on other shapes, or on the same in another order.
+        """
+        if state.get("content", self._content) != self._content:  # older runs do not say
+            raise ConfigError(
+                "data.source holds other training shapes now than when the run was interrupted, "
+                f"or in another order (now {len(self.stored):,}): mend it, or begin another run"
+            )
         self._epoch, self._batches = state["epoch"], state["batches"]
+
+    @cached_property
+    def _content(self) -> str:
+        """16 hexadecimal digits, others where a shape or its labels are other ones."""
+        shapes = self.stored.digests or map(geometry_digest, self.stored.points)
+        digest = hashlib.sha256("\n".join(shapes).encode())
+        if isinstance(self.stored, ShapeSplit):
+            digest.update(self.stored.labels.tobytes())
+            digest.update(b"" if self.stored.seg is None else self.stored.seg.tobytes())
+        return digest.hexdigest()[:16]
 
 
 class ShapeDataModule(ResumableBatches):
@@ -223,7 +255,7 @@ class ShapeDataModule(ResumableBatches):
         drop_last: bool = False,
         share: Share = _WHOLE,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, drop_last, share)
+        super().__init__(train, batch_size, num_workers, seed, drop_last, share)
         check_enough(len(train), share)
         self.train, self.val, self.num_points = train, val, num_points
 

@@ -27,6 +27,7 @@ from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
 from pointpeft.training.callbacks import (
+    FreedMemory,
     History,
     MeanLoss,
     ProgressBar,
@@ -140,7 +141,7 @@ def pretrain(
     run = RunFolder(output)
     run.prepare(config, resume)
     if resume and (finished := run.finished_metrics(config)):
-        log.info("%s had ended: nothing is trained; a larger trainer.epochs goes on", run.path)
+        log.info("%s had ended: nothing is trained%s", run.path, run.to_go_on("trainer.epochs"))
         return finished
     L.seed_everything(config.seed, verbose=False)
     model = make_model(config)
@@ -204,7 +205,7 @@ def _train(
         config.seed,
         [
             StepSeeds(config.seed), BatchNormMomentum(config.optimizer), MeanLoss(), *checks,
-            timer, history,
+            timer, history, FreedMemory(),
             Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,
@@ -218,7 +219,7 @@ def _train(
     )  # fmt: skip
     seen = _look(config, model, clouds, trainer)
     task = PretrainingModule(model, schedule, clouds.augmentation, seen)
-    fit(trainer, task, batches, run.resume_from if resume else None)
+    fit(trainer, task, batches, run.begin_from(resume))
 
     def conclude() -> dict[str, Any]:
         metrics = {

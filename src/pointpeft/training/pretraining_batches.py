@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from pointpeft.data import ShapeSplit
 from pointpeft.data.procedural import procedural_clouds
 from pointpeft.data.shards.shard_reader import WINDOW, ShardedShapes
-from pointpeft.errors import ConfigError, DataError
+from pointpeft.errors import DataError
 from pointpeft.training.loaders import (
     EpochSampler,
     ResumableBatches,
@@ -131,7 +131,7 @@ class PretrainingBatches(ResumableBatches):
         drop_last: bool = False,
         share: Share = _WHOLE,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, drop_last, share)
+        super().__init__(stored, batch_size, num_workers, seed, drop_last, share)
         check_enough(len(stored) + fresh, share)
         self.clouds, self.fresh = PretrainingClouds(stored, num_points, seed), fresh
 
@@ -144,20 +144,3 @@ class PretrainingBatches(ResumableBatches):
             else EpochSampler(len(stored), seed, self.fresh, self.share)
         )
         return self.begin(self.clouds, sampler)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Epoch and batch that come next, and of how many shapes."""
-        return super().state_dict() | {"shapes": len(self.clouds.stored)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Those of the interrupted run.
-
-        Raises:
-            ConfigError: it had another number of shapes.
-        """
-        if state["shapes"] != len(self.clouds.stored):
-            raise ConfigError(
-                f"data.source holds {len(self.clouds.stored):,} shapes now and {state['shapes']:,} "
-                "when the run was interrupted: mend it, or begin another run"
-            )
-        super().load_state_dict(state)

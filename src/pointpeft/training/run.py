@@ -62,7 +62,7 @@ def train_one_seed(
     if resolved.method.fitted:
         return _fit_at_once(resolved, data, run, banks)
     module = _make_module(resolved, data, run, banks)
-    begun = run.resume_from if resume else None
+    begun = run.begin_from(resume)
     fit_seconds = None
     if resolved.method.head == "lda" and begun is None:
         fit_seconds = begin_head(module.model, resolved, data)
@@ -229,7 +229,7 @@ def train_seeds(
     finished = run.finished_metrics(config) if resume else None
     if finished and (page.is_file() or not report):
         larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
-        further = "" if resolved.method.fitted else f"; a larger {larger} goes on"
+        further = "" if resolved.method.fitted else run.to_go_on(larger)
         log.info("%s had ended: nothing is trained%s", run.path, further)
         return finished
     with run.logging():

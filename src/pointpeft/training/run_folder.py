@@ -25,7 +25,7 @@ from pointpeft.training.config import (
     RunConfig,
     VerbConfig,
 )
-from pointpeft.training.config_files import config_text, dotted, save_config
+from pointpeft.training.config_files import config_text, dotted, read_settings, save_config
 from pointpeft.training.processes import is_first_process
 from pointpeft.training.run_log import logged_to
 from pointpeft.training.settings import written
@@ -44,6 +44,8 @@ _MAY_CHANGE = (
     "on_fault", "checkpoint_minutes", *_HARDWARE,
 )  # fmt: skip
 """Settings that a resumed run may change."""
+_ENTRIES = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
+"""What the checkpoint of a run has, whatever it trains."""
 _UNSET = "not set"
 """What is said of an entry of a free-form mapping, such as ``backbone``, that is not there."""
 
@@ -94,7 +96,7 @@ class RunFolder:
     def _check_same_run(self, config: RunConfig) -> None:
         if not self.config.is_file():
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
-        differ = _differences(self.config.read_text(encoding="utf-8"), config, _MAY_CHANGE)
+        differ = _differences(self.config, config, _MAY_CHANGE)
         if differ:
             changes = "; ".join(
                 f"{key} was {written(was)} and is {written(given)} now"
@@ -106,7 +108,7 @@ class RunFolder:
                 "another `output`"
             )
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
-        texts = [file.read_text(encoding="utf-8") for file in histories if file.is_file()]
+        texts = [file.read_bytes() for file in histories if file.is_file()]
         done = max((len(text.splitlines()) - 1 for text in texts), default=0)
         if done > config.trainer.epochs + extra_epochs(config):
             raise ConfigError(
@@ -128,10 +130,11 @@ class RunFolder:
         Damaged ones are taken for none, and told of.
         """
         try:  # in this order, for the first process may be in begin() while another is here
-            begun_with, content = self.config.read_text(encoding="utf-8"), self.metrics.read_bytes()
+            differ = _differences(self.config, config, _HARDWARE)
+            content = self.metrics.read_bytes()
         except FileNotFoundError:
             return None
-        if _differences(begun_with, config, _HARDWARE):
+        if differ:
             return None
         try:
             metrics = json.loads(content)
@@ -142,10 +145,23 @@ class RunFolder:
         log.warning("%s is damaged: the run is taken for one that has not ended", self.metrics)
         return None
 
-    @property
-    def resume_from(self) -> Path | None:
-        """The checkpoint to continue from, if an epoch was completed."""
-        return self.last if self.last.is_file() else None
+    def begin_from(self, resume: bool) -> Path | None:
+        """The checkpoint that a resumed run continues from, if one was written.
+
+        That epochs are lost is told of.
+        """
+        if resume and self.last.is_file():
+            return self.last
+        if resume and self.history.is_file():
+            log.warning("%s is missing: training begins again, from the start", self.last)
+        return None
+
+    def to_go_on(self, longer: str) -> str:
+        """What is said of a run that has ended, if a larger setting ``longer`` would go on."""
+        name = self.last.relative_to(self.path)
+        if self.last.is_file() or any(self.path.glob(f"seed*/{name}")):
+            return f"; a larger {longer} goes on"
+        return f"; nothing can go on, as {name} is missing"
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -163,10 +179,15 @@ class RunFolder:
 
 
 def _differences(
-    begun_with: str, config: VerbConfig, free: Sequence[str]
+    begun_with: Path, config: VerbConfig, free: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Both values of settings, but for ``free`` ones, in which the text of a config differs."""
-    old, new = (dotted(yaml.safe_load(text)) for text in (begun_with, config_text(config)))
+    """Both values of settings, but for ``free`` ones, in which a file and a config differ.
+
+    Raises:
+        ConfigError: the file is damaged.
+        FileNotFoundError: it is not there.
+    """
+    old, new = dotted(read_settings(begun_with)), dotted(yaml.safe_load(config_text(config)))
     return {
         key: (old.get(key, _UNSET), new.get(key, _UNSET))
         for key in {**new, **old}
@@ -202,7 +223,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer raises the latter
             reason = error if isinstance(error, OSError) else f"is the disk full? ({error})"
-            text = f"checkpoint {path} cannot be written, the one before it is kept: {reason}"
+            kept = "the one before it is kept" if Path(path).exists() else "there is none before it"
+            text = f"checkpoint {path} cannot be written, {kept}: {reason}"
             if not self.goes_on:
                 raise OSError(f"{text}; make room and --resume") from error
             log.error("%s", text)
@@ -213,14 +235,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint without running code from it.
 
         Raises:
-            CheckpointError: it is damaged, or holds more than tensors and plain values.
+            CheckpointError: it is damaged, is none of a run, or holds more than tensors and plain
+                values.
         """
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # arbitrary bytes raise almost anything
-            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise CheckpointError(f"{path} is damaged: {reason}") from error
+        lacks = [key for key in _ENTRIES if not isinstance(content, dict) or key not in content]
+        if lacks:
+            raise CheckpointError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacks)}")
+        return content
 
 
 class EpochCheckpoint(ModelCheckpoint):

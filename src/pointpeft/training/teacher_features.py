@@ -1,10 +1,12 @@
 """What an image encoder sees of stored shapes: looked at once, and kept on disk."""
 
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ log = logging.getLogger("pointpeft")
 _TOGETHER = 512
 """Shapes in memory that are dealt with at a time."""
 _AT_ONCE = 8
+_NO_SETTINGS = ("_name_or_path", "transformers_version")
+"""Entries of a config of transformers that change nothing."""
 MOST_POINTS = 4096
 """Of a cloud that are shown."""
 
@@ -102,7 +106,8 @@ def _see(
 
     def unpack(arrays: Mapping[str, np.ndarray]) -> Tensor:
         features = torch.from_numpy(arrays["features"])
-        if features.shape != (teacher.encoder.channels,) or not features.isfinite().all():
+        whole = features.shape == (teacher.encoder.channels,) and features.isfinite().all()
+        if not whole or features.dtype != torch.float16:
             raise ValueError("no features")
         return features
 
@@ -151,7 +156,7 @@ def _look(teacher: CloudTeacher, points: Tensor, meshes: Sequence[MeshFile | Non
 
 
 def _identity(teacher: CloudTeacher) -> str:
-    """A name for the teacher's weights and its pictures of a spiral: whatever changes those."""
+    """A name for the teacher and its pictures of a spiral: whatever changes what it sees."""
     t = torch.linspace(0.1, 1, 256)
     spiral = torch.stack([t * (20 * t).cos(), t, t * (20 * t).sin()], dim=1)
     band = Mesh(spiral, torch.arange(254).unsqueeze(1) + torch.arange(3))
@@ -159,6 +164,11 @@ def _identity(teacher: CloudTeacher) -> str:
     images = teacher.views.show(both, size, [None, band])
     shades = (16 * images).round().to(torch.int16)  # machines differ in the last digits
     digest = hashlib.sha256(repr(tuple(shades.shape)).encode() + shades.numpy().tobytes())
-    for name, tensor in sorted(teacher.encoder.network.state_dict().items()):
+    network: Any = teacher.encoder.network
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    if hasattr(network, "config"):  # heads and activations, which no weight shows
+        about = network.config.to_dict().items()
+        settings = {key: value for key, value in about if key not in _NO_SETTINGS}
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
@@ -26,7 +25,7 @@ from pointpeft.models.objective import Pretraining
 from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import PretrainConfig
-from pointpeft.training.config_files import load_config
+from pointpeft.training.config_files import load_config, read_settings
 from pointpeft.training.pretraining import make_model
 from pointpeft.training.run_folder import AtomicCheckpointIO, RunFolder
 from pointpeft.training.teacher_features import MOST_POINTS
@@ -193,8 +192,7 @@ def _check_kind(folder: Path) -> None:
         ConfigError: it is not.
     """
     file = folder / RUN_CONFIG
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    if not isinstance(content, dict) or "pretraining" not in content:
+    if not file.is_file() or "pretraining" not in read_settings(file):
         raise ConfigError(
             f"{folder} holds no pre-training run: there is no {file.name} with settings of "
             "pre-training. Pass the folder that `pointpeft pretrain` filled; fine-tuning writes a "

@@ -45,6 +45,8 @@ _EFFICIENTNET_CHANNELS = 1280  # of the feature map
 _EFFICIENTNET_LEAST = 32  # pixels that its strides leave one cell of
 _CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Has transformers say what it made up, in place of an error that names a setting of its own."""
+_WRONG_VALUES = (ValueError, TypeError, ArithmeticError, SafetensorError)
+"""What networks and files of transformers raise of others."""
 _UNUSED = ("pooler.", "head.", "embeddings.mask_token")
 """Weights of vision transformers, below their tower, that feature maps do without."""
 
@@ -86,6 +88,16 @@ def load_teacher(
         ConfigError: nothing there, no vision transformer, or a package is not installed.
         CheckpointError: a file that is damaged, could run code, or holds no visual tower.
     """
+    teacher = _load_any(source, image_size, patch_size, channels)
+    state = teacher.network.state_dict().items()
+    if wrong := [name for name, tensor in state if not tensor.isfinite().all()]:
+        raise CheckpointError(
+            f"teacher {str(source)!r} is damaged: not finite are {enumerate_names(wrong)}"
+        )
+    return teacher
+
+
+def _load_any(source: str | Path, image_size: int, patch_size: int, channels: int) -> Teacher:
     if str(source) == RANDOM:
         return RandomTeacher(image_size, patch_size, channels)
     if str(source) == EFFICIENTNET:
@@ -274,7 +286,7 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
     Raises:
         OSError: transformers cannot find or understand the network.
     """
-    library = transformers()
+    library, hub = transformers(), importlib.import_module("huggingface_hub.errors")
     try:
         config = read(library.AutoConfig)
         if config.model_type in ("clip", "clip_vision_model"):
@@ -283,7 +295,7 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
             kind = library.CLIPVisionModelWithProjection
             return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)))
         found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, LookupError, *_WRONG_VALUES, hub.StrictDataclassError) as error:
         raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images.
     return TransformersTeacher(getattr(found, "vision_model", found))
@@ -293,8 +305,12 @@ def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
     """The network, if its files had every weight that is looked at.
 
     Raises:
-        ValueError: they lack some, or have them in other shapes; those are random now.
+        ValueError: they lack some, or have them in other shapes; those are random now. Or they have
+            more blocks.
     """
+    own = {_any_block(name) for name in network.state_dict()}
+    if more := sorted(n for n in loaded["unexpected_keys"] if _any_block(n) in own):
+        raise ValueError(f"weights of more blocks than config.json has: {enumerate_names(more)}")
     towers = any(name.startswith("text_model.") for name in network.state_dict())
     missing = [
         name
@@ -307,6 +323,11 @@ def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
     if missing:
         raise ValueError(f"weights are missing: {enumerate_names(missing)}")
     return network
+
+
+def _any_block(name: str) -> str:
+    """The name of a weight without the number of its block."""
+    return re.sub(r"\.\d+\.", ".*.", name)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

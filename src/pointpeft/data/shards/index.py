@@ -9,7 +9,7 @@ from typing import Any, Self
 from pointpeft.data.prepare import InputTransform
 from pointpeft.data.prepared_items import Problem
 from pointpeft.data.shapes import SHARD_INDEX
-from pointpeft.errors import DataError
+from pointpeft.errors import DataError, check_sizes
 from pointpeft.files import write_json
 from pointpeft.optional import import_arrow
 
@@ -107,6 +107,10 @@ class ShardIndex:
         content["shards"] = tuple(Shard(**each) for each in content["shards"])
         content["problems"] = tuple(Problem(**each) for each in content["problems"])
         index = cls(**content)
+        check_sizes(index, ["block", "shard_size"])
+        check_sizes(index, ["total", "listed"], least=0)
+        for shard in index.shards:
+            check_sizes(shard, ["shapes"])
         if index.shapes != shapes or any(Path(s.file).name != s.file for s in index.shards):
             raise ValueError("its numbers or names do not fit together")
         return index

@@ -145,13 +145,24 @@ class ShardedShapes:
     def _block(self, key: tuple[int, int], num_points: int) -> np.ndarray:
         held = self._held.pop(key, None)
         if held is None or held.shape[1] < num_points:
-            flat = self._read(key, "points").combine_chunks().flatten().to_numpy()
-            stored = self.index.transform.num_points
-            held = flat.reshape(-1, stored, 3)[:, :num_points].copy()  # without the others
+            held = self._clouds(key)[:, :num_points].copy()  # without the others
         self._held[key] = held
         if len(self._held) > WINDOW:
             self._held.popitem(last=False)
         return held[:, :num_points]
+
+    def _clouds(self, key: tuple[int, int]) -> np.ndarray:
+        """All points of the shapes of a block, `(n, N, 3)`."""
+        lists, N = self._read(key, "points"), self.index.transform.num_points
+        try:
+            flat = lists.combine_chunks().flatten().to_numpy()
+            if len(flat) != len(lists) * N * 3:
+                raise ValueError(f"{len(flat)} numbers of {len(lists)} shapes of {N} points")
+            if not np.isfinite(flat).all():
+                raise ValueError("points that are not finite")
+        except (ValueError, TypeError) as error:  # of Arrow, too
+            raise self._damaged(key, str(error)) from error
+        return flat.reshape(-1, N, 3)
 
     def _extent(self, key: tuple[int, int]) -> str:
         """The first and the last shape of a block by name, where they can be read."""
@@ -167,18 +178,25 @@ class ShardedShapes:
         Raises:
             DataError: It is damaged; the message names file, rows and first shape.
         """
-        shard, block = self.index.shards[key[0]], key[1]
-        first = block * self.index.block
-        rows = min(self.index.block, shard.shapes - first)
+        shard, rows = self.index.shards[key[0]], self._rows(key)
         try:
             file = _open(self.folder / shard.file)
-            found = file.read_row_group(block, [column], use_threads=False).column(column)
-            if len(found) == rows:
-                return found
-            reason = f"{len(found)} shapes in place of {rows}"
+            found = file.read_row_group(key[1], [column], use_threads=False).column(column)
         except (OSError, ValueError, LookupError) as error:  # of Arrow, too
-            reason = str(error)
-        raise DataError(f"{shard.file}, rows {first} to {first + rows - 1}: {reason}")
+            raise self._damaged(key, str(error)) from error
+        if len(found) != len(rows):
+            raise self._damaged(key, f"{len(found)} shapes in place of {len(rows)}")
+        return found
+
+    def _rows(self, key: tuple[int, int]) -> range:
+        """Those of a block in its shard."""
+        first = key[1] * self.index.block
+        return range(first, min(first + self.index.block, self.index.shards[key[0]].shapes))
+
+    def _damaged(self, key: tuple[int, int], reason: str) -> DataError:
+        rows = self._rows(key)
+        file = self.index.shards[key[0]].file
+        return DataError(f"{file}, rows {rows[0]} to {rows[-1]}: {reason}")
 
 
 def _open(path: Path) -> Any:

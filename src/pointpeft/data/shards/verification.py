@@ -30,10 +30,12 @@ def verify_shards(folder: str | Path, progress: Progress | None = None) -> Itera
             yield Problem(shard.file, str(error))
         if progress is not None:
             progress(done, len(index.shards))
-    if (folder / MARKS).is_file():
-        try:
-            read_table(folder / MARKS, index.shapes)
-        except (OSError, ValueError, LookupError) as error:
-            yield Problem(MARKS, str(error))
     if not index.complete:
         yield Problem(SHARD_INDEX, f"{index.listed:,} of {index.total:,} shapes are dealt with")
+        return
+    try:
+        read_table(folder / MARKS, index.shapes)
+    except FileNotFoundError:
+        yield Problem(MARKS, "is missing; `data shard` with --resume writes it")
+    except (OSError, ValueError, LookupError) as error:
+        yield Problem(MARKS, str(error))

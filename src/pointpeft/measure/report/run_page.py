@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pointpeft.errors import DataError
 from pointpeft.formats import (
     counted,
     display_name,
@@ -90,10 +91,20 @@ def is_segmentation(metrics: dict[str, Any]) -> bool:
 
 
 def read_history(file: Path) -> list[dict[str, float | None]]:
-    """Rows of a ``metrics.csv``; None where an epoch has no such value."""
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+    """Rows of a ``metrics.csv``; None where an epoch has no such value.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            names, *rows = csv.reader(opened)
+        return [
+            {name: float(cell) if cell else None for name, cell in zip(names, row, strict=True)}
+            for row in rows
+        ]
+    except (ValueError, csv.Error) as error:  # a file without a line, and no UTF-8, too
+        raise DataError(f"{file} is damaged: {error}") from error
 
 
 def summary(runs: Sequence[ReportRun]) -> str:
