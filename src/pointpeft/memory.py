@@ -3,7 +3,7 @@
 import ctypes
 from contextlib import suppress
 
-__all__ = ["keep_freed_memory", "return_freed_memory"]
+__all__ = ["keep_freed_memory"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of ``mallopt`` in GNU's C library."""
@@ -21,13 +21,3 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_MAX, 0)  # no array is mapped on its own
         mallopt(_TRIM_THRESHOLD, -1)  # the heap does not shrink
         mallopt(_TOP_PAD, 2**28)  # and grows by 256 MiB
-
-
-def return_freed_memory() -> None:
-    """Give the system back what this process has freed and kept.
-
-    Arrays of ever other sizes leave gaps between them that none fits into, so that a long training
-    would take more and more memory. With other C libraries than GNU's this does nothing.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -61,6 +61,16 @@ def test_a_run_shows_what_it_rebuilds(pretrained, shape, visualize):
     assert page.addresses == []
 
 
+@pytest.mark.parametrize("content", [b"", b"epoch,train_loss\n1", b"epoch\na\n", b"\xff"])
+def test_damaged_curves_are_named(pretrained, content, tmp_path):
+    run_folder = tmp_path / "damaged"
+    shutil.copytree(pretrained, run_folder)
+    (run_folder / "metrics.csv").write_bytes(content)
+    result = run("visualize", run_folder)
+    assert result.code == 1
+    assert "metrics.csv" in result.text
+
+
 def test_the_mask_hangs_on_the_seed(pretrained, shape, visualize):
     first, same, other = (
         error_of_rebuilding(visualize(shape, "--checkpoint", pretrained, "--seed", seed))

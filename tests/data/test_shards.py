@@ -19,7 +19,8 @@ from pointpeft.data.shards import (
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.output_lock import locked
 
-pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 TRANSFORM = InputTransform(num_points=32)
 
 
@@ -265,6 +266,27 @@ def test_shapes_of_a_damaged_block_are_replaced_by_others_that_are_asked_for(sha
     assert np.array_equal(points[[0, 2]], good)
     with pytest.raises(DataError, match="shard-00000"):
         shapes.read([10, 20], 32)
+
+
+@pytest.mark.parametrize(
+    ("points", "named"), [(np.ones(31 * 3), "31"), (np.r_[np.ones(95), np.nan], "finite")]
+)
+def test_other_points_than_were_written_are_damage(sharded, points, named):
+    file = sharded / "shard-00000.parquet"
+    table = pq.read_table(file)
+    place = table.column_names.index("points")
+    lists = pa.array([points.astype(np.float32)] * len(table))
+    pq.write_table(table.set_column(place, "points", lists), file, row_group_size=256)
+    read, problems = load_sharded(sharded, TRANSFORM).read([10, 800], 32)
+    (problem,) = problems
+    assert "shard-00000" in problem
+    assert named in problem
+    assert np.array_equal(read[0], read[1])
+
+
+def test_lost_marks_are_found(sharded):
+    (sharded / "marks.parquet").unlink()
+    assert [problem.item for problem in verify_shards(sharded)] == ["marks.parquet"]
 
 
 def test_a_missing_shard_is_refused_or_left_out(sharded):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import resource
 
 import pytest
@@ -13,6 +14,7 @@ import pointpeft as pp
 from pointpeft.compat.checkpoints.checkpoint_reader import load_into, read_checkpoint
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.models import save_model, state_hash
+from pointpeft.models.safetensors_files import saved_sizes
 from tests.models.tiny import settle, tiny
 
 
@@ -139,6 +141,16 @@ def test_files_of_others_are_refused(metadata, path):
     save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
     with pytest.raises(CheckpointError, match="pointpeft"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "notes", [{"config": 5}, {"config": {}}, {"config": {}, "num_points": "many"}], ids=str
+)
+def test_notes_of_other_kinds_are_refused_by_their_file(notes, path):
+    about = {"name": "point_mae", "task": "features", **notes}
+    save_file({"weight": torch.zeros(2)}, path, metadata={"pointpeft": json.dumps(about)})
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        saved_sizes(path)
 
 
 def test_a_file_that_names_no_model_is_refused(path):

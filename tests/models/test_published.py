@@ -194,6 +194,15 @@ def test_wrong_shapes_are_refused_and_leave_the_model_alone(pretrained):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("values", [torch.tensor(torch.nan), torch.tensor(1)], ids=str)
+def test_values_that_are_no_finite_numbers_are_refused_by_their_entry(values, tmp_path):
+    state = settle(tiny("pretraining")).state_dict()
+    state["backbone.norm.weight"] = values.repeat(len(state["backbone.norm.weight"]))
+    file = publish(tmp_path / "pretrain.pth", POINT_MAE_PRETRAINED.theirs(state))
+    with pytest.raises(CheckpointError, match=r"pretrain\.pth.*backbone\.norm\.weight"):
+        tiny("features", checkpoint=file)
+
+
 def test_a_head_for_other_classes_is_refused(finetuned):
     for name in ("point_mae", "point_mae_small"):  # which the encoder fits
         with pytest.raises(CheckpointError) as caught:

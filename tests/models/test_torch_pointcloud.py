@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import pointpeft as pp
 from pointpeft.compat.checkpoints.checkpoint_converter import convert
 from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout
-from pointpeft.errors import CheckpointError
+from pointpeft.errors import CheckpointError, PointPeftError
 from tests.models.tiny import run, settle, tiny
 
 STATED = json.loads(Path(__file__).with_suffix("").with_name("torch_pointcloud.json").read_text())
@@ -181,6 +181,16 @@ def test_a_file_that_does_not_fit_is_refused_by_its_entries(network, change, nam
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=re.escape(named)):
         built(network, checkpoint=tmp_path / "model.safetensors")
+
+
+@every_network
+@pytest.mark.parametrize("axes", [0, 1])
+def test_entries_with_other_axes_are_refused(network, axes, tmp_path):
+    state = library_state(network, built(network))
+    save_file({name: torch.ones((2,) * axes) for name in state}, tmp_path / "model.safetensors")
+    with pytest.raises(PointPeftError):
+        convert(tmp_path / "model.safetensors", tmp_path / "ours.safetensors")
+    assert not (tmp_path / "ours.safetensors").exists()
 
 
 def test_a_safetensors_file_with_published_names_is_read_too(points, tmp_path):

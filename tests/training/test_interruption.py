@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -237,6 +238,46 @@ def test_damaged_checkpoint_is_named(run_finetune, tmp_path, cut_at):
         run_finetune(resume=True)
 
 
+@pytest.mark.parametrize("left", [{}, {"state_dict": {}}, []], ids=str)
+def test_a_checkpoint_of_something_else_is_named(run_pretrain, tmp_path, left):
+    run_pretrain("trainer.epochs=1")
+    torch.save(left, tmp_path / "pretrain/checkpoints/last.ckpt")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        run_pretrain("trainer.epochs=2", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff"], ids=str)
+def test_damaged_settings_are_named(run_pretrain, tmp_path, content):
+    run_pretrain("trainer.epochs=1")
+    (tmp_path / "pretrain/config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        run_pretrain("trainer.epochs=2", resume=True)
+
+
+def test_a_run_without_its_checkpoint_says_that_it_begins_again(run_pretrain, tmp_path, caplog):
+    run_pretrain("trainer.epochs=1")
+    (tmp_path / "pretrain/checkpoints/last.ckpt").unlink()
+    with caplog.at_level(logging.INFO, "pointpeft"):
+        run_pretrain("trainer.epochs=1", resume=True)
+    assert "a larger trainer.epochs goes on" not in caplog.text
+    run_pretrain("trainer.epochs=2", resume=True)
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert "last.ckpt" in warning
+    assert len(rows(tmp_path / "pretrain")) == 2
+
+
+@pytest.mark.parametrize("change", ["points", "label"])
+def test_a_run_does_not_go_on_with_other_shapes(run_finetune, archive, tmp_path, change):
+    data = tmp_path / "own.npz"
+    arrays = dict(np.load(archive))
+    np.savez(data, **arrays)
+    run_finetune(f"data.source={data}", "trainer.epochs=1")
+    arrays[change] = arrays[change][::-1]
+    np.savez(data, **arrays)
+    with pytest.raises(ConfigError, match=r"data\.source"):
+        run_finetune(f"data.source={data}", "trainer.epochs=2", resume=True)
+
+
 def no_space(*arguments, **options):
     """Stands for a writer on a full disk: a part of the file, then an error."""
     for target in arguments:
@@ -249,11 +290,13 @@ def no_space(*arguments, **options):
 
 def test_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
-    io.save_checkpoint({"epoch": 1}, path)
+    entries = "state_dict optimizer_states lr_schedulers loops epoch global_step"
+    content = dict.fromkeys(entries.split(), 1)
+    io.save_checkpoint(content, path)
     monkeypatch.setattr(torch, "save", no_space)
     with pytest.raises(OSError, match="No space"):
         io.save_checkpoint({"epoch": 2}, path)
-    assert io.load_checkpoint(path) == {"epoch": 1}
+    assert io.load_checkpoint(path) == content
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -225,14 +225,15 @@ def test_checkpoints_are_as_far_apart_as_is_asked_for(run_pretrain, monkeypatch)
         saved.clear()
 
 
-def test_a_run_does_not_go_on_with_other_shapes(run_pretrain, own_shards, sharded, steps):
+@pytest.mark.parametrize("others", [{"procedural": 500}, {"procedural": 600, "seed": 9}])
+def test_a_run_does_not_go_on_with_other_shapes(run_pretrain, own_shards, steps, others):
     settings = [f"data.source={own_shards}", "trainer.epochs=2", EVERY_STEP]
     steps.at = {(0, 2): PowerCutError()}
     with pytest.raises(PowerCutError):
         run_pretrain(*settings)
     for file in own_shards.iterdir():
         file.unlink()
-    write_shards("procedural", own_shards, procedural=500, num_points=80, workers=0)
+    write_shards("procedural", own_shards, num_points=80, workers=0, **others)
     with pytest.raises(ConfigError, match=r"data\.source"):
         run_pretrain(*settings, resume=True)
 

@@ -16,7 +16,7 @@ from pointpeft.errors import DataError
 from pointpeft.models.objective import CloudTeacher
 from pointpeft.training.processes import Share
 from pointpeft.training.teacher_features import teacher_features
-from pointpeft.vision import RandomTeacher, make_views
+from pointpeft.vision import RandomTeacher, TransformersTeacher, make_views
 from pointpeft.vision.views import ShadedViews
 from tests.models.tiny import clouds
 from tests.training.support import rows
@@ -40,9 +40,9 @@ def test_they_are_what_it_sees_and_are_kept(tmp_path, monkeypatch):
     assert torch.equal(teacher_features(teacher(), split(), tmp_path), found)
 
 
-def features_file(value, count=5):
+def features_file(value, count=5, kind=np.float16):
     file = io.BytesIO()
-    np.savez(file, features=np.full(count, value, np.float16))
+    np.savez(file, features=np.full(count, value, kind))
     return file.getvalue()
 
 
@@ -103,7 +103,18 @@ def test_shapes_of_a_lost_shard_are_not_seen_or_refused(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "change", ["shapes", "teacher", "views", "drawing", "points", "rubbish", "bit", "nan"]
+    "change",
+    [
+        "shapes",
+        "teacher",
+        "views",
+        "drawing",
+        "points",
+        "rubbish",
+        "bit",
+        "nan",
+        "kind",
+    ],
 )
 def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
     first = teacher_features(teacher(), split(), tmp_path)
@@ -112,6 +123,7 @@ def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
         "rubbish": lambda _: b"damaged",
         "bit": flipped,
         "nan": lambda _: features_file(math.nan),
+        "kind": lambda _: features_file(1, kind=np.int32),
     }
     if change == "shapes":
         shapes = split(seed=1)
@@ -129,6 +141,22 @@ def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
         file.write_bytes(harm[change](file.read_bytes()))
     again = teacher_features(looks, shapes, tmp_path)
     assert torch.equal(first, again) == (change in harm)
+
+
+def test_a_config_that_changes_looks_again(tmp_path):
+    """Its heads show in no weight."""
+    transformers = pytest.importorskip("transformers")
+    found = []
+    for heads in (1, 4):
+        torch.manual_seed(0)
+        config = transformers.ViTConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=heads, intermediate_size=8,
+            image_size=32, patch_size=8, attn_implementation="eager", initializer_range=0.5,
+        )  # fmt: skip
+        encoder = TransformersTeacher(transformers.ViTModel(config))
+        looks = CloudTeacher(encoder, make_views("shaded", 2))
+        found.append(teacher_features(looks, split(), tmp_path))
+    assert not torch.equal(*found)
 
 
 def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Teachers: where they come from, what they return, that they do not move."""
 
 import copy
+import json
 import pickle
 import re
 import sys
@@ -265,6 +266,32 @@ def test_weights_that_do_not_fit_their_config_are_refused(vit_folder):
     config = vit_folder / "config.json"
     config.write_text(config.read_text().replace('_size": 8', '_size": 9'))
     with pytest.raises(CheckpointError, match="fit"):
+        load_teacher(vit_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_hidden_layers": 1}, "more blocks"),
+        ({"num_attention_heads": "2"}, "num_attention_heads"),
+        ({"patch_size": 0}, "zero"),
+    ],
+    ids=str,
+)
+def test_a_config_of_another_network_is_refused_by_its_folder(vit_folder, change, named):
+    config = vit_folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(CheckpointError, match=named) as refused:
+        load_teacher(vit_folder)
+    assert str(vit_folder) in str(refused.value)
+
+
+def test_weights_that_are_not_finite_are_refused(vit_folder):
+    file = vit_folder / "model.safetensors"
+    weights = load_file(file)
+    spoilt = next(name for name in weights if "layer.1." in name)
+    save_file({**weights, spoilt: weights[spoilt] * torch.nan}, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=re.escape(str(vit_folder))):
         load_teacher(vit_folder)
 
 

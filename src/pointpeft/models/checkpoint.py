@@ -70,7 +70,7 @@ class Layout:
         """Our names for a state dict of theirs; entries without a rule keep their names."""
         renamed = {_rename(name, self.rules): tensor for name, tensor in state.items()}
         return {
-            name: tensor.flatten(1) if self._kernel_axes(name) else tensor
+            name: tensor.flatten(1) if tensor.ndim > 2 and self._kernel_axes(name) else tensor
             for name, tensor in renamed.items()
         }
 
@@ -190,7 +190,8 @@ def fill(model: Loadable, checkpoint: Checkpoint, reset_head: bool = False) -> L
         What was used, left, and not found.
 
     Raises:
-        CheckpointError: entries of the encoder are missing or left over, or shapes differ.
+        CheckpointError: entries of the encoder are missing or left over, shapes differ, or values
+            are not finite.
     """
     prefix = "backbone." if model.task == "features" else ""
     if not reset_head:
@@ -238,7 +239,12 @@ def _check_fit(
         (missing, "it lacks {} of the encoder's entries"),
         (surplus, "it has {} entries that this encoder has no place for"),
     )
-    refused = f"{checkpoint.source} ({checkpoint.title}) does not fit this model"
+    file = f"{checkpoint.source} ({checkpoint.title})"
+    refused = f"{file} does not fit this model"
+    if damaged := [name for name in used if not _holds_numbers(checkpoint.state[name], own[name])]:
+        raise CheckpointError(
+            f"{file} is damaged: no finite floating-point numbers are {enumerate_names(damaged)}"
+        )
     for names, problem in problems:
         if names:
             raise WrongEncoderError(
@@ -257,6 +263,13 @@ def _check_fit(
         of_encoder = any(name.startswith(core) for name in wrong)
         kind = WrongEncoderError if of_encoder else CheckpointError
         raise kind(f"{refused}: {enumerate_names(wrong)}; {remedy}")
+
+
+def _holds_numbers(tensor: Tensor, own: Tensor) -> bool:
+    """Whether an entry of a file is what that of a network can be."""
+    return not own.is_floating_point() or bool(
+        tensor.is_floating_point() and tensor.isfinite().all()
+    )
 
 
 def _roots(names: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from pointpeft.models.loadable import Core, Loadable
 from pointpeft.models.objective import Pretraining
 
 __all__ = [
+    "checked_notes",
     "read_safetensors",
     "save_model",
     "saved_name",
@@ -38,7 +39,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is damaged.
     """
     with _opened(path) as file:
-        metadata = _metadata_of(file)
+        metadata = _metadata_of(file, path)
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
@@ -124,6 +125,8 @@ def saved_sizes(path: str | Path) -> dict[str, Any]:
     metadata = _own_metadata(Path(path))
     if "config" not in metadata:
         return {}
+    if "num_points" not in metadata:
+        raise CheckpointError(f"{path} is damaged: it does not say its num_points")
     return {**metadata["config"], "num_points": metadata["num_points"]}
 
 
@@ -148,7 +151,7 @@ def _own_metadata(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     with _opened(path) as file:
-        return _metadata_of(file)
+        return _metadata_of(file, path)
 
 
 @contextmanager
@@ -156,10 +159,26 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
+    except CheckpointError:
+        raise
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
-def _metadata_of(file: Any) -> dict[str, Any]:
+def _metadata_of(file: Any, path: Path) -> dict[str, Any]:
     metadata = json.loads((file.metadata() or {}).get("pointpeft", "{}"))
-    return metadata if isinstance(metadata, dict) else {}
+    return checked_notes(metadata, path) if isinstance(metadata, dict) else {}
+
+
+def checked_notes(notes: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+    """What a file of ours says about itself, if it is of the kinds that we write.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    for key in ("config", "method", "pretraining"):
+        if not isinstance(notes.get(key, {}), Mapping):
+            raise CheckpointError(f"{path} is damaged: its note {key!r} is {notes[key]!r}")
+    if type(notes.get("num_points", 1)) is not int:
+        raise CheckpointError(f"{path} is damaged: num_points is {notes['num_points']!r}")
+    return dict(notes)

@@ -18,13 +18,11 @@ from torch import Tensor
 
 from pointpeft.files import replacing
 from pointpeft.measure.records import peak_memory_bytes
-from pointpeft.memory import return_freed_memory
 from pointpeft.progress import Meter
 
 __all__ = [
     "EpochSeeds",
     "EpochTimer",
-    "FreedMemory",
     "History",
     "MeanLoss",
     "Patience",
@@ -255,18 +253,6 @@ class Throughput(EpochTimer):
         if self._start is not None:
             task.log("clouds_per_second", self._clouds / self.seconds[-1])
         task.log("peak_memory_bytes", float(peak_memory_bytes()))
-
-
-class FreedMemory(L.Callback):
-    """Gives freed memory back now and then, so that days of training take no more than minutes."""
-
-    def __init__(self, steps: int = 100) -> None:
-        self._steps = steps
-
-    def on_train_batch_end(self, trainer: L.Trainer, *of_batch: Any) -> None:
-        """After every hundredth step."""
-        if trainer.global_step % self._steps == 0:
-            return_freed_memory()
 
 
 class ProgressBar(L.Callback):

@@ -205,8 +205,8 @@ class SvmCheckConfig:
     def __post_init__(self) -> None:
         check_sizes(self, ["every", "num_points"], prefix="svm.")
         check_choices(self, ["machine"], ("svc", "linear_svc"), prefix="svm.")
-        if self.C is not None and not self.C > 0:
-            raise ConfigError(f"svm.C must be positive, got {self.C}")
+        if self.C is not None and not 0 < self.C < math.inf:
+            raise ConfigError(f"svm.C must be positive and finite, got {self.C}")
         if self.C is None and self.machine == "linear_svc":
             raise ConfigError("svm.machine=linear_svc needs svm.C; in Point-BERT 1.0")
 
@@ -231,8 +231,8 @@ class SvmConfig:
     def __post_init__(self) -> None:
         check_sizes(self, ["seed"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
-        if self.C is not None and not self.C > 0:
-            raise ConfigError(f"C must be positive, got {self.C}")
+        if self.C is not None and not 0 < self.C < math.inf:
+            raise ConfigError(f"C must be positive and finite, got {self.C}")
 
 
 @dataclass

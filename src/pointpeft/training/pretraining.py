@@ -27,7 +27,6 @@ from pointpeft.models.pretrainable import Pretrainable
 from pointpeft.process_state import undisturbed
 from pointpeft.progress import Meter
 from pointpeft.training.callbacks import (
-    FreedMemory,
     History,
     MeanLoss,
     ProgressBar,
@@ -205,7 +204,7 @@ def _train(
         config.seed,
         [
             StepSeeds(config.seed), BatchNormMomentum(config.optimizer), MeanLoss(), *checks,
-            timer, history, FreedMemory(),
+            timer, history,
             Announcement("pretrain"), ProgressBar("pretrain", shown),
         ],
         monitor=None,

@@ -209,7 +209,7 @@ def by_positions(layout: Layout, state: Mapping[str, Tensor]) -> Layout:
         state: the entries under their published names.
     """
     weight = state.get("pos_embed.0.weight")
-    plain = weight is None or weight.shape[-1] == 3
+    plain = weight is None or weight.shape[-1:] == (3,)
     return layout if plain else _CODED.get(layout.name, layout)
 
 

@@ -186,7 +186,8 @@ def _concatenates(content: Checkpoint, shown: Mapping[str, Any]) -> bool:
     """Whether the head of a hierarchical classifier is given mean and maximum side by side."""
     state = content.state
     weight = state.get("head.0.weight", state.get("model.head.0.weight"))
-    return "dims" in shown and weight is not None and weight.shape[-1] == 2 * shown["dims"][-1]
+    width = () if weight is None else weight.shape[-1:]
+    return "dims" in shown and width == (2 * shown["dims"][-1],)
 
 
 def _say_assumed(content: Checkpoint, model: Loadable, known: set[str]) -> None:

@@ -19,7 +19,7 @@ from pointpeft.formats import enumerate_names
 from pointpeft.locations import existing_weights
 from pointpeft.models.checkpoint import Checkpoint, Layout, LoadReport, fill, recognise
 from pointpeft.models.loadable import Loadable
-from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.models.safetensors_files import checked_notes, read_safetensors
 
 __all__ = [
     "WRITTEN_HERE",
@@ -137,8 +137,8 @@ def head_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     shapes, counts = Shapes(state), dict[str, Any]()
     for key, pattern in {"num_classes": r"head\.\d+\.weight", "num_parts": r"fc\d\.weight"}.items():
         layers = sorted(name for name in state if re.fullmatch(rf"(?:model\.)?{pattern}", name))
-        if layers:
-            counts[key] = len(state[layers[-1]])
+        if layers and (count := shapes.size(layers[-1].removeprefix("model."))) is not None:
+            counts[key] = count
     if categories := shapes.size("category.linear.weight", 1):
         counts["num_categories"] = categories
     return counts
@@ -242,7 +242,8 @@ def _read_published(path: Path) -> Checkpoint:
         ) from error
     state = _without_prefix(_unwrap(path, content))  # refuses what is no mapping
     facts = content.get(WRITTEN_HERE)
-    return _recognised(path, state, dict(facts) if isinstance(facts, Mapping) else {})
+    notes = checked_notes(facts, path) if isinstance(facts, Mapping) else {}
+    return _recognised(path, state, notes)
 
 
 def _recognised(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
