@@ -61,7 +61,7 @@ def test_a_run_shows_what_it_rebuilds(pretrained, shape, visualize):
     assert page.addresses == []
 
 
-@pytest.mark.parametrize("content", [b"", b"epoch,train_loss\n1", b"epoch\na\n", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"epoch,train_loss\n1", b"epoch\na\n", b"\xff"])
 def test_damaged_curves_are_named(pretrained, content, tmp_path):
     run_folder = tmp_path / "damaged"
     shutil.copytree(pretrained, run_folder)
@@ -69,6 +69,14 @@ def test_damaged_curves_are_named(pretrained, content, tmp_path):
     result = run("visualize", run_folder)
     assert result.code == 1
     assert "metrics.csv" in result.text
+
+
+def test_an_empty_line_behind_the_curves_is_none_of_them(pretrained, tmp_path):
+    run_folder = tmp_path / "edited"
+    shutil.copytree(pretrained, run_folder)
+    with (run_folder / "metrics.csv").open("a") as file:
+        file.write("\n")
+    assert run("visualize", run_folder).code == 0
 
 
 def test_the_mask_hangs_on_the_seed(pretrained, shape, visualize):

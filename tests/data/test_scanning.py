@@ -34,7 +34,8 @@ def test_a_scan_far_from_the_origin_is_as_fine(sphere):
     near, far = simulate_scan(sphere, 0), simulate_scan(sphere + away, 0)
     assert near.dtype == far.dtype == np.float64
     np.testing.assert_allclose(far - away, near, atol=1e-6)
-    assert simulate_scan(sphere.astype(np.float32), 0).dtype == np.float32
+    for kind, found in ((np.float32, np.float32), (np.int16, np.float32), (np.int64, np.float64)):
+        assert simulate_scan((1000 * sphere).astype(kind), 0).dtype == found
 
 
 def test_the_shape_is_not_changed(sphere):

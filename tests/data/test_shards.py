@@ -268,14 +268,25 @@ def test_shapes_of_a_damaged_block_are_replaced_by_others_that_are_asked_for(sha
         shapes.read([10, 20], 32)
 
 
+SIZED = pa.list_(pa.float32(), 96)
+
+
 @pytest.mark.parametrize(
-    ("points", "named"), [(np.ones(31 * 3), "31"), (np.r_[np.ones(95), np.nan], "finite")]
+    ("points", "kind", "named"),
+    [
+        (np.ones(93), pa.list_(pa.float32(), 93), "93"),
+        (np.ones(96), pa.list_(pa.float32()), "96"),
+        (1.0, pa.float32(), "float"),
+        (np.r_[np.ones(95), np.nan], SIZED, "finite"),
+        (None, SIZED, "missing"),
+    ],
+    ids=["fewer", "of any number", "no lists", "not finite", "none"],
 )
-def test_other_points_than_were_written_are_damage(sharded, points, named):
+def test_other_points_than_were_written_are_damage(sharded, points, kind, named):
     file = sharded / "shard-00000.parquet"
     table = pq.read_table(file)
     place = table.column_names.index("points")
-    lists = pa.array([points.astype(np.float32)] * len(table))
+    lists = pa.array([points] * len(table), kind)
     pq.write_table(table.set_column(place, "points", lists), file, row_group_size=256)
     read, problems = load_sharded(sharded, TRANSFORM).read([10, 800], 32)
     (problem,) = problems
@@ -314,7 +325,16 @@ def test_shards_that_were_prepared_in_another_way(sharded, asked, named):
 
 @pytest.mark.parametrize(
     "change",
-    [{"format_version": 2}, {"shapes": 1}, {"shards": [{"file": "../a"}]}, {"listing": ...}],
+    [
+        {"format_version": 2},
+        {"shapes": 1},
+        {"shards": [{"file": "../a"}]},
+        {"listing": ...},
+        {"block": 0},
+        {"block": "x"},
+        {"total": -1},
+        {"total": 1},
+    ],
 )
 def test_an_index_that_is_not_right(sharded, change):
     content = json.loads((sharded / "shards.json").read_text())

@@ -254,16 +254,30 @@ def test_damaged_settings_are_named(run_pretrain, tmp_path, content):
         run_pretrain("trainer.epochs=2", resume=True)
 
 
-def test_a_run_without_its_checkpoint_says_that_it_begins_again(run_pretrain, tmp_path, caplog):
+def test_a_run_that_ended_without_its_checkpoint_is_not_trained_over(
+    run_pretrain, tmp_path, caplog
+):
     run_pretrain("trainer.epochs=1")
     (tmp_path / "pretrain/checkpoints/last.ckpt").unlink()
     with caplog.at_level(logging.INFO, "pointpeft"):
         run_pretrain("trainer.epochs=1", resume=True)
-    assert "a larger trainer.epochs goes on" not in caplog.text
+    assert "last.ckpt is missing" in caplog.text
+    with pytest.raises(ConfigError, match=r"last\.ckpt"):  # what it reached would be lost
+        run_pretrain("trainer.epochs=2", resume=True)
+    (tmp_path / "pretrain/metrics.json").unlink()  # as of one that has not ended
     run_pretrain("trainer.epochs=2", resume=True)
     (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert "last.ckpt" in warning
     assert len(rows(tmp_path / "pretrain")) == 2
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_an_adapter_without_its_checkpoint_is_not_trained_over(run_finetune, tmp_path, seeds):
+    run_finetune("trainer.epochs=1", f"seeds={seeds}")
+    for last in tmp_path.rglob("last.ckpt"):
+        last.unlink()
+    with pytest.raises(ConfigError, match=r"last\.ckpt"):
+        run_finetune("trainer.epochs=2", f"seeds={seeds}", resume=True)
 
 
 @pytest.mark.parametrize("change", ["points", "label"])

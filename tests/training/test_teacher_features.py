@@ -143,20 +143,25 @@ def test_whatever_changes_it_looks_again(tmp_path, change, monkeypatch):
     assert torch.equal(first, again) == (change in harm)
 
 
-def test_a_config_that_changes_looks_again(tmp_path):
-    """Its heads show in no weight."""
+def test_a_transformer_is_known_by_its_settings_and_the_weights_that_count(tmp_path, monkeypatch):
+    """Its heads show in no weight; a pooler and the names of classes change nothing."""
     transformers = pytest.importorskip("transformers")
-    found = []
-    for heads in (1, 4):
+
+    def seen(pooler, **settings):
         torch.manual_seed(0)
         config = transformers.ViTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=heads, intermediate_size=8,
-            image_size=32, patch_size=8, attn_implementation="eager", initializer_range=0.5,
+            hidden_size=16, num_hidden_layers=1, intermediate_size=8, image_size=32, patch_size=8,
+            attn_implementation="eager", initializer_range=0.5, **settings,
         )  # fmt: skip
-        encoder = TransformersTeacher(transformers.ViTModel(config))
-        looks = CloudTeacher(encoder, make_views("shaded", 2))
-        found.append(teacher_features(looks, split(), tmp_path))
-    assert not torch.equal(*found)
+        network = transformers.ViTModel(config)
+        torch.nn.init.constant_(network.pooler.dense.weight, pooler)
+        looks = CloudTeacher(TransformersTeacher(network), make_views("shaded", 2))
+        return teacher_features(looks, split(), tmp_path)
+
+    first = seen(0, num_attention_heads=1)
+    assert not torch.equal(seen(0, num_attention_heads=4), first)
+    monkeypatch.setattr(CloudTeacher, "forward", None)  # looking again would fail
+    assert torch.equal(seen(1, num_attention_heads=1, id2label={0: "a"}), first)
 
 
 def test_a_run_learns_from_what_was_kept(run_pretrain, tmp_path, monkeypatch):

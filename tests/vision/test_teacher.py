@@ -241,12 +241,15 @@ def test_the_tower_of_a_whole_clip_in_a_folder(images, tmp_path):
 
 @pytest.fixture
 def vit_folder(tmp_path):
-    config = transformers.ViTConfig(
+    transformers.ViTModel(vit_config()).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def vit_config():
+    return transformers.ViTConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
         image_size=12, patch_size=4,
     )  # fmt: skip
-    transformers.ViTModel(config).save_pretrained(tmp_path)
-    return tmp_path
 
 
 def test_weights_that_are_missing_are_refused_but_for_those_that_nothing_uses(vit_folder):
@@ -284,6 +287,34 @@ def test_a_config_of_another_network_is_refused_by_its_folder(vit_folder, change
     with pytest.raises(CheckpointError, match=named) as refused:
         load_teacher(vit_folder)
     assert str(vit_folder) in str(refused.value)
+
+
+def test_blocks_that_a_classifier_has_too_many_are_found_too(tmp_path):
+    transformers.ViTForImageClassification(vit_config()).save_pretrained(tmp_path)
+    load_teacher(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match="more blocks"):
+        load_teacher(tmp_path)
+
+
+def test_blocks_of_a_tower_that_nothing_looks_at_do_not_count(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 8}  # fmt: skip
+    config = transformers.SiglipConfig(
+        text_config={**sizes, "vocab_size": 9, "max_position_embeddings": 4},
+        vision_config={**sizes, "image_size": 12, "patch_size": 4},
+    )
+    transformers.SiglipModel(config).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    content = json.loads(file.read_text())
+    content["text_config"]["num_hidden_layers"] = 1
+    file.write_text(json.dumps(content))
+    load_teacher(tmp_path)
+    content["vision_config"]["num_hidden_layers"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="more blocks"):
+        load_teacher(tmp_path)
 
 
 def test_weights_that_are_not_finite_are_refused(vit_folder):

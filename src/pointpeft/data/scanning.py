@@ -88,9 +88,9 @@ def simulate_scan(
         config: How it is scanned.
 
     Returns:
-        Points `(M, 3)` in the unit of `points`, in no order, around the same centre: float32 of
-        float32 points, float64 of float64 ones. M is some hundreds for 2,048 points, and never
-        zero.
+        Points `(M, 3)` in the unit of `points`, in no order, around the same centre: float32, but
+        float64 if `points` are float64 or integers of 32 bits and more. M is some hundreds for
+        2,048 points, and never zero.
 
     Raises:
         ConfigError: the generator is none, nor a seed from 0.

@@ -241,9 +241,11 @@ def _check_fit(
     )
     file = f"{checkpoint.source} ({checkpoint.title})"
     refused = f"{file} does not fit this model"
-    if damaged := [name for name in used if not _holds_numbers(checkpoint.state[name], own[name])]:
+    damaged = [name for name in used if not _can_be(own[name], checkpoint.state[name])]
+    if damaged:
         raise CheckpointError(
-            f"{file} is damaged: no finite floating-point numbers are {enumerate_names(damaged)}"
+            f"{file} is damaged, or quantised: these entries are not finite floating-point "
+            f"numbers: {enumerate_names(damaged)}"
         )
     for names, problem in problems:
         if names:
@@ -265,11 +267,11 @@ def _check_fit(
         raise kind(f"{refused}: {enumerate_names(wrong)}; {remedy}")
 
 
-def _holds_numbers(tensor: Tensor, own: Tensor) -> bool:
-    """Whether an entry of a file is what that of a network can be."""
-    return not own.is_floating_point() or bool(
-        tensor.is_floating_point() and tensor.isfinite().all()
-    )
+def _can_be(own: Tensor, found: Tensor) -> bool:
+    """Whether an entry can be copied: finite floating-point numbers where the network has such."""
+    if not own.is_floating_point():
+        return True
+    return found.is_floating_point() and bool(found.float().isfinite().all())
 
 
 def _roots(names: tuple[str, ...]) -> str:

@@ -125,8 +125,6 @@ def saved_sizes(path: str | Path) -> dict[str, Any]:
     metadata = _own_metadata(Path(path))
     if "config" not in metadata:
         return {}
-    if "num_points" not in metadata:
-        raise CheckpointError(f"{path} is damaged: it does not say its num_points")
     return {**metadata["config"], "num_points": metadata["num_points"]}
 
 
@@ -159,7 +157,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except CheckpointError:
+    except CheckpointError:  # a ValueError, too
         raise
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
@@ -178,7 +176,12 @@ def checked_notes(notes: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
     """
     for key in ("config", "method", "pretraining"):
         if not isinstance(notes.get(key, {}), Mapping):
-            raise CheckpointError(f"{path} is damaged: its note {key!r} is {notes[key]!r}")
-    if type(notes.get("num_points", 1)) is not int:
-        raise CheckpointError(f"{path} is damaged: num_points is {notes['num_points']!r}")
+            raise CheckpointError(
+                f"{path} is damaged: its note {key!r} is {notes[key]!r}, not a mapping"
+            )
+    points = notes.get("num_points", None if "config" in notes else 1)
+    if type(points) is not int or points < 1:
+        raise CheckpointError(
+            f"{path} is damaged: its note 'num_points' is {points!r}, not an integer of at least 1"
+        )
     return dict(notes)

@@ -184,7 +184,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # no UTF-8, or a date that is none
         raise ConfigError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is damaged: it holds no settings")

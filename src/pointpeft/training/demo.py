@@ -18,8 +18,7 @@ __all__ = ["EPOCHS", "METHODS", "REPORT", "run_demo"]
 METHODS = ("svm", "lda", "linear", "full", "point-peft")
 """Tuning methods that are compared, in this order."""
 EPOCHS = {"homeobjects": 12, "mechparts": 4}
-"""Embedded sets that they can be compared on, and epochs of those that are trained on each.
-"""
+"""Embedded sets that they can be compared on, and epochs of those that are trained on each."""
 
 
 def run_demo(

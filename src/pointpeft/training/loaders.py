@@ -1,6 +1,5 @@
-"""Clouds in memory, served to Lightning batch by batch."""
+"""Clouds, served to Lightning batch by batch."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointpeft.data import ShapeSplit
 from pointpeft.data.benchmarks.benchmark import RaggedSplit
-from pointpeft.data.cache import geometry_digest
+from pointpeft.data.cache import geometry_digest, short_digest
 from pointpeft.data.shards.shard_reader import ShardedShapes
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.training.config import VALIDATION_BATCH
@@ -205,24 +204,26 @@ class ResumableBatches(L.LightningDataModule):
         """Those of the interrupted run.
 
         Raises:
-            ConfigError: it was trained on other shapes, or on the same in another order.
+            ConfigError: it was trained on other shapes or labels, or in another order, or begun by
+                an earlier version, which did not say.
         """
-        if state.get("content", self._content) != self._content:  # older runs do not say
+        if state.get("content") != self._content:
             raise ConfigError(
-                "data.source holds other training shapes now than when the run was interrupted, "
-                f"or in another order (now {len(self.stored):,}): mend it, or begin another run"
+                f"data.source holds {len(self.stored):,} training shapes now, and these, their "
+                "labels or their order are not those that the run was begun with: mend it, or "
+                "begin another run"
             )
         self._epoch, self._batches = state["epoch"], state["batches"]
 
     @cached_property
     def _content(self) -> str:
-        """16 hexadecimal digits, others where a shape or its labels are other ones."""
+        """Hash of the shapes in their order, with their labels and those of their parts."""
         shapes = self.stored.digests or map(geometry_digest, self.stored.points)
-        digest = hashlib.sha256("\n".join(shapes).encode())
+        about = [each.encode() for each in shapes]
         if isinstance(self.stored, ShapeSplit):
-            digest.update(self.stored.labels.tobytes())
-            digest.update(b"" if self.stored.seg is None else self.stored.seg.tobytes())
-        return digest.hexdigest()[:16]
+            about.append(self.stored.labels.tobytes())
+            about.append(b"" if self.stored.seg is None else self.stored.seg.tobytes())
+        return short_digest(b"\n".join(about))
 
 
 class ShapeDataModule(ResumableBatches):

@@ -192,6 +192,7 @@ def _train(
     protocol = find_protocol(config.protocol)
     schedule = Schedule.of(config.optimizer, config.trainer.epochs)
     epochs = config.trainer.epochs + protocol.extra_epochs(config)
+    begun = run.begin_from(resume)
     timer, history, checks = Throughput(), History(run.history), _checks(config, run, clouds)
     selection = "last epoch: there is no check"
     if checks:
@@ -218,7 +219,7 @@ def _train(
     )  # fmt: skip
     seen = _look(config, model, clouds, trainer)
     task = PretrainingModule(model, schedule, clouds.augmentation, seen)
-    fit(trainer, task, batches, run.begin_from(resume))
+    fit(trainer, task, batches, begun)
 
     def conclude() -> dict[str, Any]:
         metrics = {

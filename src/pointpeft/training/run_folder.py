@@ -46,6 +46,7 @@ _MAY_CHANGE = (
 """Settings that a resumed run may change."""
 _ENTRIES = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 """What the checkpoint of a run has, whatever it trains."""
+_WAY_OUT = "remove it to begin again, or name another `output`"
 _UNSET = "not set"
 """What is said of an entry of a free-form mapping, such as ``backbone``, that is not there."""
 
@@ -80,7 +81,7 @@ class RunFolder:
         Raises:
             ConfigError: the path is no UTF-8; or the folder holds a run and ``resume`` is off, or
                 the reverse, or the run there has other settings than its length and hardware, or
-                more epochs behind it.
+                more epochs behind it, or has ended and left no checkpoint to prolong it from.
         """
         check_text(str(self.path), "output")
         if not is_first_process():
@@ -109,6 +110,12 @@ class RunFolder:
             )
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
         texts = [file.read_bytes() for file in histories if file.is_file()]
+        prolonged = self.metrics.is_file() and _differences(self.config, config, _HARDWARE)
+        if texts and prolonged and not self._has_checkpoint:  # what it reached would be lost
+            raise ConfigError(
+                f"{self.path} has ended and cannot go on, as {self.last} is missing: name another "
+                "`output`"
+            )
         done = max((len(text.splitlines()) - 1 for text in texts), default=0)
         if done > config.trainer.epochs + extra_epochs(config):
             raise ConfigError(
@@ -134,6 +141,9 @@ class RunFolder:
             content = self.metrics.read_bytes()
         except FileNotFoundError:
             return None
+        except ConfigError as error:
+            log.warning("%s: the run is taken for one that has not ended", error)
+            return None
         if differ:
             return None
         try:
@@ -148,7 +158,7 @@ class RunFolder:
     def begin_from(self, resume: bool) -> Path | None:
         """The checkpoint that a resumed run continues from, if one was written.
 
-        That epochs are lost is told of.
+        Warns where epochs were trained and none is left.
         """
         if resume and self.last.is_file():
             return self.last
@@ -158,10 +168,15 @@ class RunFolder:
 
     def to_go_on(self, longer: str) -> str:
         """What is said of a run that has ended, if a larger setting ``longer`` would go on."""
-        name = self.last.relative_to(self.path)
-        if self.last.is_file() or any(self.path.glob(f"seed*/{name}")):
+        if self._has_checkpoint:
             return f"; a larger {longer} goes on"
-        return f"; nothing can go on, as {name} is missing"
+        return f"; it cannot go on, as {self.last} is missing"
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        """Of the run, or of one of its seeds."""
+        name = self.last.relative_to(self.path)
+        return self.last.is_file() or any(self.path.glob(f"seed*/{name}"))
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -244,10 +259,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise
         except Exception as error:  # arbitrary bytes raise almost anything
             reason = str(error) or type(error).__name__
-            raise CheckpointError(f"{path} is damaged: {reason}") from error
-        lacks = [key for key in _ENTRIES if not isinstance(content, dict) or key not in content]
-        if lacks:
-            raise CheckpointError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacks)}")
+            raise CheckpointError(f"{path} is damaged: {reason}; {_WAY_OUT}") from error
+        found = content if isinstance(content, dict) else {}
+        if lacks := [key for key in _ENTRIES if key not in found]:
+            raise CheckpointError(
+                f"{path} is no checkpoint of a run, it lacks {', '.join(lacks)}; {_WAY_OUT}"
+            )
         return content
 
 

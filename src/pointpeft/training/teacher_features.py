@@ -30,8 +30,12 @@ log = logging.getLogger("pointpeft")
 _TOGETHER = 512
 """Shapes in memory that are dealt with at a time."""
 _AT_ONCE = 8
-_NO_SETTINGS = ("_name_or_path", "transformers_version")
-"""Entries of a config of transformers that change nothing."""
+_NO_SETTINGS = (
+    "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
+    "initializer_factor", "initializer_range", "label2id", "num_labels", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "transformers_version",
+)  # fmt: skip
+"""Entries of a config of transformers that change nothing of what is seen."""
 MOST_POINTS = 4096
 """Of a cloud that are shown."""
 
@@ -165,7 +169,7 @@ def _identity(teacher: CloudTeacher) -> str:
     shades = (16 * images).round().to(torch.int16)  # machines differ in the last digits
     digest = hashlib.sha256(repr(tuple(shades.shape)).encode() + shades.numpy().tobytes())
     network: Any = teacher.encoder.network
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(teacher.encoder.weights().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     if hasattr(network, "config"):  # heads and activations, which no weight shows
         about = network.config.to_dict().items()

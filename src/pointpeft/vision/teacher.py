@@ -12,6 +12,7 @@ from pointpeft.optional import import_optional
 from pointpeft.vision.projection import LEAST_SIZE
 
 __all__ = [
+    "UNUSED",
     "ClipTeacher",
     "ConvolutionalTeacher",
     "RandomTeacher",
@@ -21,6 +22,8 @@ __all__ = [
     "transformers",
 ]
 
+UNUSED = ("pooler.", "head.", "embeddings.mask_token")
+"""Weights of vision transformers, below their tower, that feature maps do without."""
 _IMAGES_AT_ONCE = 16
 """Bounds the memory of a pass; kept small, as attention of every layer may be stored."""
 
@@ -73,6 +76,10 @@ class Teacher(nn.Module):
             chunks = [self.look(chunk.to(dtype)) for chunk in images.split(_IMAGES_AT_ONCE)]
         wide = torch.promote_types(dtype, torch.float32)
         return Seen(*(torch.cat(maps).to(wide) for maps in zip(*chunks, strict=True)))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the network that its maps are made by."""
+        return {n: t for n, t in self.network.state_dict().items() if not n.startswith(UNUSED)}
 
     def look(self, images: Tensor) -> Seen:
         """The maps of a few images ``(R, 3, S, S)``; every kind of teacher has its own.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.formats import enumerate_names
 from pointpeft.vision.teacher import (
+    UNUSED,
     ClipTeacher,
     ConvolutionalTeacher,
     RandomTeacher,
@@ -45,10 +46,6 @@ _EFFICIENTNET_CHANNELS = 1280  # of the feature map
 _EFFICIENTNET_LEAST = 32  # pixels that its strides leave one cell of
 _CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Has transformers say what it made up, in place of an error that names a setting of its own."""
-_WRONG_VALUES = (ValueError, TypeError, ArithmeticError, SafetensorError)
-"""What networks and files of transformers raise of others."""
-_UNUSED = ("pooler.", "head.", "embeddings.mask_token")
-"""Weights of vision transformers, below their tower, that feature maps do without."""
 
 # Names in OpenAI's files and in transformers, below the visual tower of each.
 _CLIP_NAMES = {
@@ -86,13 +83,13 @@ def load_teacher(
 
     Raises:
         ConfigError: nothing there, no vision transformer, or a package is not installed.
-        CheckpointError: a file that is damaged, could run code, or holds no visual tower.
+        CheckpointError: a file that is damaged, could run code, holds no visual tower, or has
+            weights that are not finite or do not fit its config.
     """
     teacher = _load_any(source, image_size, patch_size, channels)
-    state = teacher.network.state_dict().items()
-    if wrong := [name for name, tensor in state if not tensor.isfinite().all()]:
+    if wrong := [name for name, each in teacher.weights().items() if not each.isfinite().all()]:
         raise CheckpointError(
-            f"teacher {str(source)!r} is damaged: not finite are {enumerate_names(wrong)}"
+            f"teacher {str(source)!r} is damaged, weights are not finite: {enumerate_names(wrong)}"
         )
     return teacher
 
@@ -295,7 +292,10 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
             kind = library.CLIPVisionModelWithProjection
             return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)))
         found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
-    except (OSError, LookupError, *_WRONG_VALUES, hub.StrictDataclassError) as error:
+    except (
+        OSError, LookupError, ValueError, TypeError, ArithmeticError, SafetensorError,
+        hub.StrictDataclassError,
+    ) as error:  # fmt: skip
         raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images.
     return TransformersTeacher(getattr(found, "vision_model", found))
@@ -309,15 +309,17 @@ def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
             more blocks.
     """
     own = {_any_block(name) for name in network.state_dict()}
-    if more := sorted(n for n in loaded["unexpected_keys"] if _any_block(n) in own):
+    towers = any(name.startswith("text_model.") for name in own)
+
+    def looked_at(kind: str) -> list[str]:
+        names = {name.removeprefix(f"{network.base_model_prefix}.") for name in loaded[kind]}
+        if towers:
+            names = {name for name in names if name.startswith("vision_model.")}
+        return sorted(n for n in names if not n.removeprefix("vision_model.").startswith(UNUSED))
+
+    missing = looked_at("missing_keys")
+    if more := [name for name in looked_at("unexpected_keys") if _any_block(name) in own]:
         raise ValueError(f"weights of more blocks than config.json has: {enumerate_names(more)}")
-    towers = any(name.startswith("text_model.") for name in network.state_dict())
-    missing = [
-        name
-        for name in sorted(loaded["missing_keys"])
-        if not (towers and not name.startswith("vision_model."))
-        and not name.removeprefix("vision_model.").startswith(_UNUSED)
-    ]
     if wrong := loaded["mismatched_keys"]:
         raise ValueError(f"weights do not fit config.json: {enumerate_names(wrong)}")
     if missing:

@@ -110,8 +110,9 @@ class ShardIndex:
         check_sizes(index, ["block", "shard_size"])
         check_sizes(index, ["total", "listed"], least=0)
         for shard in index.shards:
-            check_sizes(shard, ["shapes"])
-        if index.shapes != shapes or any(Path(s.file).name != s.file for s in index.shards):
+            check_sizes(shard, ["shapes"], prefix=f"{shard.file}: ")
+        escapes = any(Path(shard.file).name != shard.file for shard in index.shards)
+        if index.shapes != shapes or index.listed > index.total or escapes:
             raise ValueError("its numbers or names do not fit together")
         return index
 

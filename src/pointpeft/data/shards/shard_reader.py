@@ -154,15 +154,13 @@ class ShardedShapes:
     def _clouds(self, key: tuple[int, int]) -> np.ndarray:
         """All points of the shapes of a block, `(n, N, 3)`."""
         lists, N = self._read(key, "points"), self.index.transform.num_points
-        try:
-            flat = lists.combine_chunks().flatten().to_numpy()
-            if len(flat) != len(lists) * N * 3:
-                raise ValueError(f"{len(flat)} numbers of {len(lists)} shapes of {N} points")
-            if not np.isfinite(flat).all():
-                raise ValueError("points that are not finite")
-        except (ValueError, TypeError) as error:  # of Arrow, too
-            raise self._damaged(key, str(error)) from error
-        return flat.reshape(-1, N, 3)
+        arrow, _ = import_parquet()
+        if lists.type != (written := arrow.list_(arrow.float32(), 3 * N)):
+            raise self._damaged(key, f"points are of type {lists.type}, not {written}")
+        flat = lists.combine_chunks().flatten()
+        if flat.null_count or len(flat) != 3 * N * len(lists) or not np.isfinite(flat).all():
+            raise self._damaged(key, "points are missing or not finite")
+        return flat.to_numpy().reshape(-1, N, 3)
 
     def _extent(self, key: tuple[int, int]) -> str:
         """The first and the last shape of a block by name, where they can be read."""
@@ -176,7 +174,7 @@ class ShardedShapes:
         """A column of a block.
 
         Raises:
-            DataError: It is damaged; the message names file, rows and first shape.
+            DataError: It is damaged; the message names file and rows.
         """
         shard, rows = self.index.shards[key[0]], self._rows(key)
         try:
@@ -189,7 +187,7 @@ class ShardedShapes:
         return found
 
     def _rows(self, key: tuple[int, int]) -> range:
-        """Those of a block in its shard."""
+        """Rows of a block in its shard."""
         first = key[1] * self.index.block
         return range(first, min(first + self.index.block, self.index.shards[key[0]].shapes))
 

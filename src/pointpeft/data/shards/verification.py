@@ -13,7 +13,7 @@ __all__ = ["verify_shards"]
 
 
 def verify_shards(folder: str | Path, progress: Progress | None = None) -> Iterator[Problem]:
-    """Shards whose content is not what was written, by their SHA-256.
+    """What is not as it was written: shards by their SHA-256, marks, and an index not complete.
 
     Raises:
         DataError: The index is missing or damaged.
@@ -33,9 +33,10 @@ def verify_shards(folder: str | Path, progress: Progress | None = None) -> Itera
     if not index.complete:
         yield Problem(SHARD_INDEX, f"{index.listed:,} of {index.total:,} shapes are dealt with")
         return
+    if not index.shapes:
+        return
     try:
         read_table(folder / MARKS, index.shapes)
-    except FileNotFoundError:
-        yield Problem(MARKS, "is missing; `data shard` with --resume writes it")
     except (OSError, ValueError, LookupError) as error:
-        yield Problem(MARKS, str(error))
+        remedy = "remove it, and `data shard` with --resume writes it anew"
+        yield Problem(MARKS, f"{error}; {remedy}")

@@ -98,12 +98,14 @@ def read_history(file: Path) -> list[dict[str, float | None]]:
     """
     try:
         with file.open(newline="", encoding="utf-8") as opened:
-            names, *rows = csv.reader(opened)
+            names, *rows = [row for row in csv.reader(opened) if row] or [[]]
+        if not names or any(len(row) != len(names) for row in rows):
+            raise ValueError("a header and a cell for each of its names are expected")
         return [
             {name: float(cell) if cell else None for name, cell in zip(names, row, strict=True)}
             for row in rows
         ]
-    except (ValueError, csv.Error) as error:  # a file without a line, and no UTF-8, too
+    except (ValueError, csv.Error) as error:  # of text that is not UTF-8, too
         raise DataError(f"{file} is damaged: {error}") from error
 
 
