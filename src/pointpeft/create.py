@@ -29,7 +29,7 @@ from pointpeft.models.safetensors_files import saved_name, saved_objective, save
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.model import PeftModel
 
-__all__ = ["create_model", "has_embedded_weights", "stated_sizes"]
+__all__ = ["create_model", "has_embedded_weights", "model_card", "stated_sizes"]
 
 log = logging.getLogger("pointpeft")
 
@@ -276,6 +276,11 @@ def _split_settings(entry: ModelEntry, overrides: dict[str, Any]) -> dict[str, A
 def has_embedded_weights(name: str) -> bool:
     """Whether the package ships weights for the model called ``name``."""
     return _weights_path(get_entry(name)).is_file()
+
+
+def model_card(name: str) -> Path:
+    """Where the card of the weights in the package lies, if there are some."""
+    return _weights_path(get_entry(name)).with_suffix(".md")
 
 
 def _weights_path(entry: ModelEntry) -> Path:

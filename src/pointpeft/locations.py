@@ -93,7 +93,9 @@ def existing_weights(path: str | Path) -> Path:
         CheckpointError: there is no such file.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist as a file; pass a weights file")
+        raise CheckpointError(
+            f"checkpoint {path} is neither a file of weights nor the folder of a pre-training run"
+        )
     return Path(path)
 
 

@@ -86,7 +86,7 @@ def test_settings(finetune, tmp_path, override, words):
     ("override", "words"),
     [
         ("peft.num_prompts=2", ["num_prompts", "at least 3"]),
-        ("peft.num_prompts=50", ["32 usable items", "num_prompts"]),
+        ("peft.num_prompts=50", ["32 usable shapes", "peft.num_prompts"]),
         ("peft.num_prompts=ten", ["num_prompts", "ten"]),
         ("peft.attention_heads=0", ["attention_heads"]),
     ],

@@ -98,6 +98,11 @@ def resumable(output: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if (output / "config.yaml").is_file():
-            text = "every completed epoch is saved; the same command with --resume goes on"
+            saved = any(any(output.rglob(name)) for name in ("last.ckpt", "metrics.json"))
+            text = (
+                "every completed epoch is saved; the same command with --resume goes on"
+                if saved
+                else "nothing was completed; the same command with --resume begins anew"
+            )
             warn(text, label="stopped")
         raise

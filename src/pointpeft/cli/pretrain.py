@@ -29,7 +29,7 @@ def models(
     """List the backbones, or show one with its paper, settings and published results."""
     from dataclasses import asdict
 
-    from pointpeft.create import has_embedded_weights
+    from pointpeft.create import has_embedded_weights, model_card
     from pointpeft.models import get_entry, list_models
 
     if name is None:
@@ -47,6 +47,9 @@ def models(
     table.add_row("licence", entry.licence)
     up = f"{entry.up_axis} up"
     table.add_row("input", f"{entry.num_points} points, normalize={entry.normalize}, {up}")
+    if has_embedded_weights(name):
+        table.add_row("weights", escape(f"in the package; their card: {model_card(name)}"))
+    table.add_row("settings", "defaults, which a run may change:")
     settings = {"backbone": entry.config, "pretraining": entry.pretraining_config}
     for group, config in settings.items():
         for key, value in asdict(config).items() if config else ():

@@ -97,8 +97,9 @@ def simulate_scan(
         DataError: `points` are not `(N, 3)` finite numbers, fewer than 64, or all at one place.
 
     Example:
+        >>> from pointpeft.data import read_shape, sample_surface
         >>> shape = read_shape("bolt.stl")
-        >>> scan = simulate_scan(sample_surface(shape.points, shape.faces, 4096), 0)
+        >>> scan = simulate_scan(sample_surface(shape.points, shape.faces, 4096, seed=0), 0)
     """
     points = np.asarray(points)
     kind, points = points.dtype, _checked(points)

@@ -147,8 +147,9 @@ class MemoryBank(nn.Module):
         available = len(self) - excluding
         if k > available:
             raise ConfigError(
-                f"the memory bank has {available} usable items, but {k} are to be retrieved; "
-                f"use a bank of more items (bank_size), or num_prompts <= {available + 2}"
+                f"the memory bank has {available} usable shapes, but {k} are to be retrieved: "
+                "train on more shapes and keep as many (bank_size), or let num_prompts "
+                f"(peft.num_prompts) be {available + 2} or less"
             )
 
     def retrieve(self, query: Tensor, k: int, exclude: Tensor | None = None) -> Retrieved:

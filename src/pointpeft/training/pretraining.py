@@ -153,6 +153,11 @@ def pretrain(
             "%s: shapes: %s; procedural shapes of an epoch: %s; points of a shape: %d",
             config.data.source, f"{len(clouds.train):,}", f"{config.procedural:,}", num_points,
         )  # fmt: skip
+        if len(clouds.train) + config.procedural < config.trainer.batch_size:
+            log.warning(
+                "fewer shapes than trainer.batch_size=%d: an epoch is one step; a smaller batch or "
+                "further shapes by procedural=N make more of it", config.trainer.batch_size,
+            )  # fmt: skip
         run.begin(config)
         before = config.checkpoint and resolve_checkpoint(config.checkpoint)
         seen = clouds.train.marks() | shapes_seen(before)
