@@ -94,7 +94,8 @@ def existing_weights(path: str | Path) -> Path:
     """
     if not Path(path).is_file():
         raise CheckpointError(
-            f"checkpoint {path} is neither a file of weights nor the folder of a pre-training run"
+            f"checkpoint {path} does not exist: pass a file of weights, or the folder of a "
+            "pre-training run"
         )
     return Path(path)
 
