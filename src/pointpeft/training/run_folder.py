@@ -97,12 +97,13 @@ class RunFolder:
     def _check_same_run(self, config: RunConfig) -> None:
         if not self.config.is_file():
             raise ConfigError(f"nothing to resume: {self.path} holds no run ({self.config.name})")
-        differ = _differences(self.config, config, _MAY_CHANGE)
-        if differ:
-            changes = "; ".join(
-                f"{key} was {written(was)} and is {written(given)} now"
-                for key, (was, given) in differ.items()
-            )
+        differ = _differences(self.config, config, _HARDWARE)
+        changes = "; ".join(
+            f"{key} was {written(was)} and is {written(given)} now"
+            for key, (was, given) in differ.items()
+            if key not in _MAY_CHANGE
+        )
+        if changes:
             raise ConfigError(
                 f"{self.path} was begun with other settings: {changes}\nto resume leave all as in "
                 f"its {self.config.name} but {', '.join(_MAY_CHANGE)}; for another run name "
@@ -110,8 +111,8 @@ class RunFolder:
             )
         histories = [self.history, *self.path.glob(f"seed*/{self.history.name}")]
         texts = [file.read_bytes() for file in histories if file.is_file()]
-        prolonged = self.metrics.is_file() and _differences(self.config, config, _HARDWARE)
-        if texts and prolonged and not self._has_checkpoint:  # what it reached would be lost
+        ended = texts and self.metrics.is_file()
+        if ended and differ and not self._has_checkpoint:  # what it reached would be lost
             raise ConfigError(
                 f"{self.path} has ended and cannot go on, as {self.last} is missing: name another "
                 "`output`"

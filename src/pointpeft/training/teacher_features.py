@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +29,6 @@ log = logging.getLogger("pointpeft")
 _TOGETHER = 512
 """Shapes in memory that are dealt with at a time."""
 _AT_ONCE = 8
-_NO_SETTINGS = (
-    "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
-    "initializer_factor", "initializer_range", "label2id", "num_labels", "output_attentions",
-    "output_hidden_states", "problem_type", "return_dict", "transformers_version",
-)  # fmt: skip
-"""Entries of a config of transformers that change nothing of what is seen."""
 MOST_POINTS = 4096
 """Of a cloud that are shown."""
 
@@ -168,11 +161,8 @@ def _identity(teacher: CloudTeacher) -> str:
     images = teacher.views.show(both, size, [None, band])
     shades = (16 * images).round().to(torch.int16)  # machines differ in the last digits
     digest = hashlib.sha256(repr(tuple(shades.shape)).encode() + shades.numpy().tobytes())
-    network: Any = teacher.encoder.network
     for name, tensor in sorted(teacher.encoder.weights().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    if hasattr(network, "config"):  # heads and activations, which no weight shows
-        about = network.config.to_dict().items()
-        settings = {key: value for key, value in about if key not in _NO_SETTINGS}
+    if settings := teacher.encoder.settings():
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]

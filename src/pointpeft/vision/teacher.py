@@ -24,6 +24,12 @@ __all__ = [
 
 UNUSED = ("pooler.", "head.", "embeddings.mask_token")
 """Weights of vision transformers, below their tower, that feature maps do without."""
+_NO_SETTINGS = (
+    "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
+    "initializer_factor", "initializer_range", "label2id", "num_labels", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "transformers_version",
+)  # fmt: skip
+"""Entries of a config of transformers that change nothing of what is seen."""
 _IMAGES_AT_ONCE = 16
 """Bounds the memory of a pass; kept small, as attention of every layer may be stored."""
 
@@ -38,6 +44,11 @@ class Seen(NamedTuple):
 
     features: Tensor
     saliency: Tensor
+
+
+def _settings(network: Any) -> dict[str, Any]:
+    """Those in the config of a network of transformers that change what is seen."""
+    return {k: v for k, v in network.config.to_dict().items() if k not in _NO_SETTINGS}
 
 
 class Teacher(nn.Module):
@@ -81,6 +92,10 @@ class Teacher(nn.Module):
         """Those of the network that its maps are made by."""
         return {n: t for n, t in self.network.state_dict().items() if not n.startswith(UNUSED)}
 
+    def settings(self) -> dict[str, Any]:
+        """What else its maps hang on, such as heads and activations, which no weight shows."""
+        return {}
+
     def look(self, images: Tensor) -> Seen:
         """The maps of a few images ``(R, 3, S, S)``; every kind of teacher has its own.
 
@@ -108,6 +123,10 @@ class ClipTeacher(Teacher):
 
     def __init__(self, network: Any) -> None:
         super().__init__(network, network.config.image_size, network.config.projection_dim)
+
+    def settings(self) -> dict[str, Any]:
+        """Of its config."""
+        return _settings(self.network)
 
     def look(self, images: Tensor) -> Seen:
         """``(R, 3, S, S)`` to maps with a cell per patch."""
@@ -161,6 +180,10 @@ class TransformersTeacher(Teacher):
                 "configuration; pass a vision transformer"
             )
         super().__init__(network, config.image_size, config.hidden_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Of its config."""
+        return _settings(self.network)
 
     def look(self, images: Tensor) -> Seen:
         """``(R, 3, S, S)`` to maps with a cell per patch."""
