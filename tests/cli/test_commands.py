@@ -54,6 +54,16 @@ def test_help_lists_every_setting_with_its_default_and_meaning(verb, kind):
         assert f"{setting.key} {setting.default} {setting.meaning}" in shown
 
 
+def test_help_of_visualize_lists_only_settings_that_change_a_view():
+    shown = set(re.findall(r"^  (\S+) ", run("visualize", "--help").out, re.MULTILINE))
+    of_training = {"optimizer.lr", "trainer.epochs", "svm.source", "checkpoint_minutes"}
+    known = {each.key for each in list_settings(PretrainConfig)}
+    assert of_training < known
+    assert shown < known | {"key"}
+    assert shown > {"pretraining", "procedural", "data.source"}
+    assert not shown & of_training
+
+
 def test_help_shows_the_defaults_of_its_own_verb():
     assert re.search(r"--epochs .*\[default: 50\]", run("finetune", "--help").out)
     assert re.search(r"--epochs .*\[default: 300\]", run("pretrain", "--help").out)

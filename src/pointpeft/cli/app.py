@@ -68,6 +68,11 @@ _OF_GRID = {
     "lr_factor": "0.33, 1, 3",
 }
 """What is compared where an option is not given."""
+_OF_VIEW = (
+    "model", "preset", "checkpoint", "backbone", "pretraining", "data.source", "data.num_points",
+    "data.normalize", "data.up_axis", "procedural", "protocol", "seed",
+)  # fmt: skip
+"""Settings of pre-training that change how a shape is seen."""
 
 app.command(cls=options.verb("FinetuneConfig"))(adapt.finetune)
 app.command(cls=options.verb(**_OF_ADAPTER, split="test, or all of a new set without parts"))(
@@ -120,6 +125,7 @@ app.command(cls=options.verb("PretrainConfig", checkpoint="random weights"))(pre
 app.command(
     cls=options.verb(
         "PretrainConfig",
+        _OF_VIEW,
         checkpoint="random weights",
         output="runs/visualize/SHAPE.html, or report.html in the folder of the run",
     )

@@ -178,14 +178,17 @@ def know_method(method: str | None) -> None:
     find_method(method)
 
 
-def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
+def verb(
+    kind: str | None = None, only: tuple[str, ...] = (), /, **defaults: str
+) -> type[TyperCommand]:
     """A command whose help says of every option what is done without it.
 
-    With a config class it ends with a table of all settings.
+    With a config class it ends with a table of the settings.
 
     Args:
         kind: name of the config class, one of :mod:`pointpeft.training.config`; its defaults are
             those of the options.
+        only: keys of the settings that the verb looks at, or the groups they are in; none: all.
         **defaults: what is done without an option of that name.
     """
 
@@ -198,8 +201,10 @@ def verb(kind: str | None = None, **defaults: str) -> type[TyperCommand]:
                 if param.default is None and default is not None and not param.required:
                     param.default = default
             super().format_help(ctx, formatter)
-            if settings:
-                out.print("Settings, as KEY=VALUE (null: not set):", _table(settings))
+            groups = tuple(f"{key}." for key in only) or ("",)
+            shown = [each for each in settings if f"{each.key}.".startswith(groups)]
+            if shown:
+                out.print("Settings, as KEY=VALUE (null: not set):", _table(shown))
 
     return Command
 
