@@ -6,7 +6,8 @@
 The run was trained on shards of procedural shapes. The linear SVM is measured on the embedded sets
 and on every data set named, for the weights as shipped (float16) and for three random
 initialisations of the same network. A run that goes on from the weights in the package, with the
-same settings but its epochs, says on its card what was before; their log stays beside the new one.
+same settings but its epochs and perhaps other shapes, says on its card what was before; their log
+stays beside the new one.
 """
 
 import argparse
@@ -33,6 +34,8 @@ SECONDS_TO_LOOK = 0.035
 SETS = ("homeobjects", "mechparts", "mechparts-scan")
 POOL = "runs/pool"
 FIRST = "runs/first"
+FIRST_POOL = "runs/first-pool"
+SPEED = "clouds_per_second"
 CARD = """# {name}
 
 {summary}.
@@ -41,14 +44,13 @@ CARD = """# {name}
 ## How it was made
 
 ```sh
-pointpeft data shard procedural --shapes {shapes} --points {stored} --seed {seed} --output {pool}
-{first}pointpeft pretrain --config {name}.yaml --output runs/{name}
+{commands}
 ```
 
 `{name}.yaml` stands beside this file. {machine} saw {speed:.0f} clouds a second (median of
-the log), at which it takes {hours:.1f} hours, and the teacher's look at all shapes {look:.1f} more;
-at commit {commit}.
-It saw the {shapes:,} procedural shapes {epochs} times ({seen:,} clouds), and no others: no shape of
+`{name}.csv`), at which it takes {hours:.1f} hours. A core looks at all shapes with the eyes of the
+teacher in {look:.1f}. The run was made at commit {commit}.
+It saw {looks} ({seen:,} clouds), and no others: no shape of
 a data set, and no label. It is one run with one seed.{further}
 
 The objective is that of {paper},
@@ -119,6 +121,44 @@ def curve(epochs: list[dict[str, str]], columns: list[str], first: int) -> list[
     ]
 
 
+def history(
+    name: str, first: int, last: int, pool: Path, first_pool: Path | None
+) -> dict[str, Any]:
+    """What the card says of the runs: their commands, and which shapes they saw how often.
+
+    Args:
+        name: Of the backbone.
+        first: Epochs of the run before, 0 without one.
+        last: Epochs of the run.
+        pool: Its shards.
+        first_pool: Shards of the run before, if they are others.
+    """
+    pools = {FIRST_POOL: ShardIndex.read(first_pool)} if first_pool else {}
+    pools[POOL] = ShardIndex.read(pool)
+    commands = [
+        f"pointpeft data shard procedural --shapes {each.shapes} "
+        f"--points {each.transform.num_points} --seed {each.seed} --output {output}"
+        for output, each in pools.items()
+    ]
+    pretrain = f"pointpeft pretrain --config {name}.yaml --output"
+    if first:
+        other = f" data.source={FIRST_POOL}" if first_pool else ""
+        commands.append(f"{pretrain} {FIRST} trainer.epochs={first} checkpoint=null{other}")
+    commands.append(f"{pretrain} runs/{name}")
+    times = [first, last] if first_pool else [first + last]
+    looks = [
+        f"{each.shapes:,} procedural shapes {epochs} times"
+        for each, epochs in zip(pools.values(), times, strict=True)
+    ]
+    return {
+        "commands": "\n".join(commands),
+        "looks": " and ".join(looks),
+        "seen": sum(p.shapes * n for p, n in zip(pools.values(), times, strict=True)),
+        "look": sum(each.shapes for each in pools.values()) * SECONDS_TO_LOOK / 3600,
+        "further": FURTHER.format(first=first) if first else "",
+    }
+
+
 def card(
     config: dict[str, Any],
     backbone: Any,
@@ -127,6 +167,7 @@ def card(
     commit: str,
     rows: list[str],
     note: str,
+    first_pool: Path | None,
 ) -> str:
     """The model card, of what the config and the logs say and of what they cannot.
 
@@ -138,40 +179,32 @@ def card(
         commit: Of this repository, at which it was trained.
         rows: Lines of the table.
         note: What is said below it.
+        first_pool: Shards of the run before, if they are others.
     """
     name = config["model"]
     first, last = (epochs_of(WEIGHTS / f"{name}{which}.csv") for which in ("-first", ""))
     epochs = first + last
-    entry, terms = get_entry(config["model"]), backbone_terms(config)
-    pool = ShardIndex.read(Path(config["data"]["source"]))
+    entry, terms = get_entry(name), backbone_terms(config)
+    seen = history(name, len(first), len(last), Path(config["data"]["source"]), first_pool)
     columns = [column for column in epochs[0] if column.startswith("loss_")]
     # Epochs that were interrupted have no speed.
-    speeds = [float(row["clouds_per_second"]) for row in epochs if row["clouds_per_second"]]
-    begin = f"pointpeft pretrain --config {name}.yaml --output {FIRST}"
+    speed = np.median([float(row[SPEED]) for row in last if row[SPEED]])
     return CARD.format(
         name=entry.name,
         summary=entry.summary,
         parameters=sum(p.numel() for p in backbone.parameters()),
         size=shipped.stat().st_size / 1e6,
         points=backbone.spec.num_points,
-        shapes=pool.shapes,
-        stored=pool.transform.num_points,
-        seed=pool.seed,
-        pool=POOL,
-        epochs=len(epochs),
-        seen=len(epochs) * pool.shapes,
+        **seen,
         machine=machine,
         commit=commit,
-        look=pool.shapes * SECONDS_TO_LOOK / 3600,
-        speed=np.median(speeds),
-        hours=len(epochs) * pool.shapes / np.median(speeds) / 3600,
+        speed=speed,
+        hours=seen["seen"] / speed / 3600,
         paper=entry.paper,
         **terms,
         columns=" | ".join(column.removeprefix("loss_") for column in columns),
         rules="|".join("---" for _ in columns),
         curve="\n".join(curve(epochs, columns, len(first))),
-        first=f"{begin} trainer.epochs={len(first)} checkpoint=null\n" if first else "",
-        further=FURTHER.format(first=len(first)) if first else "",
         logs=f"`{name}-first.csv` and `{name}.csv` have" if first else f"`{name}.csv` has",
         seeds=RANDOM_SEEDS,
         rows="\n".join(rows),
@@ -200,6 +233,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="further labelled data sets to measure on")
     parser.add_argument("--machine", required=True, help='such as "One CPU core", for the card')
     parser.add_argument("--commit", required=True, help="at which it was trained, for the card")
+    parser.add_argument("--first-pool", type=Path, help="shards of the run before, if others")
     parser.add_argument("--note", default="", help="said below the table, such as of your data")
     args = parser.parse_args()
     run: Path = args.run
@@ -217,7 +251,8 @@ def main() -> None:
     (WEIGHTS / f"{name}.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     shutil.copyfile(run / "metrics.csv", WEIGHTS / f"{name}.csv")
     rows = [row(name, source, shipped) for source in [*SETS, *args.data]]
-    text = card(config, backbone, shipped, args.machine, args.commit, rows, args.note)
+    said = (args.machine, args.commit, rows, args.note, args.first_pool)
+    text = card(config, backbone, shipped, *said)
     (WEIGHTS / f"{name}.md").write_text(text)
 
 
