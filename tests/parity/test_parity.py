@@ -1,6 +1,6 @@
 """Every case in the parity folder, against the published numbers.
 
-Five cases lie in ``cases``, cut to the outputs of their networks. A folder of more is named by
+Six cases lie in ``cases``, cut to the outputs of their networks. A folder of more is named by
 ``POINTPEFT_PARITY``; any further case of a kind listed here is picked up from its ``case`` field,
 whatever its sizes, depth, seed or class count. Every field of a case is read, or it fails.
 """
