@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 import pointpeft as pp
 from pointpeft.data import PartTable
+from pointpeft.data.benchmarks.benchmark import RaggedSplit
 from pointpeft.data.transforms import recipe
 from pointpeft.peft import registry
 from pointpeft.peft.hugging_face import LoRAConfig
@@ -16,6 +18,7 @@ from pointpeft.tasks import tuning_module
 from pointpeft.tasks.classification import ClassificationModule
 from pointpeft.tasks.part_segmentation import SegmentationModule
 from pointpeft.training.config import OptimizerConfig
+from pointpeft.training.loaders import ShapeDataModule
 from pointpeft.training.optimizer import Schedule
 from tests.models.tiny import tiny
 
@@ -89,7 +92,7 @@ def train(task, name, config, caches):
     model = pp.get_peft_model(network(task, name).double(), config)
     module = module_of(model).train()
     if not caches:
-        module.constants = lambda split, points, index: {"points": points}
+        module.constants = lambda split, points, batch: {"points": points}
     seen = [0] * 4
     for place, block in enumerate(model.model.backbone.blocks):
 
@@ -113,7 +116,7 @@ def train(task, name, config, caches):
         optimizer.step()
     assert any(not torch.equal(p, old) for p, old in zip(trained, before, strict=True))
     with torch.no_grad():
-        known = module.constants("train", points, torch.arange(6))
+        known = module.constants("train", points, {"index": torch.arange(6)})
         logits = model.eval()(**known, **({"category": labels} if parts else {}))
     return torch.stack(losses).detach(), logits, seen
 
@@ -231,7 +234,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     points = torch.randn(3, 64, 3)
     monkeypatch.setattr(tuning_module, "MOST_CONSTANT_BYTES", 1)
     for _ in range(2):
-        found = model(**module.constants("val", points, torch.arange(3)))
+        found = model(**module.constants("val", points, {"index": torch.arange(3)}))
         torch.testing.assert_close(found, model(points))
     assert set(module._constants["val"]) == {0}
 
@@ -245,10 +248,10 @@ def test_what_is_beyond_the_bound_is_computed_and_the_rest_is_not(monkeypatch):
     model.tuner.constants = lambda of, given: calls.append(len(given)) or compute(of, given)
     for rows in ([0, 1, 2, 3], [3, 1, 2, 0]):
         index = torch.tensor(rows)
-        found = model(**module.constants("train", points[index], index))
+        found = model(**module.constants("train", points[index], {"index": index}))
         torch.testing.assert_close(found, model(points[index]))
     assert calls == [4, 2]
-    model(**module.constants("val", points, torch.arange(4)))
+    model(**module.constants("val", points, {"index": torch.arange(4)}))
     assert module._constants["val"].keys() == {0}
 
 
@@ -265,6 +268,31 @@ def test_a_cloud_that_fills_a_batch_up_is_not_remembered():
     module = module_of(model).eval()
     points = torch.randn(3, 64, 3)
     for index in (torch.tensor([0, 1, -1]), torch.tensor([0, 1, -1])):
-        found = module.constants("val", points, index)["features"]
+        found = module.constants("val", points, {"index": index})["features"]
         torch.testing.assert_close(found, model.model.forward_features(points, model.tuner))
     assert set(module._constants["val"]) == {0, 1}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("config", [pp.LinearConfig(), stag()])
+def test_clouds_that_are_drawn_anew_are_seen_anew(config, split):
+    """As those of different sizes are in every epoch under the published protocol."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    clouds = tuple(rng.normal(size=(90 + i, 3)).astype(np.float32) for i in range(3))
+    parts = tuple(rng.integers(5, size=len(cloud)) for cloud in clouds)
+    labels, empty = np.array([0, 1, 0]), np.empty((3, 64, 3), np.float32)
+    held = RaggedSplit(empty, labels, tuple("abc"), clouds=clouds, parts=parts).redrawn(0)
+    model = pp.get_peft_model(network("part_segmentation", "point_mae"), config)
+    module = module_of(model).eval()
+    data = ShapeDataModule(held, held, 64, batch_size=3)
+    for epoch in range(3):
+        loader = data.train_dataloader() if split == "train" else data.val_dataloader()
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            assert (batch["index"] >= 0).all()  # they count
+            points, category = batch["points"], batch["label"]
+            with torch.no_grad():
+                known = module.constants(split, points, batch)
+                found = module.model(**known, category=category)
+                torch.testing.assert_close(found, module.model(points, category=category))

@@ -86,7 +86,7 @@ class ClassificationModule(TuningModule):
                 its own entry of a memory bank from it.
         """
         points, index = self.augmentation(batch["points"]), batch["index"]
-        logits = self.model(**self.constants("train", points, index), exclude=index)
+        logits = self.model(**self.constants("train", points, batch), exclude=index)
         K = logits.shape[1]
         spread = self.label_smoothing * K / max(1, K - 1)  # torch gives the true class a part too
         loss = F.cross_entropy(
@@ -103,7 +103,7 @@ class ClassificationModule(TuningModule):
             batch: ``{"points": (B, N, 3), "label": (B,), "index": (B,)}``; an item at index -1 is
                 not counted.
         """
-        logits = self.model(**self.constants(self.split, batch["points"], batch["index"]))
+        logits = self.model(**self.constants(self.split, batch["points"], batch))
         loss = F.cross_entropy(logits, batch["label"], reduction="none")
         correct = (logits.argmax(1) == batch["label"]).float()
         weight = 1.0 if self.validation_weights is None else self.validation_weights[batch["label"]]

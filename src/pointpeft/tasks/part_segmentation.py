@@ -77,7 +77,7 @@ class SegmentationModule(TuningModule):
                 being categories; an item's index keeps its own entry of a memory bank from it.
         """
         points, seg = self.augmentation.with_labels(batch["points"], batch["seg"])
-        known = self.constants("train", points, batch["index"])
+        known = self.constants("train", points, batch)
         logits = self.model(**known, exclude=batch["index"], category=batch["label"])
         loss = F.cross_entropy(logits.flatten(0, 1), seg.flatten())
         accuracy = (logits.argmax(-1) == seg).float().mean()
@@ -91,7 +91,7 @@ class SegmentationModule(TuningModule):
             batch: ``{"points": (B, N, 3), "label": (B,), "seg": (B, N), "index": (B,)}``; an item
                 at index -1 is not counted.
         """
-        known = self.constants(self.split, batch["points"], batch["index"])
+        known = self.constants(self.split, batch["points"], batch)
         logits, seg = self.model(**known, category=batch["label"]), batch["seg"]
         loss = F.cross_entropy(logits.transpose(1, 2), seg, reduction="none").mean(dim=1)
         found = likeliest_parts(logits, batch["label"], self.mask)

@@ -72,21 +72,22 @@ class TuningModule(L.LightningModule):
         self._kept_bytes = dict.fromkeys(self._constants, 0)
 
     @torch.no_grad()
-    def constants(self, split: str, points: Tensor, index: Tensor) -> Constants:
+    def constants(self, split: str, points: Tensor, batch: Mapping[str, Tensor]) -> Constants:
         """What training leaves as it is of clouds that come again, from when they came first.
 
         Args:
             split: "train", whose clouds come again where augmentation leaves them alone, or the
                 one that is validated.
             points: ``(B, N, 3)``.
-            index: their places in the split, ``(B,)``; -1 for a cloud that is not known again.
+            batch: that they are of. ``"again"``, or without it ``"index"``, ``(B,)``, says which
+                cloud of the split each is, point for point; -1: none that comes again.
 
         Returns:
             Arguments of the model, see :meth:`pointpeft.Tuner.constants`, and ``points``.
         """
         if split == "train" and not self._repeated:
             return {"points": points}
-        known, places = self._constants[split], index.tolist()
+        known, places = self._constants[split], batch.get("again", batch["index"]).tolist()
         missing = [row for row, place in enumerate(places) if place not in known]
         found = self.model.tuner.constants(self.model.model, points[missing]) if missing else {}
         new = {

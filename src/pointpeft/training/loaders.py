@@ -58,7 +58,8 @@ class CloudDataset(Dataset):
 class RaggedClouds(CloudDataset):
     """Clouds of different sizes, an endless stream of draws from them with replacement.
 
-    A draw depends on seed, epoch and cloud alone, whichever process makes it.
+    A draw depends on seed, epoch and cloud alone, whichever process makes it. No draw comes again:
+    ``"again"`` is -1, where a batch of other clouds has none and ``"index"`` serves.
     """
 
     def __init__(self, split: RaggedSplit, seed: int) -> None:
@@ -74,6 +75,7 @@ class RaggedClouds(CloudDataset):
             "points": torch.from_numpy(points),
             "seg": torch.from_numpy(seg),
             "index": torch.tensor([index % S if index >= 0 else -1 for index in indices]),
+            "again": torch.full((len(indices),), -1),
         }
         return {**super().__getitems__([number % S for number in numbers]), **drawn}
 
