@@ -79,3 +79,12 @@ def test_images_are_finite_whatever_the_cloud(name):
         images = views.images(clouds, fit_raster(clouds, 32))
         assert images.shape == (2 * views.count, 3, 32, 32)
         assert images.isfinite().all()
+
+
+def test_views_are_the_same_under_mixed_precision():
+    points = torch.cat([sphere(), 0.5 * sphere() + 0.25])
+    for name in ("shaded", "depth"):
+        views = make_views(name)
+        exact = views.show(points, SIZE)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(views.show(points, SIZE), exact)

@@ -203,6 +203,17 @@ def test_a_clip_in_a_folder(clip, images, tmp_path):
     assert_is_clip(load_teacher(tmp_path / "clip"), clip, images)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_files_in_half_precision_are_raised(dtype, images, tmp_path):
+    network = transformers.ViTModel(vit_config(), add_pooling_layer=False).to(dtype)
+    network.save_pretrained(tmp_path / "half")
+    network.float().save_pretrained(tmp_path / "whole")
+    found, expected = (load_teacher(tmp_path / name) for name in ("half", "whole"))
+    for one, other in zip(found(images), expected(images), strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("kind", ["ViT", "Dinov2", "Siglip"])
 def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,

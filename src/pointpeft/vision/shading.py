@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointpeft.ops import knn
+from pointpeft.ops._numerics import full_precision
 from pointpeft.vision.projection import Raster
 
 __all__ = ["brightness", "orbit_clouds", "shade", "spacing"]
@@ -41,7 +42,8 @@ def orbit_clouds(points: Tensor, num_views: int, elevation: float = 20.0) -> Ten
         sin, cos = math.sin(turn), math.cos(turn)
         down = (sin * math.sin(tilt), -math.cos(tilt), cos * math.sin(tilt))
         eye = (sin * math.cos(tilt), math.sin(tilt), cos * math.cos(tilt))
-        views.append(points @ points.new_tensor([down, (cos, 0.0, -sin), eye]).T)
+        with full_precision(points):  # half of it would move points to other pixels
+            views.append(points @ points.new_tensor([down, (cos, 0.0, -sin), eye]).T)
     return torch.cat(views)
 
 
@@ -120,4 +122,5 @@ def _light(depth: Tensor) -> Tensor:
 def brightness(normals: Tensor) -> Tensor:
     """Of surfaces in [0, 1], ``(..., 3) -> (...)``, by unit normals: row, column and nearness."""
     light = F.normalize(normals.new_tensor(_LIGHT), dim=0)
-    return _AMBIENT + _DIFFUSE * (normals @ light).clamp(min=0)
+    with full_precision(normals):
+        return _AMBIENT + _DIFFUSE * (normals @ light).clamp(min=0)

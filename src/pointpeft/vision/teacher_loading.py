@@ -290,15 +290,15 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
             tower = getattr(config, "vision_config", config)
             tower.projection_dim = config.projection_dim  # of two towers it is stated beside them
             kind = library.CLIPVisionModelWithProjection
-            return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)))
+            return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)).float())
         found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
     except (
         OSError, LookupError, ValueError, TypeError, ArithmeticError, SafetensorError,
         hub.StrictDataclassError,
     ) as error:  # fmt: skip
         raise OSError(str(error)) from error
-    # Of two towers, such as those of SigLIP, the one for images.
-    return TransformersTeacher(getattr(found, "vision_model", found))
+    # Of two towers, such as those of SigLIP, the one for images. Files may be in half precision.
+    return TransformersTeacher(getattr(found, "vision_model", found).float())
 
 
 def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
