@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointpeft.data import InputTransform, load_unlabelled
+from pointpeft.data import InputTransform, load_shapes, load_unlabelled
 from pointpeft.data.shards import (
     ShardIndex,
     is_sharded,
@@ -55,6 +55,23 @@ def test_stated_splits_are_left_out(tmp_path, cloud):
     np.savez(tmp_path / "set.npz", points=points, split=split)
     write(tmp_path / "set.npz", tmp_path / "shards")
     assert load_sharded(tmp_path / "shards", TRANSFORM).numbers.tolist() == [0, 3, 4]
+
+
+@pytest.mark.parametrize("stated", [(), ("val",), ("val", "test")])
+def test_pretraining_sees_what_finetuning_trains_on(tmp_path, cloud, stated):
+    """From shards as from an array, whichever parts the data states."""
+    points = cloud + np.random.default_rng(0).normal(0, 0.01, (40, *cloud.shape))
+    split = np.resize(["train", "train", *stated], 40)
+    about = {"label": np.arange(40) // 14, "names": ["a", "b", "c"]}
+    np.savez(tmp_path / "set.npz", points=points, **about, **({"split": split} if stated else {}))
+    write(tmp_path / "set.npz", tmp_path / "shards")
+    tuned = load_shapes(tmp_path / "set.npz", TRANSFORM)
+    assert min(len(part) for part in (tuned.train, tuned.val, tuned.test)) > 0
+    for seen in (
+        load_unlabelled(tmp_path / "set.npz", TRANSFORM),
+        load_sharded(tmp_path / "shards", TRANSFORM),
+    ):
+        assert sorted(seen.digests) == sorted(tuned.train.digests)
 
 
 @pytest.mark.parametrize("split", [True, False], ids=["stated", "cut"])

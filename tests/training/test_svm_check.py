@@ -1,5 +1,6 @@
 """A linear SVM in pre-training: what it is fitted on, and what it leaves in the run folder."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.svm import LinearSVC
 
 from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.protocol import find_protocol
+from pointpeft.data import InputTransform, load_unlabelled
 from pointpeft.errors import ConfigError
 from pointpeft.measure.scores import extract_features
 from pointpeft.measure.svm import linear_svm
@@ -22,10 +24,10 @@ from tests.training.support import NUM_POINTS, rows, write_archive
 CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
 
 
-def make_check(archive, protocol, training=None, **settings):
+def make_check(archive, protocol, training=None, seen=frozenset(), **settings):
     config = SvmCheckConfig(source=str(archive), num_points=NUM_POINTS, **settings)
     ignore = lambda model, epochs, value: None  # noqa: E731
-    return SvmCheck(config, find_protocol(protocol), ignore, training or DataConfig())
+    return SvmCheck(config, find_protocol(protocol), ignore, training or DataConfig(), seen)
 
 
 def test_shapes_are_scaled_and_turned_as_those_that_are_trained_on(archive, tmp_path):
@@ -40,6 +42,20 @@ def test_shapes_are_scaled_and_turned_as_those_that_are_trained_on(archive, tmp_
     stated = make_check(tmp_path / "moved.npz", "honest", up_axis="z", normalize="unit_ball")
     np.testing.assert_allclose(stated.train.points, plain.train.points, atol=1e-4)
     assert np.abs(make_check(tmp_path / "moved.npz", "published").train.points).max() > 3000
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"val_fraction": 0.4}])
+def test_it_measures_on_shapes_that_the_run_leaves_out(changed, archive, tmp_path, caplog):
+    with np.load(archive) as arrays:
+        unsplit = {name: array for name, array in arrays.items() if name != "split"}
+    np.savez(tmp_path / "unsplit.npz", **unsplit)
+    config = DataConfig(str(tmp_path / "unsplit.npz"), **changed)
+    source = partial(load_unlabelled, config.source, InputTransform(NUM_POINTS))
+    seen = source(seed=config.seed, val_fraction=config.val_fraction).marks()
+    make_check(config.source, "honest", config, seen=seen)
+    assert "are measured" not in caplog.text
+    make_check(config.source, "honest", config, seen=source(val_fraction=0.0).marks())
+    assert "are measured" in caplog.text
 
 
 def test_the_best_epoch_is_kept_in_both_forms(run_pretrain, archive, tmp_path):

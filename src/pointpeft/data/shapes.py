@@ -30,6 +30,7 @@ from pointpeft.data.splits import (
     assign_splits,
     check_classes,
     class_spelling,
+    cut_parts,
     leave_out_copies,
     left_to_train,
 )
@@ -138,10 +139,10 @@ def load_unlabelled(
 ) -> UnlabelledShapes:
     """Load shapes for pre-training, whatever their classes.
 
-    Shapes for validation or testing are left out: those that the source states to be or, where it
-    states none and has classes, those that `load_shapes` cuts with the same `val_fraction` and
-    `seed`. So an encoder has not seen what an adapter on it is tested on. Shapes without classes
-    are used whole.
+    Shapes for validation or testing are left out: those that the source states to be and, where it
+    has classes and states no test part, those that `load_shapes` cuts with the same `val_fraction`
+    and `seed`. So an encoder has not seen what an adapter on it is tested on. Shapes without
+    classes are used whole.
 
     Args:
         source: One of `EMBEDDED_NAMES`, a folder of files, flat or nested, that of a benchmark data
@@ -160,13 +161,12 @@ def load_unlabelled(
         notes.append(f"{len(listing.items) - len(stated)} validation and test shapes left out")
     if not stated:
         raise DataError(f"{source}: all shapes are for validation or testing, none to train on")
-    is_cut = len(stated) == len(listing.items)  # a stated test split is enough to be left out
+    needed = cut_parts(item.split for item in listing.items)
     listing = Listing(stated, (), listing.stored_points)
     num_stored = choose_num_stored(listing, transform, num_stored)
     cache = PreparedCache(cache_dir, transform, num_stored, seed)
     loaded = load_items(listing, cache, source, on_error, progress)
-    fraction = val_fraction if is_cut else 0.0
-    kept, cut_notes = left_to_train(loaded.items, loaded.digests, fraction, seed)
+    kept, cut_notes = left_to_train(loaded.items, loaded.digests, val_fraction, seed, needed)
     pairs = zip(loaded.items, loaded.prepared, kept, strict=True)
     chosen = [(item, one) for item, one, is_kept in pairs if is_kept]
     split = _gather(chosen, (), loaded.prepared[0])

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ __all__ = [
     "canonical_split",
     "check_classes",
     "class_spelling",
+    "cut_parts",
     "leave_out_copies",
     "left_to_train",
 ]
@@ -234,17 +235,30 @@ def _in_two_classes(items: Sequence[Item], digests: Sequence[str]) -> list[str]:
     return [f"{counted(len(twins), 'shape')} in two classes: {enumerate_names(twins)}"]
 
 
+def cut_parts(stated: Iterable[str | None]) -> tuple[str, ...]:
+    """Parts that are cut from the training shapes of pre-training, by those that a set states.
+
+    A stated test part is enough: what is cut for validation then only chooses epochs.
+    """
+    known = set(stated)
+    return () if "test" in known else tuple(part for part in ("test", "val") if part not in known)
+
+
 def left_to_train(
-    items: Sequence[Item], digests: Sequence[str], val_fraction: float, seed: int
+    items: Sequence[Item],
+    digests: Sequence[str],
+    val_fraction: float,
+    seed: int,
+    needed: Sequence[str],
 ) -> tuple[np.ndarray, list[str]]:
     """Which shapes pre-training may see: not those that fine-tuning keeps to measure on.
 
-    Arguments are those of :func:`assign_splits`.
+    Arguments are those of :func:`assign_splits`; for `needed` see :func:`cut_parts`.
 
     Returns:
         A mask `(S,)` of bool, in which copies of a shape are alike, and a note on those left out.
     """
-    assigned, _ = assign_splits(items, digests, val_fraction, seed)
+    assigned, _ = assign_splits(items, digests, val_fraction, seed, needed)
     pairs = zip(assigned, digests, strict=True)
     held_out = {digest for item, digest in pairs if item.split in ("val", "test")}
     kept = np.array([digest not in held_out for digest in digests], dtype=bool)

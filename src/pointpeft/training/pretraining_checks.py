@@ -127,7 +127,10 @@ class SvmCheck(BestEpoch):
         config: data, machine, C and how often.
         protocol: of the run.
         keep: what is done with the best epoch.
-        training: how the shapes of the run are read; those of the SVM are scaled and turned alike.
+        training: how the shapes of the run are read; those of the SVM are scaled, turned and cut
+            alike.
+        seen: what the shapes are known by that the run trains on; a warning says how many of those
+            that are measured are among them.
 
     Raises:
         DataError: unusable data, or no split to measure on.
@@ -137,15 +140,24 @@ class SvmCheck(BestEpoch):
     label, form = "svm", ".1%"
 
     def __init__(
-        self, config: SvmCheckConfig, protocol: Protocol, keep: Keep, training: DataConfig
+        self,
+        config: SvmCheckConfig,
+        protocol: Protocol,
+        keep: Keep,
+        training: DataConfig,
+        seen: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(config.every, keep)
         self.config = config
         self.protocol, self.split = protocol, protocol.selects_on
         data = _load(config, protocol, training)
-        self.train, self.held_out = (
-            _prepare(part, config, protocol) for part in (data.train, getattr(data, self.split))
-        )
+        train, held_out = data.train, getattr(data, self.split)
+        if count := int(held_out.among(seen).sum()):
+            log.warning(
+                "svm.source=%s: the run trains, without classes, on %d of the %d shapes that are "
+                "measured", config.source, count, len(held_out),
+            )  # fmt: skip
+        self.train, self.held_out = (_prepare(part, config, protocol) for part in (train, held_out))
         self.C = forced_strength(self.train.labels) if config.C is None else config.C
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
@@ -187,6 +199,9 @@ def _load(config: SvmCheckConfig, protocol: Protocol, training: DataConfig) -> S
         config.num_points,
         config.normalize or protocol.svm_normalize or training.normalize,
         config.up_axis or training.up_axis,
+        on_error=training.on_error,
+        val_fraction=training.val_fraction or DataConfig.val_fraction,  # 0: it trains on all shapes
+        seed=training.seed,
     )
     data = load_data(source, config.num_points, protocol=protocol, farthest=False)
     if not len(getattr(data, protocol.selects_on)):

@@ -13,7 +13,7 @@ from pointpeft.data.prepare import InputTransform
 from pointpeft.data.prepared_items import OnError, Problem
 from pointpeft.data.shards.index import ShardIndex, import_parquet
 from pointpeft.data.shards.marks import read_marks
-from pointpeft.data.splits import Item, left_to_train
+from pointpeft.data.splits import Item, cut_parts, left_to_train
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.formats import enumerate_names
 
@@ -274,10 +274,9 @@ def _to_train(
 ) -> tuple[np.ndarray, list[str]]:
     """Which shapes are neither stated nor cut to be for validation and testing, and notes."""
     kept = np.array([split not in ("val", "test") for split in found["split"]], dtype=bool)
-    if not kept.all():
-        return kept, [f"{int((~kept).sum())} validation and test shapes left out"]
-    if not any(found["class"]):  # nothing to cut by
-        return kept, []
-    about = zip(found["class"], found["split"], strict=True)
-    items = [Item("", name, split, Path()) for name, split in about]
-    return left_to_train(items, found["digest"], val_fraction, seed)
+    notes = [] if kept.all() else [f"{int((~kept).sum())} validation and test shapes left out"]
+    left = np.flatnonzero(kept)
+    items = [Item("", found["class"][row], found["split"][row], Path()) for row in left]
+    digests, needed = [found["digest"][row] for row in left], cut_parts(found["split"])
+    kept[kept], cut_notes = left_to_train(items, digests, val_fraction, seed, needed)
+    return kept, [*notes, *cut_notes]
