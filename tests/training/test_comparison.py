@@ -3,12 +3,16 @@
 import csv
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
@@ -199,6 +203,53 @@ def test_runs_of_other_data_are_made_again(make, ran, tmp_path, caplog):
     assert (
         metrics_of(next((tmp_path / "out").rglob("seed0")))["train_items"] > (before["train_items"])
     )
+
+
+def retrained(weights, path):
+    """Weights of the same encoder after more training."""
+    state = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
+    with safe_open(weights, "pt") as file:
+        save_file(state, path, file.metadata())
+
+
+@pytest.mark.parametrize("when", ["resumed", "running"])
+def test_seeds_have_the_same_weights(make, ran, weights, tmp_path, monkeypatch, when):
+    """The file may be that of a backbone that is trained on."""
+    moving = tmp_path / "backbone.safetensors"
+    shutil.copy(weights, moving)
+    given = {"methods": ("knn",), "checkpoints": (str(moving),)}
+    if when == "resumed":
+        compare(make(**given, seeds=1), tmp_path / "out")
+        retrained(weights, moving)
+        found = compare(make(**given, seeds=2), tmp_path / "out", resume=True)
+        assert [name[-1] for name in ran] == ["0", "0", "1"]
+        assert found["failures"] == []
+    else:
+
+        def run(cells, jobs):
+            yield from run_here(cells, jobs)
+            retrained(weights, moving)
+
+        monkeypatch.setattr(parallel, "run_in_processes", run)
+        found = compare(make(**given, seeds=2), tmp_path / "out")
+        assert [each["error"] for each in found["failures"]] == ["DataError"]
+    scores = [json.loads(f.read_bytes()) for f in (tmp_path / "out").rglob("scores.json")]
+    assert len({each["weights"] for each in scores}) == 1
+    assert found["rows"][0]["seeds"] == [0, 1][: len(scores)]
+
+
+def test_a_file_that_cannot_be_read_now_costs_no_finished_run(make, ran, tmp_path):
+    folder = write_meshes(tmp_path / "meshes", {"box": 6, "sphere": 6})
+    asked = {"methods": ("knn",), "seeds": 1, "data": (str(folder),)}
+    before = compare(make(**asked), tmp_path / "out")
+    file = next((folder / "box").iterdir())
+    content = file.read_bytes()
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match=re.escape(file.name)):
+        compare(make(**asked), tmp_path / "out", resume=True)
+    file.write_bytes(content)
+    assert compare(make(**asked), tmp_path / "out", resume=True) == before
+    assert len(ran) == 1
 
 
 def test_runs_that_do_not_say_of_which_data_they_are_stay(make, ran, tmp_path):

@@ -146,6 +146,7 @@ class TuningModule(L.LightningModule):
         """Leave out what the base encoder holds."""
         kept = self.model.adapter.stored_state()
         checkpoint["state_dict"] = {_STORED + name: tensor for name, tensor in kept.items()}
+        checkpoint["encoder"] = self.model.base_hash
 
     def keep(self, path: Path, epoch: int) -> None:
         """Write what :meth:`load_best` reads."""
@@ -171,8 +172,14 @@ class TuningModule(L.LightningModule):
         """Refuse to go on with a run of another model, as an older version may have built it.
 
         Raises:
-            CheckpointError: it lacks something that is trained, or holds something unknown.
+            CheckpointError: it lacks something that is trained, or holds something unknown, or the
+                frozen encoder was another one.
         """
+        if checkpoint.get("encoder", self.model.base_hash) != self.model.base_hash:
+            raise CheckpointError(
+                f"the weights of the encoder ({self.model.base_checkpoint or 'random'}) are not "
+                "those that the run was begun with: put these back, or begin another run"
+            )
         state = self._checked(checkpoint["state_dict"], "the checkpoint to resume from")
         inside = f"model.adapters.{self.model.active}."
         checkpoint["state_dict"] = {inside + name: tensor for name, tensor in state.items()}

@@ -15,6 +15,7 @@ from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
 from pointpeft.files import as_bytes, write_json
 from pointpeft.measure.loaded_adapter import LoadedAdapter
+from pointpeft.models import state_hash
 from pointpeft.tasks.table import find_task
 from pointpeft.training.config import VALIDATION_BATCH, FinetuneConfig
 from pointpeft.training.finetuning import finetune
@@ -25,8 +26,9 @@ __all__ = [
     "FAILURE",
     "SCORES",
     "Cell",
+    "Inputs",
     "data_digest",
-    "is_of_other_data",
+    "is_of_others",
     "note_failure",
     "read_cell",
     "read_failure",
@@ -40,8 +42,21 @@ SCORES = "scores.json"
 FAILURE = "failure.json"
 """Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
 
-_DATA = "data.json"
-"""What tells the data of a cell apart: ``digest``."""
+_INPUTS = "data.json"
+"""What a cell reads: the ``digest`` of its data, and ``weights``, see :class:`Inputs`."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What tells apart what a cell reads.
+
+    Attributes:
+        data: the :func:`data_digest`.
+        weights: identity of its encoder, see :func:`pointpeft.models.state_hash`; None: random.
+    """
+
+    data: str
+    weights: str | None
 
 
 @dataclass(frozen=True)
@@ -53,27 +68,30 @@ class Cell:
         shots: training shapes of each class; None: all.
         folder: of the run, an absolute path.
         name: what progress and failures call it.
-        data: the :func:`data_digest` that it is to have; None: whatever is there.
+        inputs: what it is to read; None: whatever is there.
     """
 
     config: FinetuneConfig
     shots: int | None
     folder: Path
     name: str
-    data: str | None = None
+    inputs: Inputs | None = None
 
-    def load_all(self) -> ShapeData:
-        """Its data with all training shapes.
+    def read(self) -> tuple[ShapeData, Inputs]:
+        """Its data with all training shapes, and what tells apart what it reads.
 
         Raises:
             DataError: unusable data, or no test split.
+            CheckpointError: weights that do not fit.
         """
-        num_points = make_backbone(self.config)[0].spec.num_points
+        backbone, loaded_from = make_backbone(self.config)
+        num_points = backbone.spec.num_points
         segmented = find_task(self.config.task).segmented
         data = load_data(self.config.data, num_points, segmented=segmented)
         if not len(data.test):
             raise DataError(f"{self.config.data.source} has no test split to compare on")
-        return data
+        weights = None if loaded_from is None else state_hash(backbone)
+        return data, Inputs(data_digest(data), weights)
 
     def with_shots(self, data: ShapeData) -> ShapeData:
         """The data with the training shapes that the cell has.
@@ -99,34 +117,42 @@ def data_digest(data: ShapeData) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_of_other_data(cell: Cell, digest: str | None) -> bool:
-    """Whether the run in its folder is of data with another digest; of older runs it is unknown."""
-    file = cell.folder / _DATA
-    if digest is None or not file.is_file():
+def is_of_others(cell: Cell, inputs: Inputs | None) -> bool:
+    """Whether the run in its folder read other things; of older runs it is unknown."""
+    file = cell.folder / _INPUTS
+    if inputs is None or not file.is_file():
         return False
     try:
-        known = json.loads(file.read_bytes())["digest"]
-    except (ValueError, KeyError, TypeError):
+        known = json.loads(file.read_bytes())
+        begun = Inputs(known["digest"], known.get("weights"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return True  # damaged
-    return known not in (None, digest)
+    pairs = ((begun.data, inputs.data), (begun.weights, inputs.weights))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def run_cell(cell: Cell) -> None:
     """Fill the folder of a cell, or go on where it was left; any error is noted there.
 
-    A run of other data is removed and begun anew.
+    A run that read other things is removed and begun anew.
     """
     for name in (FAILURE, SCORES):  # of fewer epochs, if there are some
         (cell.folder / name).unlink(missing_ok=True)
     try:
-        everything = cell.load_all()
-        digest, data = data_digest(everything), cell.with_shots(everything)
-        if is_of_other_data(cell, digest):
+        everything, inputs = cell.read()
+        if cell.inputs not in (None, inputs):
+            raise DataError(
+                f"{cell.config.data.source} or the weights of the encoder have changed since the "
+                "comparison began; `resume` repeats what is of others"
+            )
+        data = cell.with_shots(everything)
+        if is_of_others(cell, inputs):
             shutil.rmtree(cell.folder)
         begun = RunFolder(cell.folder).config.is_file()
-        if not begun:  # of an older run it is not known what data it began with
+        if not begun:  # of an older run it is not known what it began with
             cell.folder.mkdir(parents=True, exist_ok=True)
-            write_json(cell.folder / _DATA, {"digest": digest})
+            known = {"digest": inputs.data, "weights": inputs.weights}
+            write_json(cell.folder / _INPUTS, known)
         finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
         write_json(cell.folder / SCORES, _scores(cell, data))
     except Exception as error:  # whatever it is, the other cells go on
@@ -160,12 +186,12 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 def read_cell(cell: Cell) -> dict[str, Any] | None:
     """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
 
-    None: it is not finished, what it measured is damaged, or it was begun with other settings or
-    data.
+    None: it is not finished, what it measured is damaged, or it was begun with other settings, data
+    or weights.
     """
     run = RunFolder(cell.folder)
     file = run.path / SCORES
-    if not run.config.is_file() or is_of_other_data(cell, cell.data):
+    if not run.config.is_file() or is_of_others(cell, cell.inputs):
         return None
     metrics = run.finished_metrics(cell.config)
     if metrics is None or not file.is_file():

@@ -18,8 +18,8 @@ from pointpeft.measure.report.comparison_page import PAGE, write_comparison_page
 from pointpeft.tasks.table import find_task
 from pointpeft.training.cells import (
     Cell,
-    data_digest,
-    is_of_other_data,
+    Inputs,
+    is_of_others,
     note_failure,
     read_cell,
     read_failure,
@@ -47,14 +47,14 @@ class _Group:
         config: of its runs, with the method's learning rate.
         fitted: whether the method has no learning rate to choose.
         folder: of all of its runs.
-        data: what tells its data apart, see :func:`pointpeft.training.cells.data_digest`.
+        inputs: what its runs read.
     """
 
     labels: dict[str, Any]
     config: FinetuneConfig
     fitted: bool
     folder: Path
-    data: str | None = None
+    inputs: Inputs | None = None
 
     @property
     def precision(self) -> str | None:
@@ -79,7 +79,7 @@ class _Group:
             f"{self.labels['method']} on {self.labels['model']}, {self.labels['data']}"
             f"{of_shots}{of_rate}, seed {seed}"
         )
-        return Cell(config, shots, self.folder / place, name, self.data)
+        return Cell(config, shots, self.folder / place, name, self.inputs)
 
 
 def compare(
@@ -104,7 +104,7 @@ def compare(
         comparison: what is compared.
         output: folder for ``results.csv``, ``results.json``, ``compare.html``, ``rows/`` and runs.
         resume: go on with the comparison in ``output``: finished runs are not repeated, unless the
-            data has changed. The lists may be others, the settings may not.
+            data or the weights have changed. The lists may be others, the settings may not.
         jobs: runs at a time, each in a process of its own with one thread. With Ray, runs that
             share a GPU.
         engine: "processes" or "ray".
@@ -116,7 +116,8 @@ def compare(
 
     Raises:
         ConfigError: settings that cannot be had, or ``output`` holds results already.
-        DataError: unusable data, without a validation or test split, or too few shapes of a class.
+        DataError: unusable data, without a validation or test split, or too few shapes of a class;
+            or finished runs have shapes that cannot be read now.
         CheckpointError: weights that do not fit.
     """
     if jobs < 1:
@@ -133,7 +134,7 @@ def compare(
             f"{run.path} was begun with trainer.epochs={begun}, not {base.trainer.epochs}, and all "
             "runs of a comparison have the same; name another `output`"
         )
-    groups = _with_data(groups, comparison)
+    groups = _with_inputs(groups, comparison)
     run.begin(base)
     first, factors = comparison.settings.seed, comparison.lr_factors
     grid = _Grid(run_all, jobs, progress, len(groups) * (comparison.seeds - 1))
@@ -182,8 +183,8 @@ class _Grid:
         self.total = self.done + len(asked) + self._more
         self._more = 0
         cells = [cell for cell in asked if read_cell(cell) is None]
-        if old := sum(is_of_other_data(cell, cell.data) for cell in cells):
-            log.warning("the data has changed since %s: repeated", counted(old, "run"))
+        if old := sum(is_of_others(cell, cell.inputs) for cell in cells):
+            log.warning("data or weights have changed since %s: repeated", counted(old, "run"))
         self.done += len(asked) - len(cells)
         for cell, died in self.engine(cells, self.jobs) if cells else ():
             if died is not None:
@@ -255,8 +256,8 @@ def _folder(output: Path, labels: dict[str, Any]) -> Path:
     return output / labels["data"] / labels["model"] / file_name(labels["method"]) / shots
 
 
-def _with_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]:
-    """The groups with what tells their data apart.
+def _with_inputs(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]:
+    """The groups with what tells their data and weights apart.
 
     Every data set is read once as each model takes it, so that what is wrong is said first.
     """
@@ -264,8 +265,7 @@ def _with_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]
     known = []
     for _, same in groupby(groups, lambda group: (group.labels["data"], group.labels["model"])):
         cells = [(group, group.cell(1.0, comparison.settings.seed)) for group in same]
-        everything = cells[0][1].load_all()
-        digest = data_digest(everything)
+        everything, inputs = cells[0][1].read()
         for group, cell in cells:
             data = cell.with_shots(everything)
             if searched and not len(data.val):
@@ -273,8 +273,25 @@ def _with_data(groups: Sequence[_Group], comparison: Comparison) -> list[_Group]
                     f"{group.config.data.source} has no validation split to choose learning rates "
                     "by; give a single `lr_factor`"
                 )
-            known.append(replace(group, data=digest))
+            if everything.problems and _holds_others(group, comparison, inputs):
+                problem = everything.problems[0]
+                raise DataError(
+                    f"{len(everything.problems)} shapes cannot be read, with which there are "
+                    f"finished runs in {group.folder}: {problem.item}: {problem.reason}; mend "
+                    "them, or name another `output`"
+                )
+            known.append(replace(group, inputs=inputs))
     return known
+
+
+def _holds_others(group: _Group, comparison: Comparison, inputs: Inputs) -> bool:
+    """Whether one of its runs read other things."""
+    first = comparison.settings.seed
+    return any(
+        is_of_others(group.cell(factor, seed), inputs)
+        for factor in group.factors(comparison.lr_factors)
+        for seed in range(first, first + comparison.seeds)
+    )
 
 
 @dataclass(frozen=True)
