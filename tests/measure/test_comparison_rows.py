@@ -31,7 +31,7 @@ def cells(accuracy, seeds=2, **changes):
             "trainable_parameters": 1000, "stored_bytes": 4000, "seconds_per_epoch": 2.0,
             "epochs": 3, "steps_per_epoch": 4,
             "peak_memory_bytes": 10 + seed, "train_items": 40, "test_items": SHAPES,
-            "versions": {}, "test_ids": [f"s{place}" for place in range(SHAPES)],
+            "versions": {}, "test_shapes": "of these",
             "test_scores": right, "data_title": None, "task": "classification",
             "weights": "0123456789ab", **changes,
         }
@@ -128,6 +128,12 @@ def test_files_hold_what_was_found(tmp_path):
     assert judge(read_rows(tmp_path / "out/rows")) == judged
     assert judge(read_rows(tmp_path)) == judged
     assert len(shown(judged).columns) == len(shown(judged).rows[0])
+
+
+def test_rows_of_an_earlier_result_do_not_stay(tmp_path):
+    write_results(tmp_path, {"rows": judge([row("a", 0.5), row("b", 0.6)])})
+    write_results(tmp_path, {"rows": judge([row("b", 0.6)])})
+    assert [each["method"] for each in read_rows(tmp_path / "rows")] == ["b"]
 
 
 def test_nothing_found_is_written_too(tmp_path):

@@ -28,6 +28,15 @@ def test_it_is_near_the_exact_value():
         assert paired_p_value(first, second) == pytest.approx(exact, abs=0.02)
 
 
+def test_shares_of_three_seeds_tie_as_counts_do():
+    """Results keep six digits of them: 0.333333 twice is not 0.666667."""
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        counts = generator.integers(0, 4, (2, 60))
+        kept = (counts / 3).round(6)
+        assert paired_p_value(*kept) == paired_p_value(*counts)
+
+
 def test_a_clear_difference_has_the_smallest_value_there_is():
     assert paired_p_value(np.ones(40), np.zeros(40), draws=999) == 1 / 1000
 

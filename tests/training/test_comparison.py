@@ -11,8 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import pointpeft as pp
 from pointpeft.errors import CheckpointError, ConfigError, DataError
@@ -25,7 +23,7 @@ from pointpeft.training.grid import Comparison, split_method
 from pointpeft.training.resolved import ResolvedRun
 from tests.training.comparing import run_here
 from tests.training.parts import DEPTH, write_part_archive
-from tests.training.support import TINY, write_meshes
+from tests.training.support import TINY, retrained, write_meshes
 
 SEEDS = 2
 
@@ -205,13 +203,6 @@ def test_runs_of_other_data_are_made_again(make, ran, tmp_path, caplog):
     )
 
 
-def retrained(weights, path):
-    """Weights of the same encoder after more training."""
-    state = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
-    with safe_open(weights, "pt") as file:
-        save_file(state, path, file.metadata())
-
-
 @pytest.mark.parametrize("when", ["resumed", "running"])
 def test_seeds_have_the_same_weights(make, ran, weights, tmp_path, monkeypatch, when):
     """The file may be that of a backbone that is trained on."""
@@ -236,6 +227,26 @@ def test_seeds_have_the_same_weights(make, ran, weights, tmp_path, monkeypatch, 
     scores = [json.loads(f.read_bytes()) for f in (tmp_path / "out").rglob("scores.json")]
     assert len({each["weights"] for each in scores}) == 1
     assert found["rows"][0]["seeds"] == [0, 1][: len(scores)]
+
+
+def test_shapes_of_the_same_names_are_others_if_their_points_or_labels_are(make, ran, tmp_path):
+    def table(name, **changed):
+        source = tmp_path / f"{name}.npz"
+        np.savez(source, **(arrays | changed))
+        rows = compare(make(data=(str(source),), methods=("knn",), seeds=1), tmp_path / name)[
+            "rows"
+        ]
+        return rows[0]["test_shapes"]
+
+    points = np.random.default_rng(0).normal(size=(30, 64, 3))
+    split = np.repeat(["train", "val", "test"], 10)
+    arrays = {"points": points, "label": np.arange(30) % 2, "names": ["a", "b"], "split": split}
+    moved = points + np.linspace(0, 1, 64)[:, None] ** 2 * (np.arange(30) == 29)[:, None, None]
+    first = table("first")
+    assert table("trained", label=np.where(np.arange(30) < 2, 1, arrays["label"])) == first
+    assert (
+        len({first, table("moved", points=moved), table("label", label=np.arange(30) % 2 ^ 1)}) == 3
+    )
 
 
 def test_a_file_that_cannot_be_read_now_costs_no_finished_run(make, ran, tmp_path):

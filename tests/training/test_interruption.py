@@ -20,7 +20,15 @@ from pointpeft.training import FinetuneConfig, finetune, load_config
 from pointpeft.training.pretraining import PretrainingModule
 from pointpeft.training.run_folder import AtomicCheckpointIO
 from tests.cli.conftest import run as type_command
-from tests.training.support import TINY, adapter_bytes, learnt, rows, start, wait_for_epochs
+from tests.training.support import (
+    TINY,
+    adapter_bytes,
+    learnt,
+    retrained,
+    rows,
+    start,
+    wait_for_epochs,
+)
 
 
 class PowerCutError(Exception):
@@ -290,6 +298,17 @@ def test_a_run_does_not_go_on_with_other_shapes(run_finetune, archive, tmp_path,
     np.savez(data, **arrays)
     with pytest.raises(ConfigError, match=r"data\.source"):
         run_finetune(f"data.source={data}", "trainer.epochs=2", resume=True)
+
+
+def test_a_run_does_not_go_on_with_another_encoder(run_finetune, weights, tmp_path):
+    moving = tmp_path / "backbone.safetensors"
+    shutil.copy(weights, moving)
+    run_finetune(f"checkpoint={moving}", "trainer.epochs=1")
+    retrained(weights, moving)
+    with pytest.raises(CheckpointError, match=r"backbone\.safetensors"):
+        run_finetune(f"checkpoint={moving}", "trainer.epochs=2", resume=True)
+    shutil.copy(weights, moving)
+    run_finetune(f"checkpoint={moving}", "trainer.epochs=2", resume=True)
 
 
 def no_space(*arguments, **options):

@@ -1,7 +1,6 @@
 """Results of a comparison: a row for each method, tables of rows that can be held together."""
 
 import csv
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pointpeft.files import as_bytes, as_text, file_name, replacing, write_json
+from pointpeft.files import as_text, file_name, replacing, write_json
 from pointpeft.formats import count, counted, human_bytes, mean_and_spread, percent, seconds
 from pointpeft.measure.paired import holm, paired_p_value
 from pointpeft.tasks.shown import Shown
@@ -47,8 +46,8 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         labels: ``data``, ``model``, ``method``, ``shots`` (None: all), ``lr`` (None: there is
             none), ``lr_search``, the validation score by learning rate, and the ``precision`` of
             training (None: nothing is trained step by step).
-        cells: of each run its metrics, ``test_ids``, ``test_scores``, and the identity of the
-            frozen ``weights``.
+        cells: of each run its metrics, ``test_scores``, ``test_shapes``, a hash of these shapes,
+            and the identity of the frozen ``weights``.
 
     Returns:
         The labels; the ``task`` and the ``metric`` that it is judged by; ``seeds``; ``test_score``
@@ -56,11 +55,10 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         identity of the frozen ``weights``; ``trainable_parameters``; ``stored_bytes``;
         ``seconds_per_epoch``, ``epochs`` and ``seconds_per_step`` of what is trained, and
         ``fit_seconds`` of what is fitted, else None; ``training_seconds`` of a whole run, of both;
-        ``peak_memory_bytes``, the largest; ``test_items`` and ``test_shapes``, a hash of their
-        names; and ``scores``, of each test shape the mean over seeds.
+        ``peak_memory_bytes``, the largest; ``test_items`` and ``test_shapes``; and ``scores``, of
+        each test shape the mean over seeds.
     """
     first = cells[0]
-    names = "\n".join(first["test_ids"])
     per_epoch, fit = (_median(cells, key) for key in ("seconds_per_epoch", "fit_seconds"))
     epochs = None if per_epoch is None else _median(cells, "epochs")
     trained = None if per_epoch is None or epochs is None else per_epoch * epochs
@@ -88,7 +86,7 @@ def make_row(labels: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> R
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell in cells),
         "train_items": first["train_items"],
         "test_items": first["test_items"],
-        "test_shapes": hashlib.sha256(as_bytes(names)).hexdigest()[:16],
+        "test_shapes": first["test_shapes"],
         "versions": first["versions"],
         _PER_SHAPE: np.mean([cell["test_scores"] for cell in cells], axis=0).round(6).tolist(),
     }
@@ -217,6 +215,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def write_results(output: str | Path, results: Mapping[str, Any]) -> None:
     """Write ``results.json``, ``results.csv`` and, as single files below ``rows``, the rows.
 
+    Rows of an earlier result that are not among these are removed.
+
     Args:
         output: folder.
         results: ``rows``, judged, and whatever is to stand beside them in the JSON.
@@ -234,9 +234,13 @@ def write_results(output: str | Path, results: Mapping[str, Any]) -> None:
         for row in rows:
             shots = "all" if row["shots"] is None else row["shots"]
             writer.writerow(as_text({**row, "shots": shots}))
-    for row in rows:
+    named = {f"{_name(row)}.json": row for row in rows}
+    for old in (output / _ROWS).glob("*.json"):
+        if old.name not in named:
+            old.unlink()
+    for name, row in named.items():
         own = {key: row[key] for key in row if key not in ("p_to_best", "verdict")}  # of a table
-        write_json(output / _ROWS / f"{_name(row)}.json", own)
+        write_json(output / _ROWS / name, own)
 
 
 def read_rows(folder: str | Path) -> list[Row]:

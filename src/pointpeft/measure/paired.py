@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["holm", "paired_p_value"]
 
 _CHUNK = 500  # draws at a time
-_SAME = 1e-9  # sums of shares that differ by less are equal
+_SAME = 2e-6  # shares that differ by less are equal: results keep six digits
 
 
 def paired_p_value(
@@ -38,11 +38,12 @@ def paired_p_value(
         raise ValueError(f"{len(first)} and {len(second)} values: the shapes must be the same")
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     difference = difference[np.abs(difference) > _SAME]  # a sign changes nothing of the others
-    generator, found, reached = np.random.default_rng(seed), abs(difference.sum()), 0
+    generator, reached = np.random.default_rng(seed), 0
+    found = abs(difference.sum()) - _SAME * len(difference)
     for begin in range(0, draws, _CHUNK):
         size = (min(_CHUNK, draws - begin), len(difference))
         signs = 2.0 * generator.integers(0, 2, size, dtype=np.int8) - 1
-        reached += int((np.abs(signs @ difference) >= found - _SAME).sum())
+        reached += int((np.abs(signs @ difference) >= found).sum())
     return (1 + reached) / (1 + draws)
 
 

@@ -5,11 +5,12 @@ import json
 import logging
 import shutil
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pointpeft.data import ShapeData
+from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.cache import geometry_digest
 from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
@@ -38,7 +39,8 @@ __all__ = [
 log = logging.getLogger("pointpeft")
 
 SCORES = "scores.json"
-"""What a cell reaches on each test shape: ``ids``, and ``scores``, in the same order."""
+"""What a cell reaches on each test shape: ``ids``, and ``scores``, in the same order; a hash of the
+``shapes``, and the identity of the encoder's ``weights``."""
 FAILURE = "failure.json"
 """Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
 
@@ -108,8 +110,12 @@ class Cell:
 
 def data_digest(data: ShapeData) -> str:
     """16 hexadecimal digits, others where a shape, its class or its split is another one."""
-    digest = hashlib.sha256(as_bytes(json.dumps(data.class_names)))
-    for split in (data.train, data.val, data.test):
+    return _digest(data.class_names, data.train, data.val, data.test)
+
+
+def _digest(class_names: Sequence[str], *splits: ShapeSplit) -> str:
+    digest = hashlib.sha256(as_bytes(json.dumps(class_names)))
+    for split in splits:
         shapes = split.digests or [geometry_digest(cloud) for cloud in split.points]
         digest.update(as_bytes(json.dumps([split.ids, list(shapes), split.labels.tolist()])))
         if split.seg is not None:
@@ -167,6 +173,7 @@ def _scores(cell: Cell, data: ShapeData) -> dict[str, Any]:
     return {
         "ids": list(data.test.ids),
         "scores": scores.tolist(),
+        "shapes": _digest(data.class_names, data.test),
         "weights": adapter.model.base_hash,
     }
 
@@ -184,7 +191,7 @@ def read_failure(cell: Cell) -> dict[str, str] | None:
 
 
 def read_cell(cell: Cell) -> dict[str, Any] | None:
-    """What a finished cell measured: its metrics, ``test_ids``, ``test_scores`` and ``weights``.
+    """What a finished cell measured: its metrics, ``test_scores``, ``test_shapes`` and ``weights``.
 
     None: it is not finished, what it measured is damaged, or it was begun with other settings, data
     or weights.
@@ -198,7 +205,7 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         known = json.loads(file.read_bytes())
-        named = {f"test_{key}": known[key] for key in ("ids", "scores")}
+        named = {f"test_{key}": known[key] for key in ("scores", "shapes")}
         return {**metrics, **named, "weights": known["weights"]}
     except (ValueError, KeyError, TypeError):
         log.warning("%s is damaged: its shapes are classified again", file)
