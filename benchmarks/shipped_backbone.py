@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pointnet import run as run_pointnet
 
+import pointpeft as pp
 from pointpeft.files import file_name, write_json
 from pointpeft.formats import percent
 from pointpeft.measure.backbone_svm import evaluate_backbone
@@ -29,7 +30,8 @@ Arguments = argparse.Namespace
 
 def svm_accuracy(source: str, args: Arguments) -> float:
     """Test accuracy of a linear SVM on frozen features, of all training shapes."""
-    output = args.output / "svm" / data_label(source, None)
+    weights = pp.create_model(args.model, checkpoint=args.checkpoint)
+    output = args.output / f"svm-{pp.models.state_hash(weights)[:8]}" / data_label(source, None)
     if not (output / "metrics.json").is_file():
         given = [f"model={args.model}", f"checkpoint={args.checkpoint}", f"data.source={source}"]
         evaluate_backbone(load_config(SvmConfig, [], given), output=output)
@@ -53,7 +55,8 @@ def few_shots(methods: tuple[str, ...], checkpoint: str, args: Arguments) -> lis
 
 def pointnet(args: Arguments) -> Row:
     """The row of a PointNet from scratch."""
-    file = args.output / f"pointnet-{data_label(args.data, None)}-{args.shots}.json"
+    asked = f"{args.shots}shot-{args.pointnet_epochs}epochs-{args.seeds}seeds"
+    file = args.output / f"pointnet-{data_label(args.data, None)}-{asked}.json"
     if not file.is_file():
         row = run_pointnet(args.data, args.shots, args.pointnet_epochs, args.seeds)
         write_json(file, row)

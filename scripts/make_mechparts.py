@@ -34,6 +34,8 @@ from mechparts_writing import (
     write_parts,
 )
 
+from pointpeft.files import replacing
+
 SEED = 20260101
 NUM_POINTS = 2048
 TOLERANCE = 0.0015  # of the triangles, in diagonals of the part
@@ -87,10 +89,12 @@ def cached_sample(part: Part, cache: Path) -> FloatArray | None:
     file = cache / f"{hashlib.sha256(part.id.encode()).hexdigest()[:16]}.npy"
     if not file.exists():
         try:
-            np.save(file, sample_part(part).astype(np.float32))
+            sample = sample_part(part).astype(np.float32)
         except Exception as error:  # the library and its kernel raise errors of many kinds
             print(f"{part.id}: {error!r}", flush=True)
             return None
+        with replacing(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, sample)
     return np.load(file).reshape(2, NUM_POINTS, 3)
 
 

@@ -82,6 +82,24 @@ def test_the_objective_of_the_paper_can_be_left_out(name):
     moved = {key for key, p in model.named_parameters() if p.grad is not None}
     idle = {key.partition(".")[0] for key in trained - moved}
     assert idle <= {"mask_token", "decoder_pos_embed", "backbone", "cls_token", "cls_pos"}
+    assert model.leaves_idle
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in BACKBONES),
+        *((name, {"contrast": 1.0, "distillation": 1.0, **TEACHER}) for name in BACKBONES),
+        ("point_bert", {"mix_loss": False}), ("point_bert", {"token_loss": False}),
+        ("point_bert", {"moco_loss": True}), ("pcp_mae", {"centers": 0.0}),
+    ],
+)  # fmt: skip
+def test_a_model_says_whether_no_term_reaches_a_parameter(name, settings):
+    """Several processes look for such ones in every step only then."""
+    model = tiny("pretraining", name, **settings)
+    model.total(model.losses(clouds(4))).backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert model.leaves_idle == any(p.grad is None for p in trained)
 
 
 def test_what_the_teacher_saw_may_be_given():

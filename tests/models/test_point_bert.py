@@ -201,6 +201,24 @@ def test_the_key_network_is_a_copy_of_the_query_unless_the_checkpoint_has_one(ta
     assert all(same) == (task != "pretraining")
 
 
+def test_two_views_of_a_cloud_are_no_two_clouds():
+    points = clouds(2)
+    masks, mix = (
+        ((torch.arange(8) < 3).expand(2, -1),) * 3,
+        (torch.full((2,), 0.5), torch.rand(2, 8)),
+    )
+    one, two = (settle(bert(contrast=weight)).eval() for weight in (0.0, 1.0))
+    two.load_state_dict(one.state_dict(), strict=False)
+    kept = mix[1] < 0.5
+    mirrored = torch.cat([kept, kept]), torch.cat([mix[0], mix[0]])
+    found = two.losses(
+        torch.cat([points, points]), [torch.cat([m, m]) for m in masks],
+        (mirrored[1], torch.where(mirrored[0], 0.0, 1.0)),
+    )  # fmt: skip
+    expected = one.losses(points, masks, (mix[0], torch.where(kept, 0.0, 1.0)))
+    torch.testing.assert_close(found["mix"], expected["mix"])
+
+
 def test_under_autocast_tokens_are_the_exact_ones_and_losses_float32_and_close():
     model = settle(bert(moco_loss=True)).eval()
     points, masks = clouds(4), ((torch.arange(8) < 3).expand(4, -1),) * 3

@@ -413,10 +413,10 @@ def test_pretraining_under_autocast_has_a_float32_loss_close_to_the_exact_one(po
 
 def test_a_mask_that_leaves_nothing_to_rebuild_or_to_see_is_refused(points, mask):
     model = m2ae("pretraining", group_sizes=(8, 16, 16)).eval()
-    with pytest.raises(ValueError, match="mask_ratio"):
+    with pytest.raises(ConfigError, match="mask_ratio"):
         model(points, mask)
     mask[1] = True
-    with pytest.raises(ValueError, match="visible"):
+    with pytest.raises(DataError, match="visible"):
         model(points, mask)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pointpeft.errors import PointPeftError
+from pointpeft.errors import DataError, PointPeftError
 from pointpeft.models import Geometry
 from pointpeft.models.tokenizer import Patches
 from tests.models.tiny import clouds, settle, tiny
@@ -126,5 +126,12 @@ def test_a_ratio_that_hides_no_patch_is_refused():
 def test_a_mask_with_unequal_counts_is_refused(points):
     mask = torch.zeros(2, 8, dtype=torch.bool)
     mask[0, :2] = mask[1, :6] = True
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(DataError, match="mask"):
         tiny("pretraining")(points[:2], mask)
+
+
+@pytest.mark.parametrize("name", ["point_mae", "pcp_mae"])
+@pytest.mark.parametrize("value", [False, True])
+def test_a_mask_that_hides_nothing_or_all_is_refused(points, name, value):
+    with pytest.raises(DataError, match="mask"):
+        tiny("pretraining", name)(points[:2], torch.full((2, 8), value))

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pointpeft.errors import DataError
+
 __all__ = [
     "MaskType",
     "block_mask",
@@ -86,9 +88,13 @@ def count_hidden(mask: Tensor) -> int:
     """How many patches of every cloud ``mask (B, G)`` hides.
 
     Raises:
-        ValueError: more of one cloud than of another.
+        DataError: more of one cloud than of another, none, or all.
     """
     counts = mask.sum(dim=1).tolist()
     if len(set(counts)) > 1:
-        raise ValueError(f"mask must hide as many patches in each cloud, got {counts}")
+        raise DataError(f"mask must hide as many patches in each cloud, got {counts}")
+    if not 0 < counts[0] < mask.shape[1]:
+        raise DataError(
+            f"mask hides {counts[0]} of {mask.shape[1]} patches; hide some, and leave some visible"
+        )
     return int(counts[0])

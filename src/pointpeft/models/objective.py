@@ -249,6 +249,11 @@ class Pretraining(Pretrainable, Network):
         """Differently augmented copies of a batch that the loss wants, one after the other."""
         return self.terms.num_views
 
+    @property
+    def leaves_idle(self) -> bool:
+        """Such as a mask token, where nothing is rebuilt."""
+        return not self.pretraining_config.reconstruction
+
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the terms; those of the paper's own objective have one weight."""
         c = self.pretraining_config

@@ -86,6 +86,12 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
         self.key.load_state_dict(self._query_state())
         return names
 
+    @property
+    def leaves_idle(self) -> bool:
+        """The head of a loss that is switched off, too."""
+        c = self.pretraining_config
+        return super().leaves_idle or not (c.token_loss and (c.moco_loss or c.mix_loss))
+
     def losses(
         self,
         points: Tensor,
@@ -153,9 +159,16 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
     def _mix_loss(self, feature: Tensor, keys: Tensor, ratio: Tensor) -> Tensor:
         """A mixed cloud is ``ratio`` of cloud i and the rest of cloud B - 1 - i."""
         B, feature = len(feature), F.normalize(working(feature), dim=1)
-        log_probability = self._similarities(feature, feature @ keys.T).log_softmax(dim=1)
-        place = torch.arange(B, device=feature.device)
-        own, other = log_probability[place, place], log_probability[place, B - 1 - place]
+        place, similarity = torch.arange(B, device=feature.device), feature @ keys.T
+        mirrored = B - 1 - place
+        if self.num_views == 2:  # rows i and i + B / 2 are one cloud, which is no other one
+            twin = torch.zeros_like(similarity, dtype=torch.bool)
+            for row in (place, mirrored):
+                twin[place, (row + B // 2) % B] = True
+            twin[place, place] = twin[place, mirrored] = False
+            similarity = similarity.masked_fill(twin, -torch.inf)
+        log_probability = self._similarities(feature, similarity).log_softmax(dim=1)
+        own, other = log_probability[place, place], log_probability[place, mirrored]
         return -(ratio * own + (1 - ratio) * other).mean()
 
     def _similarities(self, feature: Tensor, against: Tensor) -> Tensor:
@@ -199,8 +212,8 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
         size, start = self.queue.shape[1], int(self.queue_ptr)
         if len(keys) > size:
             raise ConfigError(
-                f"a batch of {len(keys)} clouds does not fit into queue_size={size}; "
-                "use a larger queue or smaller batches"
+                f"a batch of {len(keys)} clouds (twice as many with contrast) does not fit into "
+                f"queue_size={size}; use a larger queue or smaller batches"
             )
         places = (start + torch.arange(len(keys), device=keys.device)) % size
         self.queue[:, places] = keys.T.to(self.queue.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointpeft.errors import ConfigError, check_choices, check_numbers, check_sizes
+from pointpeft.errors import ConfigError, DataError, check_choices, check_numbers, check_sizes
 from pointpeft.models.hierarchy import Level, hide_scales, padding_bias
 from pointpeft.models.layers import Block, drop_path_rates, position_mlp
 from pointpeft.models.masking import patch_mask
@@ -278,11 +278,11 @@ class PointM2AEPretraining(Pretraining):
         """Encode what ``mask (B, G)`` of the coarsest scale leaves visible of groups.
 
         Raises:
-            ValueError: the mask hides all of a cloud (not when compiled).
+            DataError: the mask hides all of a cloud (not when compiled).
         """
         backbone = self.backbone
         if not torch.compiler.is_compiling() and mask.all(dim=1).any():
-            raise ValueError("mask must leave a group of every cloud visible")
+            raise DataError("mask must leave a group of every cloud visible")
         hidden = self.hide(levels, mask)
         outputs = backbone.run_visible(points, levels, hidden, self.padding_bias)
         tokens = [norm(output) for norm, output in zip(backbone.norms, outputs, strict=True)]
@@ -304,12 +304,12 @@ class PointM2AEPretraining(Pretraining):
             decoded: what :meth:`decode` made of it, where that is at hand.
 
         Raises:
-            ValueError: no group of that scale is hidden (not when compiled).
+            ConfigError: no group of that scale is hidden (not when compiled).
         """
         steps = len(self.pretraining_config.decoder_depths)
         hidden = masked.scales[-steps].hidden
         if not torch.compiler.is_compiling() and not hidden.any():
-            raise ValueError(
+            raise ConfigError(
                 "no group of the decoded scale is hidden, as visible groups of the coarsest scale "
                 "contain all of them; choose a larger mask_ratio or smaller group_sizes"
             )

@@ -115,7 +115,7 @@ def mask_patches(
     """Group ``points (B, N, 3)`` and hide patches by ``mask (B, G)``, which is drawn when absent.
 
     Raises:
-        ValueError: the mask hides more patches of one cloud than of another.
+        DataError: the mask hides more patches of one cloud than of another, none, or all.
     """
     patches, centers = backbone.tokenizer.group(points)
     G, c = centers.shape[1], config
@@ -188,7 +188,7 @@ class PointMAEPretraining(Pretraining):
         """Group ``points (B, N, 3)``, hide patches by ``mask (B, G)``, encode the rest.
 
         Raises:
-            ValueError: the mask hides more patches of one cloud than of another.
+            DataError: the mask hides more patches of one cloud than of another, none, or all.
         """
         masked = mask_patches(self.backbone, points, mask, self.pretraining_config)
         geometry = Geometry(points, masked.centers)

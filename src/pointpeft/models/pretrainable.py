@@ -24,6 +24,11 @@ class Pretrainable(Loadable, abc.ABC):
     def num_views(self) -> int:
         """Differently augmented copies of a batch that the loss wants, one after the other."""
 
+    @property
+    def leaves_idle(self) -> bool:
+        """Whether some parameters that are trained get no gradient, as no term reaches them."""
+        return False
+
     @abc.abstractmethod
     def losses(self, points: Tensor, *given: Any, **named: Any) -> dict[str, Tensor]:
         """The terms of the loss by name, scalars, before weighting."""

@@ -215,6 +215,7 @@ def _train(
         ],
         monitor=None,
         grad_clip=config.optimizer.grad_clip,
+        idle_parameters=model.leaves_idle,
         faults=_faults(config, run, clouds),
         minutes=config.checkpoint_minutes,
     )  # fmt: skip

@@ -68,6 +68,11 @@ def load_pretraining_data(
     if (found := protocol.read_unlabelled(config, num_points, progress)) is not None:
         return found
     train, held_out = _prepared(config, num_points, progress), None
+    if config.procedural and len(train) and config.data.normalize == "none":
+        log.warning(
+            "data.normalize=none: %s is taken in its own unit, beside procedural shapes, which lie "
+            "in the unit ball", config.data.source,
+        )  # fmt: skip
     stored = stored_points(train)
     if config.validate_every is not None:
         train, held_out = _cut(train, config)

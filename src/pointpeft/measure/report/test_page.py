@@ -58,7 +58,9 @@ def _note(run: ReportRun) -> str:
         notes.append(f"Measured: {'all shapes' if part == 'all' else f'the {part} split'}.")
     if seeds > 1:
         by = "test" if str(run.metrics.get("selection")).startswith("test") else "validation"
-        notes.append(f"The best of {seeds} seeds by {by} accuracy, here and below.")
+        measure = str(run.metrics.get("ranked_by", "val_accuracy")).split("_", 1)[1]
+        measure = {"instance_iou": "mean IoU of shapes"}.get(measure, measure.replace("_", " "))
+        notes.append(f"The best of {seeds} seeds by {by} {measure}, here and below.")
     return " ".join(notes)
 
 
