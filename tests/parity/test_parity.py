@@ -118,7 +118,7 @@ def checker(case: Case):
 
 
 def test_cases_come_with_the_tests():
-    assert len(STORED) == 5
+    assert len(STORED) == 6
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")
