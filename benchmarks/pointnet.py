@@ -28,6 +28,7 @@ from pointpeft.formats import mean_and_spread
 from pointpeft.measure.comparison_rows import Row, make_row
 from pointpeft.measure.records import peak_memory_bytes, versions
 from pointpeft.models.heads import classification_head
+from pointpeft.training.cells import digest_of_test
 from pointpeft.training.config import DataConfig
 from pointpeft.training.grid import data_label
 from pointpeft.training.inputs import load_data
@@ -114,7 +115,7 @@ def measure(data: ShapeData, epochs: int, seed: int) -> dict[str, Any]:
         "train_items": len(data.train),
         "test_items": len(data.test),
         "versions": versions(),
-        "test_ids": list(data.test.ids),
+        "test_shapes": digest_of_test(data),
         "test_scores": right.astype(float).tolist(),
     }
 

@@ -49,7 +49,7 @@ CARD = """# {name}
 
 `{name}.yaml` stands beside this file. {machine} saw {speed:.0f} clouds a second (median of
 `{name}.csv`), at which it takes {hours:.1f} hours. A core looks at all shapes with the eyes of the
-teacher in {look:.1f}. The run was made at commit {commit}.
+teacher in {look:.1f} hours. The run was made at commit {commit}.
 It saw {looks} ({seen:,} clouds), and no others: no shape of
 a data set, and no label. It is one run with one seed.{further}
 
@@ -243,6 +243,8 @@ def main() -> None:
     shipped = WEIGHTS / f"{name}.safetensors"
     if config["checkpoint"] is not None and not (WEIGHTS / f"{name}-first.csv").exists():
         (WEIGHTS / f"{name}.csv").rename(WEIGHTS / f"{name}-first.csv")
+    if args.first_pool and config["checkpoint"] is None:
+        parser.error("--first-pool is of the run before, and this one began from nothing")
     backbone = pp.create_model(name, checkpoint=run / "backbone.safetensors")
     pp.save_model(backbone, shipped, half=True)
     shipped.chmod(0o644)

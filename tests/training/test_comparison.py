@@ -249,6 +249,28 @@ def test_shapes_of_the_same_names_are_others_if_their_points_or_labels_are(make,
     )
 
 
+def test_a_file_that_was_never_readable_stops_nothing(make, ran, tmp_path):
+    folder = write_meshes(tmp_path / "meshes", {"box": 6, "sphere": 6})
+    (folder / "box" / "broken.off").write_bytes(b"")
+    asked = {"methods": ("knn",), "seeds": 1, "data": (str(folder),)}
+    compare(make(**asked), tmp_path / "out")
+    write_meshes(folder, {"box": 4, "sphere": 4}, start=6)
+    assert compare(make(**asked), tmp_path / "out", resume=True)["failures"] == []
+    assert len(ran) == 2
+
+
+def test_weights_of_runs_that_say_them_in_their_scores_alone(make, ran, weights, tmp_path):
+    moving = tmp_path / "backbone.safetensors"
+    shutil.copy(weights, moving)
+    given = make(methods=("knn",), seeds=1, checkpoints=(str(moving),))
+    compare(given, tmp_path / "out")
+    (file,) = (tmp_path / "out").rglob("data.json")
+    file.write_text(json.dumps({"digest": json.loads(file.read_text())["digest"]}))
+    retrained(weights, moving)
+    assert compare(given, tmp_path / "out", resume=True)["failures"] == []
+    assert len(ran) == 2
+
+
 def test_a_file_that_cannot_be_read_now_costs_no_finished_run(make, ran, tmp_path):
     folder = write_meshes(tmp_path / "meshes", {"box": 6, "sphere": 6})
     asked = {"methods": ("knn",), "seeds": 1, "data": (str(folder),)}

@@ -300,15 +300,19 @@ def test_a_run_does_not_go_on_with_other_shapes(run_finetune, archive, tmp_path,
         run_finetune(f"data.source={data}", "trainer.epochs=2", resume=True)
 
 
-def test_a_run_does_not_go_on_with_another_encoder(run_finetune, weights, tmp_path):
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_does_not_go_on_with_another_encoder(run_finetune, weights, tmp_path, seeds):
     moving = tmp_path / "backbone.safetensors"
     shutil.copy(weights, moving)
-    run_finetune(f"checkpoint={moving}", "trainer.epochs=1")
+    given = f"checkpoint={moving}", f"seeds={seeds}"
+    before = run_finetune(*given, "trainer.epochs=1")
     retrained(weights, moving)
+    (run,) = {file.parent for file in tmp_path.rglob("metrics.json") if "seed" not in str(file)}
     with pytest.raises(CheckpointError, match=r"backbone\.safetensors"):
-        run_finetune(f"checkpoint={moving}", "trainer.epochs=2", resume=True)
+        run_finetune(*given, "trainer.epochs=2", resume=True)
+    assert json.loads((run / "metrics.json").read_text()) == before  # nothing is lost
     shutil.copy(weights, moving)
-    run_finetune(f"checkpoint={moving}", "trainer.epochs=2", resume=True)
+    run_finetune(*given, "trainer.epochs=2", resume=True)
 
 
 def no_space(*arguments, **options):

@@ -251,7 +251,7 @@ class Pretraining(Pretrainable, Network):
 
     @property
     def leaves_idle(self) -> bool:
-        """Such as a mask token, where nothing is rebuilt."""
+        """Whether nothing is rebuilt: then a mask token and its like get no gradient."""
         return not self.pretraining_config.reconstruction
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:

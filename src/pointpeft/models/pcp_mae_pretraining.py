@@ -143,7 +143,7 @@ class PCPMAEPretraining(Pretraining):
             seen: see :class:`ObjectiveTerms`.
 
         Raises:
-            ValueError: the mask hides more patches of one cloud than of another.
+            DataError: the mask hides more patches of one cloud than of another, none, or all.
         """
         c, losses = self.pretraining_config, {}
         masked = mask_patches(self.backbone, points, mask, c)

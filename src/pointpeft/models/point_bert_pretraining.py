@@ -88,7 +88,7 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
 
     @property
     def leaves_idle(self) -> bool:
-        """The head of a loss that is switched off, too."""
+        """Whether nothing is guessed, or a loss is off, whose head then gets no gradient."""
         c = self.pretraining_config
         return super().leaves_idle or not (c.token_loss and (c.moco_loss or c.mix_loss))
 

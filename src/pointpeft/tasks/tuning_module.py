@@ -17,7 +17,7 @@ from pointpeft.models.trunk import Tokenized
 from pointpeft.peft import PeftModel
 from pointpeft.peft.method import Constants
 from pointpeft.training.optimizer import Schedule, configure_adamw
-from pointpeft.training.run_folder import AtomicCheckpointIO
+from pointpeft.training.run_folder import ENCODER_HASH, AtomicCheckpointIO
 
 _STORED = "model."
 """Before the names of an adapter's entries in a checkpoint."""
@@ -146,7 +146,7 @@ class TuningModule(L.LightningModule):
         """Leave out what the base encoder holds."""
         kept = self.model.adapter.stored_state()
         checkpoint["state_dict"] = {_STORED + name: tensor for name, tensor in kept.items()}
-        checkpoint["encoder"] = self.model.base_hash
+        checkpoint[ENCODER_HASH] = self.model.base_hash
 
     def keep(self, path: Path, epoch: int) -> None:
         """Write what :meth:`load_best` reads."""
@@ -172,14 +172,8 @@ class TuningModule(L.LightningModule):
         """Refuse to go on with a run of another model, as an older version may have built it.
 
         Raises:
-            CheckpointError: it lacks something that is trained, or holds something unknown, or the
-                frozen encoder was another one.
+            CheckpointError: it lacks something that is trained, or holds something unknown.
         """
-        if checkpoint.get("encoder", self.model.base_hash) != self.model.base_hash:
-            raise CheckpointError(
-                f"the weights of the encoder ({self.model.base_checkpoint or 'random'}) are not "
-                "those that the run was begun with: put these back, or begin another run"
-            )
         state = self._checked(checkpoint["state_dict"], "the checkpoint to resume from")
         inside = f"model.adapters.{self.model.active}."
         checkpoint["state_dict"] = {inside + name: tensor for name, tensor in state.items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.cache import geometry_digest
+from pointpeft.data.prepared_items import Problem
 from pointpeft.data.shots import take_shots
 from pointpeft.errors import DataError
 from pointpeft.files import as_bytes, write_json
@@ -29,10 +30,12 @@ __all__ = [
     "Cell",
     "Inputs",
     "data_digest",
-    "is_of_others",
+    "digest_of_test",
+    "lost_shapes",
     "note_failure",
     "read_cell",
     "read_failure",
+    "read_others",
     "run_cell",
 ]
 
@@ -45,7 +48,8 @@ FAILURE = "failure.json"
 """Why a cell has no result: ``error``, the kind of it, ``message`` and ``traceback``."""
 
 _INPUTS = "data.json"
-"""What a cell reads: the ``digest`` of its data, and ``weights``, see :class:`Inputs`."""
+"""What a cell reads: the ``digest`` of its data, and ``weights``, see :class:`Inputs`; and names of
+shapes that were ``unreadable``."""
 
 
 @dataclass(frozen=True)
@@ -110,31 +114,68 @@ class Cell:
 
 def data_digest(data: ShapeData) -> str:
     """16 hexadecimal digits, others where a shape, its class or its split is another one."""
-    return _digest(data.class_names, data.train, data.val, data.test)
-
-
-def _digest(class_names: Sequence[str], *splits: ShapeSplit) -> str:
-    digest = hashlib.sha256(as_bytes(json.dumps(class_names)))
-    for split in splits:
-        shapes = split.digests or [geometry_digest(cloud) for cloud in split.points]
-        digest.update(as_bytes(json.dumps([split.ids, list(shapes), split.labels.tolist()])))
+    digest = hashlib.sha256(as_bytes(json.dumps(data.class_names)))
+    for split in (data.train, data.val, data.test):
+        digest.update(_about(split))
         if split.seg is not None:
             digest.update(split.seg.tobytes())
     return digest.hexdigest()[:16]
 
 
-def is_of_others(cell: Cell, inputs: Inputs | None) -> bool:
+def digest_of_test(data: ShapeData) -> str:
+    """16 hexadecimal digits, others where a test shape or its class is another one.
+
+    They are the same whatever a model sees of the shapes.
+    """
+    digest = hashlib.sha256(as_bytes(json.dumps(data.class_names)))
+    digest.update(_about(data.test))
+    return digest.hexdigest()[:16]
+
+
+def _about(split: ShapeSplit) -> bytes:
+    """Names, content and classes of shapes."""
+    shapes = split.digests or [geometry_digest(cloud) for cloud in split.points]
+    return as_bytes(json.dumps([split.ids, list(shapes), split.labels.tolist()]))
+
+
+def read_others(cell: Cell, inputs: Inputs | None) -> bool:
     """Whether the run in its folder read other things; of older runs it is unknown."""
-    file = cell.folder / _INPUTS
-    if inputs is None or not file.is_file():
+    known = _known(cell)
+    if inputs is None or known is None:
         return False
     try:
-        known = json.loads(file.read_bytes())
-        begun = Inputs(known["digest"], known.get("weights"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        begun = Inputs(known["digest"], known["weights"])
+    except (KeyError, TypeError):
         return True  # damaged
     pairs = ((begun.data, inputs.data), (begun.weights, inputs.weights))
     return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def lost_shapes(cell: Cell, problems: Sequence[Problem]) -> list[Problem]:
+    """Those among shapes that cannot be read now that the run in its folder could read."""
+    known = _known(cell) or {}
+    if not isinstance(known, dict) or "unreadable" not in known:
+        return []  # older runs do not say it
+    return [each for each in problems if each.item not in known["unreadable"]]
+
+
+def _known(cell: Cell) -> Any:
+    """What the run in its folder says that it read; None: nothing."""
+    file = cell.folder / _INPUTS
+    if not file.is_file():
+        return None
+    known, scores = _parsed(file), _parsed(cell.folder / SCORES)
+    if not isinstance(known, dict):
+        return known
+    # Older runs say it in their scores alone.
+    return {"weights": scores.get("weights") if isinstance(scores, dict) else None} | known
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return ()
 
 
 def run_cell(cell: Cell) -> None:
@@ -142,22 +183,23 @@ def run_cell(cell: Cell) -> None:
 
     A run that read other things is removed and begun anew.
     """
-    for name in (FAILURE, SCORES):  # of fewer epochs, if there are some
-        (cell.folder / name).unlink(missing_ok=True)
+    (cell.folder / FAILURE).unlink(missing_ok=True)
     try:
         everything, inputs = cell.read()
         if cell.inputs not in (None, inputs):
             raise DataError(
                 f"{cell.config.data.source} or the weights of the encoder have changed since the "
-                "comparison began; `resume` repeats what is of others"
+                "comparison began; with `resume`, runs that read the earlier ones are made anew"
             )
         data = cell.with_shots(everything)
-        if is_of_others(cell, inputs):
+        if read_others(cell, inputs):
             shutil.rmtree(cell.folder)
+        (cell.folder / SCORES).unlink(missing_ok=True)  # of fewer epochs, if there are some
         begun = RunFolder(cell.folder).config.is_file()
         if not begun:  # of an older run it is not known what it began with
             cell.folder.mkdir(parents=True, exist_ok=True)
-            known = {"digest": inputs.data, "weights": inputs.weights}
+            unreadable = [problem.item for problem in everything.problems]
+            known = {"digest": inputs.data, "weights": inputs.weights, "unreadable": unreadable}
             write_json(cell.folder / _INPUTS, known)
         finetune(cell.config, cell.folder, resume=begun, data=data, report=False)
         write_json(cell.folder / SCORES, _scores(cell, data))
@@ -173,7 +215,7 @@ def _scores(cell: Cell, data: ShapeData) -> dict[str, Any]:
     return {
         "ids": list(data.test.ids),
         "scores": scores.tolist(),
-        "shapes": _digest(data.class_names, data.test),
+        "shapes": digest_of_test(data),
         "weights": adapter.model.base_hash,
     }
 
@@ -198,7 +240,7 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
     """
     run = RunFolder(cell.folder)
     file = run.path / SCORES
-    if not run.config.is_file() or is_of_others(cell, cell.inputs):
+    if not run.config.is_file() or read_others(cell, cell.inputs):
         return None
     metrics = run.finished_metrics(cell.config)
     if metrics is None or not file.is_file():
@@ -208,5 +250,7 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
         named = {f"test_{key}": known[key] for key in ("scores", "shapes")}
         return {**metrics, **named, "weights": known["weights"]}
     except (ValueError, KeyError, TypeError):
-        log.warning("%s is damaged: its shapes are classified again", file)
+        log.warning(
+            "%s is damaged, or of an earlier version: its shapes are classified again", file
+        )
         return None

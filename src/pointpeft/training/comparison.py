@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pointpeft.data.prepared_items import Problem
 from pointpeft.data.shapes import absolute_source
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import file_name
@@ -19,10 +20,11 @@ from pointpeft.tasks.table import find_task
 from pointpeft.training.cells import (
     Cell,
     Inputs,
-    is_of_others,
+    lost_shapes,
     note_failure,
     read_cell,
     read_failure,
+    read_others,
 )
 from pointpeft.training.config import FinetuneConfig
 from pointpeft.training.config_files import load_config
@@ -117,7 +119,7 @@ def compare(
     Raises:
         ConfigError: settings that cannot be had, or ``output`` holds results already.
         DataError: unusable data, without a validation or test split, or too few shapes of a class;
-            or finished runs have shapes that cannot be read now.
+            or runs were made with a file that cannot be read now.
         CheckpointError: weights that do not fit.
     """
     if jobs < 1:
@@ -183,7 +185,7 @@ class _Grid:
         self.total = self.done + len(asked) + self._more
         self._more = 0
         cells = [cell for cell in asked if read_cell(cell) is None]
-        if old := sum(is_of_others(cell, cell.inputs) for cell in cells):
+        if old := sum(read_others(cell, cell.inputs) for cell in cells):
             log.warning("data or weights have changed since %s: repeated", counted(old, "run"))
         self.done += len(asked) - len(cells)
         for cell, died in self.engine(cells, self.jobs) if cells else ():
@@ -273,25 +275,27 @@ def _with_inputs(groups: Sequence[_Group], comparison: Comparison) -> list[_Grou
                     f"{group.config.data.source} has no validation split to choose learning rates "
                     "by; give a single `lr_factor`"
                 )
-            if everything.problems and _holds_others(group, comparison, inputs):
-                problem = everything.problems[0]
-                raise DataError(
-                    f"{len(everything.problems)} shapes cannot be read, with which there are "
-                    f"finished runs in {group.folder}: {problem.item}: {problem.reason}; mend "
-                    "them, or name another `output`"
-                )
+            _check_lost(group, comparison, everything.problems)
             known.append(replace(group, inputs=inputs))
     return known
 
 
-def _holds_others(group: _Group, comparison: Comparison, inputs: Inputs) -> bool:
-    """Whether one of its runs read other things."""
+def _check_lost(group: _Group, comparison: Comparison, problems: Sequence[Problem]) -> None:
+    """Refuse to remake runs because a file that they were made with cannot be read now.
+
+    Raises:
+        DataError: there is one.
+    """
     first = comparison.settings.seed
-    return any(
-        is_of_others(group.cell(factor, seed), inputs)
-        for factor in group.factors(comparison.lr_factors)
-        for seed in range(first, first + comparison.seeds)
-    )
+    for factor in group.factors(comparison.lr_factors):
+        for seed in range(first, first + comparison.seeds):
+            cell = group.cell(factor, seed)
+            if lost := lost_shapes(cell, problems):
+                raise DataError(
+                    f"{lost[0].item}, which {cell.folder} was made with, cannot be read now: "
+                    f"{lost[0].reason} ({counted(len(lost), 'such shape')}); mend it, or name "
+                    "another `output`"
+                )
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class CloudDataset(Dataset):
 class RaggedClouds(CloudDataset):
     """Clouds of different sizes, an endless stream of draws from them with replacement.
 
-    A draw depends on seed, epoch and cloud alone, whichever process makes it. No draw comes again:
-    ``"again"`` is -1, where a batch of other clouds has none and ``"index"`` serves.
+    A draw depends on seed, epoch and cloud alone, whichever process makes it. No draw comes again,
+    so ``"again"`` is -1. Clouds of a batch without ``"again"`` are known again by ``"index"``.
     """
 
     def __init__(self, split: RaggedSplit, seed: int) -> None:

@@ -286,8 +286,8 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
-        protocol, seen = find_protocol(config.protocol), clouds.train.marks()
-        checks.append(SvmCheck(config.svm, protocol, keep, config.data, seen))
+        protocol = find_protocol(config.protocol)
+        checks.append(SvmCheck(config.svm, protocol, keep, config.data, clouds.seen))
     if config.validate_every is not None and clouds.held_out is not None:
         held_out = PretrainingClouds(clouds.held_out, stored_points(clouds.held_out))
         every, skip = config.validate_every, config.data.on_error == "skip"

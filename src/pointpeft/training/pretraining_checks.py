@@ -129,8 +129,8 @@ class SvmCheck(BestEpoch):
         keep: what is done with the best epoch.
         training: how the shapes of the run are read; those of the SVM are scaled, turned and cut
             alike.
-        seen: what the shapes are known by that the run trains on; a warning says how many of those
-            that are measured are among them.
+        seen: what the shapes are known by that the run trains on, and those that its encoder was
+            trained on before; a warning says how many of those that are measured are among them.
 
     Raises:
         DataError: unusable data, or no split to measure on.
@@ -154,8 +154,8 @@ class SvmCheck(BestEpoch):
         train, held_out = data.train, getattr(data, self.split)
         if count := int(held_out.among(seen).sum()):
             log.warning(
-                "svm.source=%s: the run trains, without classes, on %d of the %d shapes that are "
-                "measured", config.source, count, len(held_out),
+                "svm.source=%s: the encoder is trained, without classes, on %d of the %d shapes "
+                "that are measured", config.source, count, len(held_out),
             )  # fmt: skip
         self.train, self.held_out = (_prepare(part, config, protocol) for part in (train, held_out))
         self.C = forced_strength(self.train.labels) if config.C is None else config.C

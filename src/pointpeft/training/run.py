@@ -15,10 +15,11 @@ from pointpeft.compat.schedule import BatchNormMomentum
 from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.benchmark import redraw
 from pointpeft.data.embedded import EMBEDDED_LICENSES
-from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
-from pointpeft.models import save_model
+from pointpeft.models import save_model, state_hash
+from pointpeft.models.trunk import Trunk
 from pointpeft.peft import PeftModel, get_peft_model
 from pointpeft.tasks.tuning_module import TuningModule
 from pointpeft.training.callbacks import EpochTimer, History, Patience, ProgressBar
@@ -233,7 +234,10 @@ def train_seeds(
         log.info("%s had ended: nothing is trained%s", run.path, further)
         return finished
     with run.logging():
-        data, metrics = _prepare(resolved, progress, data), finished
+        backbone, source = make_backbone(config)
+        if resume and source is not None:
+            _check_encoder(run, backbone, source)
+        data, metrics = _prepare(resolved, backbone, source, progress, data), finished
         if metrics is None:
             if is_first_process():
                 page.unlink(missing_ok=True)  # of fewer epochs, if there is one
@@ -250,14 +254,28 @@ def train_seeds(
     return metrics
 
 
+def _check_encoder(run: RunFolder, backbone: Trunk, source: str) -> None:
+    """Refuse to go on with other weights than those that the run was begun with.
+
+    Raises:
+        CheckpointError: they are others, or a checkpoint is damaged.
+    """
+    if run.encoder_hashes() - {state_hash(backbone)}:
+        raise CheckpointError(
+            f"the weights of the encoder, {source}, are not those that {run.path} was begun with: "
+            "put these back, or name another `output`"
+        )
+
+
 def _prepare(
     resolved: ResolvedRun,
+    backbone: Trunk,
+    source: str | None,
     progress: Callable[[int, int], None] | None,
     data: ShapeData | None,
 ) -> ShapeData:
     """Read the data, and refuse or warn of what cannot give a good model."""
     config, task, protocol = resolved.config, resolved.task, resolved.protocol
-    backbone, source = make_backbone(config)
     if source is None:
         log.warning(
             "%s starts from random weights; for better results pre-train with `pointpeft "

@@ -21,6 +21,7 @@ from pointpeft.errors import CheckpointError, ConfigError, check_text
 from pointpeft.files import no_trace_if_refused, replacing
 from pointpeft.locations import ADAPTER, ENCODER, RUN_CONFIG
 from pointpeft.measure.records import output_folder, versions
+from pointpeft.peft.adapter_config import read_adapter_config
 from pointpeft.training.config import (
     RunConfig,
     VerbConfig,
@@ -30,7 +31,16 @@ from pointpeft.training.processes import is_first_process
 from pointpeft.training.run_log import logged_to
 from pointpeft.training.settings import written
 
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "RunFolder", "TimedCheckpoint"]
+__all__ = [
+    "ENCODER_HASH",
+    "AtomicCheckpointIO",
+    "EpochCheckpoint",
+    "RunFolder",
+    "TimedCheckpoint",
+]
+
+ENCODER_HASH = "encoder"
+"""Entry of a checkpoint of fine-tuning: identity of the frozen encoder."""
 
 log = logging.getLogger("pointpeft")
 
@@ -166,6 +176,20 @@ class RunFolder:
         if resume and self.history.is_file():
             log.warning("%s is missing: training begins again, from the start", self.last)
         return None
+
+    def encoder_hashes(self) -> set[str]:
+        """Identities of the encoders that its checkpoints and adapters, of all seeds, are for.
+
+        Raises:
+            CheckpointError: one of them is damaged.
+        """
+        found = set()
+        for run in (self, *map(RunFolder, self.path.glob("seed*"))):
+            if run.last.is_file():
+                found.add(AtomicCheckpointIO().load_checkpoint(run.last).get(ENCODER_HASH))
+            elif run.adapter.is_dir():
+                found.add(read_adapter_config(run.adapter)["base_model"]["hash"])
+        return {each for each in found if each}  # older checkpoints do not say it
 
     def to_go_on(self, longer: str) -> str:
         """What is said of a run that has ended, if a larger setting ``longer`` would go on."""

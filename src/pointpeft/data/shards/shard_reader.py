@@ -275,8 +275,11 @@ def _to_train(
     """Which shapes are neither stated nor cut to be for validation and testing, and notes."""
     kept = np.array([split not in ("val", "test") for split in found["split"]], dtype=bool)
     notes = [] if kept.all() else [f"{int((~kept).sum())} validation and test shapes left out"]
+    needed = cut_parts(found["split"])
+    if not needed or not any(found["class"]):  # nothing to cut, or nothing to cut by
+        return kept, notes
     left = np.flatnonzero(kept)
     items = [Item("", found["class"][row], found["split"][row], Path()) for row in left]
-    digests, needed = [found["digest"][row] for row in left], cut_parts(found["split"])
+    digests = [found["digest"][row] for row in left]
     kept[kept], cut_notes = left_to_train(items, digests, val_fraction, seed, needed)
     return kept, [*notes, *cut_notes]
