@@ -147,8 +147,8 @@ def history(
     commands.append(f"{pretrain} runs/{name}")
     times = [first, last] if first_pool else [first + last]
     looks = [
-        f"{each.shapes:,} procedural shapes {epochs} times"
-        for each, epochs in zip(pools.values(), times, strict=True)
+        f"{each.shapes:,} {'others' if place else 'procedural shapes'} {epochs} times"
+        for place, (each, epochs) in enumerate(zip(pools.values(), times, strict=True))
     ]
     return {
         "commands": "\n".join(commands),

@@ -32,6 +32,10 @@ classes, and `parts19`, 304 of 19 categories with part labels, do not: their lic
 They serve to measure: nothing that we ship was trained on them. Which weights
 ship was not chosen by them either, but an early look at the 69 classes was one reason to pre-train
 with contrast.
+
+Rows of the weights `cd368e3a` are of `point_mae_small` as it came with the package before, after
+840,000 clouds. The weights that come with it now are `c9346f5a`, after 1,440,000
+([what a linear SVM has on both](pretraining.md#what-is-learnt-terms-of-the-loss)).
 """
 
 
