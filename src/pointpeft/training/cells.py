@@ -152,7 +152,7 @@ def read_others(cell: Cell, inputs: Inputs | None) -> bool:
 
 
 def lost_shapes(cell: Cell, problems: Sequence[Problem]) -> list[Problem]:
-    """Those among shapes that cannot be read now that the run in its folder could read."""
+    """Those among unreadable shapes that were none when the run in its folder began."""
     known = _known(cell) or {}
     if not isinstance(known, dict) or "unreadable" not in known:
         return []  # older runs do not say it

@@ -119,7 +119,7 @@ def compare(
     Raises:
         ConfigError: settings that cannot be had, or ``output`` holds results already.
         DataError: unusable data, without a validation or test split, or too few shapes of a class;
-            or runs were made with a file that cannot be read now.
+            or one cannot be read that was not unreadable when runs began.
         CheckpointError: weights that do not fit.
     """
     if jobs < 1:
@@ -281,7 +281,7 @@ def _with_inputs(groups: Sequence[_Group], comparison: Comparison) -> list[_Grou
 
 
 def _check_lost(group: _Group, comparison: Comparison, problems: Sequence[Problem]) -> None:
-    """Refuse to remake runs because a file that they were made with cannot be read now.
+    """Refuse to remake runs because of a file that cannot be read and was not so when they began.
 
     Raises:
         DataError: there is one.
@@ -292,9 +292,9 @@ def _check_lost(group: _Group, comparison: Comparison, problems: Sequence[Proble
             cell = group.cell(factor, seed)
             if lost := lost_shapes(cell, problems):
                 raise DataError(
-                    f"{lost[0].item}, which {cell.folder} was made with, cannot be read now: "
-                    f"{lost[0].reason} ({counted(len(lost), 'such shape')}); mend it, or name "
-                    "another `output`"
+                    f"{lost[0].item} cannot be read: {lost[0].reason}; when {cell.folder} began, "
+                    f"it was not among the unreadable ones ({counted(len(lost), 'such shape')}): "
+                    "mend it, take it out, or name another `output`"
                 )
 
 
