@@ -34,8 +34,6 @@ from mechparts_writing import (
     write_parts,
 )
 
-from pointpeft.files import replacing
-
 SEED = 20260101
 NUM_POINTS = 2048
 TOLERANCE = 0.0015  # of the triangles, in diagonals of the part
@@ -93,8 +91,10 @@ def cached_sample(part: Part, cache: Path) -> FloatArray | None:
         except Exception as error:  # the library and its kernel raise errors of many kinds
             print(f"{part.id}: {error!r}", flush=True)
             return None
-        with replacing(file) as temporary, temporary.open("wb") as stream:
+        temporary = file.with_suffix(".tmp")  # a build that is stopped leaves no half file
+        with temporary.open("wb") as stream:
             np.save(stream, sample)
+        temporary.replace(file)
     return np.load(file).reshape(2, NUM_POINTS, 3)
 
 

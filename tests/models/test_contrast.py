@@ -50,13 +50,13 @@ def test_the_loss_is_reconstruction_plus_weighted_contrast():
     small = {"num_groups": 8, "group_size": 8, "dim": 24, "depth": 1, "num_heads": 2}
     make = {"task": "pretraining", "decoder_num_heads": 2, "patch_widths": (8, 8, 8), **small}
     model = pp.create_model("point_mae_small", contrast=0.5, **make).eval()
-    assert model.num_views == 2
+    assert model.copies == 2
     points, mask = torch.rand(4, 64, 3), (torch.arange(8) < 5).expand(4, -1)
     losses = model.losses(points, mask)
     total = losses["reconstruction"] + 0.5 * losses["contrast"]
     torch.testing.assert_close(model(points, mask), total)
     plain = pp.create_model("point_mae_small", **make)
-    assert plain.num_views == 1
+    assert plain.copies == 1
     assert set(plain.losses(points, mask)) == {"reconstruction"}
 
 

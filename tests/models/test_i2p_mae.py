@@ -180,7 +180,7 @@ def test_the_loss_is_the_sum_of_its_terms(points, mask):
     losses = model.losses(points, mask)
     assert set(losses) == {"reconstruction", "semantics"}
     torch.testing.assert_close(model(points, mask), losses["reconstruction"] + losses["semantics"])
-    assert model.num_views == 1
+    assert model.copies == 1
     views, masked = model.look(points), model.encode_visible(points, mask)
     rebuilt, target = model.rebuild_features(masked, model.decode(masked), views)
     torch.testing.assert_close(losses["semantics"], (rebuilt - target).square().mean())
@@ -261,8 +261,8 @@ def test_a_teacher_is_asked_for_where_something_looks_at_images(needed, points):
 
 
 def test_without_weights_the_way_out_is_named():
-    with pytest.raises(ConfigError, match=r"ViT-B-16\.pt.*teacher='random'"):
-        pp.create_model("i2p_mae", task="pretraining")
+    with pytest.raises(ConfigError, match=r"nowhere\.pt.*teacher='random'"):
+        pp.create_model("i2p_mae", task="pretraining", teacher="nowhere.pt")
 
 
 @pytest.mark.parametrize(

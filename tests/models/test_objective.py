@@ -22,7 +22,7 @@ def test_every_backbone_learns_from_a_teacher_and_by_contrast(name):
     torch.manual_seed(0)
     model = tiny("pretraining", name, distillation=0.5, contrast=0.25, **TEACHER)
     plain = tiny("pretraining", name)
-    assert (model.num_views, plain.num_views) == (2, 1)
+    assert (model.copies, plain.copies) == (2, 1)
     points = torch.cat([clouds(3), clouds(3, seed=1)])
     losses = model.losses(points)
     assert set(losses) - set(plain.losses(points)) == {"distillation", "contrast"}

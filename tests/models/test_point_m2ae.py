@@ -386,7 +386,7 @@ def test_pretraining_works_with_other_numbers_of_scales(scales, points):
     loss.backward()
     assert loss.shape == ()
     assert model.rec_head.out_features == 15
-    assert model.num_views == 1
+    assert model.copies == 1
 
 
 def test_hidden_tokens_do_not_reach_the_decoder(points, mask):

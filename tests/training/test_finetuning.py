@@ -281,6 +281,13 @@ def test_trains_in_bfloat16(run_finetune, tmp_path):
     assert 0 <= metrics["test_accuracy"] <= 1
 
 
+@pytest.mark.parametrize("supported", [False, True])
+def test_says_where_bfloat16_is_slow(run_finetune, caplog, monkeypatch, supported):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    run_finetune("method=linear", "trainer.precision=bf16-mixed", "trainer.epochs=1")
+    assert ("trainer.precision" in caplog.text) is not supported
+
+
 def test_random_weights_are_kept_beside_the_adapter(run_finetune, tmp_path, caplog, recwarn):
     """A model without shipped weights starts at random; its adapter must still be usable."""
     overrides = ["model=point_mae", "checkpoint=null", "trainer.epochs=1"]

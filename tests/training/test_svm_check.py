@@ -24,10 +24,10 @@ from tests.training.support import NUM_POINTS, rows, write_archive
 CONFIGS = Path(__file__).resolve().parents[2] / "cfgs" / "pre-training"
 
 
-def make_check(archive, protocol, training=None, seen=frozenset(), **settings):
+def make_check(archive, protocol, training=None, known=frozenset(), **settings):
     config = SvmCheckConfig(source=str(archive), num_points=NUM_POINTS, **settings)
     ignore = lambda model, epochs, value: None  # noqa: E731
-    return SvmCheck(config, find_protocol(protocol), ignore, training or DataConfig(), seen)
+    return SvmCheck(config, find_protocol(protocol), ignore, training or DataConfig(), known)
 
 
 def test_shapes_are_scaled_and_turned_as_those_that_are_trained_on(archive, tmp_path):
@@ -51,10 +51,10 @@ def test_it_measures_on_shapes_that_the_run_leaves_out(changed, archive, tmp_pat
     np.savez(tmp_path / "unsplit.npz", **unsplit)
     config = DataConfig(str(tmp_path / "unsplit.npz"), **changed)
     source = partial(load_unlabelled, config.source, InputTransform(NUM_POINTS))
-    seen = source(seed=config.seed, val_fraction=config.val_fraction).marks()
-    make_check(config.source, "honest", config, seen=seen)
+    known = source(seed=config.seed, val_fraction=config.val_fraction).marks()
+    make_check(config.source, "honest", config, known=known)
     assert "are measured" not in caplog.text
-    make_check(config.source, "honest", config, seen=source(val_fraction=0.0).marks())
+    make_check(config.source, "honest", config, known=source(val_fraction=0.0).marks())
     assert "are measured" in caplog.text
 
 

@@ -237,6 +237,43 @@ def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
     torch.testing.assert_close(seen.saliency.flatten(1), row)
 
 
+@pytest.mark.parametrize("kind", ["ViT", "Dinov2", "SiglipVision", "CLIPVision"])
+def test_a_transformer_sees_images_of_another_size(kind, tmp_path):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 48, "image_size": 12, "patch_size": 4}  # fmt: skip
+    suffix = "ModelWithProjection" if kind == "CLIPVision" else "Model"
+    config = getattr(transformers, f"{kind}Config")(**sizes, attn_implementation="eager")
+    network = getattr(transformers, f"{kind}{suffix}")(config).eval()
+    network.save_pretrained(tmp_path)
+    images = torch.randn(2, 3, 20, 20)
+    teacher = load_teacher(tmp_path, image_size=20)
+    seen = teacher(images)
+    assert teacher.image_size == 20
+    assert seen.features.shape[2:] == seen.saliency.shape[2:] == (5, 5)
+    interpolated = {} if kind == "Dinov2" else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        output = network(pixel_values=images, **interpolated)
+        tokens = output.last_hidden_state[:, -25:]
+        if kind == "CLIPVision":
+            tokens = network.visual_projection(network.vision_model.post_layernorm(tokens))
+    torch.testing.assert_close(seen.features.flatten(2).transpose(1, 2), tokens)
+
+
+def test_images_that_a_transformer_cannot_see_are_refused(vit_folder):
+    with pytest.raises(ConfigError, match=r"teacher_image_size=18.*4 pixels"):
+        load_teacher(vit_folder, image_size=18)
+
+
+def test_a_network_that_cannot_interpolate_says_so():
+    class Fixed(transformers.ViTModel):
+        def forward(self, pixel_values, output_attentions):
+            return super().forward(pixel_values, output_attentions=output_attentions)
+
+    teacher = TransformersTeacher(Fixed(vit_config(), add_pooling_layer=False), image_size=20)
+    with pytest.raises(ConfigError, match=r"20 pixels.*teacher_image_size"):
+        teacher(torch.randn(2, 3, 20, 20))
+
+
 def test_the_tower_of_a_whole_clip_in_a_folder(images, tmp_path):
     """Its projection is stated beside its two towers."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -196,7 +196,7 @@ def _svm_of_features(
 def demo(
     output: options.Output = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, for checks.")] = False,
-    data: Annotated[str, typer.Option(help="homeobjects, or mechparts, twice as long.")] = (
+    data: Annotated[str, typer.Option(help="homeobjects, or mechparts, three times as long.")] = (
         "homeobjects"
     ),
     seed: options.Seed = 0,

@@ -116,12 +116,12 @@ class DiscreteVAE(Pretrainable, Core):
 
     Attributes:
         step: optimiser steps so far, which set temperature and divergence weight.
-        num_views: copies of a batch that training wants, one.
+        copies: of a batch that training wants, one.
     """
 
     task = "tokenizer"
 
-    num_views = 1
+    copies = 1
 
     def __init__(self, config: DiscreteVAEConfig | None = None) -> None:
         super().__init__()

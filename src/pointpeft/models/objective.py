@@ -45,7 +45,7 @@ class ObjectiveConfig:
     distillation: float = 0.0  # weight of predicting what an image encoder sees of the cloud
     semantics: float = 0.0  # weight of predicting what it sees of visible patches
     teacher: str = "efficientnet-lite0"  # a transformers folder, CLIP's weights, or a name
-    teacher_image_size: int = 128  # side of an image in pixels, where the teacher leaves it open
+    teacher_image_size: int | None = None  # side of an image in pixels; None: its own, or 128
     views: str = "shaded"  # what it is shown: "shaded" surfaces, or "depth" sums as in I2P-MAE
     num_views: int | None = None  # images of a cloud; None: four of "shaded", three of "depth"
 
@@ -150,7 +150,7 @@ class ObjectiveTerms(nn.Module):
         of_patches: whether what the teacher sees of patches is among the terms.
 
     Attributes:
-        num_views: differently augmented copies of a batch that they want: two with contrast.
+        copies: of a batch, differently augmented, that they want: two with contrast.
         teacher: None without distillation.
         semantics: None if nothing is learnt of patches.
     """
@@ -164,7 +164,7 @@ class ObjectiveTerms(nn.Module):
     ) -> None:
         super().__init__()
         self.contrast = InstanceContrast(dim, config.temperature) if config.contrast else None
-        self.num_views = 2 if config.contrast else 1
+        self.copies = 2 if config.contrast else 1
         self.teacher = self.distillation = self.semantics = None
         of_patches = of_patches and config.semantics > 0
         if config.distillation or of_patches:
@@ -245,9 +245,9 @@ class Pretraining(Pretrainable, Network):
             module.requires_grad_(config.reconstruction > 0)
 
     @property
-    def num_views(self) -> int:
+    def copies(self) -> int:
         """Differently augmented copies of a batch that the loss wants, one after the other."""
-        return self.terms.num_views
+        return self.terms.copies
 
     @property
     def leaves_idle(self) -> bool:
@@ -257,5 +257,5 @@ class Pretraining(Pretrainable, Network):
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the terms; those of the paper's own objective have one weight."""
         c = self.pretraining_config
-        weighted = (getattr(c, name, c.reconstruction) * term for name, term in losses.items())
-        return sum(weighted)
+        weights = {name: getattr(c, name) for name in c.terms}
+        return sum(weights.get(name, c.reconstruction) * term for name, term in losses.items())

@@ -161,7 +161,7 @@ class PointBERTPretraining(MaskTransformer, Pretraining):
         B, feature = len(feature), F.normalize(working(feature), dim=1)
         place, similarity = torch.arange(B, device=feature.device), feature @ keys.T
         mirrored = B - 1 - place
-        if self.num_views == 2:  # rows i and i + B / 2 are one cloud, which is no other one
+        if self.copies == 2:  # rows i and i + B / 2 are one cloud, which is no other one
             twin = torch.zeros_like(similarity, dtype=torch.bool)
             for row in (place, mirrored):
                 twin[place, (row + B // 2) % B] = True

@@ -21,7 +21,7 @@ class Pretrainable(Loadable, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def num_views(self) -> int:
+    def copies(self) -> int:
         """Differently augmented copies of a batch that the loss wants, one after the other."""
 
     @property

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -30,6 +31,8 @@ from pointpeft.training.run_folder import (
 )
 
 __all__ = ["fit", "make_trainer"]
+
+log = logging.getLogger("pointpeft")
 
 # The others wait while the first process votes or measures a test split alone.
 _PATIENCE = timedelta(days=2)
@@ -100,6 +103,7 @@ def make_trainer(
             "`device` cpu, which is trainer.accelerator=cpu"
         ) from error
     _check_processes(trainer, config)
+    _warn_of_emulation(trainer, config)
     return trainer
 
 
@@ -179,6 +183,18 @@ def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
             f"trainer.devices={config.devices} on trainer.num_nodes={config.num_nodes} machines "
             "are not the processes that were started: give their number on each machine and the "
             "number of machines; under torchrun leave both out"
+        )
+
+
+def _warn_of_emulation(trainer: L.Trainer, config: TrainerConfig) -> None:
+    """Say where bfloat16 is slower than float32: on a CPU without instructions for it."""
+    if "bf16" not in config.precision or trainer.strategy.root_device.type != "cpu":
+        return
+    if torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        log.warning(
+            "trainer.precision=%s: this CPU has no instructions for bfloat16, so that training is "
+            "many times slower than with 32-true",
+            config.precision,
         )
 
 

@@ -62,11 +62,11 @@ class PretrainingModule(L.LightningModule):
     """Trains a pre-training model, whose forward returns its loss.
 
     Args:
-        model: made by ``create_model(name, task="pretraining")``; it says how many views of a
+        model: made by ``create_model(name, task="pretraining")``; it says how many copies of a
             batch it wants, and is told the step it is at.
         schedule: learning rate and decay.
         augmentation: random transform of training clouds, applied to whole batches.
-        seen: what the model's teacher sees of stored clouds, ``(S, D)``; None: it looks at each
+        features: what the model's teacher sees of stored clouds, ``(S, D)``; None: it looks at each
             batch.
     """
 
@@ -75,33 +75,33 @@ class PretrainingModule(L.LightningModule):
         model: Pretrainable,
         schedule: Schedule,
         augmentation: Transform,
-        seen: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.seen = seen
+        self.features = features
         self.model = model
         self.schedule = schedule
         self.augmentation = augmentation
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
-        """Loss and its terms of a batch ``{"points": (B, N, 3)}``, or of several views of it."""
+        """Loss and its terms of a batch ``{"points": (B, N, 3)}``, or of several copies of it."""
         self.model.step = self.global_step
-        views = [self.augmentation(batch["points"]) for _ in range(self.model.num_views)]
-        losses = self.model.losses(torch.cat(views), **self._seen(batch))
+        copies = [self.augmentation(batch["points"]) for _ in range(self.model.copies)]
+        losses = self.model.losses(torch.cat(copies), **self._seen(batch))
         terms = {name: loss.detach() for name, loss in losses.items()}
         return {"loss": self.model.total(losses), "terms": terms}
 
     def _seen(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """What the teacher saw of a batch; it looks again where it has not seen all of it."""
-        if self.seen is None or batch.get("unreadable"):
+        if self.features is None or batch.get("unreadable"):
             return {}
         index = batch["index"]
-        if int(index.max()) >= len(self.seen):
+        if int(index.max()) >= len(self.features):
             return {}
-        seen = self.seen[index.cpu()]
+        seen = self.features[index.cpu()]
         if not seen.isfinite().all():  # a shard that could not be read before training can be now
             return {}
-        return {"seen": seen.to(batch["points"]).repeat(self.model.num_views, 1)}
+        return {"seen": seen.to(batch["points"]).repeat(self.model.copies, 1)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up and cosine."""
@@ -160,11 +160,11 @@ def pretrain(
             )  # fmt: skip
         run.begin(config)
         before = config.checkpoint and resolve_checkpoint(config.checkpoint)
-        seen = clouds.train.marks() | shapes_seen(before)
-        if len(seen) > _MOST_REMEMBERED:
+        known = clouds.train.marks() | shapes_seen(before)
+        if len(known) > _MOST_REMEMBERED:
             log.warning("more shapes than an encoder can remember: it will not say which it knows")
-            seen = frozenset()
-        clouds = replace(clouds, seen=seen)
+            known = frozenset()
+        clouds = replace(clouds, known=known)
         return _train(config, run, model, clouds, resume)
 
 
@@ -223,8 +223,8 @@ def _train(
         clouds.train, config.procedural, clouds.num_points, config.trainer.batch_size,
         config.trainer.num_workers, config.seed, protocol.drop_last, Share.of(trainer),
     )  # fmt: skip
-    seen = _look(config, model, clouds, trainer)
-    task = PretrainingModule(model, schedule, clouds.augmentation, seen)
+    features = _look(config, model, clouds, trainer)
+    task = PretrainingModule(model, schedule, clouds.augmentation, features)
     fit(trainer, task, batches, begun)
 
     def conclude() -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _checks(config: PretrainConfig, run: RunFolder, clouds: PretrainingData) -> 
     checks: list[BestEpoch] = []
     if config.svm.source is not None:
         protocol = find_protocol(config.protocol)
-        checks.append(SvmCheck(config.svm, protocol, keep, config.data, clouds.seen))
+        checks.append(SvmCheck(config.svm, protocol, keep, config.data, clouds.known))
     if config.validate_every is not None and clouds.held_out is not None:
         held_out = PretrainingClouds(clouds.held_out, stored_points(clouds.held_out))
         every, skip = config.validate_every, config.data.on_error == "skip"
@@ -305,7 +305,7 @@ def _save(
     scores: Mapping[str, float] | None = None,
 ) -> None:
     """Write the encoder and, where that is asked for, the whole model as a .pth file."""
-    shapes = pack_digests(clouds.seen)
+    shapes = pack_digests(clouds.known)
     save_model(model.core, run.path / names[0], epochs=epochs, shapes=shapes)
     if config.save_published:
         save_pth(model, run.path / names[1], epochs - 1, scores)  # its number, from 0

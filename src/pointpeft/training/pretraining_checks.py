@@ -129,7 +129,7 @@ class SvmCheck(BestEpoch):
         keep: what is done with the best epoch.
         training: how the shapes of the run are read; those of the SVM are scaled, turned and cut
             alike.
-        seen: what the shapes are known by that the run trains on, and those that its encoder was
+        known: what the shapes are known by that the run trains on, and those that its encoder was
             trained on before; a warning says how many of those that are measured are among them.
 
     Raises:
@@ -145,14 +145,14 @@ class SvmCheck(BestEpoch):
         protocol: Protocol,
         keep: Keep,
         training: DataConfig,
-        seen: frozenset[str] = frozenset(),
+        known: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(config.every, keep)
         self.config = config
         self.protocol, self.split = protocol, protocol.selects_on
         data = _load(config, protocol, training)
         train, held_out = data.train, getattr(data, self.split)
-        if count := int(held_out.among(seen).sum()):
+        if count := int(held_out.among(known).sum()):
             log.warning(
                 "svm.source=%s: the encoder is trained, without classes, on %d of the %d shapes "
                 "that are measured", config.source, count, len(held_out),

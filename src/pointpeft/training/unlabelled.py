@@ -37,7 +37,7 @@ class PretrainingData:
         held_out: clouds of which there is none in ``train``; None where they are not asked for.
         draw: makes of them what the network sees, without augmentation.
         split: name of the split that they are held out as, "val" or "test".
-        seen: what the stored clouds are known by, and those that the model was trained on before.
+        known: what the stored clouds are known by, and those that the model was trained on before.
     """
 
     train: Stored
@@ -46,7 +46,7 @@ class PretrainingData:
     held_out: Stored | None
     draw: Transform
     split: str = "val"
-    seen: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
 
 
 def load_pretraining_data(

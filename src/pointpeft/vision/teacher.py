@@ -1,5 +1,6 @@
 """Frozen image encoders: images in, a feature map and a saliency map out."""
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Self
@@ -119,10 +120,13 @@ class ClipTeacher(Teacher):
 
     Args:
         network: a ``CLIPVisionModelWithProjection`` of transformers.
+        image_size: side of its images in pixels; None: that of its config. For others its
+            positions are interpolated.
     """
 
-    def __init__(self, network: Any) -> None:
-        super().__init__(network, network.config.image_size, network.config.projection_dim)
+    def __init__(self, network: Any, image_size: int | None = None) -> None:
+        size = _choose_size(network.config, image_size)
+        super().__init__(network, size, network.config.projection_dim)
 
     def settings(self) -> dict[str, Any]:
         """Of its config."""
@@ -132,7 +136,7 @@ class ClipTeacher(Teacher):
         """``(R, 3, S, S)`` to maps with a cell per patch."""
         config: Any = self.network.config
         tokens, attention = self.encode(images)
-        side = config.image_size // config.patch_size
+        side = self.image_size // config.patch_size
         features = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
         return Seen(features, attention[:, 1:].view(-1, 1, side, side))
 
@@ -140,7 +144,8 @@ class ClipTeacher(Teacher):
         """Projected tokens ``(R, T, C)``, the class token first, and its attention ``(R, T)``."""
         network: Any = self.network
         tower = network.vision_model
-        x = tower.pre_layrnorm(tower.embeddings(images))
+        other = self.image_size != network.config.image_size
+        x = tower.pre_layrnorm(tower.embeddings(images, interpolate_pos_encoding=other))
         *layers, last = tower.encoder.layers
         for layer in layers:
             x = layer(x, attention_mask=None)
@@ -170,16 +175,22 @@ class TransformersTeacher(Teacher):
 
     Args:
         network: returns ``last_hidden_state`` and, asked for it, ``attentions``.
+        image_size: side of its images in pixels; None: that of its config. For others its
+            positions are interpolated.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, image_size: int | None = None) -> None:
         config = network.config
         if not all(isinstance(getattr(config, n, None), int) for n in ("image_size", "patch_size")):
             raise ConfigError(
                 f"teacher {type(network).__name__} has no image_size and patch_size in its "
                 "configuration; pass a vision transformer"
             )
-        super().__init__(network, config.image_size, config.hidden_size)
+        super().__init__(network, _choose_size(config, image_size), config.hidden_size)
+        # Some interpolate of themselves, and some only if they are asked to.
+        asked = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
+        other = self.image_size != config.image_size
+        self._how = {"interpolate_pos_encoding": True} if asked and other else {}
 
     def settings(self) -> dict[str, Any]:
         """Of its config."""
@@ -188,8 +199,14 @@ class TransformersTeacher(Teacher):
     def look(self, images: Tensor) -> Seen:
         """``(R, 3, S, S)`` to maps with a cell per patch."""
         config: Any = self.network.config
-        output = self.network(pixel_values=images, output_attentions=True)
-        side = config.image_size // config.patch_size
+        try:
+            output = self.network(pixel_values=images, output_attentions=True, **self._how)
+        except ValueError as error:
+            raise ConfigError(
+                f"teacher {type(self.network).__name__} does not see images of {self.image_size} "
+                f"pixels ({error}); leave teacher_image_size out: its own is {config.image_size}"
+            ) from error
+        side = self.image_size // config.patch_size
         tokens = output.last_hidden_state
         if not output.attentions or tokens.ndim != 3 or tokens.shape[1] < side**2:
             raise ConfigError(
@@ -201,6 +218,22 @@ class TransformersTeacher(Teacher):
         saliency = attention[:, 0] if has_class else attention.mean(dim=1)
         features = tokens[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
         return Seen(features, saliency.view(-1, 1, side, side))
+
+
+def _choose_size(config: Any, image_size: int | None) -> int:
+    """The side of images in pixels for a transformer of this config.
+
+    Raises:
+        ConfigError: they cannot be cut into its patches.
+    """
+    if image_size in (None, config.image_size):
+        return config.image_size
+    if image_size % config.patch_size:
+        raise ConfigError(
+            f"teacher_image_size={image_size} must be a multiple of the side of the teacher's "
+            f"patches, {config.patch_size} pixels"
+        )
+    return image_size
 
 
 class ConvolutionalTeacher(Teacher):

@@ -42,6 +42,7 @@ CLIP_FOLDER = Path("ckpts")
 _REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
 """How a repository on the hub is called: "owner/name"."""
 _PATIENCE = 10.0  # seconds that the hub has to answer
+_IMAGE_SIZE = 128  # pixels, where the teacher leaves them open
 _EFFICIENTNET_CHANNELS = 1280  # of the feature map
 _EFFICIENTNET_LEAST = 32  # pixels that its strides leave one cell of
 _CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -66,7 +67,7 @@ _FIRST = "conv1.weight"  # by which a visual tower is found
 
 
 def load_teacher(
-    source: str | Path, image_size: int = 224, patch_size: int = 16, channels: int = 512
+    source: str | Path, image_size: int | None = None, patch_size: int = 16, channels: int = 512
 ) -> Teacher:
     """A frozen image encoder.
 
@@ -76,8 +77,8 @@ def load_teacher(
             :data:`CLIP`, or of a vision transformer on the hub, such as "facebook/dinov2-base",
             looked for below ``ckpts`` and then there; "efficientnet-lite0", from two packages;
             "random" for one that needs no weights.
-        image_size: side of images in pixels, of "random" and "efficientnet-lite0"; a transformer
-            has its own.
+        image_size: side of images in pixels. None: that of a transformer's config, and 128 of
+            "random" and "efficientnet-lite0", which have none.
         patch_size: side of a patch in pixels, of the random teacher.
         channels: of the feature map, of the random teacher.
 
@@ -94,20 +95,22 @@ def load_teacher(
     return teacher
 
 
-def _load_any(source: str | Path, image_size: int, patch_size: int, channels: int) -> Teacher:
+def _load_any(
+    source: str | Path, image_size: int | None, patch_size: int, channels: int
+) -> Teacher:
     if str(source) == RANDOM:
-        return RandomTeacher(image_size, patch_size, channels)
+        return RandomTeacher(image_size or _IMAGE_SIZE, patch_size, channels)
     if str(source) == EFFICIENTNET:
-        return _efficientnet(image_size)
+        return _efficientnet(image_size or _IMAGE_SIZE)
     if str(source) in CLIP:
-        return _by_name(str(source))
+        return _by_name(str(source), image_size)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _load_folder(path)
+        return _load_folder(path, image_size)
     if path.is_file():
-        return clip_from_openai(_read(path), path)
+        return clip_from_openai(_read(path), path, image_size)
     if re.fullmatch(_REPOSITORY, str(source)):
-        return _by_name(str(source))
+        return _by_name(str(source), image_size)
     raise ConfigError(
         f"teacher {str(source)!r} is neither a file nor a folder: put the weights of OpenAI's CLIP "
         "(ViT-B-16.pt) or a folder of a vision transformer in the form of transformers there, or "
@@ -116,12 +119,17 @@ def _load_any(source: str | Path, image_size: int, patch_size: int, channels: in
     )
 
 
-def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the state") -> ClipTeacher:
+def clip_from_openai(
+    state: Mapping[str, Tensor],
+    origin: str | Path = "the state",
+    image_size: int | None = None,
+) -> ClipTeacher:
     """The visual tower under OpenAI's names, of the size that its tensors have.
 
     Args:
         state: tensors by name; of a whole CLIP or I2P-MAE, what is not the tower is left.
         origin: what an error message calls it.
+        image_size: side of images in pixels; None: as it was trained with.
 
     Raises:
         CheckpointError: no such tower, or one of another architecture.
@@ -143,7 +151,7 @@ def clip_from_openai(state: Mapping[str, Tensor], origin: str | Path = "the stat
             f"{origin} holds no vision transformer of CLIP: {error}; its residual networks (RN50 "
             "and others) have no patch tokens to learn from"
         ) from error
-    return ClipTeacher(network)
+    return ClipTeacher(network, image_size)
 
 
 def _load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -189,7 +197,7 @@ def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _by_name(name: str) -> Teacher:
+def _by_name(name: str, image_size: int | None) -> Teacher:
     """OpenAI's file or a folder of transformers below ``ckpts``, else what the hub has.
 
     Raises:
@@ -199,11 +207,11 @@ def _by_name(name: str) -> Teacher:
     file = CLIP_FOLDER / f"{name.replace('/', '-')}.pt"
     folder = CLIP_FOLDER / Path(repository).name
     if name in CLIP and file.is_file():
-        return clip_from_openai(_read(file), file)
+        return clip_from_openai(_read(file), file, image_size)
     if folder.is_dir():
-        return _load_folder(folder)
+        return _load_folder(folder, image_size)
     try:
-        return _load_network(lambda kind, **given: _from_hub(kind, repository, **given))
+        return _load_network(lambda kind, **given: _from_hub(kind, repository, **given), image_size)
     except OSError as error:
         reason = str(error).partition("\n")[0]
         here = f"{file} (OpenAI's file) nor in {folder}" if name in CLIP else f"{folder}"
@@ -267,17 +275,18 @@ def _efficientnet(image_size: int) -> Teacher:
     return ConvolutionalTeacher(network, image_size, _EFFICIENTNET_CHANNELS)
 
 
-def _load_folder(path: Path) -> Teacher:
+def _load_folder(path: Path, image_size: int | None) -> Teacher:
     """A network that transformers saved."""
     try:
         return _load_network(
-            lambda kind, **given: kind.from_pretrained(path, local_files_only=True, **given)
+            lambda kind, **given: kind.from_pretrained(path, local_files_only=True, **given),
+            image_size,
         )
     except OSError as error:
         raise CheckpointError(f"teacher {path} cannot be read by transformers: {error}") from error
 
 
-def _load_network(read: Callable[..., Any]) -> Teacher:
+def _load_network(read: Callable[..., Any], image_size: int | None) -> Teacher:
     """What ``read(kind, **given)`` reads as the kind of network that its config is for.
 
     Raises:
@@ -290,7 +299,8 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
             tower = getattr(config, "vision_config", config)
             tower.projection_dim = config.projection_dim  # of two towers it is stated beside them
             kind = library.CLIPVisionModelWithProjection
-            return ClipTeacher(_complete(*read(kind, config=tower, **_CHECKED)).float())
+            network = _complete(*read(kind, config=tower, **_CHECKED))
+            return ClipTeacher(network.float(), image_size)
         found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
     except (
         OSError, LookupError, ValueError, TypeError, ArithmeticError, SafetensorError,
@@ -298,7 +308,7 @@ def _load_network(read: Callable[..., Any]) -> Teacher:
     ) as error:  # fmt: skip
         raise OSError(str(error)) from error
     # Of two towers, such as those of SigLIP, the one for images. Files may be in half precision.
-    return TransformersTeacher(getattr(found, "vision_model", found).float())
+    return TransformersTeacher(getattr(found, "vision_model", found).float(), image_size)
 
 
 def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
