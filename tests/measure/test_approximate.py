@@ -1,6 +1,7 @@
 """Among very many features FAISS finds what comparing with all of them does, but for a few."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,18 @@ def test_cells_are_kept_beside_the_file_until_it_changes(index, tmp_path, monkey
         assert np.array_equal(search_in(path), expected)
     kept.write_bytes(b"damaged")
     assert np.array_equal(search_in(path), expected)
+
+
+def test_cells_of_another_file_under_this_name_are_not_taken(index, tmp_path):
+    """It may be older than they are."""
+    pytest.importorskip("faiss")
+    other = replace(index, features=index.features[::-1].copy())
+    other.save(tmp_path / "other.npz")
+    expected = search_in(tmp_path / "other.npz")
+    index.save(tmp_path / "f.npz")
+    search_in(tmp_path / "f.npz")
+    (tmp_path / "other.npz").replace(tmp_path / "f.npz")
+    assert np.array_equal(search_in(tmp_path / "f.npz"), expected)
 
 
 def search_in(path):

@@ -106,6 +106,17 @@ def test_verdicts_are_of_the_table():
     }  # fmt: skip
 
 
+def test_equally_good_methods_are_rarely_called_worse():
+    """The best of many is found on the same shapes."""
+    generator, wrong = np.random.default_rng(0), 0
+    for _ in range(100):
+        right = generator.integers(0, 2, (10, 80)).astype(float)
+        rows = [row(f"m{place}", each.mean()) | {"scores": each.tolist()}
+                for place, each in enumerate(right)]  # fmt: skip
+        wrong += any(each["verdict"] == "below the best" for each in judge(rows))
+    assert wrong <= 5
+
+
 def test_tables_hold_the_same_test_shapes():
     other = row("b", 0.9)
     other["test_shapes"] = "others"

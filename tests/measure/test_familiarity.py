@@ -112,6 +112,21 @@ def test_every_method_knows_its_training_shapes(run, cloud, archive):  # noqa: F
     assert None not in names
 
 
+def test_neighbours_stand_as_in_training_whichever_way_the_files_do(
+    run, cloud, archive, tmp_path  # noqa: F811
+):  # fmt: skip
+    upright, turned = (
+        pp.Predictor(run, up_axis=axis, neighbors_from=str(archive)) for axis in (None, "z")
+    )
+    with np.load(archive) as stored:
+        for place, points in enumerate(stored["points"]):
+            np.save(tmp_path / f"{place}.npy", points)
+    files = [tmp_path / f"{place}.npy" for place in range(place + 1)]
+    known = {n.name: n.points for found in upright.predict(files) for n in found.nearest}
+    for near in turned.predict_file(cloud[0]).nearest:
+        assert np.array_equal(near.points, known[near.name])
+
+
 def test_the_frozen_pass_changes_no_probability(run, cloud):
     predictor = pp.Predictor(run)
     found = predictor.predict(cloud)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pointpeft.measure.paired import holm, paired_p_value
+from pointpeft.measure.paired import holm, paired_p_value, paired_p_values
 
 
 def by_enumeration(first, second):
@@ -35,6 +35,13 @@ def test_shares_of_three_seeds_tie_as_counts_do():
         counts = generator.integers(0, 4, (2, 60))
         kept = (counts / 3).round(6)
         assert paired_p_value(*kept) == paired_p_value(*counts)
+
+
+def test_all_pairs_have_the_values_of_two():
+    scores = np.random.default_rng(5).integers(0, 4, (3, 30)) / 3
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = [paired_p_value(scores[i], scores[j]) for i, j in pairs]
+    assert paired_p_values(scores).tolist() == expected
 
 
 def test_a_clear_difference_has_the_smallest_value_there_is():

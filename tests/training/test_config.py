@@ -151,3 +151,10 @@ def test_list_is_no_mapping(write):
 
 def test_empty_file_changes_nothing(write):
     assert load_config(FinetuneConfig, [write("")]) == FinetuneConfig()
+
+
+@pytest.mark.parametrize("kind", [FinetuneConfig, PretrainConfig])
+def test_scans_in_another_unit_than_what_is_tested_are_refused(kind):
+    load_config(kind, [], ["data.augmentation=scan"])
+    with pytest.raises(ConfigError, match=r"data\.normalize"):
+        load_config(kind, [], ["data.augmentation=scan", "data.normalize=none"])

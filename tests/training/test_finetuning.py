@@ -15,6 +15,8 @@ from pointpeft.data import InputTransform, ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import geometry_digest, pack_digests
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.measure import Predictor, load_adapted
+from pointpeft.models.safetensors_files import state_hash
+from pointpeft.peft import read_adapter_config
 from pointpeft.peft.linear_svm import CROSS_VALIDATED
 from pointpeft.training import FinetuneConfig, finetune, fitting, load_config
 from tests.training.support import (
@@ -28,14 +30,16 @@ from tests.training.support import (
 )
 
 METHODS = ["full", "linear", "vpt-deep", "lora", "point-peft", "idpt", "dapt", "stag"]
-ENOUGH = ["trainer.batch_size=8", "trainer.epochs=25", "optimizer.lr=3e-3"]
+ENOUGH = ["trainer.batch_size=8", "optimizer.lr=3e-3"]
+EPOCHS = {"stag": 50}  # its features go on growing, and the head's BatchNorm follows behind
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def trained(request, finetune_config, tmp_path_factory):
     """A run of each method that is long enough to learn: its method, folder and metrics."""
     folder = tmp_path_factory.mktemp("trained")
-    config = finetune_config(f"method={request.param}", *ENOUGH)
+    epochs = f"trainer.epochs={EPOCHS.get(request.param, 25)}"
+    config = finetune_config(f"method={request.param}", epochs, *ENOUGH)
     return request.param, folder, finetune(config, folder)
 
 
@@ -83,20 +87,20 @@ def test_metrics_file_holds_what_is_returned(trained):
 
 
 def test_history_has_a_row_per_epoch(trained):
-    _, folder, _ = trained
+    method, folder, _ = trained
     history = rows(folder)
-    assert [int(row["epoch"]) for row in history] == list(range(1, 26))
+    assert [int(row["epoch"]) for row in history] == list(range(1, EPOCHS.get(method, 25) + 1))
     assert all(math.isfinite(float(v)) for row in history for v in row.values())
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
 
 def test_best_epoch_is_the_best_by_validation(trained):
-    _, folder, metrics = trained
+    method, folder, metrics = trained
     score = [float(row["val_score"]) for row in rows(folder)]
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["epoch"] == int(np.argmax(score))
     assert metrics["best_epoch"] == int(np.argmax(score)) + 1
-    assert metrics["epochs"] == 25
+    assert metrics["epochs"] == EPOCHS.get(method, 25)
     shown = float(rows(folder)[best["epoch"]]["val_accuracy"])
     assert metrics["val_accuracy"] == pytest.approx(shown)
 
@@ -122,7 +126,7 @@ def test_checkpoints_hold_no_frozen_weights(trained):
 def test_config_in_the_folder_repeats_the_run(trained):
     method, folder, _ = trained
     config = load_config(FinetuneConfig, [folder / "config.yaml"])
-    assert (config.method, config.trainer.epochs) == (method, 25)
+    assert (config.method, config.trainer.epochs) == (method, EPOCHS.get(method, 25))
     assert config.backbone["dim"] == 24
     assert config.optimizer.weight_decay == 0.05  # a default, written too
 
@@ -133,8 +137,8 @@ def test_log_names_versions_data_and_what_is_trained(trained, archive):
     assert '"torch"' in text
     assert '"pointpeft"' in text
     counts = rf"{re.escape(str(archive))}: .*\b32 training, 8 validation, 8 test\b.*\b64\n"
-    number = f"{metrics['trainable_parameters']:,}"
-    for said in (counts, rf"{method} seed 0: .* {number} .*\bcpu\b.*\b1 to 25\b.*{folder}\n"):
+    number, epochs = f"{metrics['trainable_parameters']:,}", EPOCHS.get(method, 25)
+    for said in (counts, rf"{method} seed 0: .* {number} .*\bcpu\b.*\b1 to {epochs}\b.*{folder}\n"):
         assert re.search(said, text)
 
 
@@ -402,6 +406,23 @@ def test_the_svm_of_classes_that_count_alike(run_finetune, seeds):
     metrics = run_finetune(*settings)
     assert metrics["svm_test_mean_class_accuracy"] > metrics["test_mean_class_accuracy"]
     assert "svm_test_accuracy" not in metrics
+
+
+@pytest.mark.usefixtures("svm_beside")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_svm_of_random_weights_is_of_those_of_the_run(
+    run_finetune, tmp_path, monkeypatch, seeds
+):
+    encoders, extract = [], fitting.extract_features
+
+    def watched(trunk, *given, **named):
+        encoders.append(state_hash(trunk))
+        return extract(trunk, *given, **named)
+
+    monkeypatch.setattr(fitting, "extract_features", watched)
+    run_finetune("checkpoint=random", "trainer.epochs=1", f"seeds={seeds}")
+    config = read_adapter_config(tmp_path / "run/adapter")
+    assert set(encoders) == {config["base_model"]["hash"]}
 
 
 @pytest.mark.usefixtures("svm_beside")

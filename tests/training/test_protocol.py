@@ -6,14 +6,15 @@ import torch
 import yaml
 
 from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
-from pointpeft.compat.clouds import load_as_published
+from pointpeft.compat.clouds import load_as_published, prepare_as_published
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.compat.schedule import published_learning_rate
 from pointpeft.data import InputTransform
 from pointpeft.data.benchmarks.benchmark import RaggedSplit, redraw
+from pointpeft.data.transforms import RandomScan
 from pointpeft.errors import ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
-from pointpeft.training import FinetuneConfig, PretrainConfig, load_config, pretrain
+from pointpeft.training import FinetuneConfig, PretrainConfig, fitting, load_config, pretrain
 from pointpeft.training.config import DataConfig, OptimizerConfig
 from tests.data.benchmarks import layouts
 from tests.training.support import TINY, rows
@@ -116,6 +117,31 @@ def test_clouds_are_as_published(root):
     norms = np.linalg.norm(ball.train.points, axis=2).max(axis=1)
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
     assert load_as_published(DataConfig(root.parent), InputTransform(N)) is None
+
+
+@pytest.mark.parametrize("task", ["classification", "pretraining"])
+def test_scans_are_simulated_by_the_published_protocol_too(task):
+    steps = find_protocol("published").augmentation("scan", N, task).steps
+    assert RandomScan(N) in steps
+
+
+@pytest.mark.parametrize("method", ["svm", "linear"])
+def test_what_is_fitted_sees_training_clouds_as_test_clouds_are(
+    method, run_finetune, root, monkeypatch, svm_beside
+):
+    """In farthest-point order, and not the first points of the file."""
+    known = load_as_published(DataConfig(root, "obj_bg"), InputTransform(N))
+    farthest = prepare_as_published(known.train, N).points
+    assert not np.array_equal(farthest, known.train.points[:, :N])
+    clouds, extract = [], fitting.extract_features
+
+    def watched(trunk, points, *others, **named):
+        clouds.append(points.numpy())
+        return extract(trunk, points, *others, **named)
+
+    monkeypatch.setattr(fitting, "extract_features", watched)
+    run_finetune(f"data.source={root}", BG, PUBLISHED, f"method={method}", "trainer.epochs=1")
+    assert np.array_equal(clouds[0], farthest)
 
 
 def test_points_with_part_labels_are_drawn_anew_with_their_labels(root):

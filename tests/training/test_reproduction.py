@@ -1,9 +1,11 @@
 """The published tables: every row has a config, and a tiny grid runs, resumes and skips."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pointpeft.compat.checkpoints.backbone_layouts import POINT_MAE_PRETRAINED
 from pointpeft.compat.reproduction import CHECKPOINTS, EXPERIMENTS, Experiment, reproduce
@@ -90,6 +92,32 @@ def test_a_part_of_the_tables_is_run(workshop, tmp_path):
     assert [o.experiment.row for o in outcomes] == ["MAE, SVM"]
     with pytest.raises(ConfigError, match="transformer"):
         reproduce(**workshop, output=tmp_path / "t", experiments=GRID, only="transformer")
+
+
+def test_what_was_measured_stays_while_weights_are_away(workshop, tmp_path):
+    tuned, svm = GRID[0], GRID[2]
+    given = {**workshop, "output": tmp_path / "t", "experiments": [tuned, svm]}
+    reproduce(**given)
+    table = (tmp_path / "t/reproduction.md").read_text()
+    file = workshop["checkpoints"] / "pretrain.pth"
+    file.rename(tmp_path / "away.pth")
+    assert {outcome.measured for outcome in reproduce(**given)} == {None}
+    assert (tmp_path / "t/reproduction.md").read_text() == table
+
+
+def test_other_weights_are_not_reported_by_what_was_measured_before(workshop, tmp_path):
+    tuned, svm = GRID[0], GRID[2]
+    given = {**workshop, "output": tmp_path / "t", "experiments": [tuned, svm]}
+    reproduce(**given)
+    before = json.loads((tmp_path / "t/linear-svm/a/metrics.json").read_text())
+    torch.manual_seed(7)
+    state = POINT_MAE_PRETRAINED.theirs(settle(tiny("pretraining"), seed=7).state_dict())
+    publish(workshop["checkpoints"] / "pretrain.pth", state)
+    refused, again = reproduce(**given)
+    assert "weights of the encoder" in refused.missing
+    after = json.loads((tmp_path / "t/linear-svm/a/metrics.json").read_text())
+    assert after["encoder"] != before["encoder"]
+    assert again.measured is not None
 
 
 def test_a_row_is_measured_again_once_its_settings_differ(workshop, tmp_path, monkeypatch):

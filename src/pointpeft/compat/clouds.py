@@ -17,6 +17,7 @@ from pointpeft.data.prepare import InputTransform
 from pointpeft.data.prepared_items import Progress
 from pointpeft.data.shape_data import ShapeData, ShapeSplit
 from pointpeft.data.transforms import (
+    Choice,
     Compose,
     RandomRotation,
     RandomScaleShift,
@@ -97,16 +98,19 @@ def published_recipe(name: str | None, num_points: int, task: str = "classificat
 
     Differs from :func:`pointpeft.data.transforms.recipe` in how points are chosen, and in turning
     a whole batch by one angle with "scale-rotate". Pre-training draws points without farthest-point
-    sampling and normalises what it drew; part segmentation finds its points drawn already.
+    sampling and normalises what it drew; part segmentation finds its points drawn already. A scan,
+    which no paper trains on, makes points of its own of all that are stored.
 
     Args:
         name: as there.
         num_points: points the model sees.
         task: "classification", "part_segmentation" or "pretraining".
     """
-    augmentation: tuple[Transform, ...] = recipe(name, num_points).steps[1:]
+    choice, *augmentation = recipe(name, num_points).steps
+    if not isinstance(choice, Choice):
+        return Compose((choice, *augmentation))
     if name == "scale-rotate":
-        augmentation = (RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y", per_sample=False))
+        augmentation = [RandomScaleShift((0.9, 1.1), 0.0), RandomRotation("y", per_sample=False)]
     chosen: dict[str, tuple[Transform, ...]] = {
         "classification": (PublishedSubset(num_points),),
         "part_segmentation": (),

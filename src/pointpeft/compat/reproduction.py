@@ -206,14 +206,18 @@ def _run(
 
 def _metrics(config: FinetuneConfig | SvmConfig, folder: Path) -> dict[str, Any]:
     from pointpeft.measure.backbone_svm import evaluate_backbone
+    from pointpeft.models.safetensors_files import state_hash
     from pointpeft.training.finetuning import finetune
-    from pointpeft.training.run_folder import RunFolder
+    from pointpeft.training.inputs import make_backbone
+    from pointpeft.training.run_folder import ENCODER_HASH, RunFolder
 
     if isinstance(config, FinetuneConfig):
         return finetune(config, folder, resume=(folder / "config.yaml").is_file())
     run = RunFolder(folder)
     if (finished := run.finished_metrics(config)) is not None:
-        return finished
+        backbone, _ = make_backbone(config)
+        if finished.get(ENCODER_HASH) in (None, state_hash(backbone)):
+            return finished
     for file in (run.config, run.metrics):  # of other weights, data or C
         file.unlink(missing_ok=True)
     evaluate_backbone(config, "auto", output=folder)
@@ -229,6 +233,8 @@ def _write(folder: Path, outcomes: Sequence[Outcome], experiments: Sequence[Expe
     known = {(row["table"], row["row"]): row for row in earlier}
     for outcome in outcomes:
         e = outcome.experiment
+        if outcome.measured is None and known.get((e.table, e.row), {}).get("measured") is not None:
+            continue  # what was measured before still holds
         known[e.table, e.row] = {
             "table": e.table,
             "row": e.row,

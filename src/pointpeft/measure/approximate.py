@@ -1,6 +1,7 @@
 """Search among more features than can be compared one by one in a second or two, by FAISS."""
 
 import logging
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,10 +45,12 @@ def neighbour_cells(features: NDArray, file: Path | None) -> Any:
     beside = None if file is None else file.with_name(f"{file.name}.faiss")
     cells = _kept(faiss, features, file, beside)
     if cells is None:
+        before = file.stat() if file else None
         cells = _made(faiss, features)
-        if beside is not None:
+        if beside is not None and before is not None:
             with replacing(beside) as temporary:
                 faiss.write_index(cells, str(temporary))
+                os.utime(temporary, ns=(before.st_atime_ns, before.st_mtime_ns))
     return cells
 
 
@@ -63,10 +66,10 @@ def nearest_cells(cells: Any, queries: NDArray, top: int) -> Matches:
 
 
 def _kept(faiss: ModuleType, features: NDArray, file: Path | None, beside: Path | None) -> Any:
-    """Cells that were made of a file as it is now."""
+    """Cells that were made of a file as it is now: they have its time."""
     if file is None or beside is None or not beside.is_file():
         return None
-    if beside.stat().st_mtime < file.stat().st_mtime:
+    if beside.stat().st_mtime_ns != file.stat().st_mtime_ns:
         return None
     try:
         cells = faiss.read_index(str(beside), faiss.IO_FLAG_MMAP)  # a search reads what it looks at

@@ -20,9 +20,11 @@ from pointpeft.measure.records import (
 )
 from pointpeft.measure.scores import accuracy_intervals, class_counts, extract_features, score
 from pointpeft.measure.svm import SvmResult, linear_svm
+from pointpeft.models.safetensors_files import state_hash
 from pointpeft.process_state import undisturbed
 from pointpeft.training.config import SvmConfig
 from pointpeft.training.inputs import load_data, make_backbone, note_shapes_seen_before
+from pointpeft.training.run_folder import ENCODER_HASH
 from pointpeft.training.run_log import announce_data
 
 __all__ = ["evaluate_backbone", "svm_metrics"]
@@ -86,7 +88,8 @@ def evaluate_backbone(
         skipped = [f"{one.item}: {one.reason}" for one in data.problems]
         labels = data.train.labels, data.test.labels
         about = (data.class_names, labels, data.notes, skipped, result)
-        write_measurement(output, config, svm_metrics(config, source or "random", *about))
+        metrics = svm_metrics(config, source or "random", *about)
+        write_measurement(output, config, metrics | {ENCODER_HASH: state_hash(backbone)})
     if source is None:
         return result, f"random weights (seed {config.seed})"
     return result, f"weights {config.checkpoint or source}"

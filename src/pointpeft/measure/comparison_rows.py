@@ -10,7 +10,7 @@ import numpy as np
 
 from pointpeft.files import as_text, file_name, replacing, write_json
 from pointpeft.formats import count, counted, human_bytes, mean_and_spread, percent, seconds
-from pointpeft.measure.paired import holm, paired_p_value
+from pointpeft.measure.paired import holm, paired_p_values
 from pointpeft.tasks.shown import Shown
 from pointpeft.tasks.table import find_task
 
@@ -127,8 +127,8 @@ def _rank(row: Row) -> tuple[float, float, str]:
 def judge(rows: Sequence[Row]) -> list[Row]:
     """The rows, table by table, with what the paired test says of them.
 
-    Each is held to the best one of its table by :func:`paired_p_value`, and the p-values of a table
-    are adjusted by :func:`holm`.
+    Each is held to the best one of its table by :func:`paired_p_values`, adjusted by :func:`holm`
+    for all pairs of the table: which row is the best one is found on the same shapes.
 
     Returns:
         With ``p_to_best``, None of the best one itself, and ``verdict``: "best", "no difference to
@@ -136,9 +136,10 @@ def judge(rows: Sequence[Row]) -> list[Row]:
     """
     judged = []
     for best, *others in tables(rows):
-        found = holm([paired_p_value(best[_PER_SHAPE], row[_PER_SHAPE]) for row in others])
+        # Pairs with the first row, the best one, come first.
+        found = holm(paired_p_values([row[_PER_SHAPE] for row in (best, *others)]))
         judged.append({**best, "p_to_best": None, "verdict": "best"})
-        for row, p in zip(others, found, strict=True):
+        for row, p in zip(others, found[: len(others)], strict=True):
             verdict = "below the best" if p < _LEVEL else "no difference to the best"
             judged.append({**row, "p_to_best": p, "verdict": verdict})
     return judged

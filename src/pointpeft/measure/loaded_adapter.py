@@ -178,6 +178,7 @@ class LoadedAdapter:
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
         transform: how clouds are prepared.
+        trained: how those were that it was trained on, which may have stood otherwise.
         split: how its training data was cut; None where it does not say.
         statistics: of the raw training shapes, when known.
         notes: what is done to every shape because it was asked for.
@@ -208,7 +209,7 @@ class LoadedAdapter:
             raise ConfigError(f"the adapter in {folder} was saved without the names of its `parts`")
         try:
             self.parts = PartTable.from_dict(self.model.parts or {}) if segments else None
-            trained = InputTransform.from_dict(given["transform"])
+            self.trained = trained = InputTransform.from_dict(given["transform"])
             statistics = given.get("statistics")
             self.statistics = InputStatistics.from_dict(statistics) if statistics else None
         except (DataError, TypeError) as error:

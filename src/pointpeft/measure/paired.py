@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["holm", "paired_p_value"]
+__all__ = ["holm", "paired_p_value", "paired_p_values"]
 
 _CHUNK = 500  # draws at a time
 _SAME = 2e-6  # shares that differ by less are equal: results keep six digits
@@ -13,7 +13,7 @@ _SAME = 2e-6  # shares that differ by less are equal: results keep six digits
 
 def paired_p_value(
     first: Sequence[float] | NDArray, second: Sequence[float] | NDArray,
-    draws: int = 10_000, seed: int = 0,
+    draws: int = 20_000, seed: int = 0,
 ) -> float:  # fmt: skip
     """The p-value of a paired permutation test of equal means, two-sided.
 
@@ -34,20 +34,32 @@ def paired_p_value(
     Raises:
         ValueError: not the same number of shapes.
     """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values: the shapes must be the same")
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    difference = difference[np.abs(difference) > _SAME]  # a sign changes nothing of the others
-    generator, reached = np.random.default_rng(seed), 0
-    found = abs(difference.sum()) - _SAME * len(difference)
+    return float(paired_p_values([first, second], draws, seed)[0])
+
+
+def paired_p_values(
+    scores: Sequence[Sequence[float] | NDArray], draws: int = 20_000, seed: int = 0
+) -> NDArray:
+    """Those of every two of M methods: ``(M (M - 1) / 2,)`` in the order 01, 02, ..., 12, ...
+
+    Arguments and errors are those of :func:`paired_p_value`, ``scores`` of each method.
+    """
+    if len(sizes := {len(each) for each in scores}) > 1:
+        raise ValueError(f"{sorted(sizes)} values: the shapes must be the same")
+    values = np.asarray(scores, np.float64)
+    one, other = np.triu_indices(len(values), k=1)
+    difference = (values[one] - values[other]).T  # (S, pairs)
+    difference[np.abs(difference) <= _SAME] = 0.0
+    found = np.abs(difference.sum(axis=0)) - _SAME * np.count_nonzero(difference, axis=0)
+    generator, reached = np.random.default_rng(seed), np.zeros(len(found), np.int64)
     for begin in range(0, draws, _CHUNK):
         size = (min(_CHUNK, draws - begin), len(difference))
         signs = 2.0 * generator.integers(0, 2, size, dtype=np.int8) - 1
-        reached += int((np.abs(signs @ difference) >= found).sum())
+        reached += (np.abs(signs @ difference) >= found).sum(axis=0)
     return (1 + reached) / (1 + draws)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | NDArray) -> list[float]:
     """P-values adjusted by Holm's step-down method: of all tests, the chance of one false finding.
 
     In the order given, 0 to 1.

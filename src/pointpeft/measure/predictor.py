@@ -159,7 +159,7 @@ class Predictor(LoadedAdapter):
             )
         variant = (self.model.input or {}).get("variant")
         seed = (self.split or {}).get("seed", 0)  # as in training, so that shapes are in the cache
-        named = find_shapes(neighbors_from, self.transform, found.known, variant, seed)
+        named = find_shapes(neighbors_from, self.trained, found.known, variant, seed)
         return replace(found, named=named)
 
 

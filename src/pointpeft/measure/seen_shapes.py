@@ -9,6 +9,7 @@ import numpy as np
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.data import ShapeData, ShapeSplit, load_shapes
 from pointpeft.data.cache import unpack_digests
+from pointpeft.data.transforms import pool_size
 from pointpeft.errors import CheckpointError, DataError
 from pointpeft.formats import enumerate_names
 from pointpeft.measure.loaded_adapter import LoadedAdapter
@@ -85,12 +86,14 @@ def _read(
 ) -> ShapeData:
     """The data in the splits that it states itself."""
     asked = DataConfig(source=config.data, variant=config.variant, seed=config.seed)
-    data = find_protocol(config.protocol).read(
-        asked, adapter.transform, segmented=segmented, progress=progress
-    )
+    protocol = find_protocol(config.protocol)
+    data = protocol.read(asked, adapter.transform, segmented=segmented, progress=progress)
     if data is not None:
         _check_classes(data, adapter)
-        return data
+        if segmented:  # points have labels in their order
+            return data
+        pool = pool_size(adapter.transform.num_points)
+        return replace(data, train=protocol.in_order(data.train, pool))
     return load_shapes(
         config.data,
         adapter.transform,
@@ -203,7 +206,7 @@ class _Shapes:
         new = np.flatnonzero(~self._were_in(split, part))
         if self.are_known and len(new):
             names = enumerate_names(part.ids[place] for place in new)
-            notes.append(f"new since training: {len(new)} of the {len(part)} ({names})")
+            notes.append(f"no part of the training run: {len(new)} of the {len(part)} ({names})")
         return part, split, notes
 
     def _trained_in_another_form(self) -> frozenset[str]:

@@ -48,6 +48,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self, ["num_points"], prefix="data.")
+        if self.augmentation == "scan" and self.normalize == "none":
+            raise ConfigError(
+                "data.augmentation=scan puts each scan into the unit ball, and data.normalize=none "
+                "leaves what it is tested on as stored: take data.normalize=unit_ball"
+            )
 
 
 @dataclass

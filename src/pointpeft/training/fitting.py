@@ -2,13 +2,14 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data import ShapeData
 from pointpeft.data.transforms import RandomSubset, pool_size
 from pointpeft.errors import DataError
 from pointpeft.formats import display_name, percent
@@ -24,6 +25,7 @@ from pointpeft.peft.method import FittedTuner
 from pointpeft.peft.training_features import draw_by_class
 from pointpeft.training.inputs import make_backbone, training_device
 from pointpeft.training.resolved import ResolvedRun
+from pointpeft.training.run_folder import RunFolder
 
 __all__ = ["begin_head", "fit_method", "svm_beside"]
 
@@ -48,7 +50,7 @@ def fit_method(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> dict
     started, tuner = time.monotonic(), model.tuner
     assert isinstance(tuner, FittedTuner)
     model.to(training_device(resolved.config)).eval()
-    draws = _draws(data, tuner.draws)
+    draws = _draws(resolved, data, tuner.draws)
     found = [extract_features(model.trunk, draw, tuner.fitted_features) for draw in draws]
     features = torch.from_numpy(np.concatenate(found))
     labels = torch.from_numpy(data.train.labels).long().repeat(tuner.draws)
@@ -71,7 +73,7 @@ def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> floa
     assert isinstance(head, DiscriminantHead)
     model.to(training_device(resolved.config))
     with eval_mode(model):
-        draws = [model_outputs(model, draw).features for draw in _draws(data, _DRAWS)]
+        draws = [model_outputs(model, draw).features for draw in _draws(resolved, data, _DRAWS)]
     features = torch.from_numpy(np.stack(draws))  # (draws, S, F)
     labels = torch.from_numpy(data.train.labels).long()
     balanced = resolved.config.class_weights == "balanced"
@@ -90,10 +92,12 @@ def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> floa
     return time.monotonic() - started
 
 
-def _draws(data: ShapeData, count: int) -> list[Tensor]:
+def _draws(resolved: ResolvedRun, data: ShapeData, count: int) -> list[Tensor]:
     """Samplings of each training shape, ``(S, N, 3)``; the first is of its farthest points."""
-    clouds, num_points = torch.from_numpy(data.train.points), data.transform.num_points
-    subset = RandomSubset(num_points, max(pool_size(num_points), num_points))
+    num_points = data.transform.num_points
+    pool = max(pool_size(num_points), num_points)
+    clouds = torch.from_numpy(resolved.protocol.in_order(data.train, pool).points)
+    subset = RandomSubset(num_points, pool)
     return [clouds[:, :num_points]] + [subset(clouds) for _ in range(1, count)]
 
 
@@ -106,12 +110,20 @@ def _every_fifth(labels: Tensor) -> Tensor:
     return places % 5 == 0
 
 
-def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a linear SVM on the same frozen features has on the test shapes.
+def svm_beside(
+    resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any], run: RunFolder
+) -> dict[str, Any]:
+    """What a linear SVM on the frozen features of the run has on the test shapes.
 
     It is told, as a warning where it beats what was trained: by accuracy, or by the mean of the
     classes where they are to count alike. There is none for other tasks than classification,
     without a test split, and for more than 20,000 training shapes.
+
+    Args:
+        resolved: the run.
+        data: with clouds in farthest-point order.
+        metrics: of the run.
+        run: its folder.
     """
     config, train, test = resolved.config, data.train, data.test
     balanced = config.class_weights == "balanced"
@@ -121,9 +133,12 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         return {}
     if len(train) > _MOST_SHAPES or config.few_shot.way:
         return {}
+    if run.backbone.is_file():  # random weights, which lie nowhere else
+        config = replace(config, checkpoint=str(run.backbone))
     trunk = make_backbone(config)[0].to(training_device(config))
     features, seen = (
-        extract_features(trunk, _points(part, data.transform.num_points)) for part in (train, test)
+        extract_features(trunk, torch.from_numpy(part.points)[:, : data.transform.num_points])
+        for part in (train, test)
     )
     drawn = draw_by_class(train.labels, max(_MOST_VALIDATED, 2 * len(data.class_names)))
     try:
@@ -144,7 +159,3 @@ def svm_beside(resolved: ResolvedRun, data: ShapeData, metrics: dict[str, Any]) 
         display_name(resolved.method.method), percent(measured), advice,
     )  # fmt: skip
     return {f"svm_test_{kind}": found, "svm_C": chosen, "svm_C_from": chosen_from}
-
-
-def _points(split: ShapeSplit, num_points: int) -> Tensor:
-    return torch.from_numpy(split.points)[:, :num_points]
