@@ -13,9 +13,9 @@ PAGE = ROOT / "docs/leaderboard.md"
 INTRODUCTION = """# Leaderboard
 
 Results of `pointpeft compare`. Rows of one table were measured on the same test shapes after
-training on the same number of shapes. A paired permutation test, adjusted by Holm's method, says
-whether a row differs from the best one beyond chance. [Comparing methods](comparing.md) explains
-the terms.
+training on the same number of shapes. A paired permutation test, adjusted by Holm's method for all
+pairs of the table, says whether a row differs from the best one beyond chance. [Comparing
+methods](comparing.md) explains the terms.
 
 To add rows, run `pointpeft compare` and copy its output folder, or files of the folder `rows` in
 it, into `benchmarks/results/compare`. Then run `scripts/write_leaderboard.py`, which writes this
