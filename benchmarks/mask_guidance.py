@@ -17,7 +17,7 @@ from torch import Tensor
 import pointpeft as pp
 from pointpeft.data import embedded
 from pointpeft.files import write_json
-from pointpeft.measure.pretraining_view import mask_guidance
+from pointpeft.measure.pretraining_panels import mask_guidance
 from pointpeft.measure.records import versions
 from pointpeft.vision import load_teacher
 

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 import pointpeft as pp
-from pointpeft.measure.pretraining_view import KINDS, Panel, PretrainingView, see
+from pointpeft.measure.pretraining_panels import KINDS, Panel
+from pointpeft.measure.pretraining_view import PretrainingView, see
 from pointpeft.training.visualizing import load_pretrained, view_config
 
 TILE, HEAD, MARGIN = 150, 18, 4

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from pointpeft.measure.pretraining_view import KINDS, mask_guidance, see
+from pointpeft.measure.pretraining_panels import KINDS, mask_guidance
+from pointpeft.measure.pretraining_view import see
 from pointpeft.models.masking import salience_mask
 from pointpeft.vision import Mesh, unscale_gray
 from tests.models.tiny import clouds, settle, tiny

@@ -17,7 +17,7 @@ from pointpeft.vision import (
     to_images,
     view_clouds,
 )
-from pointpeft.vision.teacher_loading import clip_from_openai
+from pointpeft.vision.openai_clip import clip_from_openai
 from tests.parity.point_m2ae import (
     check_classification_of,
     check_features_of,

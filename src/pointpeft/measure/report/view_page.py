@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pointpeft.measure.pretraining_view import KINDS, Panel, PretrainingView, View
+from pointpeft.measure.pretraining_panels import KINDS, Panel
+from pointpeft.measure.pretraining_view import PretrainingView, View
 from pointpeft.measure.report.figures import (
     Figure,
     class_colour,
