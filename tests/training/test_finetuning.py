@@ -285,6 +285,7 @@ def test_trains_in_bfloat16(run_finetune, tmp_path):
     assert 0 <= metrics["test_accuracy"] <= 1
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is without oneDNN")
 @pytest.mark.parametrize("supported", [False, True])
 def test_says_where_bfloat16_is_slow(run_finetune, caplog, monkeypatch, supported):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)

@@ -9,11 +9,14 @@ from pointpeft.compat.checkpoints.checkpoint_reader import read_checkpoint
 from pointpeft.compat.clouds import load_as_published, prepare_as_published
 from pointpeft.compat.protocol import find_protocol
 from pointpeft.compat.schedule import published_learning_rate
-from pointpeft.data import InputTransform
+from pointpeft.data import InputTransform, load_shapes
 from pointpeft.data.benchmarks.benchmark import RaggedSplit, redraw
 from pointpeft.data.transforms import RandomScan
 from pointpeft.errors import ConfigError
 from pointpeft.measure.evaluate import evaluate_adapter
+from pointpeft.measure.loaded_adapter import LoadedAdapter
+from pointpeft.measure.records import EvaluateConfig
+from pointpeft.measure.seen_shapes import read_measured
 from pointpeft.training import FinetuneConfig, PretrainConfig, fitting, load_config, pretrain
 from pointpeft.training.config import DataConfig, OptimizerConfig
 from tests.data.benchmarks import layouts
@@ -117,6 +120,22 @@ def test_clouds_are_as_published(root):
     norms = np.linalg.norm(ball.train.points, axis=2).max(axis=1)
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
     assert load_as_published(DataConfig(root.parent), InputTransform(N)) is None
+
+
+def test_own_data_stands_in_order_under_both_protocols(archive):
+    train = load_shapes(str(archive), InputTransform(N)).train
+    assert find_protocol("published").in_order(train, N) is train
+
+
+def test_a_report_of_published_data_is_of_farthest_points(run_finetune, root, tmp_path):
+    run_finetune(f"data.source={root}", BG, PUBLISHED, "trainer.epochs=1")
+    adapter = LoadedAdapter(tmp_path / "run")
+    known = load_as_published(DataConfig(root, "obj_bg"), InputTransform(N)).train
+    farthest = prepare_as_published(known, N).points
+    config = EvaluateConfig(
+        adapter=str(tmp_path / "run"), data=str(root), variant="obj_bg", protocol="published"
+    )
+    assert np.array_equal(read_measured(config, adapter).seen.points[:, :N], farthest)
 
 
 @pytest.mark.parametrize("task", ["classification", "pretraining"])

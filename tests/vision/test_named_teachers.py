@@ -155,7 +155,7 @@ def weights(tmp_path, monkeypatch):
 def test_a_convolutional_network_is_salient_where_it_is_active(weights):
     teacher, pictures = load_teacher("efficientnet-lite0"), torch.randn(2, 3, 224, 224)
     assert isinstance(teacher, ConvolutionalTeacher)
-    assert (teacher.image_size, teacher.channels) == (128, 1280)
+    assert (teacher.image_size, teacher.channels) == (224, 1280)
     seen = teacher(pictures)
     assert seen.features.shape == (2, 1280, 7, 7)
     state = torch.load(weights, weights_only=True)

@@ -259,9 +259,19 @@ def test_a_transformer_sees_images_of_another_size(kind, tmp_path):
     torch.testing.assert_close(seen.features.flatten(2).transpose(1, 2), tokens)
 
 
-def test_images_that_a_transformer_cannot_see_are_refused(vit_folder):
+@pytest.mark.parametrize("kind", ["ViT", "CLIP"])
+def test_images_that_a_transformer_cannot_see_are_refused(kind, tmp_path):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 8, "image_size": 12, "patch_size": 4}  # fmt: skip
+    network = {
+        "ViT": lambda: transformers.ViTModel(vit_config()),
+        "CLIP": lambda: transformers.CLIPVisionModelWithProjection(
+            transformers.CLIPVisionConfig(**sizes)
+        ),
+    }[kind]()
+    network.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"teacher_image_size=18.*4 pixels"):
-        load_teacher(vit_folder, image_size=18)
+        load_teacher(tmp_path, image_size=18)
 
 
 def test_a_network_that_cannot_interpolate_says_so():

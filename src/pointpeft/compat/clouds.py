@@ -219,7 +219,8 @@ def prepare_as_published(split: ShapeSplit, num_points: int) -> ShapeSplit:
     """Clouds in farthest-point order as at published test time; no more than ``num_points``."""
     sample = PublishedPoints(num_points)
     batches = torch.from_numpy(split.points).split(_BATCH)
-    return replace(split, points=torch.cat([sample(batch) for batch in batches]).numpy())
+    points = torch.cat([sample(batch) for batch in batches]).numpy()
+    return replace(split, points=points, in_file_order=False)
 
 
 def whole_split(split: BenchmarkSplit, transform: InputTransform) -> ShapeSplit:
@@ -234,7 +235,7 @@ def whole_split(split: BenchmarkSplit, transform: InputTransform) -> ShapeSplit:
         stored, points = points, np.empty_like(points)
         for place, cloud in enumerate(stored):
             points[place] = _unit_ball(cloud)
-    return ShapeSplit(points, split.labels, split.ids)
+    return ShapeSplit(points, split.labels, split.ids, in_file_order=True)
 
 
 def _drawn(split: BenchmarkSplit, transform: InputTransform, seed: int) -> RaggedSplit:

@@ -58,7 +58,6 @@ class Published(Protocol):
     extra_epochs = staticmethod(extra_epochs)
     read = staticmethod(load_as_published)
     augmentation = staticmethod(published_recipe)
-    in_order = staticmethod(prepare_as_published)
     votes = staticmethod(best_of_votes)
 
     def resolve(self, config: Run) -> Run:
@@ -97,6 +96,10 @@ class Published(Protocol):
         whole = whole_split(test, transform)
         ordered = prepare_as_published(whole, pool_size(transform.num_points))
         return whole_split(train, transform), ordered
+
+    def in_order(self, split: ShapeSplit, num_points: int) -> ShapeSplit:
+        """Those that its loaders left as in the file; other data is in order."""
+        return prepare_as_published(split, num_points) if split.in_file_order else split
 
     def selecting(self, data: ShapeData) -> ShapeData:
         """The test split chooses."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft.data.benchmarks.stored import get_dataset
-from pointpeft.errors import ConfigError, PointPeftError
+from pointpeft.errors import ConfigError, DataError, PointPeftError
 from pointpeft.files import replacing, write_json
 from pointpeft.training.config import FinetuneConfig, SvmConfig
 from pointpeft.training.config_files import CONFIGS, load_config
@@ -110,11 +110,13 @@ class Outcome:
         experiment: which one.
         measured: accuracy in percent; None where it was not measured.
         missing: why not.
+        away: whether that is because there are no weights or no data.
     """
 
     experiment: Experiment
     measured: float | None = None
     missing: str | None = None
+    away: bool = False
 
     def __str__(self) -> str:
         return str(self.missing) if self.measured is None else f"{self.measured:.2f} %"
@@ -187,21 +189,33 @@ def _run(
     names = CHECKPOINTS[experiment.weights]
     weights = next((file for name in names if (file := checkpoints / name).is_file()), None)
     if weights is None:
-        return Outcome(experiment, missing=f"no weights: {' or '.join(names)} in {checkpoints}")
+        text = f"no weights: {' or '.join(names)} in {checkpoints}"
+        return Outcome(experiment, missing=text, away=True)
     kind: Any = SvmConfig if experiment.is_svm else FinetuneConfig
     own = () if experiment.is_svm else overrides
     try:
         file = configs / experiment.config
         config = load_config(kind, [file], [*experiment.overrides, *own, "protocol=published"])
+        if missing := _missing_data(config, data):
+            return Outcome(experiment, missing=missing, away=True)
         source = replace(config.data, source=str(data))
-        if config.data.variant is not None:  # complain before a network is built
-            get_dataset(config.data.variant).folder_in(data)
         config = replace(config, checkpoint=str(weights), data=source)
         metrics = _metrics(config, output / Path(experiment.config).with_suffix(""))
     except PointPeftError as error:  # the others can still be run
         log.warning("%s, %s: %s", experiment.table, experiment.row, error)
         return Outcome(experiment, missing=str(error).splitlines()[0])
     return Outcome(experiment, 100 * metrics[experiment.metric])
+
+
+def _missing_data(config: FinetuneConfig | SvmConfig, folder: Path) -> str | None:
+    """Why the data set of a config is not in a folder; None if it is."""
+    if config.data.variant is None:
+        return None
+    try:
+        get_dataset(config.data.variant).folder_in(folder)
+    except DataError as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def _metrics(config: FinetuneConfig | SvmConfig, folder: Path) -> dict[str, Any]:
@@ -211,13 +225,16 @@ def _metrics(config: FinetuneConfig | SvmConfig, folder: Path) -> dict[str, Any]
     from pointpeft.training.inputs import make_backbone
     from pointpeft.training.run_folder import ENCODER_HASH, RunFolder
 
-    if isinstance(config, FinetuneConfig):
-        return finetune(config, folder, resume=(folder / "config.yaml").is_file())
     run = RunFolder(folder)
-    if (finished := run.finished_metrics(config)) is not None:
-        backbone, _ = make_backbone(config)
-        if finished.get(ENCODER_HASH) in (None, state_hash(backbone)):
-            return finished
+    begun = run.config.is_file()
+    identity = state_hash(make_backbone(config)[0]) if begun else ""
+    if isinstance(config, FinetuneConfig):
+        if begun:
+            run.check_encoder(identity, str(config.checkpoint))
+        return finetune(config, folder, resume=begun)
+    finished = run.finished_metrics(config)
+    if finished and finished.get(ENCODER_HASH) in (None, identity):
+        return finished
     for file in (run.config, run.metrics):  # of other weights, data or C
         file.unlink(missing_ok=True)
     evaluate_backbone(config, "auto", output=folder)
@@ -233,14 +250,15 @@ def _write(folder: Path, outcomes: Sequence[Outcome], experiments: Sequence[Expe
     known = {(row["table"], row["row"]): row for row in earlier}
     for outcome in outcomes:
         e = outcome.experiment
-        if outcome.measured is None and known.get((e.table, e.row), {}).get("measured") is not None:
-            continue  # what was measured before still holds
+        measured = outcome.measured
+        if outcome.away:  # what was measured before still holds
+            measured = known.get((e.table, e.row), {}).get("measured")
         known[e.table, e.row] = {
             "table": e.table,
             "row": e.row,
             "config": e.config,
             "published": e.published,
-            "measured": outcome.measured,
+            "measured": measured,
             "missing": outcome.missing,
         }
     rows = [known[place] for e in experiments if (place := (e.table, e.row)) in known]
@@ -249,6 +267,8 @@ def _write(folder: Path, outcomes: Sequence[Outcome], experiments: Sequence[Expe
     for row in rows:
         measured = row["measured"]
         got = row["missing"] if measured is None else f"{measured:.2f} %"
+        if measured is not None and row["missing"]:
+            got += f" (now: {row['missing']})"
         lines.append(f"| {row['table']} | {row['row']} | {row['published']:.2f} % | {got} |")
     lines.append("\nPublished protocol: epochs and votes are selected on the test split.")
     with replacing(folder / "reproduction.md") as temporary:

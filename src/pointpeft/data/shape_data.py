@@ -33,6 +33,7 @@ class ShapeSplit:
             several forms; empty for other data.
         meshes: Where the faces of each shape are, None of a cloud; empty where there are none, or
             where they were not asked for.
+        in_file_order: Whether points stand as in the file, and not in farthest point order.
     """
 
     points: np.ndarray
@@ -42,6 +43,7 @@ class ShapeSplit:
     digests: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
     meshes: tuple[MeshFile | None, ...] = ()
+    in_file_order: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +59,7 @@ class ShapeSplit:
 
         return ShapeSplit(
             self.points[chosen], self.labels[chosen], pick(self.ids), seg,
-            pick(self.digests), pick(self.objects), pick(self.meshes),
+            pick(self.digests), pick(self.objects), pick(self.meshes), self.in_file_order,
         )  # fmt: skip
 
     def marks(self) -> frozenset[str]:
@@ -85,6 +87,7 @@ class ShapeSplit:
             tuple(digest for split in splits for digest in split.digests),
             tuple(name for split in splits for name in split.objects),
             tuple(mesh for split in splits for mesh in split.meshes or [None] * len(split)),
+            any(split.in_file_order for split in splits),
         )
 
 

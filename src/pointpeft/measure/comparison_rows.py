@@ -136,8 +136,10 @@ def judge(rows: Sequence[Row]) -> list[Row]:
     """
     judged = []
     for best, *others in tables(rows):
+        pairs = len(others) * (len(others) + 1) // 2
+        draws = max(20_000, 100 * pairs)  # so that the smallest p-value can still be adjusted
+        found = holm(paired_p_values([row[_PER_SHAPE] for row in (best, *others)], draws))
         # Pairs with the first row, the best one, come first.
-        found = holm(paired_p_values([row[_PER_SHAPE] for row in (best, *others)]))
         judged.append({**best, "p_to_best": None, "verdict": "best"})
         for row, p in zip(others, found[: len(others)], strict=True):
             verdict = "below the best" if p < _LEVEL else "no difference to the best"

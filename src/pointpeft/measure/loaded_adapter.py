@@ -178,7 +178,7 @@ class LoadedAdapter:
         class_names: in the order of the logits, or of the category numbers.
         parts: names and categories of the parts, for part segmentation.
         transform: how clouds are prepared.
-        trained: how those were that it was trained on, which may have stood otherwise.
+        trained: how its training clouds were prepared; their up axis may be another.
         split: how its training data was cut; None where it does not say.
         statistics: of the raw training shapes, when known.
         notes: what is done to every shape because it was asked for.

@@ -90,8 +90,6 @@ def _read(
     data = protocol.read(asked, adapter.transform, segmented=segmented, progress=progress)
     if data is not None:
         _check_classes(data, adapter)
-        if segmented:  # points have labels in their order
-            return data
         pool = pool_size(adapter.transform.num_points)
         return replace(data, train=protocol.in_order(data.train, pool))
     return load_shapes(

@@ -43,6 +43,7 @@ class I2PMAEPretrainingConfig(PointM2AEPretrainingConfig):
     semantics: float = 1.0  # weight of rebuilding the teacher's features of visible groups
     guided_mask: bool = True  # what is salient to the teacher is more likely to stay visible
     teacher: str = "ViT-B/16"  # a name, weights of OpenAI's CLIP, or a transformers folder
+    teacher_image_size: int | None = None  # side of an image in pixels; None: its own, or 224
     views: str = "depth"  # what it is shown: sums of depths, or "shaded" surfaces
     teacher_patch_size: int = 16  # side of a patch in pixels, of the random teacher
     teacher_channels: int = 512  # of the random teacher

@@ -168,7 +168,9 @@ class ObjectiveTerms(nn.Module):
         self.teacher = self.distillation = self.semantics = None
         of_patches = of_patches and config.semantics > 0
         if config.distillation or of_patches:
-            encoder = encoder or load_teacher(config.teacher, config.teacher_image_size)
+            encoder = encoder or load_teacher(
+                config.teacher, config.teacher_image_size, left_open=128
+            )
             views = make_views(config.views, config.num_views)
             if config.distillation:
                 self.teacher = CloudTeacher(encoder, views)

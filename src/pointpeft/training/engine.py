@@ -187,13 +187,13 @@ def _check_processes(trainer: L.Trainer, config: TrainerConfig) -> None:
 
 
 def _warn_of_emulation(trainer: L.Trainer, config: TrainerConfig) -> None:
-    """Say where bfloat16 is slower than float32: on a CPU without instructions for it."""
+    """Say where bfloat16 is far slower than float32: on a CPU without AVX-512 or its like."""
     if "bf16" not in config.precision or trainer.strategy.root_device.type != "cpu":
         return
     if torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         log.warning(
-            "trainer.precision=%s: this CPU has no instructions for bfloat16, so that training is "
-            "many times slower than with 32-true",
+            "trainer.precision=%s: this CPU is too old for bfloat16, so that training is many "
+            "times slower than with 32-true",
             config.precision,
         )
 

@@ -16,7 +16,7 @@ from pointpeft.data import ShapeData
 from pointpeft.data.benchmarks.benchmark import redraw
 from pointpeft.data.embedded import EMBEDDED_LICENSES
 from pointpeft.data.transforms import pool_size
-from pointpeft.errors import CheckpointError, ConfigError, PointPeftError
+from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
 from pointpeft.models import save_model, state_hash
@@ -230,15 +230,14 @@ def train_seeds(
     page = run.path / REPORT
     finished = run.finished_metrics(config) if resume else None
     if finished and (page.is_file() or not report):
-        _check_encoder(run, *make_backbone(config))
         larger = "trainer.epochs" + (" or trainer.patience" if config.trainer.patience else "")
         further = "" if resolved.method.fitted else run.to_go_on(larger)
         log.info("%s had ended: nothing is trained%s", run.path, further)
         return finished
     with run.logging():
         backbone, source = make_backbone(config)
-        if resume:
-            _check_encoder(run, backbone, source)
+        if resume and source is not None:
+            run.check_encoder(state_hash(backbone), source)
         data, metrics = _prepare(resolved, backbone, source, progress, data), finished
         if metrics is None:
             if is_first_process():
@@ -248,7 +247,8 @@ def train_seeds(
         if not is_first_process():
             return metrics
         if report:
-            data = _as_measured(resolved, data)
+            pool = pool_size(data.transform.num_points)
+            data = replace(data, train=resolved.protocol.in_order(data.train, pool))
             if finished is None:
                 metrics |= svm_beside(resolved, data, metrics, run)
         write_json(run.metrics, metrics)
@@ -257,29 +257,6 @@ def train_seeds(
             if (analysis := resolved.task.analyse_run(run.path, data, device)) is not None:
                 write_run_report(run.path, analysis)
     return metrics
-
-
-def _as_measured(resolved: ResolvedRun, data: ShapeData) -> ShapeData:
-    """The data with training clouds as test clouds are: in farthest-point order."""
-    if resolved.task.segmented:  # points have labels in their order
-        return data
-    pool = pool_size(data.transform.num_points)
-    return replace(data, train=resolved.protocol.in_order(data.train, pool))
-
-
-def _check_encoder(run: RunFolder, backbone: Trunk, source: str | None) -> None:
-    """Refuse to go on with other weights than those that the run was begun with.
-
-    Random ones, which have no source, are drawn anew or lie in its folder.
-
-    Raises:
-        CheckpointError: they are others, or a checkpoint is damaged.
-    """
-    if source is not None and run.encoder_hashes() - {state_hash(backbone)}:
-        raise CheckpointError(
-            f"the weights of the encoder, {source}, are not those that {run.path} was begun with: "
-            "put these back, or name another `output`"
-        )
 
 
 def _prepare(

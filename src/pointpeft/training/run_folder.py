@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 ENCODER_HASH = "encoder"
-"""Entry of a checkpoint of fine-tuning: identity of the frozen encoder."""
+"""Entry of checkpoints of fine-tuning and of metrics of an SVM: the frozen encoder's identity."""
 
 log = logging.getLogger("pointpeft")
 
@@ -176,6 +176,22 @@ class RunFolder:
         if resume and self.history.is_file():
             log.warning("%s is missing: training begins again, from the start", self.last)
         return None
+
+    def check_encoder(self, identity: str, source: str) -> None:
+        """Refuse other weights than those that the run was begun with.
+
+        Args:
+            identity: hash of the encoder.
+            source: where it came from.
+
+        Raises:
+            CheckpointError: it is another, or a checkpoint is damaged.
+        """
+        if self.encoder_hashes() - {identity}:
+            raise CheckpointError(
+                f"the weights of the encoder, {source}, are not those that {self.path} was begun "
+                "with: put these back, or name another `output`"
+            )
 
     def encoder_hashes(self) -> set[str]:
         """Identities of the encoders that its checkpoints and adapters, of all seeds, are for.

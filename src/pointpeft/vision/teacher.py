@@ -202,6 +202,8 @@ class TransformersTeacher(Teacher):
         try:
             output = self.network(pixel_values=images, output_attentions=True, **self._how)
         except ValueError as error:
+            if self.image_size == config.image_size:
+                raise
             raise ConfigError(
                 f"teacher {type(self.network).__name__} does not see images of {self.image_size} "
                 f"pixels ({error}); leave teacher_image_size out: its own is {config.image_size}"

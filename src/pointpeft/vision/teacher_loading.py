@@ -43,7 +43,6 @@ CLIP_FOLDER = Path("ckpts")
 _REPOSITORY = r"[\w-]+/[\w.-]+(?<!\.pth)(?<!\.pt)"
 """How a repository on the hub is called: "owner/name"."""
 _PATIENCE = 10.0  # seconds that the hub has to answer
-_IMAGE_SIZE = 128  # pixels, where the teacher leaves them open
 _EFFICIENTNET_CHANNELS = 1280  # of the feature map
 _EFFICIENTNET_LEAST = 32  # pixels that its strides leave one cell of
 _CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -51,7 +50,11 @@ _CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
 
 def load_teacher(
-    source: str | Path, image_size: int | None = None, patch_size: int = 16, channels: int = 512
+    source: str | Path,
+    image_size: int | None = None,
+    patch_size: int = 16,
+    channels: int = 512,
+    left_open: int = 224,
 ) -> Teacher:
     """A frozen image encoder.
 
@@ -61,17 +64,18 @@ def load_teacher(
             :data:`CLIP`, or of a vision transformer on the hub, such as "facebook/dinov2-base",
             looked for below ``ckpts`` and then there; "efficientnet-lite0", from two packages;
             "random" for one that needs no weights.
-        image_size: side of images in pixels. None: that of a transformer's config, and 128 of
-            "random" and "efficientnet-lite0", which have none.
+        image_size: side of images in pixels. None: that of a transformer's config, and
+            ``left_open`` of "random" and "efficientnet-lite0", which have none.
         patch_size: side of a patch in pixels, of the random teacher.
         channels: of the feature map, of the random teacher.
+        left_open: see ``image_size``.
 
     Raises:
         ConfigError: nothing there, no vision transformer, or a package is not installed.
         CheckpointError: a file that is damaged, could run code, holds no visual tower, or has
             weights that are not finite or do not fit its config.
     """
-    teacher = _load_any(source, image_size, patch_size, channels)
+    teacher = _load_any(source, image_size, patch_size, channels, left_open)
     if wrong := [name for name, each in teacher.weights().items() if not each.isfinite().all()]:
         raise CheckpointError(
             f"teacher {str(source)!r} is damaged, weights are not finite: {enumerate_names(wrong)}"
@@ -80,12 +84,12 @@ def load_teacher(
 
 
 def _load_any(
-    source: str | Path, image_size: int | None, patch_size: int, channels: int
+    source: str | Path, image_size: int | None, patch_size: int, channels: int, left_open: int
 ) -> Teacher:
     if str(source) == RANDOM:
-        return RandomTeacher(image_size or _IMAGE_SIZE, patch_size, channels)
+        return RandomTeacher(image_size or left_open, patch_size, channels)
     if str(source) == EFFICIENTNET:
-        return _efficientnet(image_size or _IMAGE_SIZE)
+        return _efficientnet(image_size or left_open)
     if str(source) in CLIP:
         return _by_name(str(source), image_size)
     path = Path(source).expanduser()
@@ -213,14 +217,16 @@ def _load_network(read: Callable[..., Any], image_size: int | None) -> Teacher:
             tower = getattr(config, "vision_config", config)
             tower.projection_dim = config.projection_dim  # of two towers it is stated beside them
             kind = library.CLIPVisionModelWithProjection
-            network = _complete(*read(kind, config=tower, **_CHECKED))
-            return ClipTeacher(network.float(), image_size)
-        found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
+            found = _complete(*read(kind, config=tower, **_CHECKED))
+        else:
+            found = _complete(*read(library.AutoModel, attn_implementation="eager", **_CHECKED))
     except (
         OSError, LookupError, ValueError, TypeError, ArithmeticError, SafetensorError,
         hub.StrictDataclassError,
     ) as error:  # fmt: skip
         raise OSError(str(error)) from error
+    if isinstance(found, library.CLIPVisionModelWithProjection):
+        return ClipTeacher(found.float(), image_size)
     # Of two towers, such as those of SigLIP, the one for images. Files may be in half precision.
     return TransformersTeacher(getattr(found, "vision_model", found).float(), image_size)
 

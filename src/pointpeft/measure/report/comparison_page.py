@@ -22,7 +22,7 @@ _NOTES = (
     "Test scores are means over seeds, with their standard deviation. All that is "
     "trained had equal epochs.",
     "Against the best: a paired permutation test over the test shapes of the table, adjusted for "
-    "the number of methods by Holm's method. Where it says no difference, other test shapes could "
+    "all pairs of methods by Holm's method. Where it says no difference, other test shapes could "
     "as well have put the two the other way round. It does not know what other training shapes "
     "would do.",
     "A training is timed without validation. A method that trains nothing is at the left end of "
