@@ -226,15 +226,14 @@ def _metrics(config: FinetuneConfig | SvmConfig, folder: Path) -> dict[str, Any]
     from pointpeft.training.run_folder import ENCODER_HASH, RunFolder
 
     run = RunFolder(folder)
-    begun = run.config.is_file()
-    identity = state_hash(make_backbone(config)[0]) if begun else ""
     if isinstance(config, FinetuneConfig):
-        if begun:
-            run.check_encoder(identity, str(config.checkpoint))
+        if begun := run.config.is_file():
+            run.check_encoder(state_hash(make_backbone(config)[0]), str(config.checkpoint))
         return finetune(config, folder, resume=begun)
-    finished = run.finished_metrics(config)
-    if finished and finished.get(ENCODER_HASH) in (None, identity):
-        return finished
+    if (finished := run.finished_metrics(config)) is not None:
+        backbone, _ = make_backbone(config)
+        if finished.get(ENCODER_HASH) in (None, state_hash(backbone)):
+            return finished
     for file in (run.config, run.metrics):  # of other weights, data or C
         file.unlink(missing_ok=True)
     evaluate_backbone(config, "auto", output=folder)
