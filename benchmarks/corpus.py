@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from pointpeft.data import read_shape
+from pointpeft.data.chunks import in_batches
 from pointpeft.data.corpus import FileList
 from pointpeft.data.procedural import procedural_shape
 from pointpeft.data.shards.index import import_parquet
-from pointpeft.data.streaming import in_batches
 from pointpeft.files import write_json
 from pointpeft.measure.corpus import Features, make_corpus
 from pointpeft.measure.embedding import ShapeEncoder

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pointpeft.data import InputTransform, RawShape, read_shape
-from pointpeft.data.streaming import default_workers, stream_chunks, stream_files
+from pointpeft.data.chunks import default_workers, stream_chunks
+from pointpeft.data.streaming import stream_files
 
 TRANSFORM = InputTransform(num_points=32)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointpeft.data.streaming import ReadyFile, in_batches, stream_files
+from pointpeft.data.chunks import in_batches
+from pointpeft.data.streaming import ReadyFile, stream_files
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.measure.familiarity import UNUSUAL_FROM, Familiarity, Neighbor
 from pointpeft.measure.loaded_adapter import LoadedAdapter, list_shape_files

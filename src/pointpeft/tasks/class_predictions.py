@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pointpeft import __version__
+from pointpeft.data.chunks import default_workers
 from pointpeft.data.corpus import FileList, ListedFile
-from pointpeft.data.streaming import ReadyFile, default_workers
+from pointpeft.data.streaming import ReadyFile
 from pointpeft.errors import ConfigError
 from pointpeft.files import finite
 from pointpeft.formats import percent

@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from pointpeft.data import ShapeData, ShapeSplit
+from pointpeft.data.chunks import in_batches
 from pointpeft.data.shards import ShardedShapes
-from pointpeft.data.streaming import in_batches
 from pointpeft.data.transforms import Transform
 from pointpeft.errors import ConfigError, DataError, TrainingError
 from pointpeft.measure.scores import encode_batches, extract_features

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pointpeft.data.addresses import address_of, file_system, is_address, walk_address
+from pointpeft.data.chunks import in_batches
 from pointpeft.data.embedded import is_embedded
 from pointpeft.data.folder import (
     class_and_split,
@@ -22,7 +23,6 @@ from pointpeft.data.parts import PART_NAMES
 from pointpeft.data.reading import SHAPE_SUFFIXES
 from pointpeft.data.shards.index import import_parquet
 from pointpeft.data.splits import canonical_split, class_spelling
-from pointpeft.data.streaming import in_batches
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import as_text, replacing
 

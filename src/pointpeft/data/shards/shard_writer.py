@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 
 from pointpeft.data.cache import geometry_digest, short_digest
+from pointpeft.data.chunks import default_workers, stream_chunks
 from pointpeft.data.prepare import Axis, InputTransform, Normalization, Prepared
 from pointpeft.data.prepared_items import OnError, Problem, Progress
 from pointpeft.data.procedural import procedural_shape
@@ -19,7 +20,7 @@ from pointpeft.data.shapes import PROCEDURAL, SHARD_INDEX, absolute_source, list
 from pointpeft.data.shards.index import BLOCK, Shard, ShardIndex, import_parquet
 from pointpeft.data.shards.marks import MARKS, write_marks
 from pointpeft.data.splits import Item
-from pointpeft.data.streaming import default_workers, prepare_chunk, stream_chunks
+from pointpeft.data.streaming import prepare_chunk
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.files import as_text, replacing
 from pointpeft.formats import counted

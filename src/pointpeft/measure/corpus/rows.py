@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from pointpeft.data import InputStatistics, InputTransform
+from pointpeft.data.chunks import in_batches
 from pointpeft.data.corpus import FEATURES, FileList, ListedFile
 from pointpeft.data.shards.index import import_parquet
-from pointpeft.data.streaming import ReadyFile, in_batches
+from pointpeft.data.streaming import ReadyFile
 from pointpeft.errors import check_sizes
 from pointpeft.measure.embedding import DEFAULT_MODEL, ShapeEncoder
 

@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from pointpeft.clusters import import_ray
+from pointpeft.data.chunks import default_workers
 from pointpeft.data.corpus import ShardFolder
-from pointpeft.data.streaming import default_workers
 from pointpeft.devices import choose_device
 from pointpeft.errors import ConfigError
 from pointpeft.measure.corpus.on_ray import run_on_ray
