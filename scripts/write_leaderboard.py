@@ -26,8 +26,8 @@ Look at the columns before you compare rows from several runs. Epochs, seeds and
 learning rates to choose from should be equal, and are not everywhere: the column says which rates
 were tried. Times are those of the machine that ran it, and most of these rows were measured while
 it did other work: [what a step costs](methods.md#what-a-training-step-costs) was measured apart.
-"Stored" is the file of what was trained or fitted, with a memory bank if the method has one; names of
-training shapes, and their features for the nearest ones, come on top of it.
+"Stored" is the file of what was trained or fitted, with a memory bank if the method has one; names
+of training shapes, and their features for the nearest ones, come on top of it.
 
 `homeobjects` and `mechparts` come with the package. `shapes69`, 1,973 everyday CAD models of 69
 classes, and `parts19`, 304 of 19 categories with part labels, do not: their licences are not known.

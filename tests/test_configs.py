@@ -122,10 +122,15 @@ def test_it_has_the_published_numbers(experiment):
     assert EXPERIMENTS[experiment] == Experiment(
         None if is_svm else trained(config),
         seen(config),
-        None if is_svm else config.data.augmentation or GOALS[config.task].augmentation,
+        None if is_svm else config.data.augmentation or usual(config),
         getattr(config, "label_smoothing", 0.0),
         config.C if is_svm else strength_of_check(config),
     )
+
+
+def usual(config):
+    """The augmentation of a task, or of pre-training, where none is stated."""
+    return "scale-shift" if isinstance(config, PretrainConfig) else GOALS[config.task].augmentation
 
 
 def trained(config):

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointpeft.compat.checkpoints.attaching import attach
-from pointpeft.compat.checkpoints.checkpoint_reader import encoder_sizes, read_checkpoint
+from pointpeft.compat.checkpoints.checkpoint_reader import (
+    encoder_sizes,
+    objective_sizes,
+    read_checkpoint,
+)
 from pointpeft.compat.pretraining import with_faults
 from pointpeft.errors import CheckpointError, ConfigError, nearest_hint
 from pointpeft.files import shown_path, with_tuples
@@ -25,11 +29,17 @@ from pointpeft.models.registry import (
     get_entry,
     list_models,
 )
-from pointpeft.models.safetensors_files import saved_name, saved_objective, saved_sizes
+from pointpeft.models.safetensors_files import saved_name, saved_sizes
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.model import PeftModel
 
-__all__ = ["create_model", "has_embedded_weights", "model_card", "stated_sizes"]
+__all__ = [
+    "create_model",
+    "has_embedded_weights",
+    "model_card",
+    "stated_objective",
+    "stated_sizes",
+]
 
 log = logging.getLogger("pointpeft")
 
@@ -99,8 +109,8 @@ def create_model(
         content = read_checkpoint(checkpoint)
     objective = {}
     if chosen == "pretraining":
-        saved = saved_objective(checkpoint) if checkpoint else {}
-        objective = _split_settings(entry, saved) | _split_settings(entry, overrides)
+        stated = stated_objective(content, entry) if content else {}
+        objective = stated | _split_settings(entry, overrides)
     settings = stated_sizes(content, entry, chosen) if content else {}
     core = build_core(name, settings | _preset_settings(entry, preset) | overrides)
     model: Loadable | PeftModel
@@ -154,6 +164,20 @@ def stated_sizes(content: Checkpoint, entry: ModelEntry, task: str) -> dict[str,
     if same and "num_points" in content.metadata:
         untraced["num_points"] = content.metadata["num_points"]
     return untraced
+
+
+def stated_objective(content: Checkpoint, entry: ModelEntry) -> dict[str, Any]:
+    """Settings of pre-training that a file states; of a published one, those of its sizes alone.
+
+    The teacher is no part of a file. Of another kind of model, they are the ones that this one has.
+    """
+    stated = content.metadata.get("pretraining", {})
+    if content.layout is not None:
+        shown = objective_sizes(content.layout, content.state)
+        sizes = {key: value for key, value in shown.items() if not key.startswith("teacher")}
+        stated = sizes | {key: stated[key] for key in ("views", "num_views") if key in stated}
+    own = entry.pretraining_config
+    return with_tuples({key: value for key, value in stated.items() if hasattr(own, key)})
 
 
 def _check_held(path: str | Path, entry: ModelEntry, task: str) -> None:

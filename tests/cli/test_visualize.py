@@ -61,7 +61,18 @@ def test_a_run_shows_what_it_rebuilds(pretrained, shape, visualize):
     assert page.addresses == []
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"epoch,train_loss\n1", b"epoch\na\n", b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"epoch,train_loss\n1",
+        b"epoch\na\n",
+        b"\xff",
+        b"epoch,lr\n1,0.1\n",
+        b"epoch,train_loss\n1,\n",
+    ],
+)
 def test_damaged_curves_are_named(pretrained, content, tmp_path):
     run_folder = tmp_path / "damaged"
     shutil.copytree(pretrained, run_folder)
@@ -89,8 +100,7 @@ def test_the_mask_hangs_on_the_seed(pretrained, shape, visualize):
 
 def test_a_file_of_the_whole_network_shows_the_same(pretrained, shape, visualize):
     of_run = visualize(shape, "--checkpoint", pretrained)
-    settings = [*SIZES, "pretraining.decoder_depth=1"]
-    of_file = visualize(shape, "--checkpoint", pretrained / "ckpt-last.pth", *settings)
+    of_file = visualize(shape, "--checkpoint", pretrained / "ckpt-last.pth", *SIZES)
     assert error_of_rebuilding(of_file) == error_of_rebuilding(of_run)
 
 
@@ -128,6 +138,9 @@ def test_a_run_shows_its_epochs_even_before_its_end(pretrained, visualize, tmp_p
         assert title in page.text
     assert "The run has ended; 2 epochs" in page.text
     begun = shutil.copytree(pretrained, tmp_path / "begun")
+    for content in ("{}", "[1]", '{"model": '):  # damaged
+        (begun / "metrics.json").write_text(content)
+        assert "has not ended" in visualize(begun).text
     (begun / "metrics.json").unlink()
     assert "has not ended" in visualize(begun).text
     (begun / "metrics.csv").unlink()

@@ -7,6 +7,7 @@ import torch
 import trimesh
 
 import pointpeft as pp
+from pointpeft.compat.checkpoints.checkpoint_converter import convert
 from pointpeft.compat.checkpoints.checkpoint_writer import save_pth
 from pointpeft.data.shards import write_shards
 from pointpeft.measure.pretraining_view import see
@@ -42,6 +43,29 @@ def test_a_file_of_a_whole_network_is_shown_as_the_network_is(name, write, tmp_p
     assert [panel.line for panel in shown.panels] == [panel.line for panel in given.panels]
     for one, other in zip(shown.panels, given.panels, strict=True):
         torch.testing.assert_close(one.points, other.points)
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_a_teacher_that_looks_at_no_batch_is_shown_what_is_stored(distilled):
+    """Or nothing, if it is not asked: I2P-MAE without what its paper has one for."""
+    settings = {"semantics": 0.0, "guided_mask": False, "views": "shaded", "teacher": "random"}
+    model = tiny("pretraining", "i2p_mae", **settings, distillation=float(distilled))
+    shown = see(model, clouds(1)[0], set(model.state_dict()), stored=clouds(1, 90)[0])
+    assert len(shown.panels) > 1
+    assert len(shown.views) == (4 if distilled else 0)
+    assert any("shown 90 points" in note for note in shown.notes) == distilled
+
+
+@pytest.mark.parametrize("views", [{"views": "depth"}, {"views": "shaded", "num_views": 2}])
+def test_a_published_file_of_ours_says_how_many_views_it_learnt_from(views, tmp_path):
+    model = settle(tiny("pretraining", "i2p_mae", **views)).eval()
+    save_pth(model, tmp_path / "whole.pth")
+    convert(tmp_path / "whole.pth", tmp_path / "ours.safetensors")
+    for name in ("whole.pth", "ours.safetensors"):
+        loaded = tiny("pretraining", "i2p_mae", checkpoint=tmp_path / name)
+        assert loaded.views.count == model.views.count
+        for key, tensor in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], tensor), key
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -7,6 +7,7 @@ import re
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -126,6 +127,7 @@ def test_weights_of_openai_are_read(wrap, clip, images, tmp_path):
     content = {prefix + name: tensor for name, tensor in state.items()}
     if wrap == "i2p-mae":
         content = {"base_model": {**content, "module.rec_head_2d.weight": torch.zeros(2)}}
+        content["metrics"] = {"acc": np.float64(0.5)}
     torch.save(content, tmp_path / "weights.pt")
     assert_is_clip(load_teacher(tmp_path / "weights.pt"), clip, images)
 
@@ -178,6 +180,10 @@ def test_files_without_a_vision_transformer_are_refused(clip, tmp_path):
     torch.save(resnet, tmp_path / "RN50.pt")
     with pytest.raises(CheckpointError, match=r"RN50\.pt"):
         load_teacher(tmp_path / "RN50.pt")
+    wide = {**clip.state_dict(), "visual.conv1.weight": torch.zeros(1280, 3, 14, 14)}
+    torch.save(wide, tmp_path / "huge.pt")  # of others, whose heads are wider
+    with pytest.raises(CheckpointError, match=r"huge\.pt.*1280"):
+        load_teacher(tmp_path / "huge.pt")
     state = clip.state_dict()
     del state["visual.ln_post.bias"]
     torch.save(state, tmp_path / "part.pt")

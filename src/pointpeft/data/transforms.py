@@ -15,6 +15,7 @@ from pointpeft.data.scanning import ScanConfig, simulate_scan
 from pointpeft.errors import ConfigError, DataError
 
 __all__ = [
+    "SCAN",
     "Choice",
     "Compose",
     "FirstPoints",
@@ -28,6 +29,8 @@ __all__ = [
     "recipe",
 ]
 
+SCAN = "scan"
+"""The recipe that scans all stored points of a shape: its results are other data."""
 _POOL = 75 / 64
 """Ranks drawn from per point seen, below 8,192 points: 1,200 of 1,024, 2,400 of 2,048 and so on."""
 _NO_POOL_FROM = 8192
@@ -230,10 +233,10 @@ def recipe(name: str | None, num_points: int) -> Compose:
     name = name or "scale-shift"
     if name == "none":
         return Compose((FirstPoints(num_points),))
-    if name == "scan":
+    if name == SCAN:
         return Compose((RandomScan(num_points),))
     if name not in _RECIPES:
-        known = ", ".join((*_RECIPES, "scan", "none"))
+        known = ", ".join((*_RECIPES, SCAN, "none"))
         raise ConfigError(f"augmentation {name!r}: expected one of {known}")
     subset = RandomSubset(num_points, pool_size(num_points))
     return Compose((subset, *_RECIPES[name]))

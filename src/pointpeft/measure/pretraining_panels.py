@@ -108,12 +108,13 @@ def _(model: PointM2AEPretraining, cloud: Tensor, rebuilds: bool) -> _Shown:
 
 @panels_of.register
 def _(model: I2PMAEPretraining, cloud: Tensor, rebuilds: bool) -> _Shown:
-    levels, seen = model.backbone.group(cloud), model.look(cloud)
-    centers, c = levels[-1].centers, model.pretraining_config
+    levels, c = model.backbone.group(cloud), model.pretraining_config
+    centers = levels[-1].centers
     if not c.guided_mask:
         mask = patch_mask(centers, c.mask_ratio, "random")
         note = "The mask is drawn at random (guided_mask=false)."
     else:
+        seen = model.look(cloud)
         mask = model.draw_mask(seen, centers)
         found, G = mask_guidance(model.saliency(seen, centers)), centers.shape[1]
         note = (

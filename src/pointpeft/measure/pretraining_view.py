@@ -100,7 +100,8 @@ def _views(
     model: Pretrainable, cloud: Tensor, stored: Tensor, mesh: Mesh | None
 ) -> tuple[list[View], str]:
     """What the image encoder of the paper's objective or of further terms is shown, and a note."""
-    if isinstance(model, I2PMAEPretraining) and model.teacher is not None:
+    if isinstance(model, I2PMAEPretraining) and model.looks_at_batches:
+        assert model.teacher is not None, "loaded where something needs it"
         teacher, views = model.teacher, model.views
         mesh = None  # it looks at every batch, whose clouds are augmented
     elif isinstance(model, Pretraining) and model.terms.teacher is not None:

@@ -106,7 +106,7 @@ class I2PMAEPretraining(PointM2AEPretraining):
         """
         c, losses = self.pretraining_config, {}
         levels = self.backbone.group(points)
-        views = self.look(points) if c.semantics or c.guided_mask else None
+        views = self.look(points) if self.looks_at_batches else None
         centers = levels[-1].centers
         if mask is None and views is not None and c.guided_mask:
             mask = self.draw_mask(views, centers)
@@ -120,6 +120,12 @@ class I2PMAEPretraining(PointM2AEPretraining):
             losses["semantics"] = F.mse_loss(*self.rebuild_features(masked, decoded, views))
         coarsest = masked.scales[-1]
         return losses | self.terms(points, *coarsest, seen)
+
+    @property
+    def looks_at_batches(self) -> bool:
+        """Whether mask or loss hang on what the teacher sees of each batch."""
+        c = self.pretraining_config
+        return bool(c.semantics or c.guided_mask)
 
     def look(self, points: Tensor) -> SeenClouds:
         """Draw ``points (B, N, 3)`` from all sides and let the teacher look at it."""

@@ -19,10 +19,10 @@ from pointpeft.models.objective import Pretraining
 
 __all__ = [
     "checked_notes",
+    "objective_facts",
     "read_safetensors",
     "save_model",
     "saved_name",
-    "saved_objective",
     "saved_shapes",
     "saved_sizes",
     "state_hash",
@@ -66,9 +66,14 @@ def save_model(model: Loadable, path: str | Path, half: bool = False, **notes: s
     }
     facts = {**asdict(model.core.spec), "task": model.task, **notes}
     if isinstance(model, Pretraining):
-        objective = asdict(model.pretraining_config)
-        facts["pretraining"] = {k: v for k, v in objective.items() if k not in _FILES}
+        facts["pretraining"] = objective_facts(model)
     write_safetensors(path, state, facts)
+
+
+def objective_facts(model: Pretraining) -> dict[str, Any]:
+    """Settings of pre-training that a file states, without files that they name."""
+    objective = asdict(model.pretraining_config)
+    return {key: value for key, value in objective.items() if key not in _FILES}
 
 
 def write_safetensors(
@@ -126,14 +131,6 @@ def saved_sizes(path: str | Path) -> dict[str, Any]:
     if "config" not in metadata:
         return {}
     return {**metadata["config"], "num_points": metadata["num_points"]}
-
-
-def saved_objective(path: str | Path) -> dict[str, Any]:
-    """Settings of the pre-training model that a file of ours holds, without files that they name.
-
-    None for files that hold no such model.
-    """
-    return dict(_own_metadata(Path(path)).get("pretraining", {}))
 
 
 def saved_shapes(path: str | Path) -> str:

@@ -38,8 +38,8 @@ class DataConfig:
     normalize: str = "unit_ball"  # centred, with largest norm 1; or "none": as stored
     up_axis: str = "y"  # axis of the files that points up
     # random changes in training: "scale-shift", "rotate", "scale-shift-rotate", "scale-rotate",
-    # "part-segmentation", "scan", "none"; None: what suits the method
-    augmentation: str | None = "scale-shift"
+    # "part-segmentation", "scan", "none"; None: what suits the task
+    augmentation: str | None = None
     on_error: str = "skip"  # unusable items and shards: "skip" and list them, or "refuse"
     val_fraction: float = 0.2  # share of train that a missing validation or test split gets
     # with protocol=published, what is trained on: "train", "test", "whole", "trainval"
@@ -150,7 +150,7 @@ class FinetuneConfig:
     method: str | None = None
     # settings of the method, as in peft.num_prompts=5
     peft: dict[str, Any] = field(default_factory=dict)
-    data: DataConfig = field(default_factory=lambda: DataConfig(augmentation=None))
+    data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     label_smoothing: float = 0.0  # share of the target that goes to the other classes
@@ -236,6 +236,12 @@ class SvmConfig:
     def __post_init__(self) -> None:
         check_sizes(self, ["seed"], least=0)
         check_choices(self, ["protocol"], PROTOCOLS)
+        if self.data.augmentation not in (None, "none"):
+            raise ConfigError(
+                f"data.augmentation={self.data.augmentation}: the SVM is fitted to shapes as they "
+                "are, leave it out; `pointpeft finetune --method svm data.augmentation=scan` fits "
+                "one to scans"
+            )
         if self.C is not None and not 0 < self.C < math.inf:
             raise ConfigError(f"C must be positive and finite, got {self.C}")
 

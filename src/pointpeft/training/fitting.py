@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pointpeft.data import ShapeData
-from pointpeft.data.transforms import RandomSubset, pool_size
+from pointpeft.data.transforms import SCAN, RandomScan, RandomSubset, pool_size
 from pointpeft.errors import DataError
 from pointpeft.formats import display_name, percent
 from pointpeft.measure.analysis import model_outputs
@@ -93,8 +93,14 @@ def begin_head(model: PeftModel, resolved: ResolvedRun, data: ShapeData) -> floa
 
 
 def _draws(resolved: ResolvedRun, data: ShapeData, count: int) -> list[Tensor]:
-    """Samplings of each training shape, ``(S, N, 3)``; the first is of its farthest points."""
+    """Samplings of each training shape, ``(S, N, 3)``; the first is of its farthest points.
+
+    Where scans are to be learnt, each is a scan of the shape.
+    """
     num_points = data.transform.num_points
+    if resolved.config.data.augmentation == SCAN:
+        stored, scan = torch.from_numpy(data.train.points), RandomScan(num_points)
+        return [scan(stored) for _ in range(count)]
     pool = max(pool_size(num_points), num_points)
     clouds = torch.from_numpy(resolved.protocol.in_order(data.train, pool).points)
     subset = RandomSubset(num_points, pool)

@@ -12,10 +12,10 @@ import torch
 
 from pointpeft.compat.checkpoints.checkpoint_writer import pth_layout, save_pth
 from pointpeft.compat.schedule import BatchNormMomentum
-from pointpeft.data import ShapeData
+from pointpeft.data import ShapeData, ShapeSplit
 from pointpeft.data.benchmarks.benchmark import redraw
 from pointpeft.data.embedded import EMBEDDED_LICENSES
-from pointpeft.data.transforms import pool_size
+from pointpeft.data.transforms import SCAN, RandomScan, pool_size
 from pointpeft.errors import ConfigError, PointPeftError
 from pointpeft.files import write_json
 from pointpeft.measure.report.page import REPORT, write_run_report
@@ -47,6 +47,9 @@ __all__ = ["train_one_seed", "train_seeds"]
 
 log = logging.getLogger("pointpeft")
 
+_SCANS = 0
+"""Seed of the scans that choose the epoch."""
+
 
 def train_one_seed(
     resolved: ResolvedRun, data: ShapeData, run: RunFolder, resume: bool, banks: Banks
@@ -60,6 +63,8 @@ def train_one_seed(
         return finished
     run.begin(config)
     data = redraw(data, config.seed)
+    if config.data.augmentation == SCAN and data.selects_on == "val":
+        data = replace(data, val=_scanned(data.val, data.transform.num_points))
     L.seed_everything(config.seed, verbose=False)
     if resolved.method.fitted:
         return _fit_at_once(resolved, data, run, banks)
@@ -110,7 +115,12 @@ def _fit_at_once(
     resolved: ResolvedRun, data: ShapeData, run: RunFolder, banks: Banks
 ) -> dict[str, Any]:
     """Fit a method that is not trained, and measure it."""
-    config = resolved.config
+    config, augmentation = resolved.config, resolved.config.data.augmentation
+    if augmentation not in (resolved.task.augmentation, SCAN, "none"):
+        log.warning(
+            "data.augmentation=%s changes nothing: method=%s is fitted to the shapes as they are",
+            augmentation, config.method,
+        )  # fmt: skip
     alike = ", every class counting alike" if config.class_weights == "balanced" else ""
     log.info("%s: fitted at once%s; epochs and learning rate change nothing", _title(config), alike)
     model = _make_model(resolved, data, run, banks)
@@ -118,6 +128,16 @@ def _fit_at_once(
     metrics = _measured(model, resolved, data, run, None) | fitted | {"epochs": 0}
     write_json(run.metrics, metrics)
     return metrics
+
+
+def _scanned(split: ShapeSplit, num_points: int) -> ShapeSplit:
+    """A scan of each shape, the same ones in every run: what learns scans is chosen by scans."""
+    if not len(split) or split.seg is not None:  # training refuses scans with part labels
+        return split
+    scans = RandomScan(num_points)(
+        torch.from_numpy(split.points), torch.Generator().manual_seed(_SCANS)
+    )
+    return replace(split, points=scans.numpy())
 
 
 def _conclude(

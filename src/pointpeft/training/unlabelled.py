@@ -12,7 +12,7 @@ from pointpeft.data.cache import short_digest
 from pointpeft.data.shape_data import UnlabelledShapes
 from pointpeft.data.shapes import PROCEDURAL
 from pointpeft.data.shards import ShardedShapes, is_sharded, load_sharded
-from pointpeft.data.transforms import Transform, pool_size, recipe
+from pointpeft.data.transforms import SCAN, Transform, pool_size, recipe
 from pointpeft.errors import ConfigError
 from pointpeft.training.config import DataConfig, PretrainConfig
 from pointpeft.training.protocol import Protocol
@@ -76,10 +76,11 @@ def load_pretraining_data(
     stored = stored_points(train)
     if config.validate_every is not None:
         train, held_out = _cut(train, config)
+    augmentation = config.data.augmentation
+    ranks = stored if augmentation == SCAN else min(pool_size(num_points), stored)
     return PretrainingData(
-        train, recipe(config.data.augmentation, num_points),
-        min(pool_size(num_points), stored), held_out, recipe(_NONE, num_points),
-    )  # fmt: skip
+        train, recipe(augmentation, num_points), ranks, held_out, recipe(_NONE, num_points)
+    )
 
 
 def stored_points(shapes: Stored) -> int:
@@ -95,7 +96,9 @@ def _prepared(
     if config.data.source == PROCEDURAL:
         if not config.procedural:
             raise ConfigError("data.source=procedural needs procedural=N, the shapes of an epoch")
-        return ShapeSplit(np.empty((0, pool_size(num_points), 3), np.float32), _NO_LABELS, ())
+        scanned = config.data.augmentation == SCAN  # of as many points as are stored of files
+        made = 2 * num_points if scanned else pool_size(num_points)
+        return ShapeSplit(np.empty((0, made, 3), np.float32), _NO_LABELS, ())
     data, transform = config.data, input_transform(config.data, num_points)
     how: Any = {"on_error": data.on_error, "val_fraction": data.val_fraction, "seed": data.seed}
     shapes = (

@@ -13,6 +13,7 @@ from pointpeft.data import InputTransform, read_shape
 from pointpeft.data.embedded import is_embedded
 from pointpeft.data.mesh_files import posed_mesh
 from pointpeft.data.prepare import default_num_stored
+from pointpeft.data.shapes import choose_num_stored, list_shapes
 from pointpeft.data.shards import ShardIndex, is_sharded
 from pointpeft.errors import ConfigError, DataError
 from pointpeft.locations import RUN_CONFIG, names_embedded, resolve_checkpoint
@@ -107,6 +108,8 @@ def _stored_points(config: PretrainConfig, transform: InputTransform) -> int:
         return transform.num_points
     if is_sharded(config.data.source):
         return max(ShardIndex.read(config.data.source).transform.num_points, transform.num_points)
+    if _of_run(config) and _points_alone(config.data.source):
+        return choose_num_stored(list_shapes(config.data.source), transform)
     return default_num_stored(transform, None)
 
 
@@ -115,10 +118,16 @@ def _reads_faces(config: PretrainConfig) -> bool:
 
     Without a run it is asked for the shape as it is.
     """
-    source = config.data.source
-    points_alone = is_embedded(source) or is_sharded(source) or Path(source).suffix == ".npz"
-    of_run = config.checkpoint is not None and (Path(config.checkpoint) / RUN_CONFIG).is_file()
-    return not config.procedural and not (of_run and points_alone)
+    return not config.procedural and not (_of_run(config) and _points_alone(config.data.source))
+
+
+def _of_run(config: PretrainConfig) -> bool:
+    return config.checkpoint is not None and (Path(config.checkpoint) / RUN_CONFIG).is_file()
+
+
+def _points_alone(source: str) -> bool:
+    """Whether a source has no faces: an embedded set, shards or an ``.npz``."""
+    return is_embedded(source) or is_sharded(source) or Path(source).suffix == ".npz"
 
 
 def visualize_run(folder: str | Path, output: str | Path | None = None) -> Path:

@@ -26,6 +26,7 @@ _CLIP_NAMES = {
     ".mlp.c_proj.": ".mlp.fc2.",
 }
 _HEAD_WIDTH = 64  # channels of an attention head in every CLIP of OpenAI
+_WIDEST = 1024  # channels of the largest one; wider ones of others have heads of other widths
 _FIRST = "conv1.weight"  # by which a visual tower is found
 
 
@@ -91,6 +92,8 @@ def _to_hugging_face(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _clip_sizes(tower: Mapping[str, Tensor]) -> dict[str, Any]:
     """Settings of transformers that give tensors of these shapes."""
     width, _, patch, _ = tower[_FIRST].shape
+    if width > _WIDEST:
+        raise ValueError(f"{width} channels, and those of OpenAI have at most {_WIDEST}")
     tokens = tower["positional_embedding"].shape[0]
     blocks = {name.split(".")[2] for name in tower if name.startswith("transformer.resblocks.")}
     return {

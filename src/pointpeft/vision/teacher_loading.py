@@ -1,18 +1,17 @@
 """Teachers from files and packages on this machine, and by their name from the hub too."""
 
 import importlib
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.formats import enumerate_names
+from pointpeft.torch_files import read_torch_file
 from pointpeft.vision.openai_clip import clip_from_openai
 from pointpeft.vision.teacher import (
     UNUSED,
@@ -267,18 +266,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if is_torchscript(path):
             return read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} was refused: it is damaged or contains objects other than tensors, numbers "
-            "and text, which could run code when loaded"
-        ) from error
-    except (MemoryError, torch.OutOfMemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes raise almost anything
         raise CheckpointError(
-            f"{path} is damaged or not a PyTorch file ({type(error).__name__}: {error})"
+            f"{path} was refused: it is damaged, or holds objects other than tensors "
+            f"({type(error).__name__}: {error})"
         ) from error
+    content = read_torch_file(path)
     for key in ("base_model", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -18,6 +18,7 @@ from pointpeft.models.safetensors_files import saved_sizes
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel, get_peft_model
+from pointpeft.torch_files import read_torch_file
 
 __all__ = ["BANK", "QUERY_ENCODER", "Beside", "read_bank"]
 
@@ -192,12 +193,7 @@ def read_bank(path: str | Path) -> MemoryBank:
     Raises:
         CheckpointError: no such file, or it holds anything but one matrix.
     """
-    try:
-        features = torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # arbitrary bytes raise almost anything
-        raise CheckpointError(f"cannot read a memory bank from {path}: {error}") from error
+    features = read_torch_file(Path(path))
     if not isinstance(features, Tensor) or features.ndim != 2 or not features.numel():
         raise CheckpointError(f"{path} must hold one tensor (channels, items), and items")
     return MemoryBank(features.detach())

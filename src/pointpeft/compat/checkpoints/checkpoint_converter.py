@@ -14,7 +14,7 @@ from pointpeft.compat.checkpoints.checkpoint_reader import (
     objective_sizes,
     read_checkpoint,
 )
-from pointpeft.create import create_model
+from pointpeft.create import create_model, stated_objective
 from pointpeft.data import InputTransform
 from pointpeft.data.benchmarks.stored import DATASETS
 from pointpeft.errors import CheckpointError, ConfigError
@@ -25,6 +25,8 @@ from pointpeft.models.checkpoint import Checkpoint, LoadReport, fill
 from pointpeft.models.loadable import Loadable
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.model import PeftModel
+from pointpeft.vision import make_views
+from pointpeft.vision.projection import NUM_VIEWS
 
 __all__ = ["convert", "describe_published", "save_tuned"]
 
@@ -174,7 +176,10 @@ def _model(
         )
     if "num_points" in stated and preset is None:
         own["num_points"] = stated["num_points"]
-    counts = {**head_sizes(state), **objective_sizes(layout, state)}
+    objective, views = stated_objective(content, get_entry(name)), NUM_VIEWS
+    if "views" in objective:
+        views = make_views(objective["views"], objective["num_views"]).count
+    counts = {**head_sizes(state), **objective, **objective_sizes(layout, state, views)}
     model: Loadable = create_model(
         name, task=layout.task, preset=preset, **{**own, **chosen, **counts}
     )

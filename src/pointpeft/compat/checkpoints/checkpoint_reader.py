@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from pointpeft.compat.checkpoints.backbone_layouts import by_positions
@@ -20,6 +18,8 @@ from pointpeft.locations import existing_weights
 from pointpeft.models.checkpoint import Checkpoint, Layout, LoadReport, fill, recognise
 from pointpeft.models.loadable import Loadable
 from pointpeft.models.safetensors_files import checked_notes, read_safetensors
+from pointpeft.torch_files import read_torch_file
+from pointpeft.vision.projection import NUM_VIEWS
 
 __all__ = [
     "WRITTEN_HERE",
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _COARSE = 4  # points of a patch per coarse point that the tokenizer rebuilds
-_VIEWS = 3  # of an image teacher
 
 
 class Shapes:
@@ -99,19 +98,22 @@ def encoder_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Any]
     )
 
 
-def objective_sizes(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def objective_sizes(
+    layout: Layout, state: Mapping[str, Tensor], views: int = NUM_VIEWS
+) -> dict[str, Any]:
     """Settings of pre-training that the weights of a file show; none for other tasks.
 
     Args:
         layout: of the file.
         state: its tensors under our names.
+        views: of a cloud, that an image teacher is shown.
     """
     shapes = Shapes(state)
     if layout.task != "pretraining" or "codebook" in shapes:
         return {}
     steps = shapes.count(r"decoder\.pos_embeds\.(\d+)\.")
     members = _times(shapes.size("rec_head.weight"), 1, 3)
-    channels = _times(shapes.size("feature_head.weight"), 1, _VIEWS * (members or 1))
+    channels = _times(shapes.size("feature_head.weight"), 1, views * (members or 1))
     depths, residuals = (
         tuple(shapes.count(rf"decoder\.{pattern.format(i)}\.(\d+)\.") for i in range(count))
         for pattern, count in ((r"stages\.{}", steps), (r"propagations\.{}\.residuals", steps - 1))
@@ -159,18 +161,6 @@ def known_sizes(**sizes: Any) -> dict[str, Any]:
 
 log = logging.getLogger("pointpeft")
 
-# Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
-# or 2; these hold numbers only.
-_SAFE_NUMPY: list[Any] = [
-    np.dtype,
-    np.ndarray,
-    *(type(np.dtype(kind)) for kind in "?bBhHiIlLefd"),
-    *(
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")  # type: ignore[attr-defined]
-        for name in ("scalar", "_reconstruct")
-        for core in ("core", "_core")
-    ),
-]
 _WRAPPERS = ("base_model", "model", "model_state_dict", "state_dict")
 _PREFIXES = re.compile(r"^(?:(?:module|model|_orig_mod)\.)+")
 
@@ -228,18 +218,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_published(path: Path) -> Checkpoint:
-    try:
-        with torch.serialization.safe_globals(_SAFE_NUMPY):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # arbitrary bytes raise almost anything
-        found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
-        raise CheckpointError(
-            f"{path} was refused: it is damaged, or contains objects other than tensors, numbers "
-            "and text, which could run code when loaded "
-            f"({found[0] if found else type(error).__name__})"
-        ) from error
+    content = read_torch_file(path)
     state = _without_prefix(_unwrap(path, content))  # refuses what is no mapping
     facts = content.get(WRITTEN_HERE)
     notes = checked_notes(facts, path) if isinstance(facts, Mapping) else {}

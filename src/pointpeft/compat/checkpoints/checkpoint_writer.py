@@ -16,7 +16,8 @@ from pointpeft.files import replacing
 from pointpeft.models import save_model
 from pointpeft.models.checkpoint import Layout
 from pointpeft.models.loadable import Loadable
-from pointpeft.models.safetensors_files import read_safetensors
+from pointpeft.models.objective import Pretraining
+from pointpeft.models.safetensors_files import objective_facts, read_safetensors
 from pointpeft.models.trunk import Trunk
 from pointpeft.peft.bank import MemoryBank
 from pointpeft.peft.model import PeftModel
@@ -102,6 +103,8 @@ def _facts(model: PeftModel | Loadable) -> dict[str, Any]:
     """What the tensors do not show, such as heads and groups, for whoever reads the file here."""
     spec = model.base_spec if isinstance(model, PeftModel) else model.core.spec
     facts = {"name": spec.name, "config": dict(spec.config), "num_points": spec.num_points}
+    if isinstance(model, Pretraining):
+        facts["pretraining"] = objective_facts(model)
     return facts | ({"method": model.config.to_dict()} if isinstance(model, PeftModel) else {})
 
 

@@ -1,5 +1,6 @@
 """One page about a pre-training run, finished or not: all that is known of its epochs."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def write_curves_page(path: str | Path, folder: str | Path) -> Path:
     rows = read_history(table) if table.is_file() else []
     if not rows:
         raise DataError(f"{table} holds no epoch: the first one of this run has not ended")
-    finished = (folder / "metrics.json").is_file()
+    losses = [row["train_loss"] for row in rows if row.get("train_loss") is not None]
+    if not losses:
+        raise DataError(f"{table} is damaged: no epoch has a train_loss")
+    finished = _has_ended(folder)
     run = read_run(folder) if finished else ReportRun(folder.resolve().name, {}, {"run": rows})
     state = "The run has ended" if finished else "The run has not ended, or was stopped"
     return write_page(
@@ -45,13 +49,22 @@ def write_curves_page(path: str | Path, folder: str | Path) -> Path:
         "curves.html",
         title=f"Pre-training: {folder.resolve().name}",
         summary=f"{state}; {counted(len(rows), 'epoch')}, the last one with a loss of "
-        f"{rows[-1]['train_loss']:.5g}.",
+        f"{losses[-1]:.5g}.",
         facts=_facts(run) if finished else None,
         note="Terms of the loss are before their weights. Of an interrupted epoch the clouds per "
         "second are not known.",
         curves=list(_curves(run, list(rows[-1]))),
         config=run.config or "",
     )
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether there are results; damaged ones are taken for none, as where a run is resumed."""
+    try:
+        found = json.loads((folder / "metrics.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"model", "items", "epochs"}
 
 
 def _curves(run: ReportRun, columns: list[str]) -> Iterator[tuple[str, Figure]]:
