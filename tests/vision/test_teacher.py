@@ -14,7 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pointpeft.errors import CheckpointError, ConfigError
-from pointpeft.vision import ClipTeacher, RandomTeacher, TransformersTeacher, load_teacher
+from pointpeft.vision import (
+    ClipTeacher,
+    RandomTeacher,
+    TransformersTeacher,
+    load_teacher,
+    scale_gray,
+)
 from pointpeft.vision.torchscript import is_torchscript
 
 transformers = pytest.importorskip("transformers")
@@ -241,6 +247,32 @@ def test_other_vision_transformers_in_a_folder(kind, images, tmp_path):
     attention = output.attentions[-1].mean(dim=1)
     row = attention.mean(dim=1) if kind == "Siglip" else attention[:, 0, 1:]
     torch.testing.assert_close(seen.saliency.flatten(1), row)
+
+
+@pytest.mark.parametrize("said", [
+    {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}, {"do_normalize": False}, {},
+])  # fmt: skip
+def test_a_transformer_sees_images_in_its_own_scaling(said, vit_folder):
+    brightness = torch.rand(2, 12, 12)
+    usual = load_teacher(vit_folder)
+    (vit_folder / "preprocessor_config.json").write_text(json.dumps(said))
+    own = load_teacher(vit_folder)
+    mean, std = (0.5, 0.25) if "image_mean" in said else (0.0, 1.0)
+    expected = ((brightness - mean) / std).unsqueeze(1).expand(-1, 3, -1, -1)
+    images = scale_gray(brightness)
+    seen = own(images).features
+    torch.testing.assert_close(seen, usual(expected if said else images).features)
+    assert torch.equal(seen, usual(images).features) == (not said)
+    assert (own.settings() == usual.settings()) == (not said)
+
+
+@pytest.mark.parametrize("said", [
+    {"image_mean": [0.5]}, {"image_std": [0.0] * 3}, {"image_mean": ["a"] * 3}, {"image_std": 1},
+])  # fmt: skip
+def test_a_scaling_that_means_nothing_is_refused(said, vit_folder):
+    (vit_folder / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=next(iter(said))):
+        load_teacher(vit_folder)
 
 
 @pytest.mark.parametrize("kind", ["ViT", "Dinov2", "SiglipVision", "CLIPVision"])

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
+    "IMAGENET",
     "LEAST_SIZE",
     "NUM_VIEWS",
     "Raster",
+    "Scaling",
     "back_project",
     "draw",
     "fit_raster",
@@ -33,8 +35,17 @@ _REACH = 2  # a point is drawn this many pixels far in each direction
 _MARGIN = 3  # pixels of the image's side that the extent of a cloud does not cover
 LEAST_SIZE = 2 * _MARGIN
 """Pixels that the side of an image must have at least; it must be even."""
-# Of ImageNet, as in the paper's code, although the paper's teacher, CLIP, was trained with its own.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Scaling(NamedTuple):
+    """How an encoder wants images: of each colour in [0, 1] the mean off, then by the deviation."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""As in the paper's code, although the paper's teacher, CLIP, was trained with its own."""
 
 
 class Raster(NamedTuple):
@@ -118,15 +129,15 @@ def to_images(sums: Tensor) -> Tensor:
     return scale_gray(sums.sigmoid())
 
 
-def scale_gray(brightness: Tensor) -> Tensor:
-    """Gray images in [0, 1] in ImageNet's scaling, ``(R, S, S) -> (R, 3, S, S)``."""
-    mean, std = (brightness.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+def scale_gray(brightness: Tensor, scaling: Scaling = IMAGENET) -> Tensor:
+    """Gray images in [0, 1] as an encoder wants them, ``(R, S, S) -> (R, 3, S, S)``."""
+    mean, std = (brightness.new_tensor(values).view(3, 1, 1) for values in scaling)
     return (brightness.unsqueeze(1) - mean) / std
 
 
 def unscale_gray(images: Tensor) -> Tensor:
-    """The brightness in [0, 1] of what :func:`scale_gray` made, ``(R, 3, S, S) -> (R, S, S)``."""
-    return images[:, 0] * _STD[0] + _MEAN[0]
+    """The brightness of gray images in ImageNet's scaling, ``(R, 3, S, S) -> (R, S, S)``."""
+    return images[:, 0] * IMAGENET.std[0] + IMAGENET.mean[0]
 
 
 _SHARPNESS = -0.75  # of the cubic kernel; the value of every common image library but one

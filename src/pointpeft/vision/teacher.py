@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from pointpeft.errors import ConfigError
 from pointpeft.optional import import_optional
-from pointpeft.vision.projection import LEAST_SIZE
+from pointpeft.vision.projection import (
+    IMAGENET,
+    LEAST_SIZE,
+    Scaling,
+    scale_gray,
+    unscale_gray,
+)
 
 __all__ = [
     "UNUSED",
@@ -177,10 +183,13 @@ class TransformersTeacher(Teacher):
         network: returns ``last_hidden_state`` and, asked for it, ``attentions``.
         image_size: side of its images in pixels; None: that of its config. For others its
             positions are interpolated.
+        scaling: in which it was trained; it is shown gray images in ImageNet's.
     """
 
-    def __init__(self, network: Any, image_size: int | None = None) -> None:
-        config = network.config
+    def __init__(
+        self, network: Any, image_size: int | None = None, scaling: Scaling = IMAGENET
+    ) -> None:
+        config, self.scaling = network.config, scaling
         if not all(isinstance(getattr(config, n, None), int) for n in ("image_size", "patch_size")):
             raise ConfigError(
                 f"teacher {type(network).__name__} has no image_size and patch_size in its "
@@ -193,12 +202,14 @@ class TransformersTeacher(Teacher):
         self._how = {"interpolate_pos_encoding": True} if asked and other else {}
 
     def settings(self) -> dict[str, Any]:
-        """Of its config."""
-        return _settings(self.network)
+        """Of its config, and its scaling."""
+        return _settings(self.network) | self.scaling._asdict()
 
     def look(self, images: Tensor) -> Seen:
         """``(R, 3, S, S)`` to maps with a cell per patch."""
         config: Any = self.network.config
+        if self.scaling != IMAGENET:
+            images = scale_gray(unscale_gray(images), self.scaling)
         try:
             output = self.network(pixel_values=images, output_attentions=True, **self._how)
         except ValueError as error:

@@ -1,11 +1,13 @@
 """Teachers from files and packages on this machine, and by their name from the hub too."""
 
 import importlib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from pointpeft.errors import CheckpointError, ConfigError
 from pointpeft.formats import enumerate_names
 from pointpeft.torch_files import read_torch_file
 from pointpeft.vision.openai_clip import clip_from_openai
+from pointpeft.vision.projection import IMAGENET, Scaling
 from pointpeft.vision.teacher import (
     UNUSED,
     ClipTeacher,
@@ -23,6 +26,8 @@ from pointpeft.vision.teacher import (
     transformers,
 )
 from pointpeft.vision.torchscript import is_torchscript, read_torchscript
+
+log = logging.getLogger("pointpeft")
 
 __all__ = ["CLIP", "EFFICIENTNET", "RANDOM", "load_teacher"]
 
@@ -227,7 +232,41 @@ def _load_network(read: Callable[..., Any], image_size: int | None) -> Teacher:
     if isinstance(found, library.CLIPVisionModelWithProjection):
         return ClipTeacher(found.float(), image_size)
     # Of two towers, such as those of SigLIP, the one for images. Files may be in half precision.
-    return TransformersTeacher(getattr(found, "vision_model", found).float(), image_size)
+    tower = getattr(found, "vision_model", found).float()
+    return TransformersTeacher(tower, image_size, _scaling(read))
+
+
+class _Preprocessing:
+    """What a network's folder says of images, read as networks are."""
+
+    @staticmethod
+    def from_pretrained(place: Any, **given: Any) -> dict[str, Any]:
+        """Of ``preprocessor_config.json`` or its like; OSError where there is none."""
+        settings, _ = transformers().ImageProcessingMixin.get_image_processor_dict(place, **given)
+        return settings
+
+
+def _scaling(read: Callable[..., Any]) -> Scaling:
+    """In which a network was trained, where that is said; else that of ImageNet.
+
+    Raises:
+        OSError: what is said means nothing.
+    """
+    try:
+        said = read(_Preprocessing)
+    except OSError:
+        log.info("teacher without preprocessor_config.json: it sees images in ImageNet's scaling")
+        return IMAGENET
+    if not said.get("do_normalize", True):
+        return Scaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    mean, std = said.get("image_mean", IMAGENET.mean), said.get("image_std", IMAGENET.std)
+    try:
+        values = np.array([mean, std], np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (2, 3) or not np.isfinite(values).all() or values[1].min() <= 0:
+        raise OSError(f"image_mean={mean} and image_std={std} of its images are no three numbers")
+    return Scaling(*map(tuple, values.tolist()))
 
 
 def _complete(network: Any, loaded: Mapping[str, Any]) -> Any:
