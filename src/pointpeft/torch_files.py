@@ -11,8 +11,8 @@ from pointpeft.errors import CheckpointError
 
 __all__ = ["read_torch_file"]
 
-# Published checkpoints keep accuracies as NumPy scalars, written under the module names of NumPy 1
-# or 2; these hold numbers only.
+# Checkpoints of research code keep accuracies as NumPy scalars, written under the module names of
+# NumPy 1 or 2; these hold numbers only.
 _SAFE_NUMPY: list[Any] = [
     np.dtype,
     np.ndarray,
@@ -29,13 +29,16 @@ def read_torch_file(path: Path) -> Any:
     """What a file holds: tensors, numbers and text, by names or in lists.
 
     Raises:
-        CheckpointError: it is damaged, or holds anything else, which could run code when loaded.
+        CheckpointError: it cannot be read, is damaged, or holds anything else, which could run code
+            when loaded.
     """
     try:
         with torch.serialization.safe_globals(_SAFE_NUMPY):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # arbitrary bytes raise almost anything
         found = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
         raise CheckpointError(

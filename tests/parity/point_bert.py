@@ -198,4 +198,5 @@ def check_bert_part_segmentation(case: Case) -> None:
     case.check_count(model)
     case.stored("shape_label", "label")
     loss.backward()
-    assert_gradients(model, case, POINT_BERT_SEGMENTATION)
+    # A small one, of many terms that cancel: it hangs on the kernels of the CPU.
+    assert_gradients(model, case, POINT_BERT_SEGMENTATION, loose={"cls_token": 3e-3})
